@@ -1,0 +1,2 @@
+//! The tool `npipe`.
+fn main() {}
