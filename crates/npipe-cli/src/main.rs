@@ -1,2 +1,63 @@
-//! The tool `npipe`.
-fn main() {}
+//! The tool `npipe`: parse, run, exit. The exit codes are in `exit`, the words on stderr in `report`.
+
+#![cfg_attr(
+    not(windows),
+    allow(dead_code, reason = "no command runs here, but flags, names and help are the same")
+)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Exit, Failure};
+use crate::report::Report;
+
+mod cli;
+#[cfg(windows)]
+mod connect;
+mod endpoint;
+mod exit;
+#[cfg(windows)]
+mod forward;
+#[cfg(any(windows, test))]
+mod relay;
+mod report;
+#[cfg(windows)]
+mod stdio;
+
+fn main() -> ExitCode {
+    let Cli { verbose, command } = Cli::parse();
+    let report = Report::new(verbose);
+    let exit = match run(command, report) {
+        Ok(()) => Exit::Success,
+        Err(failure) => {
+            report.failure(&failure);
+            failure.exit
+        }
+    };
+    exit.into()
+}
+
+#[cfg(windows)]
+fn run(command: Command, report: Report) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failure, format!("cannot start: {error}")))?;
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Connect(arguments) => connect::run(arguments, report).await,
+            Command::Forward(arguments) => forward::run(arguments, report).await,
+        }
+    });
+    // A thread may sit in a read of stdin, which nothing can cancel; the end of the process ends it.
+    runtime.shutdown_background();
+    outcome
+}
+
+#[cfg(not(windows))]
+fn run(_: Command, _: Report) -> Result<(), Failure> {
+    let message = "named pipes of this kind exist on Windows only; run npipe.exe there";
+    Err(Failure::new(Exit::Unsupported, message))
+}

@@ -1,0 +1,107 @@
+//! The command line: flags and their help texts, nothing else. What a flag does is decided where it is used.
+
+use std::fmt::Write;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::endpoint::{PipeName, TcpAddress};
+use crate::exit::Exit;
+
+/// Connect and forward Windows named pipes
+///
+/// Only data goes to stdout; everything that npipe itself has to say goes to stderr.
+#[derive(Debug, Parser)]
+#[command(version, after_long_help = exit_codes())]
+pub(crate) struct Cli {
+    /// Say on stderr what happens: connections, their ends, byte counts
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Connect stdin and stdout to a pipe
+    ///
+    /// Bytes go both ways unchanged. A byte pipe has no way to say "that was all" in one direction only, so the end of
+    /// stdin closes nothing: replies are still delivered, and the session ends when the server closes the pipe. It
+    /// then ends at once, even when stdin is still open. When the reader of stdout goes away, the session ends too.
+    #[command(after_long_help = CONNECT_EXAMPLES)]
+    Connect(ConnectArguments),
+
+    /// Listen on a pipe and make a TCP connection for each client
+    ///
+    /// Says "listening on \\.\pipe\NAME" on stderr once clients can connect, and runs until it is stopped. A client
+    /// for which no TCP connection can be made is closed and named on stderr; the others go on.
+    ///
+    /// A byte pipe cannot be closed in one direction only. When the TCP server ends its side, what it sent is handed
+    /// to the client and then the pipe is closed. When the client closes the pipe, what it sent is handed to the TCP
+    /// server, whose side is then told the end; the server has 30 seconds to end its own.
+    #[command(after_long_help = FORWARD_EXAMPLES)]
+    Forward(ForwardArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConnectArguments {
+    /// The pipe: npipe:NAME, npipe:\\.\pipe\NAME or npipe://./pipe/NAME
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: PipeName,
+
+    /// How many seconds to wait while every instance of the pipe is busy
+    ///
+    /// Servers often have a single instance that is free, so that clients which come together meet a busy pipe for a
+    /// moment. A pipe that does not exist is not waited for.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub(crate) wait: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ForwardArguments {
+    /// The pipe to listen on: npipe:NAME, npipe:\\.\pipe\NAME or npipe://./pipe/NAME
+    #[arg(value_name = "LISTEN")]
+    pub(crate) listen: PipeName,
+
+    /// The TCP server to connect to: tcp:HOST:PORT
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: TcpAddress,
+}
+
+const CONNECT_EXAMPLES: &str = r"Examples:
+  Talk to the OpenSSH agent
+      npipe connect npipe:openssh-ssh-agent
+  Ask Docker for its version
+      printf 'GET /version HTTP/1.0\r\n\r\n' | npipe connect npipe:docker_engine
+  Fail at once when the server is busy, and say why
+      npipe -v connect --wait 0 npipe://./pipe/my-service
+
+The exit codes are listed by `npipe --help`.";
+
+const FORWARD_EXAMPLES: &str = r"Examples:
+  Let programs that want a pipe use a service on TCP
+      npipe forward npipe:my-service tcp:127.0.0.1:8080
+  Show each connection and what went through it
+      npipe -v forward npipe:my-service tcp:[::1]:8080
+
+The exit codes are listed by `npipe --help`.";
+
+fn exit_codes() -> String {
+    let mut text = "Exit codes:".to_owned();
+    for exit in Exit::ALL {
+        let _ = write!(text, "\n  {}  {}", exit as u8, exit.meaning());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,93 @@
+//! How the process ends: the exit codes, which are API (scripts test them), and [`Failure`], the code together with
+//! the sentence that explains it. It knows nothing of pipes or of how the sentence reaches the user.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// The exit codes of `npipe`. A code never changes its meaning; new ones get new numbers, below 256 because other
+/// systems that start Windows programs see the low byte only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Success = 0,
+    Failure = 1,
+    /// Clap's own code for a command line it cannot use.
+    Usage = 2,
+    NotFound = 3,
+    Busy = 4,
+    AccessDenied = 5,
+    InputLost = 6,
+    Disconnected = 7,
+    OutputClosed = 8,
+    Unsupported = 9,
+}
+
+impl Exit {
+    pub(crate) const ALL: [Exit; 10] = [
+        Exit::Success,
+        Exit::Failure,
+        Exit::Usage,
+        Exit::NotFound,
+        Exit::Busy,
+        Exit::AccessDenied,
+        Exit::InputLost,
+        Exit::Disconnected,
+        Exit::OutputClosed,
+        Exit::Unsupported,
+    ];
+
+    /// The line of the help text.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Exit::Success => {
+                "the session ended well: the server closed the pipe and all it sent was delivered"
+            }
+            Exit::Failure => "another error; stderr names it",
+            Exit::Usage => "the command line cannot be used",
+            Exit::NotFound => "no program serves the pipe",
+            Exit::Busy => "every instance of the pipe stayed busy",
+            Exit::AccessDenied => "the system refused access to the pipe, or its name is taken",
+            Exit::InputLost => "the server closed the pipe before it took all of stdin",
+            Exit::Disconnected => "the server disconnected the pipe; what it had sent may be incomplete",
+            Exit::OutputClosed => "the reader of stdout went away",
+            Exit::Unsupported => "this system has no Windows named pipes",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why the process ends with anything but [`Exit::Success`]: what was tried, on what, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    #[test]
+    fn the_list_is_complete_and_in_order_of_the_codes() {
+        for (code, exit) in Exit::ALL.into_iter().enumerate() {
+            assert_eq!(exit as usize, code, "{exit:?}");
+        }
+    }
+}
