@@ -109,9 +109,8 @@ where
     let mut dropped = Pump::new();
     let mut nowhere = tokio::io::sink();
     poll_fn(|cx| {
-        let _ = requests.poll(cx, client, server);
         let _ = dropped.poll(cx, server, &mut nowhere);
-        if requests.has_ended() || dropped.has_ended() { Poll::Ready(()) } else { Poll::Pending }
+        requests.poll(cx, client, server)
     })
     .await;
     let _ = timeout(FAREWELL, poll_fn(|cx| dropped.poll(cx, server, &mut nowhere))).await;
@@ -237,5 +236,295 @@ impl Pump {
             State::Reading { .. } | State::Closing(_) => End::Abandoned { undelivered: 0 },
         };
         Flow { bytes: self.bytes, end }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tokio::io::{
+        AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, DuplexStream, Join, duplex, empty,
+        join, repeat, sink,
+    };
+    use tokio::time::{Duration, Instant};
+    use tokio_test::io::Builder;
+
+    use super::{ClientEnd, End, FAREWELL, LAST_FLUSH, Summary, relay};
+
+    /// Small, so that a direction that nobody reads is blocked after a few bytes.
+    const ROOM: usize = 64;
+
+    /// A stream whose two directions have far ends of their own: what the relay reads, and what it writes.
+    fn stream() -> (Join<DuplexStream, DuplexStream>, DuplexStream, DuplexStream) {
+        let (read, feed) = duplex(ROOM);
+        let (write, output) = duplex(ROOM);
+        (join(read, write), feed, output)
+    }
+
+    async fn run<C, S>(mut client: C, mut server: S, client_end: ClientEnd) -> Summary
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        relay(&mut client, &mut server, client_end).await
+    }
+
+    async fn feed(mut stream: DuplexStream, bytes: &[u8]) {
+        stream.write_all(bytes).await.unwrap();
+    }
+
+    async fn drink(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        bytes
+    }
+
+    fn random(seed: u64, length: usize) -> Vec<u8> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bytes = vec![0; length];
+        random.fill(&mut bytes);
+        bytes
+    }
+
+    fn reset() -> io::Error {
+        io::ErrorKind::ConnectionReset.into()
+    }
+
+    #[tokio::test]
+    async fn both_directions_carry_everything_at_once() {
+        let (client, stdin, stdout) = stream();
+        let (server, replies, requests) = stream();
+        let (sent, answered) = (random(1, 1_000_003), random(2, 700_001));
+        let (summary, (), requests, stdout) = tokio::join!(
+            run(client, server, ClientEnd::HalfClose),
+            feed(stdin, &sent),
+            async {
+                let mut replies = replies;
+                let (requests, written) = tokio::join!(drink(requests), replies.write_all(&answered));
+                written.unwrap();
+                requests
+            },
+            drink(stdout),
+        );
+        assert!(requests == sent && stdout == answered);
+        assert_eq!((summary.requests.bytes, summary.replies.bytes), (1_000_003, 700_001));
+        assert!(matches!((summary.requests.end, summary.replies.end), (End::Eof, End::Eof)));
+    }
+
+    #[tokio::test]
+    async fn a_reply_after_the_end_of_the_client_arrives_whole() {
+        let (client, stdin, stdout) = stream();
+        let (server, replies, requests) = stream();
+        let answer = random(3, 100_000);
+        let (summary, (), stdout) = tokio::join!(
+            run(client, server, ClientEnd::HalfClose),
+            async {
+                feed(stdin, b"request").await;
+                assert_eq!(drink(requests).await, b"request");
+                feed(replies, &answer).await;
+            },
+            drink(stdout),
+        );
+        assert_eq!(stdout, answer);
+        assert!(matches!((summary.requests.end, summary.replies.end), (End::Eof, End::Eof)));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_server_ends_the_session_of_a_client_that_stays() {
+        let (client, _stdin_stays_open, stdout) = stream();
+        let (server, replies, _requests) = stream();
+        let (summary, (), stdout) =
+            tokio::join!(run(client, server, ClientEnd::HalfClose), feed(replies, b"bye"), drink(stdout));
+        assert_eq!(stdout, b"bye");
+        assert!(matches!(summary.requests.end, End::Abandoned { undelivered: 0 }));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_read_can_still_reply() {
+        let (client, stdin, stdout) = stream();
+        let (server, replies, _never_read) = stream();
+        let answer = random(4, 10_000);
+        let (summary, stdout, _) = tokio::join!(
+            run(client, server, ClientEnd::HalfClose),
+            async {
+                let ((), stdout) = tokio::join!(feed(replies, &answer), drink(stdout));
+                stdout
+            },
+            async {
+                let mut stdin = stdin;
+                stdin.write_all(&[7; 10 * ROOM]).await
+            },
+        );
+        assert_eq!(stdout, answer);
+        assert_eq!(summary.requests.bytes, ROOM as u64);
+        assert!(matches!(summary.requests.end, End::Abandoned { undelivered: 1.. }), "{summary:?}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_still_gets_its_requests_through() {
+        let (client, stdin, _never_read) = stream();
+        let (server, replies, requests) = stream();
+        let sent = random(5, 10_000);
+        let requests = tokio::select! {
+            _ = run(client, server, ClientEnd::HalfClose) => unreachable!("the server has not ended"),
+            _ = async {
+                let mut replies = replies;
+                replies.write_all(&[7; 10 * ROOM]).await.unwrap();
+                std::future::pending::<()>().await;
+            } => unreachable!("the client reads nothing"),
+            ((), requests) = async { tokio::join!(feed(stdin, &sent), drink(requests)) } => requests,
+        };
+        assert_eq!(requests, sent);
+    }
+
+    #[tokio::test]
+    async fn an_endless_direction_leaves_the_other_its_turn() {
+        let (read, replies) = duplex(ROOM);
+        let (summary, ()) = tokio::join!(
+            run(join(repeat(7), sink()), join(read, sink()), ClientEnd::HalfClose),
+            feed(replies, b"bye"),
+        );
+        assert_eq!(summary.replies.bytes, 3);
+    }
+
+    #[tokio::test]
+    async fn a_buffered_receiver_is_flushed_when_the_sender_pauses() {
+        let (read, mut replies) = duplex(ROOM);
+        let (write, mut stdout) = duplex(ROOM);
+        let client = join(empty(), BufWriter::new(write));
+        let mut received = [0; 6];
+        tokio::select! {
+            _ = run(client, join(read, sink()), ClientEnd::HalfClose) => unreachable!("the server has not ended"),
+            _ = async {
+                replies.write_all(b"prompt").await.unwrap();
+                stdout.read_exact(&mut received).await.unwrap();
+            } => {}
+        }
+        assert_eq!(&received, b"prompt");
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_stdout_that_goes_away_ends_the_session_at_once() {
+        let (read, _stdin_stays_open) = duplex(ROOM);
+        let (write, stdout) = duplex(ROOM);
+        drop(stdout);
+        let (server, replies, _requests) = stream();
+        let mut replies = replies;
+        let (summary, _) =
+            tokio::join!(run(join(read, write), server, ClientEnd::HalfClose), replies.write_all(b"reply"));
+        assert!(
+            matches!(summary.replies.end, End::WriteFailed(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stops_taking_requests_still_has_its_reply_delivered() {
+        let (client, stdin, stdout) = stream();
+        let (read, replies) = duplex(ROOM);
+        let refuses = Builder::new().write(b"half ").write_error(reset()).build();
+        let (summary, (), stdout) = tokio::join!(
+            run(client, join(read, refuses), ClientEnd::HalfClose),
+            async {
+                feed(stdin, b"half a request").await;
+                feed(replies, b"no, and here is why").await;
+            },
+            drink(stdout),
+        );
+        assert_eq!(stdout, b"no, and here is why");
+        assert_eq!(summary.requests.bytes, 5);
+        assert!(matches!(summary.requests.end, End::WriteFailed(error) if error.kind() == reset().kind()));
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_read_error_is_delivered() {
+        let (client, _stdin, stdout) = stream();
+        let server = join(Builder::new().read(b"half a reply").read_error(reset()).build(), sink());
+        let (summary, stdout) = tokio::join!(run(client, server, ClientEnd::HalfClose), drink(stdout));
+        assert_eq!(stdout, b"half a reply");
+        assert!(matches!(summary.replies.end, End::ReadFailed(error) if error.kind() == reset().kind()));
+    }
+
+    #[tokio::test]
+    async fn an_error_of_stdin_does_not_cut_the_reply_off() {
+        let (write, stdout) = duplex(ROOM);
+        let client = join(Builder::new().read(b"request").read_error(reset()).build(), write);
+        let (server, replies, requests) = stream();
+        let (summary, (), stdout) = tokio::join!(
+            run(client, server, ClientEnd::HalfClose),
+            async {
+                assert_eq!(drink(requests).await, b"request");
+                feed(replies, b"reply").await;
+            },
+            drink(stdout),
+        );
+        assert_eq!(stdout, b"reply");
+        assert!(matches!(summary.requests.end, End::ReadFailed(_)));
+    }
+
+    #[tokio::test]
+    async fn an_error_that_only_the_last_flush_shows_is_told() {
+        let (client, stdin, _stdout) = stream();
+        let (read, replies) = duplex(ROOM);
+        let refuses = BufWriter::new(Builder::new().write_error(reset()).build());
+        let (summary, ()) = tokio::join!(run(client, join(read, refuses), ClientEnd::HalfClose), async {
+            feed(stdin, b"accepted, not sent").await;
+            drop(replies);
+        });
+        assert!(matches!(summary.requests.end, End::WriteFailed(error) if error.kind() == reset().kind()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_flush_does_not_wait_for_ever() {
+        let (client, mut stdin, _stdout) = stream();
+        let (read, replies) = duplex(ROOM);
+        let (write, _never_read) = duplex(1);
+        let server = join(read, BufWriter::new(write));
+        let start = Instant::now();
+        let (summary, ()) = tokio::join!(run(client, server, ClientEnd::HalfClose), async {
+            stdin.write_all(b"accepted, not sent").await.unwrap();
+            drop(replies);
+        });
+        assert_eq!(start.elapsed(), LAST_FLUSH);
+        assert!(matches!(summary.requests.end, End::Abandoned { .. }), "{summary:?}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_gone_has_its_requests_delivered_and_the_server_told() {
+        let (client, pipe, client_output) = stream();
+        let (server, replies, requests) = stream();
+        drop(client_output);
+        let sent = random(6, 10_000);
+        let (summary, (), requests, ()) = tokio::join!(
+            run(client, server, ClientEnd::Gone),
+            feed(pipe, &sent),
+            // The replies fail first; they must neither stop the requests nor be left to block the server.
+            drink(requests),
+            feed(replies, &[7; 10 * ROOM]),
+        );
+        assert_eq!(requests, sent);
+        assert!(matches!(summary.requests.end, End::Eof), "{summary:?}");
+        assert!(matches!(summary.replies.end, End::WriteFailed(_)), "{summary:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stays_after_its_client_has_gone_is_left_in_the_end() {
+        let (client, pipe, _client_output) = stream();
+        let (server, _silent, requests) = stream();
+        let start = Instant::now();
+        let (summary, (), requests) =
+            tokio::join!(run(client, server, ClientEnd::Gone), feed(pipe, b"request"), drink(requests));
+        assert_eq!((start.elapsed(), requests), (FAREWELL, b"request".to_vec()));
+        assert!(matches!(summary.replies.end, End::Abandoned { undelivered: 0 }), "{summary:?}");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_server_ends_the_session_of_a_pipe_client_too() {
+        let (client, _pipe_stays_open, client_output) = stream();
+        let (server, replies, _requests) = stream();
+        let (summary, (), output) =
+            tokio::join!(run(client, server, ClientEnd::Gone), feed(replies, b"bye"), drink(client_output));
+        assert_eq!(output, b"bye");
+        assert!(matches!(summary.replies.end, End::Eof));
     }
 }
