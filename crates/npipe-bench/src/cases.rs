@@ -1,0 +1,197 @@
+//! What is measured, over whose pipes, and in which unit. Adding a case is adding an entry to `all`; nothing else knows
+//! a case by name.
+
+use std::fmt;
+use std::io;
+
+use crate::measure::Round;
+#[cfg(feature = "npipe")]
+use crate::pipes::Npipe;
+use crate::pipes::Tokio;
+#[cfg(not(feature = "npipe"))]
+use crate::pipes::Tokio as Npipe;
+use crate::traffic::Scheduler::{self, CurrentThread, TwoWorkers};
+use crate::{bare, completion, traffic};
+
+/// Whose pipes carry the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Implementation {
+    Npipe,
+    Tokio,
+    Bare,
+    Compio,
+}
+
+impl Implementation {
+    /// In the order of the table's columns.
+    pub(crate) const ALL: [Self; 4] = [Self::Npipe, Self::Tokio, Self::Bare, Self::Compio];
+}
+
+impl fmt::Display for Implementation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Npipe => "npipe",
+            Self::Tokio => "tokio",
+            Self::Bare => "bare overlapped",
+            Self::Compio => "compio",
+        })
+    }
+}
+
+/// What of a round a case is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Metric {
+    /// Throughput of operations that move this many bytes each.
+    MebibytesPerSecond {
+        bytes: usize,
+    },
+    MicrosecondsPerOperation,
+    OperationsPerSecond,
+    HeapBytesPerOperation,
+}
+
+impl Metric {
+    pub(crate) fn of(self, round: &Round) -> f64 {
+        let operations = f64::from(round.operations);
+        let seconds = round.elapsed.as_secs_f64();
+        match self {
+            Self::MebibytesPerSecond { bytes } => operations * bytes as f64 / seconds / f64::from(1 << 20),
+            Self::MicrosecondsPerOperation => seconds * 1e6 / operations,
+            Self::OperationsPerSecond => operations / seconds,
+            Self::HeapBytesPerOperation => round.heap_growth as f64 / operations,
+        }
+    }
+
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::MebibytesPerSecond { .. } => "MiB/s",
+            Self::MicrosecondsPerOperation => "µs",
+            Self::OperationsPerSecond => "/s",
+            Self::HeapBytesPerOperation => "bytes",
+        }
+    }
+}
+
+/// Does the given number of operations.
+type Run = Box<dyn Fn(u32) -> io::Result<Round>>;
+
+/// One line of the table.
+pub(crate) struct Case {
+    /// What `--only` and `--count` call it.
+    pub(crate) id: String,
+    pub(crate) title: String,
+    pub(crate) metric: Metric,
+    /// Operations of a full round: a fraction of a second for the slowest.
+    pub(crate) operations: u32,
+    /// Rounds of a full run.
+    pub(crate) rounds: u32,
+    pub(crate) runs: Vec<(Implementation, Run)>,
+}
+
+/// Enough rounds that one disturbed by the machine does not move the median.
+const ROUNDS: u32 = 11;
+
+/// Every case, in the order of the table.
+pub(crate) fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for scheduler in [CurrentThread, TwoWorkers] {
+        cases.push(bulk(scheduler, 4, 1024));
+        cases.push(bulk(scheduler, 64, 256));
+        cases.push(bulk(scheduler, 1024, 24));
+        cases.push(exchange(scheduler));
+    }
+    cases.push(Case {
+        id: "many".into(),
+        title: "64 connections at once, 256 B each way".into(),
+        metric: Metric::OperationsPerSecond,
+        operations: 64 * 24,
+        rounds: ROUNDS,
+        runs: vec![
+            npipe(|operations| traffic::exchanges::<Npipe>(CurrentThread, 64, 256, operations)),
+            tokio(|operations| traffic::exchanges::<Tokio>(CurrentThread, 64, 256, operations)),
+        ],
+    });
+    cases.push(Case {
+        id: "connect".into(),
+        title: "connect and accept".into(),
+        metric: Metric::OperationsPerSecond,
+        operations: 300,
+        rounds: ROUNDS,
+        runs: vec![
+            npipe(|operations| traffic::connect_accept::<Npipe>(CurrentThread, operations)),
+            tokio(|operations| traffic::connect_accept::<Tokio>(CurrentThread, operations)),
+            (Implementation::Bare, Box::new(bare::connect_accept)),
+        ],
+    });
+    cases.push(Case {
+        id: "idle".into(),
+        title: "heap of an idle connection, server and client".into(),
+        metric: Metric::HeapBytesPerOperation,
+        operations: 1000,
+        // The heap does not jitter as time does.
+        rounds: 3,
+        runs: vec![
+            npipe(|connections| traffic::idle::<Npipe>(CurrentThread, connections)),
+            tokio(|connections| traffic::idle::<Tokio>(CurrentThread, connections)),
+        ],
+    });
+    cases
+}
+
+fn bulk(scheduler: Scheduler, kibibytes: usize, operations: u32) -> Case {
+    let bytes = kibibytes * 1024;
+    let mut runs = vec![
+        npipe(move |operations| traffic::bulk::<Npipe>(scheduler, bytes, operations)),
+        tokio(move |operations| traffic::bulk::<Tokio>(scheduler, bytes, operations)),
+        (Implementation::Bare, Box::new(move |operations| bare::bulk(bytes, operations)) as Run),
+    ];
+    if bytes >= 64 * 1024 {
+        runs.push((Implementation::Compio, Box::new(move |operations| completion::bulk(bytes, operations))));
+    }
+    Case {
+        id: format!("bulk-{kibibytes}k{}", suffix(scheduler)),
+        title: format!("bulk, {kibibytes} KiB writes{}", remark(scheduler)),
+        metric: Metric::MebibytesPerSecond { bytes },
+        operations,
+        rounds: ROUNDS,
+        runs,
+    }
+}
+
+fn exchange(scheduler: Scheduler) -> Case {
+    Case {
+        id: format!("exchange{}", suffix(scheduler)),
+        title: format!("request/response 64 B{}", remark(scheduler)),
+        metric: Metric::MicrosecondsPerOperation,
+        operations: 500,
+        rounds: ROUNDS,
+        runs: vec![
+            npipe(move |operations| traffic::exchanges::<Npipe>(scheduler, 1, 64, operations)),
+            tokio(move |operations| traffic::exchanges::<Tokio>(scheduler, 1, 64, operations)),
+            (Implementation::Bare, Box::new(|operations| bare::exchanges(64, operations))),
+            (Implementation::Compio, Box::new(|operations| completion::exchanges(64, operations))),
+        ],
+    }
+}
+
+fn npipe(run: impl Fn(u32) -> io::Result<Round> + 'static) -> (Implementation, Run) {
+    (Implementation::Npipe, Box::new(run))
+}
+
+fn tokio(run: impl Fn(u32) -> io::Result<Round> + 'static) -> (Implementation, Run) {
+    (Implementation::Tokio, Box::new(run))
+}
+
+fn suffix(scheduler: Scheduler) -> &'static str {
+    match scheduler {
+        CurrentThread => "",
+        TwoWorkers => "-multi",
+    }
+}
+
+fn remark(scheduler: Scheduler) -> &'static str {
+    match scheduler {
+        CurrentThread => "",
+        TwoWorkers => ", runtime of two workers",
+    }
+}

@@ -1,0 +1,37 @@
+//! npipe beside its peers: the same traffic over npipe, Tokio, compio and bare overlapped calls, in one process, round
+//! by round in turn, so that whatever disturbs the machine disturbs all of them.
+//!
+//! The result is Markdown on standard output. Standard error carries `progress: DONE/TOTAL LABEL` lines.
+
+#[cfg(windows)]
+mod bare;
+#[cfg(windows)]
+mod cases;
+#[cfg(windows)]
+mod completion;
+#[cfg(windows)]
+mod kernel;
+#[cfg(windows)]
+mod measure;
+#[cfg(windows)]
+mod pipes;
+#[cfg(windows)]
+mod report;
+#[cfg(windows)]
+mod run;
+#[cfg(any(windows, test))]
+mod statistics;
+#[cfg(windows)]
+mod sys;
+#[cfg(windows)]
+mod traffic;
+
+#[cfg(windows)]
+pub use run::main;
+
+/// Says where the benchmark runs.
+#[cfg(not(windows))]
+pub fn main() -> std::process::ExitCode {
+    eprintln!("named pipes are Windows': `cargo xtask bench` builds this for Windows and runs it under Wine");
+    std::process::ExitCode::FAILURE
+}

@@ -1,0 +1,140 @@
+//! The command line, and the order in which rounds are run.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+use crate::cases::{self, Case, Implementation};
+use crate::kernel;
+use crate::report::{self, Outcome};
+
+/// npipe measured beside its peers.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// A third of the rounds, half the size
+    #[arg(long)]
+    quick: bool,
+    /// Only the case of this name, or the cases whose names start with it
+    #[arg(long, value_name = "CASE")]
+    only: Option<String>,
+    /// Count kernel calls instead of measuring (under Wine)
+    #[arg(long)]
+    kernel_calls: bool,
+    /// One unmeasured round, for tools that watch the process from outside
+    #[arg(long, num_args = 3, value_names = ["CASE", "IMPLEMENTATION", "OPERATIONS"])]
+    count: Option<Vec<String>>,
+    /// Given by `cargo bench`; of no meaning here
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// The program behind `cargo bench -p npipe-bench`.
+pub fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> io::Result<()> {
+    if let Some(count) = &arguments.count {
+        return run_once(count);
+    }
+    let only = arguments.only.as_deref().unwrap_or_default();
+    let cases: Vec<Case> = cases::all().into_iter().filter(|case| case.id.starts_with(only)).collect();
+    if cases.is_empty() {
+        let known: Vec<String> = cases::all().into_iter().map(|case| case.id).collect();
+        return Err(invalid(format!("no case is called {only}; there are {}", known.join(", "))));
+    }
+    let table =
+        if arguments.kernel_calls { count_all(&cases)? } else { measure_all(cases, arguments.quick)? };
+    print!("{table}");
+    Ok(())
+}
+
+fn measure_all(cases: Vec<Case>, quick: bool) -> io::Result<String> {
+    let mut progress = Progress {
+        done: 0,
+        total: cases.iter().map(|case| (rounds(case, quick) + 1) * case.runs.len() as u32).sum(),
+    };
+    let outcomes =
+        cases.into_iter().map(|case| measure(case, quick, &mut progress)).collect::<io::Result<Vec<_>>>()?;
+    Ok(report::measured(&outcomes))
+}
+
+/// Runs the implementations in turn, so that a round of each meets the same state of the machine.
+fn measure(case: Case, quick: bool, progress: &mut Progress) -> io::Result<Outcome> {
+    let operations = if quick { case.operations / 2 } else { case.operations };
+    let mut values: Vec<(Implementation, Vec<f64>)> =
+        case.runs.iter().map(|(implementation, _)| (*implementation, Vec::new())).collect();
+    for round in 0..=rounds(&case, quick) {
+        for ((implementation, run), (_, values)) in case.runs.iter().zip(&mut values) {
+            progress.step(&format!("{}, {implementation}", case.title));
+            let result = run(operations).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}, {implementation}: {error}", case.title))
+            })?;
+            // The first round touches code and memory for the first time.
+            if round > 0 {
+                values.push(case.metric.of(&result));
+            }
+        }
+    }
+    Ok(Outcome { case, values })
+}
+
+fn rounds(case: &Case, quick: bool) -> u32 {
+    if quick { case.rounds.div_ceil(3) } else { case.rounds }
+}
+
+fn count_all(cases: &[Case]) -> io::Result<String> {
+    let mut progress = Progress { done: 0, total: cases.iter().map(|case| case.runs.len() as u32).sum() };
+    let mut counts = Vec::new();
+    for case in cases {
+        for (implementation, _) in &case.runs {
+            progress.step(&format!("kernel calls: {}, {implementation}", case.title));
+            counts.push((
+                case.title.clone(),
+                *implementation,
+                kernel::calls_per_operation(case, *implementation)?,
+            ));
+        }
+    }
+    Ok(report::kernel_calls(&counts))
+}
+
+fn run_once(count: &[String]) -> io::Result<()> {
+    let [case, implementation, operations] = count else { unreachable!("clap takes exactly three values") };
+    let implementation = Implementation::from_str(implementation, true).map_err(invalid)?;
+    let operations = operations.parse().map_err(|error| invalid(format!("{operations}: {error}")))?;
+    let case = cases::all()
+        .into_iter()
+        .find(|known| known.id == *case)
+        .ok_or_else(|| invalid(format!("no case is called {case}")))?;
+    let (_, run) = case
+        .runs
+        .iter()
+        .find(|(known, _)| *known == implementation)
+        .ok_or_else(|| invalid(format!("{} is not measured over {implementation}", case.id)))?;
+    run(operations).map(drop)
+}
+
+fn invalid(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
+/// Where a run is, for whoever draws a bar of it.
+struct Progress {
+    done: u32,
+    total: u32,
+}
+
+impl Progress {
+    fn step(&mut self, label: &str) {
+        self.done += 1;
+        eprintln!("progress: {}/{} {label}", self.done, self.total);
+    }
+}

@@ -1,0 +1,187 @@
+//! The traffic of every case on a Tokio runtime, written once for all libraries with Tokio's interface.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::runtime::Runtime;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use crate::measure::{Round, Stopwatch, unique_pipe_name};
+use crate::pipes::Pipes;
+
+/// The Tokio runtime a case runs on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scheduler {
+    CurrentThread,
+    TwoWorkers,
+}
+
+impl Scheduler {
+    fn start(self) -> io::Result<Runtime> {
+        match self {
+            Self::CurrentThread => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+            Self::TwoWorkers => {
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+            }
+        }
+    }
+}
+
+/// One direction, as fast as it goes: an operation is a write of `chunk` bytes, and the reader's buffer is as large.
+pub(crate) fn bulk<P: Pipes>(scheduler: Scheduler, chunk: usize, operations: u32) -> io::Result<Round> {
+    scheduler.start()?.block_on(async {
+        let (mut server, mut client) = connected::<P>(&unique_pipe_name()).await?;
+        let mut tasks = JoinSet::new();
+        let watch = Stopwatch::start();
+        tasks.spawn(async move {
+            let data = vec![b'x'; chunk];
+            for _ in 0..operations {
+                server.write_all(&data).await?;
+            }
+            io::Result::Ok(())
+        });
+        tasks.spawn(async move {
+            let mut buffer = vec![0; chunk];
+            let mut left = chunk * operations as usize;
+            while left > 0 {
+                match client.read(&mut buffer).await? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    read => left -= read,
+                }
+            }
+            Ok(())
+        });
+        all(tasks).await?;
+        Ok(watch.stop(operations))
+    })
+}
+
+/// `connections` pipes at once, each with a request and a response of `size` bytes in turn. An operation is such an
+/// exchange; `operations` is the sum over all connections.
+pub(crate) fn exchanges<P: Pipes>(
+    scheduler: Scheduler,
+    connections: u32,
+    size: usize,
+    operations: u32,
+) -> io::Result<Round> {
+    scheduler.start()?.block_on(async {
+        let each = operations / connections;
+        let mut tasks = JoinSet::new();
+        let start = Arc::new(Barrier::new(connections as usize + 1));
+        for _ in 0..connections {
+            let (mut server, mut client) = connected::<P>(&unique_pipe_name()).await?;
+            tasks.spawn(async move {
+                let mut buffer = vec![0; size];
+                for _ in 0..each {
+                    echo(&mut server, &mut buffer).await?;
+                }
+                io::Result::Ok(())
+            });
+            let start = Arc::clone(&start);
+            tasks.spawn(async move {
+                let mut buffer = vec![b'x'; size];
+                start.wait().await;
+                for _ in 0..each {
+                    client.write_all(&buffer).await?;
+                    client.read_exact(&mut buffer).await?;
+                }
+                Ok(())
+            });
+        }
+        start.wait().await;
+        let watch = Stopwatch::start();
+        all(tasks).await?;
+        Ok(watch.stop(each * connections))
+    })
+}
+
+/// Clients that come one after the other: an operation is open, accept, close, and the client seeing the end.
+///
+/// The server makes the next instance before it lets the connected one go, as Tokio documents it, so no client is
+/// ever turned away.
+pub(crate) fn connect_accept<P: Pipes>(scheduler: Scheduler, operations: u32) -> io::Result<Round> {
+    scheduler.start()?.block_on(async {
+        let name = unique_pipe_name();
+        let mut listening = P::create(&name)?;
+        let mut tasks = JoinSet::new();
+        let watch = Stopwatch::start();
+        tasks.spawn({
+            let name = name.clone();
+            async move {
+                for _ in 0..operations {
+                    P::connect(&listening).await?;
+                    drop(std::mem::replace(&mut listening, P::create(&name)?));
+                }
+                io::Result::Ok(())
+            }
+        });
+        tasks.spawn(async move {
+            for _ in 0..operations {
+                let mut client = P::open(&name)?;
+                if client.read(&mut [0]).await? != 0 {
+                    return Err(io::Error::other("the server sent something"));
+                }
+            }
+            Ok(())
+        });
+        all(tasks).await?;
+        Ok(watch.stop(operations))
+    })
+}
+
+/// `connections` pipes that have each carried one exchange and are idle now, a task waiting in a read at both ends.
+///
+/// Both ends with their tasks are in this process, so the heap growth of a connection is that of a server and a client.
+pub(crate) fn idle<P: Pipes>(scheduler: Scheduler, connections: u32) -> io::Result<Round> {
+    /// npipe gives buffers back after about a second without traffic.
+    const SETTLE: Duration = Duration::from_secs(2);
+
+    scheduler.start()?.block_on(async {
+        let mut tasks = JoinSet::new();
+        // What a library sets up once a process belongs to no connection.
+        spawn_idle_connection::<P>(&mut tasks).await?;
+        let watch = Stopwatch::start();
+        for _ in 0..connections {
+            spawn_idle_connection::<P>(&mut tasks).await?;
+        }
+        tokio::time::sleep(SETTLE).await;
+        let round = watch.stop(connections);
+        match tasks.try_join_next() {
+            None => Ok(round),
+            Some(ended) => Err(io::Error::other(format!("an idle connection ended: {ended:?}"))),
+        }
+    })
+}
+
+async fn spawn_idle_connection<P: Pipes>(tasks: &mut JoinSet<io::Result<usize>>) -> io::Result<()> {
+    let (mut server, mut client) = connected::<P>(&unique_pipe_name()).await?;
+    let mut buffer = [0; 256];
+    client.write_all(&buffer).await?;
+    echo(&mut server, &mut buffer).await?;
+    client.read_exact(&mut buffer).await?;
+    tasks.spawn(async move { server.read(&mut [0]).await });
+    tasks.spawn(async move { client.read(&mut [0]).await });
+    Ok(())
+}
+
+async fn connected<P: Pipes>(name: &str) -> io::Result<(P::Server, P::Client)> {
+    let server = P::create(name)?;
+    let client = P::open(name)?;
+    P::connect(&server).await?;
+    Ok((server, client))
+}
+
+async fn echo(pipe: &mut (impl AsyncRead + AsyncWrite + Unpin), buffer: &mut [u8]) -> io::Result<()> {
+    pipe.read_exact(buffer).await?;
+    pipe.write_all(buffer).await
+}
+
+async fn all(mut tasks: JoinSet<io::Result<()>>) -> io::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended.map_err(io::Error::other)??;
+    }
+    Ok(())
+}
