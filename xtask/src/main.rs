@@ -1,2 +1,79 @@
-//! The chores of the project.
-fn main() {}
+//! The chores of the project: `cargo xtask setup | demo | test | bench | check | ci`.
+//!
+//! Everything a contributor or CI has to do beyond plain cargo is a subcommand here, so that both do the same. This file
+//! only parses and dispatches. Nothing in this crate may use `npipe` itself: the chores must run while the library is
+//! broken.
+
+mod bench;
+mod check;
+mod demo;
+mod process;
+mod progress;
+mod setup;
+mod test;
+mod tidy;
+mod windows;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::progress::Report;
+use crate::workspace::Workspace;
+
+/// The chores of npipe. On Linux they install and build what Windows programs need, and run them under Wine.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Get everything the other chores need (they call it themselves); quick when it is there already
+    Setup,
+    /// Show real OpenSSH keys listed and used through a Windows named pipe
+    Demo,
+    /// Run all tests: natively what can be, under Wine (or on Windows itself) the rest
+    Test(test::Options),
+    /// Measure npipe beside its peers and write docs/benchmarks.md
+    Bench(bench::Options),
+    /// Formatting, lints for every target, documentation, layering, licences
+    Check,
+    /// What CI runs: check, then test
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let chore = Cli::parse().chore;
+    process::stop_everything_on_interrupt();
+    let mut report = Report::new();
+    match run(chore, &mut report) {
+        Ok(()) => report.finish(),
+        Err(error) => {
+            eprintln!("error: {error:?}");
+            report.finish();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore, report: &mut Report) -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    match chore {
+        Chore::Setup => {
+            setup::everything(&workspace, report)?;
+            Ok(())
+        }
+        Chore::Demo => demo::run(&workspace, report),
+        Chore::Test(options) => test::run(&workspace, report, &options),
+        Chore::Bench(options) => bench::run(&workspace, report, &options),
+        Chore::Check => check::run(&workspace, report),
+        Chore::Ci => {
+            check::run(&workspace, report)?;
+            test::run(&workspace, report, &test::Options::default())
+        }
+    }
+}

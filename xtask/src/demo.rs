@@ -1,0 +1,4 @@
+use crate::{progress::Report, workspace::Workspace};
+pub(crate) fn run(_: &Workspace, _: &mut Report) -> anyhow::Result<()> {
+    Ok(())
+}
