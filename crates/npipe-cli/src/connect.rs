@@ -23,7 +23,7 @@ pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(
     let name = &arguments.target;
     let mut stdio = stdio()
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot use stdin and stdout: {error}")))?;
-    let mut pipe = open(name, arguments.wait).await?;
+    let mut pipe = open(name, arguments.wait, report).await?;
     report.detail(format_args!("connected to {name}"));
     let summary = relay(&mut stdio, &mut pipe, ClientEnd::HalfClose).await;
     report.detail(format_args!(
@@ -35,13 +35,16 @@ pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(
 
 /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another client
 /// may take the instance it saw.
-async fn open(name: &PipeName, wait: u32) -> Result<NamedPipeClient, Failure> {
+async fn open(name: &PipeName, wait: u32, report: Report) -> Result<NamedPipeClient, Failure> {
     let deadline = Instant::now() + Duration::from_secs(wait.into());
     let mut pause = FIRST_PAUSE;
     loop {
         match ClientOptions::new().open(name.path()) {
             Ok(pipe) => return Ok(pipe),
             Err(error) if has_code(&error, ERROR_PIPE_BUSY) && Instant::now() < deadline => {
+                if pause == FIRST_PAUSE {
+                    report.detail(format_args!("every instance of {name} is busy, waiting"));
+                }
                 sleep_until(deadline.min(Instant::now() + pause)).await;
                 pause = LONGEST_PAUSE.min(pause * 2);
             }

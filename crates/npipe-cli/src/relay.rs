@@ -247,7 +247,7 @@ mod tests {
         AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, DuplexStream, Join, duplex, empty,
         join, repeat, sink,
     };
-    use tokio::time::{Duration, Instant};
+    use tokio::time::Instant;
     use tokio_test::io::Builder;
 
     use super::{ClientEnd, End, FAREWELL, LAST_FLUSH, Summary, relay};

@@ -1,0 +1,254 @@
+//! `npipe connect`: bytes, ends, and refusals. The test is the server.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeServer, ServerOptions};
+
+use crate::process::{Npipe, Outcome, within_limit};
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+/// A pipe name that no other test has, not even in another process.
+pub(crate) fn unique_name() -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    format!("npipe-cli-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(crate) fn path(name: &str) -> String {
+    format!(r"\\.\pipe\{name}")
+}
+
+pub(crate) fn random(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
+/// A server with one instance, and the address of its pipe.
+fn serve() -> (NamedPipeServer, String) {
+    let name = unique_name();
+    let server = ServerOptions::new().first_pipe_instance(true).max_instances(1).create(path(&name)).unwrap();
+    (server, format!("npipe:{name}"))
+}
+
+async fn accepted(server: &NamedPipeServer) {
+    within_limit("accepting the client", server.connect()).await.unwrap();
+}
+
+async fn read_exactly(server: &mut NamedPipeServer, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    within_limit("reading the request", server.read_exact(&mut bytes)).await.unwrap();
+    bytes
+}
+
+/// Runs a session: `input` on the client's stdin, then its end; `serve` on the server's side.
+async fn session<F, S>(input: &[u8], serve_client: F) -> Outcome
+where
+    F: FnOnce(NamedPipeServer) -> S,
+    S: Future<Output = ()>,
+{
+    let (server, address) = serve();
+    let client = Npipe::start(&["connect", &address]);
+    let (outcome, ()) = tokio::join!(client.finish_with(input), async {
+        accepted(&server).await;
+        serve_client(server).await;
+    });
+    outcome
+}
+
+#[tokio::test]
+async fn an_empty_session_ends_well() {
+    session(b"", async |server| drop(server)).await.code(0).stdout(b"").no_stderr();
+}
+
+#[tokio::test]
+async fn one_byte_each_way() {
+    let outcome = session(b"?", async |mut server| {
+        assert_eq!(read_exactly(&mut server, 1).await, b"?");
+        server.write_all(b"!").await.unwrap();
+    });
+    outcome.await.code(0).stdout(b"!").no_stderr();
+}
+
+#[tokio::test]
+async fn sixty_four_mebibytes_both_ways_at_once_unchanged() {
+    let (request, reply) = (random(1, 64 * MEBIBYTE), random(2, 64 * MEBIBYTE));
+    let outcome = session(&request, async |server| {
+        let (mut read, mut write) = tokio::io::split(server);
+        let mut received = vec![0; request.len()];
+        let (read, written) = within_limit("64 MiB", async {
+            tokio::join!(read.read_exact(&mut received), write.write_all(&reply))
+        })
+        .await;
+        read.unwrap();
+        written.unwrap();
+        assert!(received == request, "the request was changed on its way");
+    });
+    outcome.await.code(0).no_stderr().stdout(&reply);
+}
+
+#[tokio::test]
+async fn a_reply_after_the_end_of_stdin_arrives_whole() {
+    let reply = random(3, 8 * MEBIBYTE);
+    let outcome = session(b"request", async |mut server| {
+        read_exactly(&mut server, 7).await;
+        // Byte by byte first: whoever takes the end of stdin for the end of the session is gone by then.
+        for byte in &reply[..100] {
+            server.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        server.write_all(&reply[100..]).await.unwrap();
+    });
+    outcome.await.code(0).no_stderr().stdout(&reply);
+}
+
+#[tokio::test]
+async fn the_end_of_the_pipe_ends_the_process_although_stdin_is_open() {
+    let (mut server, address) = serve();
+    let client = Npipe::start(&["connect", &address]);
+    accepted(&server).await;
+    server.write_all(b"that was all").await.unwrap();
+    drop(server);
+    client.finish().await.code(0).stdout(b"that was all").no_stderr();
+}
+
+#[tokio::test]
+async fn stdin_is_passed_on_while_it_is_open() {
+    let (mut server, address) = serve();
+    let mut client = Npipe::start(&["connect", &address]);
+    accepted(&server).await;
+    let mut stdin = client.stdin.take().unwrap();
+    for line in ["first\n", "second\n"] {
+        stdin.write_all(line.as_bytes()).await.unwrap();
+        stdin.flush().await.unwrap();
+        assert_eq!(read_exactly(&mut server, line.len()).await, line.as_bytes());
+        server.write_all(line.as_bytes()).await.unwrap();
+        let mut answer = vec![0; line.len()];
+        let read = client.stdout.as_mut().unwrap().read_exact(&mut answer);
+        within_limit("an answer on stdout", read).await.unwrap();
+        assert_eq!(answer, line.as_bytes());
+    }
+    drop(server);
+    client.finish().await.code(0).stdout(b"").no_stderr();
+}
+
+#[tokio::test]
+async fn a_server_that_closes_half_way_is_told_by_the_exit_code_and_its_reply_delivered() {
+    let input = random(4, 64 * MEBIBYTE);
+    let outcome = session(&input, async |mut server| {
+        read_exactly(&mut server, MEBIBYTE).await;
+        server.write_all(b"too long").await.unwrap();
+    });
+    outcome.await.code(6).stdout(b"too long").stderr_has(r"the server closed \\.\pipe\npipe-cli-");
+}
+
+#[tokio::test]
+async fn a_server_process_that_is_killed_ends_the_session() {
+    let name = unique_name();
+    let address = format!("npipe:{name}");
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("tcp:{}", silent.local_addr().unwrap());
+    let mut server = Npipe::start(&["forward", &address, &target]);
+    server.stderr_line("listening on").await;
+    let client = Npipe::start(&["connect", &address]);
+    let _served = within_limit("the client's connection", silent.accept()).await.unwrap();
+    drop(server);
+    client.finish().await.code(0).stdout(b"").no_stderr();
+}
+
+#[tokio::test]
+async fn a_server_that_disconnects_is_told_from_one_that_closes() {
+    let outcome = session(b"", async |server| server.disconnect().unwrap());
+    outcome.await.code(7).stdout(b"").stderr_has("disconnected");
+}
+
+#[tokio::test]
+async fn a_stdout_that_is_closed_ends_the_session_with_its_own_code() {
+    let (mut server, address) = serve();
+    let mut client = Npipe::start(&["connect", &address]);
+    accepted(&server).await;
+    drop(client.stdout.take());
+    server.write_all(b"nobody reads this").await.unwrap();
+    client.finish().await.code(8).stderr_has("the reader of stdout went away");
+    let gone = within_limit("the end of the client", server.read(&mut [0; 1])).await;
+    assert_eq!(gone.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn stdin_and_stdout_may_be_files() {
+    let directory = std::env::temp_dir();
+    let name = unique_name();
+    let (input, output) = (directory.join(format!("{name}.in")), directory.join(format!("{name}.out")));
+    let (request, reply) = (random(5, MEBIBYTE), random(6, MEBIBYTE));
+    std::fs::write(&input, &request).unwrap();
+    let (mut server, address) = serve();
+    let mut client = tokio::process::Command::new(env!("CARGO_BIN_EXE_npipe"))
+        .args(["connect", &address])
+        .stdin(std::fs::File::open(&input).unwrap())
+        .stdout(std::fs::File::create(&output).unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    accepted(&server).await;
+    assert!(read_exactly(&mut server, request.len()).await == request);
+    server.write_all(&reply).await.unwrap();
+    drop(server);
+    let status = within_limit("npipe connect", client.wait()).await.unwrap();
+    let written = std::fs::read(&output).unwrap();
+    let _ = (std::fs::remove_file(&input), std::fs::remove_file(&output));
+    assert_eq!(status.code(), Some(0));
+    assert!(written == reply);
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_serves_is_named() {
+    let name = unique_name();
+    let outcome = Npipe::start(&["connect", &format!("npipe://./pipe/{name}")]).finish().await;
+    let sentence = format!(r"npipe: no program serves \\.\pipe\{name}; is the server running?");
+    outcome.code(3).stdout(b"").stderr_has(&sentence);
+}
+
+#[tokio::test]
+async fn a_pipe_in_one_direction_only_denies_access() {
+    let name = unique_name();
+    let _server = ServerOptions::new().access_inbound(false).create(path(&name)).unwrap();
+    let outcome = Npipe::start(&["connect", &format!("npipe:{name}")]).finish().await;
+    outcome.code(5).stdout(b"").stderr_has(&format!(r"access to \\.\pipe\{name} is denied"));
+}
+
+#[tokio::test]
+async fn a_busy_pipe_is_waited_for_no_longer_than_told() {
+    let (_server, address) = serve();
+    let _other = ClientOptions::new().open(path(address.trim_start_matches("npipe:"))).unwrap();
+    let outcome = Npipe::start(&["connect", "--wait", "0", &address]).finish().await;
+    outcome.code(4).stdout(b"").stderr_has("stayed busy");
+}
+
+#[tokio::test]
+async fn a_busy_pipe_that_becomes_free_is_connected_to() {
+    let name = unique_name();
+    let _taken = ServerOptions::new().create(path(&name)).unwrap();
+    let _other = ClientOptions::new().open(path(&name)).unwrap();
+    let mut client = Npipe::start(&["-v", "connect", "--wait", "100", &format!("npipe:{name}")]);
+    client.stderr_line("busy, waiting").await;
+    let mut server = ServerOptions::new().create(path(&name)).unwrap();
+    accepted(&server).await;
+    server.write_all(b"your turn").await.unwrap();
+    drop(server);
+    client.finish().await.code(0).stdout(b"your turn");
+}
+
+#[tokio::test]
+async fn the_verbose_flag_counts_bytes_on_stderr() {
+    let (mut server, address) = serve();
+    let client = Npipe::start(&["connect", "--verbose", &address]);
+    let (outcome, ()) = tokio::join!(client.finish_with(b"ping"), async {
+        accepted(&server).await;
+        read_exactly(&mut server, 4).await;
+        server.write_all(b"pong!").await.unwrap();
+        drop(server);
+    });
+    outcome.code(0).stdout(b"pong!").stderr_has("connected to").stderr_has("4 bytes sent, 5 bytes received");
+}

@@ -1,0 +1,210 @@
+//! `npipe forward`: the test is the TCP server, and its clients too.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient, ServerOptions};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::connect::{path, random, unique_name};
+use crate::process::{Npipe, within_limit};
+
+const ERROR_PIPE_BUSY: i32 = 231;
+const MEBIBYTE: usize = 1024 * 1024;
+
+/// A running `npipe forward` to a TCP server of the test.
+struct Forward {
+    name: String,
+    process: Npipe,
+    server: TcpListener,
+}
+
+impl Forward {
+    async fn start() -> Forward {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (name, process) = start_forward(&server.local_addr().unwrap().to_string()).await;
+        Forward { name, process, server }
+    }
+
+    async fn client(&self) -> NamedPipeClient {
+        open(&self.name).await
+    }
+
+    async fn accept(&self) -> TcpStream {
+        within_limit("the connection of the client", self.server.accept()).await.unwrap().0
+    }
+}
+
+async fn start_forward(target: &str) -> (String, Npipe) {
+    let name = unique_name();
+    let mut process = Npipe::start(&["-v", "forward", &format!("npipe:{name}"), &format!("tcp:{target}")]);
+    assert_eq!(process.stderr_line("").await, format!(r"listening on \\.\pipe\{name}"));
+    (name, process)
+}
+
+/// More clients may come at once than instances wait for them; that the name is missing is never right.
+async fn open(name: &str) -> NamedPipeClient {
+    loop {
+        match ClientOptions::new().open(path(name)) {
+            Err(error) if error.raw_os_error() == Some(ERROR_PIPE_BUSY) => tokio::task::yield_now().await,
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
+async fn read_to_end(mut stream: impl tokio::io::AsyncRead + Unpin) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    within_limit("reading to the end", stream.read_to_end(&mut bytes)).await.unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn many_clients_at_once_each_get_their_own_connection() {
+    let forward = Forward::start().await;
+    let mut echoes = JoinSet::new();
+    let mut clients = JoinSet::new();
+    for seed in 0..40 {
+        let name = forward.name.clone();
+        clients.spawn(async move {
+            let (mut read, mut write) = tokio::io::split(open(&name).await);
+            let request = random(seed, 200_000 + seed as usize);
+            let mut reply = vec![0; request.len()];
+            let exchange = async { tokio::join!(write.write_all(&request), read.read_exact(&mut reply)) };
+            let (written, read) = within_limit("the echo", exchange).await;
+            written.unwrap();
+            read.unwrap();
+            assert!(reply == request, "client {seed} got other bytes than it sent");
+        });
+    }
+    for _ in 0..40 {
+        let stream = forward.accept().await;
+        echoes.spawn(async move {
+            let (mut read, mut write) = stream.into_split();
+            tokio::io::copy(&mut read, &mut write).await.unwrap();
+        });
+    }
+    within_limit("the clients", clients.join_all()).await;
+    // Each echo ends because the end of its client arrives.
+    within_limit("the echo servers", echoes.join_all()).await;
+}
+
+#[tokio::test]
+async fn a_server_that_closes_first_has_its_whole_reply_delivered_before_the_pipe_ends() {
+    let forward = Forward::start().await;
+    let mut client = forward.client().await;
+    let mut server = forward.accept().await;
+    let reply = random(1, 4 * MEBIBYTE);
+    client.write_all(b"request").await.unwrap();
+    let ((), received) = tokio::join!(
+        async {
+            server.read_exact(&mut [0; 7]).await.unwrap();
+            server.write_all(&reply).await.unwrap();
+            drop(server);
+        },
+        read_to_end(client)
+    );
+    assert!(received == reply);
+}
+
+#[tokio::test]
+async fn a_client_that_closes_first_has_its_whole_request_delivered_before_the_connection_ends() {
+    let mut forward = Forward::start().await;
+    let mut client = forward.client().await;
+    let server = forward.accept().await;
+    let request = random(2, 4 * MEBIBYTE);
+    let ((), received) = tokio::join!(
+        async {
+            client.write_all(&request).await.unwrap();
+            drop(client);
+        },
+        read_to_end(server)
+    );
+    assert!(received == request);
+    let line = forward.process.stderr_line("client 1: ended").await;
+    assert!(line.contains("4194304 bytes to the server, 0 bytes to the client"), "{line}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_reset_ends_the_pipe_and_is_reported() {
+    let mut forward = Forward::start().await;
+    let client = forward.client().await;
+    let server = forward.accept().await;
+    server.set_zero_linger().unwrap();
+    drop(server);
+    assert_eq!(read_to_end(client).await, b"");
+    forward.process.stderr_line("client 1: tcp:127.0.0.1:").await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_costs_one_client_and_not_the_listener() {
+    let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = refusing.local_addr().unwrap();
+    drop(refusing);
+    let (name, mut process) = start_forward(&address.to_string()).await;
+
+    let client = open(&name).await;
+    assert_eq!(read_to_end(client).await, b"");
+    let line = process.stderr_line("client 1").await;
+    assert!(line.contains(&format!("cannot connect to tcp:{address}")), "{line}");
+
+    let server = TcpListener::bind(address).await.unwrap();
+    let mut client = open(&name).await;
+    let (mut stream, _) = within_limit("the second client", server.accept()).await.unwrap();
+    stream.write_all(b"welcome").await.unwrap();
+    let mut greeting = [0; 7];
+    within_limit("the greeting", client.read_exact(&mut greeting)).await.unwrap();
+    assert_eq!(&greeting, b"welcome");
+}
+
+#[tokio::test]
+async fn the_name_never_vanishes_while_clients_come_and_go() {
+    let forward = Forward::start().await;
+    let done = AtomicBool::new(false);
+    let serve = async {
+        while !done.load(Ordering::Relaxed) {
+            tokio::select! {
+                accepted = forward.server.accept() => drop(accepted),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    };
+    let come_and_go = async {
+        for _ in 0..300 {
+            // `open` fails on anything but "busy".
+            drop(open(&forward.name).await);
+            tokio::task::yield_now().await;
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    within_limit("300 clients", async { tokio::join!(serve, come_and_go) }).await;
+}
+
+#[tokio::test]
+async fn connect_and_forward_work_together() {
+    let forward = Forward::start().await;
+    let connect = Npipe::start(&["connect", &format!("npipe:{}", forward.name)]);
+    let request = random(3, MEBIBYTE);
+    let (outcome, ()) = tokio::join!(connect.finish_with(&request), async {
+        let mut stream = forward.accept().await;
+        let mut received = vec![0; request.len()];
+        within_limit("the request", stream.read_exact(&mut received)).await.unwrap();
+        stream.write_all(&received).await.unwrap();
+    });
+    outcome.code(0).no_stderr().stdout(&request);
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_refused() {
+    let name = unique_name();
+    let first = || ServerOptions::new().first_pipe_instance(true).create(path(&name));
+    let _taken = first().unwrap();
+    let system = match first() {
+        Ok(_) => return eprintln!("skipped: this system (Wine) ignores FILE_FLAG_FIRST_PIPE_INSTANCE"),
+        Err(error) => error,
+    };
+    assert_eq!(system.kind(), io::ErrorKind::PermissionDenied);
+    let outcome = Npipe::start(&["forward", &format!("npipe:{name}"), "tcp:127.0.0.1:1"]).finish().await;
+    outcome.code(5).stdout(b"").stderr_has(&format!(r"cannot listen on \\.\pipe\{name}"));
+}

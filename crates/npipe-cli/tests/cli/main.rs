@@ -1,0 +1,9 @@
+//! The tool from outside: real processes, and what a user sees of them (stdout, stderr, the exit code). The other end
+//! of a pipe is Tokio's own implementation, so that ours is not only shown to understand itself.
+
+#[cfg(windows)]
+mod connect;
+#[cfg(windows)]
+mod forward;
+mod process;
+mod usage;

@@ -1,0 +1,151 @@
+//! Runs `npipe` and holds what it did against what was expected. A failure shows the command, the exit code and both
+//! streams. Nothing outlives its test: every wait has a limit, and a process that is dropped is killed.
+
+#![cfg_attr(not(windows), allow(dead_code, reason = "most of it serves tests that need pipes"))]
+
+use std::future::Future;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+
+/// Far above what any step takes on a slow machine: reached only when something hangs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+pub(crate) async fn within_limit<F: Future>(what: &str, step: F) -> F::Output {
+    match tokio::time::timeout(LIMIT, step).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what} did not end within {LIMIT:?}"),
+    }
+}
+
+/// A running `npipe`. The streams are there to be taken.
+pub(crate) struct Npipe {
+    command: String,
+    child: Child,
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Npipe {
+    pub(crate) fn start(arguments: &[&str]) -> Npipe {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_npipe"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Npipe {
+            command: format!("npipe {}", arguments.join(" ")),
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take(),
+            stderr: BufReader::new(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
+    /// Waits for the line of stderr that contains `text`, and gives it back.
+    pub(crate) async fn stderr_line(&mut self, text: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            within_limit(&self.command, self.stderr.read_line(&mut line)).await.unwrap();
+            assert!(!line.is_empty(), "{}: no line with {text:?} on stderr, which was\n{seen}", self.command);
+            if line.contains(text) {
+                return line.trim_end().to_owned();
+            }
+            seen += &line;
+        }
+    }
+
+    /// Feeds `input`, ends stdin, and waits for the end.
+    pub(crate) async fn finish_with(mut self, input: &[u8]) -> Outcome {
+        let mut stdin = self.stdin.take().unwrap();
+        let fed = async {
+            // A process that ends without reading its input is no error of this one.
+            let _ = stdin.write_all(input).await;
+            drop(stdin);
+        };
+        let ((), outcome) = tokio::join!(fed, self.finish());
+        outcome
+    }
+
+    /// Waits for the end. A stdin that was not taken stays open; a stdout that was taken counts as empty.
+    pub(crate) async fn finish(mut self) -> Outcome {
+        let mut stdout = Vec::new();
+        let mut stderr = String::new();
+        let status = within_limit(&self.command, async {
+            let output = async {
+                if let Some(mut stream) = self.stdout.take() {
+                    stream.read_to_end(&mut stdout).await.unwrap();
+                }
+            };
+            let (status, (), text) =
+                tokio::join!(self.child.wait(), output, self.stderr.read_to_string(&mut stderr));
+            text.unwrap();
+            status.unwrap()
+        })
+        .await;
+        Outcome { command: self.command, code: status.code(), stdout, stderr }
+    }
+}
+
+/// What a process did.
+pub(crate) struct Outcome {
+    command: String,
+    code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    stderr: String,
+}
+
+impl Outcome {
+    #[track_caller]
+    pub(crate) fn code(&self, expected: i32) -> &Outcome {
+        self.check(self.code == Some(expected), &format!("exit code {expected}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn stdout(&self, expected: &[u8]) -> &Outcome {
+        self.check(
+            self.stdout == expected,
+            &format!("on stdout {} bytes: {}", expected.len(), beginning(expected)),
+        )
+    }
+
+    #[track_caller]
+    pub(crate) fn stdout_has(&self, text: &str) -> &Outcome {
+        self.check(String::from_utf8_lossy(&self.stdout).contains(text), &format!("on stdout {text:?}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn stderr_has(&self, text: &str) -> &Outcome {
+        self.check(self.stderr.contains(text), &format!("on stderr {text:?}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn no_stderr(&self) -> &Outcome {
+        self.check(self.stderr.is_empty(), "nothing on stderr")
+    }
+
+    #[track_caller]
+    fn check(&self, holds: bool, expected: &str) -> &Outcome {
+        assert!(
+            holds,
+            "expected {expected}\ncommand: {}\nexit code: {:?}\nstdout ({} bytes): {}\nstderr: {}",
+            self.command,
+            self.code,
+            self.stdout.len(),
+            beginning(&self.stdout),
+            self.stderr,
+        );
+        self
+    }
+}
+
+fn beginning(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned()
+}
