@@ -1,0 +1,221 @@
+//! What was written is delivered although the writer is gone (promise 2).
+
+use std::sync::mpsc;
+
+use npipe::{ClientOptions, ServerOptions};
+
+use crate::family::{Family, Reading, Writing};
+use crate::harness::{Within, message_pair, pair, pair_with, skipped_under_wine, unique_name};
+use crate::stream_data::StreamData;
+
+/// Below what a pipe holds, so that no write waits; above any quota of the kernel, so that part of it is in flight.
+const HELD: usize = 200 * 1024;
+
+/// Reads a byte at a time at first, then all, and compares.
+async fn read_slowly<R: Reading>(reader: &mut R, seed: u64, volume: usize) {
+    let mut expected = StreamData::new(seed);
+    let mut byte = [0];
+    async {
+        for _ in 0..100 {
+            reader.read_exact(&mut byte).await.unwrap();
+            expected.expect(&byte);
+            smol::future::yield_now().await;
+        }
+        let rest = reader.read_to_end().await.unwrap();
+        expected.expect(&rest);
+    }
+    .within("a slow reader gets everything and then the end of the file")
+    .await;
+    assert_eq!(expected.offset(), volume as u64, "bytes received against bytes written");
+}
+
+async fn server_writes_and_drops_before_the_client_reads<F: Family>() {
+    let (mut server, mut client) = pair::<F>().await;
+    server.write_all(&StreamData::new(21).take(HELD)).within("write").await.unwrap();
+    drop(server);
+    read_slowly(&mut client, 21, HELD).await;
+}
+
+async fn client_writes_and_drops_before_the_server_reads<F: Family>() {
+    let (mut server, mut client) = pair::<F>().await;
+    client.write_all(&StreamData::new(22).take(HELD)).within("write").await.unwrap();
+    drop(client);
+    read_slowly(&mut server, 22, HELD).await;
+}
+
+async fn writer_with_a_small_quota_drops_before_the_reader_reads<F: Family>() {
+    let (mut server, mut client) = pair_with::<F>(
+        ServerOptions::new().in_buffer_size(4096).out_buffer_size(4096),
+        &ClientOptions::new(),
+    )
+    .await;
+    client.write_all(&StreamData::new(23).take(HELD)).within("write").await.unwrap();
+    drop(client);
+    read_slowly(&mut server, 23, HELD).await;
+}
+
+async fn many_small_writes_and_a_drop<F: Family>() {
+    let (mut server, mut client) = pair::<F>().await;
+    let data = StreamData::new(24).take(10_000);
+    for byte in &data {
+        client.write_all(&[*byte]).within("write").await.unwrap();
+    }
+    drop(client);
+    read_slowly(&mut server, 24, 10_000).await;
+}
+
+async fn finish_and_drop_delivers<F: Family>() {
+    let (mut server, mut client) = pair::<F>().await;
+    let data = StreamData::new(25).take(20_000);
+    client.write_all(&data).within("write").await.unwrap();
+    client.finish().within("finish").await.unwrap();
+    drop(client);
+    read_slowly(&mut server, 25, 20_000).await;
+}
+
+async fn messages_written_before_a_drop_stay_whole<F: Family>() {
+    let sizes = [1, 5000, 4096, 60_000, 100_000, 3];
+    let (mut server, mut client) = message_pair::<F>().await;
+    let mut sent = StreamData::new(26);
+    for size in sizes {
+        client.write_all(&sent.take(size)).within("write").await.unwrap();
+    }
+    drop(client);
+    let mut expected = StreamData::new(26);
+    let mut buffer = vec![0; 1 << 20];
+    for size in sizes {
+        let read = server.read(&mut buffer).within("a message of the client that has gone").await.unwrap();
+        assert_eq!(read, size);
+        expected.expect(&buffer[..read]);
+    }
+    assert_eq!(server.read(&mut buffer).within("the end of the file").await.unwrap(), 0);
+}
+
+/// The reply of a server that answers and hangs up, with the client still sending.
+async fn data_towards_the_one_who_drops_does_not_harm_what_it_wrote<F: Family>() {
+    let (mut server, mut client) = pair::<F>().await;
+    client.write_all(b"a request nobody reads").within("write").await.unwrap();
+    client.flush().within("flush").await.unwrap();
+    server.write_all(&StreamData::new(27).take(50_000)).within("write").await.unwrap();
+    drop(server);
+    read_slowly(&mut client, 27, 50_000).await;
+}
+
+async fn write_held<W: Writing>(mut writer: W) -> W {
+    writer.write_all(&StreamData::new(28).take(HELD)).within("write").await.unwrap();
+    writer
+}
+
+/// Lets `writing` write on a thread of its own and reads only when it is done. The thread lives until then: Wine
+/// cancels the I/O of threads that end.
+async fn read_after<F: Family>(writing: impl FnOnce(&str) + Send + 'static) {
+    let (read, wait_for_reader) = mpsc::channel::<()>();
+    let (written, wait_for_writer) = mpsc::channel();
+    let name = unique_name();
+    let mut server = F::create(&ServerOptions::new(), &name).unwrap();
+    let writer = std::thread::spawn(move || {
+        writing(&name);
+        written.send(()).unwrap();
+        let _ = wait_for_reader.recv();
+    });
+    wait_for_writer.recv().unwrap();
+    server.as_ref().connect().within("connect").await.unwrap();
+    read_slowly(&mut server, 28, HELD).await;
+    drop(read);
+    writer.join().unwrap();
+}
+
+async fn runtime_is_dropped_right_after_the_last_write<F: Family>() {
+    read_after::<F>(|name| {
+        F::block_on(async {
+            let client = F::open(&ClientOptions::new(), name).unwrap();
+            drop(write_held(client).await);
+        });
+    })
+    .await;
+}
+
+async fn pipe_is_dropped_after_the_runtime_that_wrote<F: Family>() {
+    read_after::<F>(|name| {
+        let client = F::block_on(async { write_held(F::open(&ClientOptions::new(), name).unwrap()).await });
+        drop(client);
+    })
+    .await;
+}
+
+/// The task that wrote still holds the pipe when its runtime is dropped.
+async fn runtime_is_dropped_with_the_task_that_wrote<F: Family>() {
+    read_after::<F>(|name| {
+        F::block_on(async {
+            let client = F::open(&ClientOptions::new(), name).unwrap();
+            let (written, wait_for_task) = smol::channel::bounded(1);
+            let task = F::spawn(async move {
+                let _client = write_held(client).await;
+                written.send(()).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+            wait_for_task.recv().await.unwrap();
+            // Not dropped before the runtime is: dropping it would cancel the task here.
+            std::mem::forget(task);
+        });
+    })
+    .await;
+}
+
+/// The writing thread ends with the runtime, as the workers of a multi-thread runtime do.
+async fn thread_that_wrote_has_ended<F: Family>() {
+    if skipped_under_wine(
+        "drop::thread_that_wrote_has_ended",
+        "Wine cancels the I/O of a thread that ends, Windows does not",
+    ) {
+        return;
+    }
+    let name = unique_name();
+    let mut server = F::create(&ServerOptions::new(), &name).unwrap();
+    let writer = std::thread::spawn(move || {
+        F::block_on(async { drop(write_held(F::open(&ClientOptions::new(), &name).unwrap()).await) });
+    });
+    writer.join().unwrap();
+    server.as_ref().connect().within("connect").await.unwrap();
+    read_slowly(&mut server, 28, HELD).await;
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn multi_thread_runtime_is_dropped_right_after_the_last_write() {
+    use crate::family::tokio_family::Tokio;
+
+    if skipped_under_wine(
+        "drop::multi_thread_runtime_is_dropped_right_after_the_last_write",
+        "Wine cancels the I/O of a thread that ends, Windows does not",
+    ) {
+        return;
+    }
+    let name = unique_name();
+    let server = ServerOptions::new().create(&name).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    runtime.block_on(async move {
+        let client = Tokio::open(&ClientOptions::new(), &name).unwrap();
+        tokio::spawn(async move { drop(write_held(client).await) }).await.unwrap();
+    });
+    drop(runtime);
+    Tokio::block_on(async move {
+        let mut server = Tokio::server(server);
+        server.as_ref().connect().within("connect").await.unwrap();
+        read_slowly(&mut server, 28, HELD).await;
+    });
+}
+
+for_each_family!(
+    server_writes_and_drops_before_the_client_reads,
+    client_writes_and_drops_before_the_server_reads,
+    writer_with_a_small_quota_drops_before_the_reader_reads,
+    many_small_writes_and_a_drop,
+    finish_and_drop_delivers,
+    messages_written_before_a_drop_stay_whole,
+    data_towards_the_one_who_drops_does_not_harm_what_it_wrote,
+    runtime_is_dropped_right_after_the_last_write,
+    pipe_is_dropped_after_the_runtime_that_wrote,
+    runtime_is_dropped_with_the_task_that_wrote,
+    thread_that_wrote_has_ended,
+);

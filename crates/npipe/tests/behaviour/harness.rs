@@ -1,0 +1,189 @@
+//! What keeps tests independent and finite: pipe names, deadlines, the lock of tests that measure the whole process,
+//! and the one condition by which a test is skipped. Knows nothing of pipes beyond their names.
+
+use std::future::Future;
+use std::io::Write;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use npipe::{ClientOptions, ServerOptions};
+
+use crate::family::Family;
+use crate::sys;
+
+/// How long one awaited step may take. Far above what any takes, also on a loaded machine; only a lost wake-up reaches it.
+const STEP: Duration = Duration::from_secs(30);
+
+/// How long a whole test may take before the process is given up: for what blocks a thread and so defeats [`STEP`].
+const TEST: Duration = Duration::from_secs(240);
+
+/// Tests share this; those that measure the process take it for themselves.
+static MEASURING: RwLock<()> = RwLock::new(());
+
+/// A pipe name no other test, run or process uses.
+pub fn unique_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!(r"\\.\pipe\npipe-behaviour-{}-{number}", std::process::id())
+}
+
+/// Runs the body of a test.
+pub fn run<F: Family>(name: &'static str, body: impl Future<Output = ()>) {
+    let _shared = MEASURING.read().unwrap_or_else(PoisonError::into_inner);
+    let _watchdog = Watchdog::start(name);
+    F::block_on(body);
+}
+
+/// Runs the body of a test while no other runs in this process.
+pub fn run_alone<F: Family>(name: &'static str, body: impl Future<Output = ()>) {
+    let _alone = MEASURING.write().unwrap_or_else(PoisonError::into_inner);
+    let _watchdog = Watchdog::start(name);
+    F::block_on(body);
+}
+
+/// Ends the process, naming the test, unless dropped in time.
+struct Watchdog {
+    _ended: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn start(name: &'static str) -> Self {
+        let (ended, waiting) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            if waiting.recv_timeout(TEST) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // Not `eprintln!`: libtest would keep it to itself.
+                let _ = writeln!(std::io::stderr(), "{name} still ran after {TEST:?}: a thread is blocked");
+                std::process::abort();
+            }
+        });
+        Self { _ended: ended }
+    }
+}
+
+/// True where the Windows we run on is Wine: the one condition by which tests are skipped.
+pub fn wine() -> bool {
+    sys::runs_under_wine()
+}
+
+/// To be called first by a test that Wine cannot show: `if skipped_under_wine(..) { return }`. A run collects the lines.
+pub fn skipped_under_wine(test: &str, reason: &str) -> bool {
+    if wine() {
+        // Not `println!`: libtest keeps the output of tests that pass to itself.
+        let _ = writeln!(std::io::stdout(), "skipped-under-wine: {test}: {reason}");
+    }
+    wine()
+}
+
+/// Deadlines for single steps. The timer is that of `async-io`: it runs on a thread of its own, under any executor.
+pub trait Within: Future + Sized {
+    /// Ends with the future, or fails the test saying which step hung.
+    fn within(self, step: &str) -> impl Future<Output = Self::Output> {
+        self.within_time(step, STEP)
+    }
+
+    fn within_time(self, step: &str, limit: Duration) -> impl Future<Output = Self::Output> {
+        async move {
+            let late = async {
+                smol::Timer::after(limit).await;
+                None
+            };
+            match smol::future::or(async { Some(self.await) }, late).await {
+                Some(output) => output,
+                None => panic!("still pending after {limit:?}: {step}"),
+            }
+        }
+    }
+}
+
+impl<F: Future> Within for F {}
+
+/// Polls once, with a waker that does nothing.
+pub fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Polls once and drops the future: what `select!` does to a branch that loses.
+pub fn poll_and_drop<F: Future>(future: F) -> Poll<F::Output> {
+    poll_once(pin!(future))
+}
+
+/// Waits until `condition` holds, for what the system reports in no other way.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    async {
+        while !condition() {
+            smol::Timer::after(Duration::from_millis(2)).await;
+        }
+    }
+    .within(what)
+    .await;
+}
+
+/// A waker that counts its calls and lets a thread wait for them.
+#[derive(Default)]
+pub struct Alarm {
+    rung: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Alarm {
+    pub fn new() -> (Arc<Self>, Waker) {
+        let alarm = Arc::new(Self::default());
+        (alarm.clone(), Waker::from(alarm))
+    }
+
+    pub fn count(&self) -> usize {
+        *self.rung.lock().unwrap()
+    }
+
+    /// Blocks until the waker has been called.
+    pub fn wait(&self, for_what: &str) {
+        let rung = self.rung.lock().unwrap();
+        let (_rung, result) = self.changed.wait_timeout_while(rung, STEP, |rung| *rung == 0).unwrap();
+        assert!(!result.timed_out(), "not woken after {STEP:?}: {for_what}");
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        *self.rung.lock().unwrap() += 1;
+        self.changed.notify_all();
+    }
+}
+
+/// A connected pair made with these options.
+pub async fn pair_with<F: Family>(server: &ServerOptions, client: &ClientOptions) -> (F::Server, F::Client) {
+    let name = unique_name();
+    let server = F::create(server, &name).expect("the pipe can be created");
+    let client = F::open(client, &name).expect("the pipe can be opened");
+    server.as_ref().connect().within("connect with the client already there").await.expect("connect");
+    (server, client)
+}
+
+/// A connected pair in byte mode.
+pub async fn pair<F: Family>() -> (F::Server, F::Client) {
+    pair_with::<F>(&ServerOptions::new(), &ClientOptions::new()).await
+}
+
+/// A connected pair whose both ends write and read messages.
+pub async fn message_pair<F: Family>() -> (F::Server, F::Client) {
+    pair_with::<F>(
+        ServerOptions::new().pipe_mode(npipe::PipeMode::Message),
+        ClientOptions::new().pipe_mode(npipe::PipeMode::Message),
+    )
+    .await
+}
+
+/// Asserts that the result is the system's error `code`, in number and in kind.
+#[track_caller]
+pub fn assert_os_error<T: std::fmt::Debug>(result: std::io::Result<T>, code: u32, situation: &str) {
+    let error = match result {
+        Ok(value) => panic!("{situation}: Ok({value:?}) instead of system error {code}"),
+        Err(error) => error,
+    };
+    assert_eq!(error.raw_os_error(), Some(code as i32), "{situation}: {error:?}");
+    let kind = std::io::Error::from_raw_os_error(code as i32).kind();
+    assert_eq!(error.kind(), kind, "{situation}: {error:?}");
+}

@@ -1,0 +1,216 @@
+//! What the two builders set, as `info` and the other end see it.
+
+use std::io;
+
+use npipe::{ClientOptions, PipeEnd, PipeMode, ServerOptions};
+use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_PIPE_BUSY, ERROR_PRIVILEGE_NOT_HELD};
+use windows_sys::Win32::Storage::FileSystem::SECURITY_ANONYMOUS;
+
+use crate::family::{Family, Reading, Writing};
+use crate::harness::{Within, assert_os_error, eventually, pair, pair_with, skipped_under_wine, unique_name};
+use crate::sys;
+
+async fn info_of_both_ends<F: Family>() {
+    for mode in [PipeMode::Byte, PipeMode::Message] {
+        let (server, client) = pair_with::<F>(
+            ServerOptions::new().pipe_mode(mode).max_instances(3).out_buffer_size(8192).in_buffer_size(4096),
+            ClientOptions::new().pipe_mode(mode),
+        )
+        .await;
+        let of_server = server.as_ref().info().unwrap();
+        assert_eq!(of_server.end, PipeEnd::Server);
+        let of_client = client.as_ref().info().unwrap();
+        assert_eq!(of_client.end, PipeEnd::Client);
+        for info in [of_server, of_client] {
+            assert_eq!(info.mode, mode);
+            assert_eq!(info.max_instances, 3);
+            assert_eq!(info.out_buffer_size, 8192);
+            assert_eq!(info.in_buffer_size, 4096);
+        }
+    }
+}
+
+async fn defaults<F: Family>() {
+    let (server, client) = pair::<F>().await;
+    let info = server.as_ref().info().unwrap();
+    assert_eq!(info.mode, PipeMode::Byte);
+    // `GetNamedPipeInfo` gives the number as it was passed or as "no limit".
+    assert!([255, u32::MAX].contains(&info.max_instances), "{info:?}");
+    assert_eq!((info.out_buffer_size, info.in_buffer_size), (65536, 65536));
+    assert!(!sys::is_inheritable(server.as_ref()), "a child process would get the server's handle");
+    assert!(!sys::is_inheritable(client.as_ref()), "a child process would get the client's handle");
+}
+
+async fn inbound_only<F: Family>() {
+    let name = unique_name();
+    let mut server = F::create(ServerOptions::new().access_outbound(false), &name).unwrap();
+    assert_os_error(ClientOptions::new().open(&name), ERROR_ACCESS_DENIED, "reading from an inbound pipe");
+    assert_os_error(ClientOptions::new().write(false).open(&name), ERROR_ACCESS_DENIED, "only reading from it");
+    let mut client = F::open(ClientOptions::new().read(false), &name).unwrap();
+    server.as_ref().connect().within("connect").await.unwrap();
+    client.write_all(b"inbound").within("write").await.unwrap();
+    let mut received = [0; 7];
+    server.read_exact(&mut received).within("read").await.unwrap();
+    assert_eq!(&received, b"inbound");
+    assert_os_error(server.write(b"x").within("write").await, ERROR_ACCESS_DENIED, "the server may not write");
+    assert_os_error(client.read(&mut received).within("read").await, ERROR_ACCESS_DENIED, "the client may not read");
+    drop(client);
+    assert_eq!(server.read(&mut received).within("end of file").await.unwrap(), 0);
+}
+
+async fn outbound_only<F: Family>() {
+    let name = unique_name();
+    let mut server = F::create(ServerOptions::new().access_inbound(false), &name).unwrap();
+    assert_os_error(ClientOptions::new().open(&name), ERROR_ACCESS_DENIED, "writing to an outbound pipe");
+    assert_os_error(ClientOptions::new().read(false).open(&name), ERROR_ACCESS_DENIED, "only writing to it");
+    let mut client = F::open(ClientOptions::new().write(false), &name).unwrap();
+    server.as_ref().connect().within("connect").await.unwrap();
+    server.write_all(b"outbound").within("write").await.unwrap();
+    let mut received = [0; 8];
+    client.read_exact(&mut received).within("read").await.unwrap();
+    assert_eq!(&received, b"outbound");
+    assert_os_error(server.read(&mut received).within("read").await, ERROR_ACCESS_DENIED, "the server may not read");
+    assert_os_error(client.write(b"x").within("write").await, ERROR_ACCESS_DENIED, "the client may not write");
+    drop(server);
+    assert_eq!(client.read(&mut received).within("end of file").await.unwrap(), 0);
+}
+
+/// Setting the read mode needs FILE_WRITE_ATTRIBUTES, which GENERIC_READ alone does not contain
+/// (<https://github.com/dotnet/runtime/issues/83072>).
+async fn message_client_that_only_reads<F: Family>() {
+    let name = unique_name();
+    let mut server =
+        F::create(ServerOptions::new().pipe_mode(PipeMode::Message).access_inbound(false), &name).unwrap();
+    let mut client = F::open(ClientOptions::new().write(false).pipe_mode(PipeMode::Message), &name).unwrap();
+    server.as_ref().connect().within("connect").await.unwrap();
+    for message in ["first", "second"] {
+        server.write_all(message.as_bytes()).within("write").await.unwrap();
+    }
+    server.flush().within("flush").await.unwrap();
+    let mut buffer = [0; 100];
+    for message in ["first", "second"] {
+        let read = client.read(&mut buffer).within("a message").await.unwrap();
+        assert_eq!(&buffer[..read], message.as_bytes());
+    }
+}
+
+async fn no_access_at_all<F: Family>() {
+    // Windows takes the two directions for a number and refuses zero; which error it gives is its own affair.
+    let name = unique_name();
+    let created = ServerOptions::new().access_inbound(false).access_outbound(false).create(&name);
+    assert!(created.is_err(), "a pipe without a direction was created");
+}
+
+async fn max_instances_is_kept<F: Family>() {
+    let name = unique_name();
+    let mut options = ServerOptions::new();
+    options.max_instances(2);
+    let first = F::create(&options, &name).unwrap();
+    let second = F::create(&options, &name).unwrap();
+    assert_eq!(sys::instances(first.as_ref()), 2);
+    assert_os_error(options.create(&name), ERROR_PIPE_BUSY, "a third instance of two");
+    drop(second);
+    eventually("the freed instance can be created again", || options.create(&name).is_ok()).await;
+}
+
+/// 254 is the largest number, 255 means no limit.
+async fn max_instances_up_to_255<F: Family>() {
+    let name = unique_name();
+    let limited = ServerOptions::new().max_instances(254).create(&name).unwrap();
+    assert_eq!(limited.info().unwrap().max_instances, 254);
+    let name = unique_name();
+    let unlimited: Vec<_> =
+        (0..300).map(|_| ServerOptions::new().max_instances(255).create(&name).unwrap()).collect();
+    assert_eq!(sys::instances(&unlimited[0]), 300);
+}
+
+/// A bad number is an error of `create`, never a panic, and no pipe comes of it.
+async fn max_instances_out_of_range<F: Family>() {
+    for number in [0, 256, 257, 65_536 + 7, (1 << 32) + 7, usize::MAX] {
+        let name = unique_name();
+        let error = ServerOptions::new().max_instances(number).create(&name).expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "max_instances({number}): {error:?}");
+        assert_eq!(ClientOptions::new().open(&name).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
+
+async fn first_pipe_instance_is_the_only_one<F: Family>() {
+    let name = unique_name();
+    let mut options = ServerOptions::new();
+    options.first_pipe_instance(true);
+    let first = F::create(&options, &name).unwrap();
+    if !skipped_under_wine(
+        "options::first_pipe_instance_is_the_only_one",
+        "Wine ignores FILE_FLAG_FIRST_PIPE_INSTANCE: only that the first is created was seen",
+    ) {
+        assert_os_error(options.create(&name), ERROR_ACCESS_DENIED, "a second first instance");
+    }
+    let second = F::create(&ServerOptions::new(), &name).unwrap();
+    drop((first, second));
+    eventually("the name is free for another first instance", || options.create(&name).is_ok()).await;
+}
+
+async fn rights_on_the_handle<F: Family>() {
+    let name = unique_name();
+    let server = ServerOptions::new().write_dac(true).write_owner(true).create(&name).unwrap();
+    let client = ClientOptions::new().open(&name).unwrap();
+    server.connect().within("connect").await.unwrap();
+    drop(client);
+    // ACCESS_SYSTEM_SECURITY needs a privilege that ordinary processes have not enabled.
+    let created = ServerOptions::new().access_system_security(true).create(unique_name());
+    if !skipped_under_wine("options::rights_on_the_handle", "Wine grants ACCESS_SYSTEM_SECURITY without the privilege") {
+        let error = created.expect_err("refused without SeSecurityPrivilege").raw_os_error();
+        assert!(
+            [ERROR_ACCESS_DENIED, ERROR_PRIVILEGE_NOT_HELD].map(|code| Some(code as i32)).contains(&error),
+            "{error:?}"
+        );
+    }
+}
+
+async fn remote_clients_and_qos_are_accepted_options<F: Family>() {
+    for reject in [true, false] {
+        let name = unique_name();
+        let server = ServerOptions::new().reject_remote_clients(reject).create(&name).unwrap();
+        let _client = ClientOptions::new().security_qos_flags(SECURITY_ANONYMOUS).open(&name).unwrap();
+        server.connect().within("connect").await.unwrap();
+    }
+}
+
+async fn security_attributes_reach_the_system<F: Family>() {
+    let (server, client) = sys::inheritable_pair(&unique_name()).unwrap();
+    assert!(sys::is_inheritable(&server));
+    assert!(sys::is_inheritable(&client));
+}
+
+/// Options are plain values: one set of them makes any number of pipes.
+async fn options_are_reusable_values<F: Family>() {
+    let mut server = ServerOptions::default();
+    server.pipe_mode(PipeMode::Message);
+    let copy = server.clone();
+    server.pipe_mode(PipeMode::Byte);
+    let name = unique_name();
+    assert_eq!(copy.create(&name).unwrap().info().unwrap().mode, PipeMode::Message);
+    let name = unique_name();
+    let _server = server.create(&name).unwrap();
+    let client = ClientOptions::default().clone().open(&name).unwrap();
+    assert_eq!(client.info().unwrap().mode, PipeMode::Byte);
+    let printed = format!("{server:?} {:?} {_server:?} {client:?}", ClientOptions::new());
+    assert!(printed.contains("ServerOptions") && printed.contains("NamedPipeClient"), "{printed}");
+}
+
+for_each_family!(
+    info_of_both_ends,
+    defaults,
+    inbound_only,
+    outbound_only,
+    message_client_that_only_reads,
+    no_access_at_all,
+    max_instances_is_kept,
+    max_instances_up_to_255,
+    max_instances_out_of_range,
+    first_pipe_instance_is_the_only_one,
+    rights_on_the_handle,
+    remote_clients_and_qos_are_accepted_options,
+    security_attributes_reach_the_system,
+    options_are_reusable_values,
+);

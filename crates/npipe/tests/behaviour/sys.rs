@@ -1,0 +1,279 @@
+//! Every Win32 call of the suite: a foreign process's side of a pipe, handles made elsewhere, and the measures of the
+//! process (threads, memory, handles). No assertion and no use of the library beyond handing it a handle.
+#![expect(unsafe_code, reason = "tests play the part of programs that do not use the library")]
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::mem::size_of;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, IntoRawHandle, OwnedHandle, RawHandle};
+use std::ptr::{null, null_mut};
+
+use npipe::{ClientOptions, NamedPipeClient, NamedPipeServer, ServerOptions};
+use windows_sys::Win32::Foundation::{
+    CloseHandle, GENERIC_READ, GENERIC_WRITE, GetHandleInformation, HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE,
+};
+use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
+use windows_sys::Win32::Storage::FileSystem::{
+    CreateFileW, FILE_FLAG_OVERLAPPED, OPEN_EXISTING, PIPE_ACCESS_DUPLEX,
+};
+use windows_sys::Win32::System::Diagnostics::ToolHelp::{
+    CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
+};
+use windows_sys::Win32::System::IO::CreateIoCompletionPort;
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
+use windows_sys::Win32::System::Pipes::{
+    CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeHandleStateW, PIPE_READMODE_MESSAGE, PIPE_TYPE_BYTE,
+    PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, SetNamedPipeHandleState,
+};
+use windows_sys::Win32::System::ProcessStatus::{GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS};
+use windows_sys::Win32::System::Threading::{
+    CreateEventW, GetCurrentProcess, GetCurrentProcessId, GetProcessHandleCount,
+};
+
+/// The library's handles and the ones made here, by the value Win32 knows them by.
+pub fn raw(handle: &impl AsRawHandle) -> RawHandle {
+    handle.as_raw_handle()
+}
+
+fn wide(text: &str) -> Vec<u16> {
+    text.encode_utf16().chain([0]).collect()
+}
+
+/// Wine exports its version from ntdll; Windows has no such function.
+pub fn runs_under_wine() -> bool {
+    let ntdll = wide("ntdll.dll");
+    // SAFETY: the name is NUL-terminated; ntdll is mapped into every process and never unloaded.
+    let module = unsafe { GetModuleHandleW(ntdll.as_ptr()) };
+    // SAFETY: `module` is ntdll, the name is NUL-terminated.
+    unsafe { GetProcAddress(module, c"wine_get_version".as_ptr().cast()) }.is_some()
+}
+
+/// How a handle made here is opened: what the library expects, or what it must refuse.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum HandleKind {
+    Overlapped,
+    Synchronous,
+}
+
+impl HandleKind {
+    fn flag(self) -> u32 {
+        match self {
+            HandleKind::Overlapped => FILE_FLAG_OVERLAPPED,
+            HandleKind::Synchronous => 0,
+        }
+    }
+}
+
+/// A server instance of byte type, made without the library.
+pub fn create_pipe(name: &str, kind: HandleKind) -> io::Result<OwnedHandle> {
+    create_pipe_of_type(name, kind, PIPE_TYPE_BYTE)
+}
+
+/// A server instance that writes and reads messages, made without the library.
+pub fn create_message_pipe(name: &str, kind: HandleKind) -> io::Result<OwnedHandle> {
+    create_pipe_of_type(name, kind, PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE)
+}
+
+fn create_pipe_of_type(name: &str, kind: HandleKind, pipe_type: u32) -> io::Result<OwnedHandle> {
+    let name = wide(name);
+    // SAFETY: the name is NUL-terminated and outlives the call; no security attributes are given.
+    let handle = unsafe {
+        CreateNamedPipeW(
+            name.as_ptr(),
+            PIPE_ACCESS_DUPLEX | kind.flag(),
+            pipe_type,
+            PIPE_UNLIMITED_INSTANCES,
+            4096,
+            4096,
+            0,
+            null(),
+        )
+    };
+    owned(handle)
+}
+
+/// A client's handle, opened without the library.
+pub fn open_pipe(name: &str, kind: HandleKind) -> io::Result<OwnedHandle> {
+    let name = wide(name);
+    // SAFETY: the name is NUL-terminated and outlives the call; no security attributes, no template.
+    let handle = unsafe {
+        CreateFileW(
+            name.as_ptr(),
+            GENERIC_READ | GENERIC_WRITE,
+            0,
+            null(),
+            OPEN_EXISTING,
+            kind.flag(),
+            null_mut(),
+        )
+    };
+    owned(handle)
+}
+
+fn owned(handle: RawHandle) -> io::Result<OwnedHandle> {
+    if handle == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the handle was just made and nothing else owns it.
+    Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
+}
+
+/// A blocking client, as any program's `CreateFile` makes it; it reads whole messages if asked.
+pub fn blocking_client(name: &str, message_reads: bool) -> io::Result<File> {
+    let handle = open_pipe(name, HandleKind::Synchronous)?;
+    if message_reads {
+        // SAFETY: the handle is open; the mode outlives the call.
+        let set = unsafe {
+            SetNamedPipeHandleState(handle.as_raw_handle(), &PIPE_READMODE_MESSAGE, null(), null())
+        };
+        if set == 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(File::from(handle))
+}
+
+/// `DisconnectNamedPipe` on a server instance made here.
+pub fn disconnect(server: &impl AsRawHandle) -> io::Result<()> {
+    // SAFETY: the handle is open for as long as it is borrowed.
+    match unsafe { DisconnectNamedPipe(server.as_raw_handle()) } {
+        0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// How many instances the pipe has that this handle belongs to.
+pub fn instances(pipe: &impl AsRawHandle) -> u32 {
+    let mut instances = 0;
+    // SAFETY: the handle is open for as long as it is borrowed; only the instance count is asked for.
+    let done = unsafe {
+        GetNamedPipeHandleStateW(
+            pipe.as_raw_handle(),
+            null_mut(),
+            &mut instances,
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            0,
+        )
+    };
+    assert_ne!(done, 0, "GetNamedPipeHandleState: {}", io::Error::last_os_error());
+    instances
+}
+
+/// Whether a child process would inherit the handle.
+pub fn is_inheritable(handle: &impl AsRawHandle) -> bool {
+    let mut flags = 0;
+    // SAFETY: the handle is open for as long as it is borrowed.
+    let done = unsafe { GetHandleInformation(handle.as_raw_handle(), &mut flags) };
+    assert_ne!(done, 0, "GetHandleInformation: {}", io::Error::last_os_error());
+    flags & HANDLE_FLAG_INHERIT != 0
+}
+
+/// A completion port that `handle` is tied to from now on: no other port can have it.
+pub fn tie_to_own_port(handle: &impl AsRawHandle) -> io::Result<OwnedHandle> {
+    // SAFETY: the handle is open; the key is never looked at, as nothing waits on the port.
+    let port = unsafe { CreateIoCompletionPort(handle.as_raw_handle(), null_mut(), 0, 1) };
+    if port.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the port was just made and nothing else owns it.
+    Ok(unsafe { OwnedHandle::from_raw_handle(port) })
+}
+
+/// `NamedPipeServer::from_raw_handle` of a handle made here.
+pub fn adopt_server(handle: impl IntoRawHandle) -> io::Result<NamedPipeServer> {
+    // SAFETY: ownership of the handle moves to the library.
+    unsafe { NamedPipeServer::from_raw_handle(handle.into_raw_handle()) }
+}
+
+/// `NamedPipeClient::from_raw_handle` of a handle made here.
+pub fn adopt_client(handle: impl IntoRawHandle) -> io::Result<NamedPipeClient> {
+    // SAFETY: ownership of the handle moves to the library.
+    unsafe { NamedPipeClient::from_raw_handle(handle.into_raw_handle()) }
+}
+
+/// `from_raw_handle` of values that are no handles: both ends must refuse them.
+pub fn adopt_nonsense(value: usize) -> (io::Result<NamedPipeServer>, io::Result<NamedPipeClient>) {
+    let handle = value as RawHandle;
+    // SAFETY: no handle of this process has the value, so nothing is owned twice.
+    let server = unsafe { NamedPipeServer::from_raw_handle(handle) };
+    // SAFETY: as above.
+    let client = unsafe { NamedPipeClient::from_raw_handle(handle) };
+    (server, client)
+}
+
+/// A pair whose handles are inherited by child processes, by explicit security attributes.
+pub fn inheritable_pair(name: &str) -> io::Result<(NamedPipeServer, NamedPipeClient)> {
+    let mut attributes = SECURITY_ATTRIBUTES {
+        nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+        lpSecurityDescriptor: null_mut(),
+        bInheritHandle: 1,
+    };
+    let attributes: *mut c_void = (&raw mut attributes).cast();
+    // SAFETY: the attributes are initialised and outlive the call.
+    let server = unsafe { ServerOptions::new().create_with_security_attributes_raw(name, attributes) }?;
+    // SAFETY: as above.
+    let client = unsafe { ClientOptions::new().open_with_security_attributes_raw(name, attributes) }?;
+    Ok((server, client))
+}
+
+/// How many threads this process has.
+pub fn thread_count() -> usize {
+    // SAFETY: takes no pointers.
+    let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
+    let snapshot = owned(snapshot).expect("a snapshot of the threads can be taken");
+    // SAFETY: takes no pointers.
+    let process = unsafe { GetCurrentProcessId() };
+    let mut entry =
+        THREADENTRY32 { dwSize: size_of::<THREADENTRY32>() as u32, ..THREADENTRY32::default() };
+    let mut count = 0;
+    // SAFETY: the snapshot is open, the entry says its size.
+    let mut more = unsafe { Thread32First(snapshot.as_raw_handle(), &mut entry) };
+    while more != 0 {
+        if entry.th32OwnerProcessID == process {
+            count += 1;
+        }
+        // SAFETY: as above.
+        more = unsafe { Thread32Next(snapshot.as_raw_handle(), &mut entry) };
+    }
+    count
+}
+
+/// Bytes this process has resident, and bytes it has committed.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    pub resident: usize,
+    pub committed: usize,
+}
+
+pub fn memory() -> Memory {
+    let mut counters = PROCESS_MEMORY_COUNTERS::default();
+    let size = size_of::<PROCESS_MEMORY_COUNTERS>() as u32;
+    // SAFETY: takes no pointers; the pseudo handle needs no closing.
+    let process = unsafe { GetCurrentProcess() };
+    // SAFETY: the structure has the size that is passed.
+    let done = unsafe { GetProcessMemoryInfo(process, &mut counters, size) };
+    assert_ne!(done, 0, "GetProcessMemoryInfo: {}", io::Error::last_os_error());
+    Memory { resident: counters.WorkingSetSize, committed: counters.PagefileUsage }
+}
+
+/// A number that grows with the handles this process leaks. Windows counts them. Wine answers 0, but gives a new handle
+/// the lowest free place in its table, so that the value of a fresh handle tells how far the table is filled.
+pub fn handle_watermark() -> usize {
+    let mut count = 0;
+    // SAFETY: takes no pointers; the pseudo handle needs no closing.
+    let process = unsafe { GetCurrentProcess() };
+    // SAFETY: the count outlives the call.
+    let done = unsafe { GetProcessHandleCount(process, &mut count) };
+    if done != 0 && count != 0 {
+        return count as usize;
+    }
+    // SAFETY: no name, no attributes.
+    let event = unsafe { CreateEventW(null(), 1, 0, null()) };
+    assert!(!event.is_null(), "CreateEvent: {}", io::Error::last_os_error());
+    // SAFETY: the event was made here and is used nowhere else.
+    unsafe { CloseHandle(event) };
+    event as usize / 4
+}
