@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     match run(chore, &mut report) {
         Ok(()) => report.finish(),
         Err(error) => {
-            eprintln!("error: {error:?}");
+            eprintln!("error: {error:#}");
             report.finish();
             ExitCode::FAILURE
         }

@@ -47,7 +47,7 @@ impl Report {
 
     /// Runs a step whose failure is told, and fails the chore at its end: the other steps still run.
     pub(crate) fn attempt<T>(&mut self, title: &str, work: impl FnOnce(&Step) -> Result<T>) -> Option<T> {
-        self.require(title, work).map_err(|error| eprintln!("{title} failed: {error:?}\n")).ok()
+        self.require(title, work).map_err(|error| eprintln!("{title} failed: {error:#}\n")).ok()
     }
 
     /// Records a step that cannot run here.
