@@ -1,0 +1,60 @@
+//! The client's end.
+
+use std::io;
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle, RawHandle};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BufMut;
+
+use crate::driver::Driver;
+use crate::info::{PipeEnd, PipeInfo, PipeMode};
+use crate::interest::{Interest, Ready};
+use crate::machine::{DEFAULT_LIMIT, Framing};
+use crate::pipe_end::pipe_end;
+use crate::stream::{Growing, Key, Settings, Slice, Slices, Stream};
+use crate::sys;
+
+/// The client's end of a pipe. Made by [`ClientOptions::open`](crate::ClientOptions::open).
+///
+/// Reading and writing are those of the async traits, or [`try_read`](Self::try_read) and
+/// [`try_write`](Self::try_write).
+///
+/// Dropping it closes the connection. What was written arrives all the same if the server reads, also when the runtime
+/// is dropped with it; only the end of the process cuts that short, or [`set_linger`](Self::set_linger).
+///
+/// ```no_run
+/// # #[cfg(feature = "tokio")]
+/// # async fn ask() -> std::io::Result<()> {
+/// use npipe::ClientOptions;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// let mut client = ClientOptions::new().open(r"\\.\pipe\inventory")?;
+/// client.write_all(b"how many apples?").await?;
+/// let mut answer = [0; 16];
+/// client.read_exact(&mut answer).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct NamedPipeClient {
+    pub(crate) stream: Stream,
+}
+
+pipe_end!(NamedPipeClient);
+
+impl NamedPipeClient {
+    /// [`flush`](Self::flush), [`drain`](Self::drain), and the end: the orderly end of a connection. It takes as long as the
+    /// server takes to read; put it under a time-out of your runtime if the server may not.
+    ///
+    /// # Cancellation
+    ///
+    /// When the future is dropped the pipe is closed, as by dropping it.
+    ///
+    /// # Errors
+    ///
+    /// The first error of the two. A server that is gone already is none.
+    pub async fn close(self) -> io::Result<()> {
+        self.drain().await.or_else(|error| if crate::error::peer_is_gone(&error) { Ok(()) } else { Err(error) })
+    }
+}

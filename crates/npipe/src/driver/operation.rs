@@ -1,0 +1,209 @@
+//! One operation: its block, its buffer, and who may touch them when.
+//!
+//! The block is shared by reference count between three parties, and each part of it has one owner at a time:
+//!
+//! | part | not in flight | in flight |
+//! |---|---|---|
+//! | `overlapped` | the [`Operation`] | the kernel; an [`InFlight`] may ask whether it is final |
+//! | `load` (buffer, target) | the [`Operation`] | the kernel, then the thread that dequeues the packet |
+//! | `handle` | nobody | behind a lock: whoever takes it last closes the handle |
+//!
+//! An operation in flight keeps its handle open by holding it, so a handle cannot be closed under the kernel.
+
+use std::cell::UnsafeCell;
+
+use crate::sync::{Arc, Mutex, lock};
+use crate::sys::{self, Outcome, Overlapped, OwnedHandle, Submission};
+
+use super::Completion;
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+    Connect,
+}
+
+/// The block that the kernel knows by the address of its first field.
+#[repr(C)]
+struct Block {
+    overlapped: Overlapped,
+    load: UnsafeCell<Load>,
+    handle: Mutex<Option<Arc<OwnedHandle>>>,
+}
+
+struct Load {
+    kind: Kind,
+    buffer: Vec<u8>,
+    target: Option<Arc<dyn Completion>>,
+}
+
+// SAFETY: `overlapped` and `load` are reached only by the one party that owns them (table above); the hand-overs between
+// threads go through the kernel's queue or through the caller's lock, both of which order memory. The exception,
+// `Overlapped::is_final`, reads one word that the kernel writes whole.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+/// An operation that is not in flight.
+pub(crate) struct Operation(Arc<Block>);
+
+/// An operation in flight, seen by the one who asked for it: it can be cancelled, no more.
+pub(crate) struct InFlight(Arc<Block>);
+
+/// How a submission went.
+pub(crate) enum Submitted {
+    /// It is over, and no packet will come.
+    Finished { operation: Operation, outcome: Outcome, buffer: Vec<u8> },
+    /// A packet will come, to the target.
+    Pending(InFlight),
+}
+
+/// An operation whose packet has been dequeued.
+pub(crate) struct Finished {
+    pub(crate) kind: Kind,
+    pub(crate) operation: Operation,
+    pub(crate) outcome: Outcome,
+    pub(crate) buffer: Vec<u8>,
+    /// The handle it ran on, unless [`InFlight::cancel_and_release`] gave it up early.
+    pub(crate) handle: Option<Arc<OwnedHandle>>,
+}
+
+impl Operation {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Block {
+            overlapped: Overlapped::new(),
+            load: UnsafeCell::new(Load { kind: Kind::Read, buffer: Vec::new(), target: None }),
+            handle: Mutex::new(None),
+        }))
+    }
+
+    /// Reads into the spare capacity of `buffer`, which must be empty.
+    pub(crate) fn read(
+        self,
+        handle: &Arc<OwnedHandle>,
+        buffer: Vec<u8>,
+        target: Arc<dyn Completion>,
+    ) -> Submitted {
+        debug_assert!(buffer.is_empty());
+        self.submit(Kind::Read, handle, buffer, target)
+    }
+
+    /// Writes all of `buffer`.
+    pub(crate) fn write(
+        self,
+        handle: &Arc<OwnedHandle>,
+        buffer: Vec<u8>,
+        target: Arc<dyn Completion>,
+    ) -> Submitted {
+        self.submit(Kind::Write, handle, buffer, target)
+    }
+
+    /// Waits for a client.
+    pub(crate) fn connect(self, handle: &Arc<OwnedHandle>, target: Arc<dyn Completion>) -> Submitted {
+        self.submit(Kind::Connect, handle, Vec::new(), target)
+    }
+
+    fn submit(
+        self,
+        kind: Kind,
+        handle: &Arc<OwnedHandle>,
+        buffer: Vec<u8>,
+        target: Arc<dyn Completion>,
+    ) -> Submitted {
+        // An `InFlight` of the previous round may linger in another thread for a moment: it keeps its own block.
+        let mut block = self.0;
+        if Arc::get_mut(&mut block).is_none() {
+            block = Self::new().0;
+        }
+        *lock(&block.handle) = Some(handle.clone());
+        // SAFETY: the block is not in flight and this is its only owner.
+        let load = unsafe { &mut *block.load.get() };
+        *load = Load { kind, buffer, target: Some(target) };
+        let start = load.buffer.as_mut_ptr();
+        let (length, capacity) = (load.buffer.len(), load.buffer.capacity());
+        // The packet may be dequeued before the call below returns, so the kernel's share is handed over first.
+        let kernel = Arc::into_raw(block.clone());
+        let overlapped = kernel.cast::<Overlapped>();
+        // SAFETY (all three): the kernel's share keeps block and buffer alive, and unmoved, until the packet is
+        // dequeued; `load` is not touched again before that, see the table above.
+        let submission = match kind {
+            // SAFETY: as above; the buffer has `capacity` writable bytes.
+            Kind::Read => unsafe { sys::read(handle, start, clamp(capacity), overlapped) },
+            // SAFETY: as above; the buffer has `length` readable bytes.
+            Kind::Write => unsafe { sys::write(handle, start, clamp(length), overlapped) },
+            // SAFETY: as above.
+            Kind::Connect => unsafe { sys::connect(handle, overlapped) },
+        };
+        match submission {
+            Submission::Pending => Submitted::Pending(InFlight(block)),
+            Submission::Finished(outcome) => {
+                // SAFETY: no packet will come, so the kernel's share, made above, comes back here and only here.
+                drop(unsafe { Arc::from_raw(kernel) });
+                lock(&block.handle).take();
+                // SAFETY: the operation is over, so its load is this owner's again.
+                let buffer = unsafe { reclaim(&block, outcome) }.0;
+                Submitted::Finished { operation: Self(block), outcome, buffer }
+            }
+        }
+    }
+}
+
+/// A length for a call that takes 32 bits. Longer buffers are refused or split by the layers above.
+fn clamp(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// Takes buffer, target and kind out of a block whose operation is over; what a read brought counts as the buffer's.
+///
+/// # Safety
+///
+/// The operation must be over and the caller the block's owner.
+unsafe fn reclaim(block: &Block, outcome: Outcome) -> (Vec<u8>, Option<Arc<dyn Completion>>, Kind) {
+    // SAFETY: per the contract nobody else touches the load.
+    let load = unsafe { &mut *block.load.get() };
+    let mut buffer = std::mem::take(&mut load.buffer);
+    if load.kind == Kind::Read {
+        let read = outcome.bytes.min(buffer.capacity());
+        // SAFETY: the kernel wrote that many bytes at the start of the buffer.
+        unsafe { buffer.set_len(read) };
+    }
+    (buffer, load.target.take(), load.kind)
+}
+
+/// Turns a dequeued packet back into its operation.
+///
+/// # Safety
+///
+/// `overlapped` must be of a packet that [`Operation::submit`] caused, and each packet may be taken once.
+pub(super) unsafe fn take(overlapped: *const Overlapped) -> (Arc<dyn Completion>, Finished) {
+    // SAFETY: the address is that of the block (first field of a `repr(C)`), whose share `submit` gave to the kernel.
+    let block = unsafe { Arc::from_raw(overlapped.cast::<Block>()) };
+    let outcome = block.overlapped.outcome();
+    let handle = lock(&block.handle).take();
+    // SAFETY: the packet has been dequeued, so the load is this thread's.
+    let (buffer, target, kind) = unsafe { reclaim(&block, outcome) };
+    let target = target.expect("an operation in flight has a target");
+    (target, Finished { kind, operation: Operation(block), outcome, buffer, handle })
+}
+
+impl InFlight {
+    /// Asks the kernel to end the operation. Its packet comes all the same and tells how it ended.
+    pub(crate) fn cancel(&self) {
+        if let Some(handle) = &*lock(&self.0.handle) {
+            sys::cancel(handle, &self.0.overlapped);
+        }
+    }
+
+    /// [`cancel`](Self::cancel), and lets go of the handle if that ended the operation: so a pipe that is dropped is
+    /// closed at once, and not when the driver comes round to the packet.
+    pub(crate) fn cancel_and_release(self) {
+        let mut held = lock(&self.0.handle);
+        let Some(handle) = &*held else { return };
+        sys::cancel(handle, &self.0.overlapped);
+        let released = if self.0.overlapped.is_final() { held.take() } else { None };
+        drop(held);
+        drop(released);
+    }
+}

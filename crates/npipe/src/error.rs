@@ -1,0 +1,123 @@
+//! Errors with what was tried and on which pipe.
+
+use std::fmt;
+use std::io;
+
+use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED};
+
+use crate::name::PipeName;
+
+/// What was being done to a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Creating an instance.
+    Create,
+    /// Opening the client's end.
+    Open,
+    /// Waiting for a client.
+    Connect,
+    /// Reading.
+    Read,
+    /// Writing or flushing.
+    Write,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Create => "create",
+            Self::Open => "open",
+            Self::Connect => "wait for a client of",
+            Self::Read => "read from",
+            Self::Write => "write to",
+        })
+    }
+}
+
+/// A system error with the operation and the pipe's name, for people to read.
+///
+/// The methods of this crate return plain [`io::Error`]s of the system, because a program tests their
+/// [`raw_os_error`](io::Error::raw_os_error), and the standard library keeps that number only in an error without a text
+/// of its own. This type carries both: wrap an error where it is shown, or convert it back with `?` and lose nothing.
+///
+/// ```
+/// use npipe::{Error, Operation, PipeName};
+///
+/// let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+/// let error = Error::new(Operation::Open, PipeName::new("inventory")?, error);
+/// assert_eq!(error.to_string(), r"cannot open \\.\pipe\inventory: entity not found");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Error {
+    operation: Operation,
+    name: PipeName,
+    source: io::Error,
+}
+
+impl Error {
+    /// Adds the operation and the name to `source`.
+    pub fn new(operation: Operation, name: PipeName, source: io::Error) -> Self {
+        Self { operation, name, source }
+    }
+
+    /// What was being done.
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// To which pipe.
+    pub fn name(&self) -> &PipeName {
+        &self.name
+    }
+
+    /// The kind of the system's error.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// The number of the system's error.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "cannot {} {}: {}", self.operation, self.name, self.source)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+impl From<Error> for io::Error {
+    /// The system's error, number and all.
+    fn from(error: Error) -> Self {
+        error.source
+    }
+}
+
+/// Whether an error says that the peer has gone, so that there is nobody to wait for.
+#[cfg_attr(not(windows), expect(dead_code, reason = "the faces exist on Windows"))]
+pub(crate) fn peer_is_gone(error: &io::Error) -> bool {
+    const GONE: [u32; 3] = [ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED];
+    error.raw_os_error().is_some_and(|code| GONE.contains(&(code as u32)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_operation_and_pipe_and_the_number_survives() {
+        let error = Error::new(Operation::Open, PipeName::new("x").unwrap(), io::Error::from_raw_os_error(231));
+        assert!(error.to_string().starts_with(r"cannot open \\.\pipe\x: "), "{error}");
+        assert_eq!(error.raw_os_error(), Some(231));
+        assert_eq!(io::Error::from(error).raw_os_error(), Some(231));
+    }
+}

@@ -1,0 +1,32 @@
+//! The decisions, without an operating system: what to submit next, whom to wake, what an outcome means.
+//!
+//! Events go in, effects come out. No handle, no clock, no thread, no lock and no waker in here, so every schedule of a
+//! kernel can be played through on any machine, from a seed. [`verdict`] is the one place that knows what a Win32 code
+//! means; its constants are the only thing taken from Windows.
+//!
+//! A connected pipe is two independent machines, [`ReadAhead`] and [`WriteBehind`]; a server's instance has a third for
+//! its [`Lifecycle`]. Each owns a [`Slot`], which says whose the operation is.
+
+mod lifecycle;
+mod read_ahead;
+mod slot;
+mod verdict;
+mod write_behind;
+
+pub(crate) use lifecycle::{ConnectStep, Connected, Lifecycle};
+pub(crate) use read_ahead::{ReadAhead, ReadDone, ReadEnd, ReadStep};
+pub(crate) use write_behind::{FlushStep, WriteBehind, WriteDone, WriteStep};
+
+/// Whether the units of a direction are bytes or messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// A stream of bytes: what one call wrote may be merged or split.
+    Bytes,
+    /// Messages: what one call wrote is one unit.
+    Messages,
+    /// Not asked yet. A client cannot tell from how it opened a pipe whether its writes are messages.
+    Unknown,
+}
+
+/// What one direction of a pipe holds at most, in bytes, unless told otherwise.
+pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024;

@@ -1,0 +1,374 @@
+//! The inbound direction: what has been read from the pipe and not yet by the caller.
+//!
+//! A read that may have to wait goes into a buffer of ours, because a caller of Tokio's or futures' traits may take its
+//! own away at any time. That buffer starts at 512 bytes, so that a pipe that waits holds next to nothing; it grows
+//! while reads come back full and is small again when the pipe has been idle.
+//!
+//! Two things make it fast. A read that filled its buffer suggests that more is there: then the next goes straight into
+//! the caller's buffer, if that is large ([`ReadStep::Direct`]), and is taken back if it would have to wait. A read that
+//! did not fill its buffer suggests that the pipe is empty: then the next is submitted from where the packet was
+//! dequeued, before the caller asks.
+//!
+//! On a message pipe a read brings one message at most, and a message larger than our buffer continues straight into
+//! the caller's, so a message arrives whole wherever the caller's buffer has room for it.
+
+use super::slot::{Claim, Slot};
+use super::{Framing, verdict};
+
+/// What a pipe that waits for its first byte, or has been idle, holds.
+const SMALLEST: usize = 512;
+/// The next size after [`SMALLEST`]; from here it grows fourfold.
+const SECOND: usize = 4 * 1024;
+/// A read straight into the caller's buffer saves a copy but may cost a cancellation; below this it does not pay.
+const DIRECT: usize = 4 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct ReadAhead {
+    framing: Framing,
+    limit: usize,
+    /// The size of the next buffer.
+    size: usize,
+    slot: Slot,
+    /// What the caller reads from.
+    front: Option<Chunk>,
+    /// What came while `front` was not used up.
+    back: Option<Chunk>,
+    /// The caller has had a part of a message whose end has not been read yet.
+    inside_message: bool,
+    /// How reading ended; reported once, behind all bytes. The system knows what comes after.
+    end: Option<ReadEnd>,
+    /// Someone waits for the operation in flight.
+    wanted: bool,
+    forecast: Forecast,
+    /// A used-up buffer, kept for the next read.
+    spare: Option<Vec<u8>>,
+}
+
+/// Bytes of one read.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Vec<u8>,
+    consumed: usize,
+    message_goes_on: bool,
+}
+
+/// How reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadEnd {
+    /// The peer closed its end.
+    EndOfFile,
+    /// The system's error.
+    Failed(u32),
+}
+
+/// What a read should do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadStep {
+    /// Take bytes from [`ReadAhead::buffered`] and [`ReadAhead::consume`] them.
+    Copy,
+    /// Read into the caller's buffer, without waiting.
+    Direct,
+    /// Submit a read into a buffer of this size.
+    Submit(usize),
+    /// A read is in flight.
+    Wait,
+    /// What has been copied is the result.
+    Done,
+    /// Report this.
+    End(ReadEnd),
+}
+
+/// What the end of a read asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReadDone {
+    /// There is news for those who wait.
+    pub(crate) wake: bool,
+    /// Submit a read of this size now.
+    pub(crate) submit: Option<usize>,
+}
+
+/// Whether a read straight into the caller's buffer is likely to find data.
+#[derive(Debug, Default)]
+struct Forecast {
+    more: bool,
+    /// How many chances to pass over, after a forecast that was wrong.
+    pause: u8,
+    penalty: u8,
+}
+
+impl Forecast {
+    fn try_direct(&mut self) -> bool {
+        if !self.more {
+            return false;
+        }
+        let paused = self.pause > 0;
+        self.pause = self.pause.saturating_sub(1);
+        !paused
+    }
+
+    fn was_right(&mut self, more: bool) {
+        self.penalty = 0;
+        self.more = more;
+    }
+
+    fn was_wrong(&mut self) {
+        self.more = false;
+        self.penalty = (self.penalty * 2 + 1).min(63);
+        self.pause = self.penalty;
+    }
+}
+
+impl ReadAhead {
+    pub(crate) fn new(framing: Framing, limit: usize) -> Self {
+        let mut read_ahead = Self {
+            framing,
+            limit,
+            size: 0,
+            slot: Slot::Free,
+            front: None,
+            back: None,
+            inside_message: false,
+            end: None,
+            wanted: false,
+            forecast: Forecast::default(),
+            spare: None,
+        };
+        read_ahead.shrink();
+        read_ahead
+    }
+
+    /// The largest buffer: two of them, one being read from and one being filled, are what a direction may hold.
+    fn largest(&self) -> usize {
+        (self.limit / 2).max(1)
+    }
+
+    fn shrink(&mut self) {
+        self.size = SMALLEST.min(self.largest());
+        self.spare = None;
+    }
+
+    fn grow(&mut self) {
+        let next = if self.size < SECOND { SECOND } else { self.size * 4 };
+        self.size = next.min(self.largest());
+    }
+
+    /// Decides about a read that has `copied` bytes so far and room for `room` more.
+    pub(crate) fn step(&mut self, copied: usize, room: usize) -> ReadStep {
+        let started = copied > 0;
+        if started && (room == 0 || (self.framing == Framing::Messages && !self.inside_message)) {
+            return ReadStep::Done;
+        }
+        if self.front.is_some() {
+            return if room == 0 { ReadStep::Done } else { ReadStep::Copy };
+        }
+        match self.slot {
+            Slot::InFlight | Slot::Abandoned if started => return ReadStep::Done,
+            Slot::InFlight | Slot::Abandoned => {
+                self.wanted = true;
+                return ReadStep::Wait;
+            }
+            Slot::Free => {}
+        }
+        if let Some(end) = self.end {
+            if started {
+                return ReadStep::Done;
+            }
+            self.end = None;
+            return ReadStep::End(end);
+        }
+        let direct = room > 0 && (self.inside_message || (room >= DIRECT && self.forecast.try_direct()));
+        match (direct, started) {
+            (true, _) => ReadStep::Direct,
+            (false, true) => ReadStep::Done,
+            (false, false) => ReadStep::Submit(self.size),
+        }
+    }
+
+    /// Whether a read would have a result without waiting. If not, and nothing is in flight, a read has to be
+    /// submitted for it to become so.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.front.is_some() || (self.slot == Slot::Free && self.end.is_some())
+    }
+
+    /// Whether the next thing a reader sees is the end.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.front.is_none() && self.end.is_some()
+    }
+
+    /// Bytes to copy from.
+    pub(crate) fn buffered(&self) -> &[u8] {
+        self.front.as_ref().map_or(&[], |chunk| &chunk.bytes[chunk.consumed..])
+    }
+
+    /// The caller has taken `count` of [`buffered`](Self::buffered).
+    pub(crate) fn consume(&mut self, count: usize) {
+        let Some(chunk) = &mut self.front else { return };
+        chunk.consumed += count;
+        if chunk.consumed < chunk.bytes.len() {
+            self.inside_message = true;
+            return;
+        }
+        self.inside_message = chunk.message_goes_on;
+        let used = std::mem::replace(&mut self.front, self.back.take());
+        if let Some(Chunk { mut bytes, .. }) = used {
+            bytes.clear();
+            self.spare = Some(bytes);
+        }
+    }
+
+    /// A buffer for [`ReadStep::Submit`].
+    pub(crate) fn buffer(&mut self, size: usize) -> Vec<u8> {
+        match self.spare.take() {
+            Some(spare) if spare.capacity() == size => spare,
+            _ => Vec::with_capacity(size),
+        }
+    }
+
+    /// A read submitted for a caller goes on, and the caller waits for it.
+    pub(crate) fn on_pending(&mut self) {
+        self.slot.submit();
+        self.wanted = true;
+    }
+
+    /// A read submitted ahead of any caller goes on.
+    pub(crate) fn on_ahead_pending(&mut self) {
+        self.slot.submit();
+    }
+
+    /// A submitted read was over at once.
+    pub(crate) fn on_finished(&mut self, code: u32, buffer: Vec<u8>) {
+        debug_assert_eq!(self.slot, Slot::Free);
+        self.accept(code, buffer);
+    }
+
+    /// The packet of a read has come.
+    pub(crate) fn on_packet(&mut self, code: u32, buffer: Vec<u8>) -> ReadDone {
+        if self.slot.complete() == Claim::Unwanted {
+            return ReadDone { wake: true, submit: None };
+        }
+        let news = self.accept(code, buffer);
+        if !news {
+            return ReadDone { wake: false, submit: self.wanted.then_some(self.size) };
+        }
+        // More reading ahead only for those who read, only when the pipe seems empty (else the caller can read
+        // directly), and never inside a message, whose rest belongs straight into the caller's buffer.
+        let ahead = std::mem::take(&mut self.wanted)
+            && self.end.is_none()
+            && self.back.is_none()
+            && !self.forecast.more
+            && !self.front.as_ref().is_some_and(|chunk| chunk.message_goes_on);
+        ReadDone { wake: true, submit: ahead.then_some(self.size) }
+    }
+
+    /// A read that [`ReadDone::submit`] asked for was over at once.
+    pub(crate) fn on_ahead_finished(&mut self, code: u32, buffer: Vec<u8>) -> ReadDone {
+        let news = self.accept(code, buffer);
+        ReadDone { wake: news, submit: (!news && self.wanted).then_some(self.size) }
+    }
+
+    /// Takes the result of a read into a buffer of ours, and tells whether it is news to a reader.
+    fn accept(&mut self, code: u32, buffer: Vec<u8>) -> bool {
+        let message_goes_on = match verdict::read(code) {
+            verdict::Read::Complete => false,
+            verdict::Read::MessageGoesOn => true,
+            // A cancelled read that had taken bytes counts as what it took.
+            verdict::Read::Aborted if !buffer.is_empty() => self.framing == Framing::Messages,
+            verdict::Read::Aborted => {
+                self.shrink();
+                return false;
+            }
+            verdict::Read::EndOfFile => {
+                self.end = Some(ReadEnd::EndOfFile);
+                return true;
+            }
+            verdict::Read::Failed(code) => {
+                self.end = Some(ReadEnd::Failed(code));
+                return true;
+            }
+        };
+        if buffer.is_empty() {
+            // An empty message, or the empty write of a byte pipe's peer: not the end, and no bytes. It may also be
+            // the end of a message of which the caller has had every byte.
+            self.inside_message = false;
+            self.spare = Some(buffer);
+            return false;
+        }
+        let full = buffer.len() == buffer.capacity();
+        self.forecast.more = full && !message_goes_on;
+        if full {
+            self.grow();
+        }
+        let chunk = Chunk { bytes: buffer, consumed: 0, message_goes_on };
+        match &self.front {
+            None => self.front = Some(chunk),
+            Some(_) => self.back = Some(chunk),
+        }
+        true
+    }
+
+    /// A read straight into `room` bytes of the caller's ended, or would have had to wait (`None`). Gives the number of
+    /// bytes it brought.
+    pub(crate) fn on_direct(&mut self, outcome: Option<(u32, usize)>, room: usize) -> usize {
+        let Some((code, bytes)) = outcome else {
+            self.forecast.was_wrong();
+            // Inside a message its rest is always there, unless another handle took it: then there is no rest.
+            self.inside_message = false;
+            return 0;
+        };
+        match verdict::read(code) {
+            verdict::Read::Complete | verdict::Read::Aborted => {
+                self.inside_message = false;
+                self.forecast.was_right(bytes == room && self.framing != Framing::Messages);
+            }
+            verdict::Read::MessageGoesOn => self.inside_message = true,
+            verdict::Read::EndOfFile => {
+                self.inside_message = false;
+                self.end = Some(ReadEnd::EndOfFile);
+            }
+            verdict::Read::Failed(code) => {
+                self.inside_message = false;
+                self.end = Some(ReadEnd::Failed(code));
+            }
+        }
+        bytes
+    }
+
+    /// Whether a read in flight holds a buffer worth giving back if the pipe stays idle.
+    pub(crate) fn holds_large_buffer(&self) -> bool {
+        self.slot == Slot::InFlight && self.size > SMALLEST
+    }
+
+    /// The pipe has been idle: the read in flight, if any, is being cancelled to give its buffer back.
+    pub(crate) fn on_idle(&mut self) {
+        self.shrink();
+    }
+
+    /// Whether a read of a connection that is over is still on its way back.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.slot == Slot::Abandoned
+    }
+
+    /// Whether there is anything that a reader has not had.
+    pub(crate) fn has_bytes(&self) -> bool {
+        self.front.is_some()
+    }
+
+    /// The connection is over: forget what was read. Tells whether to cancel.
+    pub(crate) fn reset(&mut self) -> bool {
+        self.front = None;
+        self.back = None;
+        self.inside_message = false;
+        self.end = None;
+        self.wanted = false;
+        self.forecast = Forecast::default();
+        self.shrink();
+        self.slot.abandon()
+    }
+
+    /// What this direction holds, in bytes: unread, and kept for reuse.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        [&self.front, &self.back].into_iter().flatten().map(|chunk| chunk.bytes.capacity()).sum::<usize>()
+            + self.spare.as_ref().map_or(0, Vec::capacity)
+    }
+}

@@ -1,0 +1,124 @@
+//! (operation, Win32 code) → meaning. The same number means different things to a reader, a writer and a listener, so it
+//! is judged here, once for each, and nowhere else.
+//!
+//! Sources: the pages of
+//! [`ReadFile`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-readfile),
+//! [`WriteFile`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-writefile) and
+//! [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
+
+use windows_sys::Win32::Foundation::{
+    ERROR_BROKEN_PIPE, ERROR_HANDLE_EOF, ERROR_MORE_DATA, ERROR_NO_DATA, ERROR_OPERATION_ABORTED,
+    ERROR_PIPE_CONNECTED, ERROR_SUCCESS,
+};
+
+/// How a read ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Read {
+    /// Bytes, or a whole message.
+    Complete,
+    /// The buffer is full and the message goes on.
+    MessageGoesOn,
+    /// The peer closed its end, and everything it wrote has been read.
+    EndOfFile,
+    /// Cancelled, by us or, under Wine, because the thread that submitted it has ended.
+    Aborted,
+    /// The system's error.
+    Failed(u32),
+}
+
+/// How a write ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Write {
+    /// The pipe has it.
+    Complete,
+    /// The system's error.
+    Failed(u32),
+}
+
+/// How waiting for a client ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connect {
+    /// A client is there; it may have been there before the call.
+    Complete,
+    /// A client came and went before anyone looked. What it wrote can still be read.
+    ClientLeft,
+    /// Cancelled, by us or, under Wine, because the thread that submitted it has ended.
+    Aborted,
+    /// The system's error.
+    Failed(u32),
+}
+
+pub(super) fn read(code: u32) -> Read {
+    match code {
+        ERROR_SUCCESS => Read::Complete,
+        ERROR_MORE_DATA => Read::MessageGoesOn,
+        ERROR_BROKEN_PIPE | ERROR_HANDLE_EOF => Read::EndOfFile,
+        ERROR_OPERATION_ABORTED => Read::Aborted,
+        code => Read::Failed(code),
+    }
+}
+
+pub(super) fn write(code: u32) -> Write {
+    match code {
+        ERROR_SUCCESS => Write::Complete,
+        code => Write::Failed(code),
+    }
+}
+
+pub(super) fn connect(code: u32) -> Connect {
+    match code {
+        ERROR_SUCCESS | ERROR_PIPE_CONNECTED => Connect::Complete,
+        ERROR_NO_DATA => Connect::ClientLeft,
+        ERROR_OPERATION_ABORTED => Connect::Aborted,
+        code => Connect::Failed(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use windows_sys::Win32::Foundation::{ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED};
+
+    #[test]
+    fn the_table_of_reads() {
+        for (code, verdict) in [
+            (ERROR_SUCCESS, Read::Complete),
+            (ERROR_MORE_DATA, Read::MessageGoesOn),
+            (ERROR_BROKEN_PIPE, Read::EndOfFile),
+            (ERROR_HANDLE_EOF, Read::EndOfFile),
+            (ERROR_OPERATION_ABORTED, Read::Aborted),
+            // A server that disconnected may have discarded data: never end-of-file.
+            (ERROR_PIPE_NOT_CONNECTED, Read::Failed(ERROR_PIPE_NOT_CONNECTED)),
+            (ERROR_PIPE_LISTENING, Read::Failed(ERROR_PIPE_LISTENING)),
+            (ERROR_NO_DATA, Read::Failed(ERROR_NO_DATA)),
+        ] {
+            assert_eq!(read(code), verdict, "code {code}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_writes() {
+        for (code, verdict) in [
+            (ERROR_SUCCESS, Write::Complete),
+            (ERROR_NO_DATA, Write::Failed(ERROR_NO_DATA)),
+            (ERROR_BROKEN_PIPE, Write::Failed(ERROR_BROKEN_PIPE)),
+            (ERROR_PIPE_NOT_CONNECTED, Write::Failed(ERROR_PIPE_NOT_CONNECTED)),
+            (ERROR_OPERATION_ABORTED, Write::Failed(ERROR_OPERATION_ABORTED)),
+        ] {
+            assert_eq!(write(code), verdict, "code {code}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_connects() {
+        for (code, verdict) in [
+            (ERROR_SUCCESS, Connect::Complete),
+            (ERROR_PIPE_CONNECTED, Connect::Complete),
+            (ERROR_NO_DATA, Connect::ClientLeft),
+            (ERROR_OPERATION_ABORTED, Connect::Aborted),
+            (ERROR_PIPE_LISTENING, Connect::Failed(ERROR_PIPE_LISTENING)),
+        ] {
+            assert_eq!(connect(code), verdict, "code {code}");
+        }
+    }
+}

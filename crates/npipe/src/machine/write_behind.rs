@@ -1,0 +1,235 @@
+//! The outbound direction: what has been accepted from the caller and not yet by the pipe.
+//!
+//! A write is submitted with a copy of the caller's bytes, since a caller of Tokio's or futures' traits may drop its
+//! buffer at any time and a write that was begun cannot be taken back. If the pipe takes it at once, nothing remains. If
+//! not, the caller is told that it was written all the same, and what it writes next is queued behind, up to a *window*
+//! that starts small, grows while the queue keeps running full, and is back at its start when the queue has run dry.
+//! When the write in flight ends, the whole queue goes out as the next one. So a slow reader costs memory up to the
+//! limit and then stops the writer.
+//!
+//! On a message pipe the unit is a message: never merged with the next, never split, and one alone may exceed the limit.
+
+use std::collections::VecDeque;
+
+use super::slot::{Claim, Slot};
+use super::{Framing, verdict};
+
+/// Where the window starts.
+const FIRST_WINDOW: usize = 4 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct WriteBehind {
+    framing: Framing,
+    limit: usize,
+    window: usize,
+    slot: Slot,
+    /// What waits behind the write in flight: one element a message, or one element in all.
+    queue: VecDeque<Vec<u8>>,
+    queued: usize,
+    /// Whether a writer found the queue full since the last write ended.
+    ran_full: bool,
+    /// The error of a write that the caller believes written: reported once, at the next occasion.
+    error: Option<u32>,
+}
+
+/// What a write should do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WriteStep {
+    /// Report this error of an earlier write.
+    Fail(u32),
+    /// The queue is full.
+    Wait,
+    /// It depends on whether the pipe carries messages: find out, then ask again.
+    Classify,
+    /// There is nothing to do: an empty write means something on message pipes only.
+    Nothing,
+    /// Submit this many of the bytes.
+    Submit(usize),
+    /// Queue this many of the bytes.
+    Queue(usize),
+}
+
+/// What a flush should do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FlushStep {
+    /// Report this error of an earlier write.
+    Fail(u32),
+    /// The pipe does not have everything yet.
+    Wait,
+    /// The pipe has everything.
+    Done,
+}
+
+/// What the end of a write asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct WriteDone {
+    /// Submit this next.
+    pub(crate) next: Option<Vec<u8>>,
+}
+
+impl WriteBehind {
+    pub(crate) fn new(framing: Framing, limit: usize) -> Self {
+        Self {
+            framing,
+            limit,
+            window: FIRST_WINDOW.min(limit),
+            slot: Slot::Free,
+            queue: VecDeque::new(),
+            queued: 0,
+            ran_full: false,
+            error: None,
+        }
+    }
+
+    pub(crate) fn classify(&mut self, framing: Framing) {
+        self.framing = framing;
+    }
+
+    /// Half of the limit: one such write in flight and one behind it keep the pipe busy.
+    fn largest_write(&self) -> usize {
+        (self.limit / 2).max(1)
+    }
+
+    /// Decides about a write of `length` bytes.
+    pub(crate) fn step(&mut self, length: usize) -> WriteStep {
+        if let Some(code) = self.error.take() {
+            return WriteStep::Fail(code);
+        }
+        match (self.slot, self.framing) {
+            (Slot::Free, Framing::Unknown) if length == 0 || length > self.largest_write() => {
+                WriteStep::Classify
+            }
+            (Slot::InFlight, Framing::Unknown) => WriteStep::Classify,
+            (_, Framing::Bytes) if length == 0 => WriteStep::Nothing,
+            (Slot::Free, Framing::Messages) => WriteStep::Submit(length),
+            (Slot::Free, Framing::Bytes | Framing::Unknown) => {
+                WriteStep::Submit(length.min(self.largest_write()))
+            }
+            (Slot::InFlight, framing) => {
+                let room = self.room();
+                let accepted = match framing {
+                    Framing::Messages if self.queue.is_empty() || length <= room => Some(length),
+                    Framing::Messages => None,
+                    Framing::Bytes | Framing::Unknown => (room > 0).then(|| length.min(room)),
+                };
+                self.ran_full |= accepted.is_none();
+                accepted.map_or(WriteStep::Wait, WriteStep::Queue)
+            }
+            // The connection it belonged to is over; what comes next must not be mixed with its end.
+            (Slot::Abandoned, _) => WriteStep::Wait,
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.window.min(self.largest_write()).saturating_sub(self.queued)
+    }
+
+    /// Whether a write would be accepted, or fail, now.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        let ready = self.error.is_some()
+            || match self.slot {
+                Slot::Free => true,
+                Slot::InFlight => self.room() > 0,
+                Slot::Abandoned => false,
+            };
+        self.ran_full |= !ready;
+        ready
+    }
+
+    /// A submitted write goes on.
+    pub(crate) fn on_pending(&mut self) {
+        self.slot.submit();
+    }
+
+    /// A write that was submitted for a caller was over at once: nothing remains, or the caller gets this error.
+    pub(crate) fn on_finished(&mut self, code: u32) -> Result<(), u32> {
+        match verdict::write(code) {
+            verdict::Write::Complete => Ok(()),
+            verdict::Write::Failed(code) => Err(code),
+        }
+    }
+
+    /// The queue's place for bytes that [`WriteStep::Queue`] accepted.
+    pub(crate) fn queue(&mut self, length: usize) -> &mut Vec<u8> {
+        self.queued += length;
+        if self.framing == Framing::Messages || self.queue.is_empty() {
+            self.queue.push_back(Vec::with_capacity(length));
+        }
+        self.queue.back_mut().expect("an element was just made sure of")
+    }
+
+    /// The packet of a write has come.
+    pub(crate) fn on_packet(&mut self, code: u32) -> WriteDone {
+        match self.slot.complete() {
+            Claim::Unwanted => WriteDone { next: None },
+            Claim::Wanted => self.proceed(code),
+        }
+    }
+
+    /// A write that the queue had submitted was over at once.
+    pub(crate) fn on_next_finished(&mut self, code: u32) -> WriteDone {
+        self.proceed(code)
+    }
+
+    fn proceed(&mut self, code: u32) -> WriteDone {
+        match verdict::write(code) {
+            verdict::Write::Complete => {
+                if std::mem::take(&mut self.ran_full) {
+                    self.window = self.window.saturating_mul(4).min(self.largest_write());
+                }
+                let next = self.queue.pop_front();
+                self.queued -= next.as_ref().map_or(0, Vec::len);
+                if next.is_none() {
+                    self.window = FIRST_WINDOW.min(self.limit);
+                    // The queue's own memory goes back as well: an idle pipe holds next to nothing.
+                    self.queue = VecDeque::new();
+                }
+                WriteDone { next }
+            }
+            verdict::Write::Failed(code) => {
+                // Bytes behind a write that failed would arrive out of order, if at all.
+                self.discard();
+                self.error = Some(code);
+                WriteDone { next: None }
+            }
+        }
+    }
+
+    fn discard(&mut self) {
+        self.queue = VecDeque::new();
+        self.queued = 0;
+        self.ran_full = false;
+        self.window = FIRST_WINDOW.min(self.limit);
+    }
+
+    pub(crate) fn flush(&mut self) -> FlushStep {
+        match (self.error.take(), self.slot) {
+            (Some(code), _) => FlushStep::Fail(code),
+            (None, Slot::Free) => FlushStep::Done,
+            (None, Slot::InFlight | Slot::Abandoned) => FlushStep::Wait,
+        }
+    }
+
+    /// Whether everything accepted has reached the pipe, or failed to.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.slot == Slot::Free
+    }
+
+    /// Whether a write of a connection that is over is still on its way back.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.slot == Slot::Abandoned
+    }
+
+    /// The connection is over: forget what was queued. Tells whether to cancel.
+    pub(crate) fn reset(&mut self) -> bool {
+        self.discard();
+        self.error = None;
+        self.slot.abandon()
+    }
+
+    /// What this direction holds behind the write in flight, in bytes.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> usize {
+        self.queued
+    }
+}

@@ -1,0 +1,147 @@
+//! Names of pipes: the forms people write, and the one that Windows takes.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+
+/// The prefix of every pipe on this machine.
+const LOCAL_PREFIX: &str = r"\\.\pipe\";
+/// What Windows allows for the whole name, in UTF-16 units.
+const LONGEST: usize = 256;
+
+/// A pipe's name as Windows takes it: `\\.\pipe\NAME`, or `\\SERVER\pipe\NAME` on another machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipeName(OsString);
+
+impl PipeName {
+    /// Understands a name in any of the forms in use:
+    ///
+    /// | form | example |
+    /// |---|---|
+    /// | the system's | `\\.\pipe\docker_engine` |
+    /// | with slashes | `//./pipe/docker_engine` |
+    /// | Docker's URL | `npipe:////./pipe/docker_engine` |
+    /// | on another machine | `\\server\pipe\x` |
+    /// | bare | `docker_engine` |
+    ///
+    /// A name that begins with two slashes or backslashes and is not a pipe's is passed to the system as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call: the name is empty, holds a NUL character,
+    /// or is longer in all than the 256 characters that
+    /// [Windows allows](https://learn.microsoft.com/windows/win32/ipc/pipe-names).
+    pub fn new(name: impl AsRef<OsStr>) -> io::Result<Self> {
+        Self::parse(name.as_ref())
+    }
+
+    fn parse(given: &OsStr) -> io::Result<Self> {
+        let refuse = |why: &str| {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, format!("invalid pipe name {given:?}: {why}")))
+        };
+        let name = match given.to_str() {
+            Some(text) => OsString::from(canonical(text)),
+            // Not Unicode: a bare name or one in the system's form, which needs no rewriting.
+            None if given.as_encoded_bytes().starts_with(br"\\") => given.to_owned(),
+            None => [OsStr::new(LOCAL_PREFIX), given].into_iter().collect(),
+        };
+        if given.is_empty() || name == LOCAL_PREFIX {
+            return refuse("it is empty");
+        }
+        if name.as_encoded_bytes().contains(&0) {
+            return refuse("it contains a NUL character");
+        }
+        if length(&name) > LONGEST {
+            return refuse("it is longer than 256 characters");
+        }
+        Ok(Self(name))
+    }
+
+    /// The name as Windows takes it.
+    pub fn as_os_str(&self) -> &OsStr {
+        &self.0
+    }
+
+    /// UTF-16 with a NUL at the end.
+    #[cfg(windows)]
+    pub(crate) fn to_wide(&self) -> Vec<u16> {
+        use std::os::windows::ffi::OsStrExt;
+        self.0.encode_wide().chain([0]).collect()
+    }
+}
+
+/// The system's form of a name in any form.
+fn canonical(text: &str) -> String {
+    let text = match text.get(.."npipe:".len()) {
+        Some(scheme) if scheme.eq_ignore_ascii_case("npipe:") => {
+            let rest = &text[scheme.len()..];
+            // `npipe:////./pipe/x`: two slashes of the URL, then the name with its own two.
+            rest.strip_prefix("//").filter(|rest| rest.starts_with(['/', '\\'])).unwrap_or(rest)
+        }
+        _ => text,
+    };
+    let backslashed = text.replace('/', r"\");
+    if backslashed.starts_with(r"\\") { backslashed } else { format!("{LOCAL_PREFIX}{text}") }
+}
+
+/// The length that Windows counts: UTF-16 units.
+fn length(name: &OsStr) -> usize {
+    match name.to_str() {
+        Some(text) => text.encode_utf16().count(),
+        // Every unpaired surrogate takes three bytes and counts one: this does not undercount what is valid.
+        None => name.to_string_lossy().encode_utf16().count(),
+    }
+}
+
+impl fmt::Display for PipeName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(formatter)
+    }
+}
+
+impl AsRef<OsStr> for PipeName {
+    fn as_ref(&self) -> &OsStr {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_means_the_same_pipe() {
+        for form in [
+            r"\\.\pipe\docker_engine",
+            "//./pipe/docker_engine",
+            "npipe:////./pipe/docker_engine",
+            "NPIPE:////./pipe/docker_engine",
+            "npipe:docker_engine",
+            "docker_engine",
+        ] {
+            assert_eq!(PipeName::new(form).unwrap().as_os_str(), r"\\.\pipe\docker_engine", "{form}");
+        }
+    }
+
+    #[test]
+    fn another_machine_is_kept() {
+        assert_eq!(PipeName::new(r"\\server\pipe\x").unwrap().as_os_str(), r"\\server\pipe\x");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_reason() {
+        let long = "n".repeat(248);
+        for (name, reason) in [
+            ("", "empty"),
+            (r"\\.\pipe\", "empty"),
+            ("//./pipe/", "empty"),
+            ("a\0b", "NUL"),
+            (long.as_str(), "longer than 256"),
+        ] {
+            let error = PipeName::new(name).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        assert!(PipeName::new("n".repeat(247)).is_ok(), "256 in all");
+    }
+}

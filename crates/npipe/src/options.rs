@@ -1,0 +1,433 @@
+//! How to create and how to open a pipe: data with defaults. It becomes Win32's bits in `sys`.
+
+use std::ffi::{OsStr, c_void};
+use std::io;
+use std::ptr;
+
+use crate::info::PipeMode;
+use crate::machine::{DEFAULT_LIMIT, Framing};
+use crate::name::PipeName;
+use crate::stream::{Settings, Stream};
+use crate::sys;
+use crate::{NamedPipeClient, NamedPipeServer};
+use crate::driver::Driver;
+
+/// How many instances a pipe may have when its number is not limited.
+const UNLIMITED_INSTANCES: usize = 255;
+/// The quota of a direction, in bytes.
+const DEFAULT_QUOTA: u32 = 65536;
+
+// https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew
+const SECURITY_IDENTIFICATION: u32 = 0x0001_0000;
+const SECURITY_SQOS_PRESENT: u32 = 0x0010_0000;
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+fn framing(mode: PipeMode) -> Framing {
+    match mode {
+        PipeMode::Byte => Framing::Bytes,
+        PipeMode::Message => Framing::Messages,
+    }
+}
+
+fn check_limits(read: usize, write: usize) -> io::Result<()> {
+    if read == 0 || write == 0 {
+        return Err(invalid("a buffer limit of 0 bytes leaves no room to read or write"));
+    }
+    Ok(())
+}
+
+/// Options for a pipe's server end.
+///
+/// | option | default | why |
+/// |---|---|---|
+/// | [`pipe_mode`](Self::pipe_mode) | bytes | what most protocols expect |
+/// | [`access_inbound`](Self::access_inbound), [`access_outbound`](Self::access_outbound) | both | |
+/// | [`first_pipe_instance`](Self::first_pipe_instance) | no | as in Tokio; say yes for the first instance of a service |
+/// | [`reject_remote_clients`](Self::reject_remote_clients) | yes | a pipe is otherwise open to the network |
+/// | [`max_instances`](Self::max_instances) | unlimited | |
+/// | [`out_buffer_size`](Self::out_buffer_size), [`in_buffer_size`](Self::in_buffer_size) | 64 KiB | |
+/// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
+///
+/// ```no_run
+/// # #[cfg(windows)] {
+/// use npipe::ServerOptions;
+///
+/// let server = ServerOptions::new().first_pipe_instance(true).create(r"\\.\pipe\inventory")?;
+/// # }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    pipe_mode: PipeMode,
+    access_inbound: bool,
+    access_outbound: bool,
+    first_pipe_instance: bool,
+    write_dac: bool,
+    write_owner: bool,
+    access_system_security: bool,
+    reject_remote_clients: bool,
+    max_instances: usize,
+    out_buffer_size: u32,
+    in_buffer_size: u32,
+    read_buffer_limit: usize,
+    write_buffer_limit: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ServerOptions {
+    /// The defaults of the table above.
+    pub fn new() -> Self {
+        Self {
+            pipe_mode: PipeMode::Byte,
+            access_inbound: true,
+            access_outbound: true,
+            first_pipe_instance: false,
+            write_dac: false,
+            write_owner: false,
+            access_system_security: false,
+            reject_remote_clients: true,
+            max_instances: UNLIMITED_INSTANCES,
+            out_buffer_size: DEFAULT_QUOTA,
+            in_buffer_size: DEFAULT_QUOTA,
+            read_buffer_limit: DEFAULT_LIMIT,
+            write_buffer_limit: DEFAULT_LIMIT,
+        }
+    }
+
+    /// Whether the pipe carries bytes or messages. Both ends write in this unit; this end reads in it too.
+    #[doc(alias = "dwPipeMode")]
+    pub fn pipe_mode(&mut self, pipe_mode: PipeMode) -> &mut Self {
+        self.pipe_mode = pipe_mode;
+        self
+    }
+
+    /// Whether data may flow from the client to this server (`PIPE_ACCESS_INBOUND`). Without it, a client that asks for
+    /// write access is refused with `ERROR_ACCESS_DENIED`, and so is a read here.
+    pub fn access_inbound(&mut self, allowed: bool) -> &mut Self {
+        self.access_inbound = allowed;
+        self
+    }
+
+    /// Whether data may flow from this server to the client (`PIPE_ACCESS_OUTBOUND`). Without it, a client that asks for
+    /// read access is refused with `ERROR_ACCESS_DENIED`, and so is a write here.
+    pub fn access_outbound(&mut self, allowed: bool) -> &mut Self {
+        self.access_outbound = allowed;
+        self
+    }
+
+    /// Whether [`create`](Self::create) fails with [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the name
+    /// exists already (`FILE_FLAG_FIRST_PIPE_INSTANCE`). A service wants this for its first instance: it then knows that
+    /// no other program has taken the name.
+    pub fn first_pipe_instance(&mut self, first: bool) -> &mut Self {
+        self.first_pipe_instance = first;
+        self
+    }
+
+    /// Asks for the right to change the pipe's access list (`WRITE_DAC`) on this handle.
+    pub fn write_dac(&mut self, requested: bool) -> &mut Self {
+        self.write_dac = requested;
+        self
+    }
+
+    /// Asks for the right to change the pipe's owner (`WRITE_OWNER`) on this handle.
+    pub fn write_owner(&mut self, requested: bool) -> &mut Self {
+        self.write_owner = requested;
+        self
+    }
+
+    /// Asks for the right to read and change the pipe's audit list (`ACCESS_SYSTEM_SECURITY`) on this handle. It needs a
+    /// privilege that services have and users have not.
+    pub fn access_system_security(&mut self, requested: bool) -> &mut Self {
+        self.access_system_security = requested;
+        self
+    }
+
+    /// Whether clients on other machines are turned away (`PIPE_REJECT_REMOTE_CLIENTS`).
+    pub fn reject_remote_clients(&mut self, reject: bool) -> &mut Self {
+        self.reject_remote_clients = reject;
+        self
+    }
+
+    /// How many instances the pipe may have, 1 to 254; 255 is unlimited. The first instance's number holds for all. One
+    /// more is refused with `ERROR_PIPE_BUSY`. Other numbers make [`create`](Self::create) fail with
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput).
+    pub fn max_instances(&mut self, instances: usize) -> &mut Self {
+        self.max_instances = instances;
+        self
+    }
+
+    /// The system's quota, in bytes, for what this server writes and the client has not read. Advisory: Windows rounds
+    /// it, and takes a larger write too, which then ends when the client has read enough of it.
+    pub fn out_buffer_size(&mut self, buffer: u32) -> &mut Self {
+        self.out_buffer_size = buffer;
+        self
+    }
+
+    /// The system's quota, in bytes, for what the client writes and this server has not read.
+    pub fn in_buffer_size(&mut self, buffer: u32) -> &mut Self {
+        self.in_buffer_size = buffer;
+        self
+    }
+
+    /// What this end may have read from the pipe ahead of its reader, in bytes: at most. It holds 512 bytes while it
+    /// waits, more under sustained traffic, and gives that back after a second of idleness. 0 makes
+    /// [`create`](Self::create) fail with [`InvalidInput`](io::ErrorKind::InvalidInput).
+    pub fn read_buffer_limit(&mut self, bytes: usize) -> &mut Self {
+        self.read_buffer_limit = bytes;
+        self
+    }
+
+    /// What this end may have accepted from its writer and not yet passed to the pipe, in bytes: at most, except that one
+    /// message is always accepted whole. 0 makes [`create`](Self::create) fail with
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput).
+    pub fn write_buffer_limit(&mut self, bytes: usize) -> &mut Self {
+        self.write_buffer_limit = bytes;
+        self
+    }
+
+    /// Creates an instance of the pipe `addr`, in any of the forms of [`PipeName::new`]. It needs no runtime.
+    ///
+    /// Clients can open it from now on, also before [`NamedPipeServer::connect`] is called.
+    ///
+    /// Calls [`CreateNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
+    /// The pipe has the default access list: full access for its creator, administrators and the system, reading for
+    /// everyone.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for a name or an option that makes no
+    /// sense. Else the system's: `ERROR_ACCESS_DENIED` when the name exists and this was to be its first instance, or has
+    /// other options, or another owner; `ERROR_PIPE_BUSY` when all instances exist.
+    pub fn create(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeServer> {
+        // SAFETY: null attributes ask for the default.
+        #[expect(unsafe_code, reason = "the raw form is the general one, as in Tokio")]
+        unsafe {
+            self.create_with_security_attributes_raw(addr, ptr::null_mut())
+        }
+    }
+
+    /// [`create`](Self::create) with a
+    /// [`SECURITY_ATTRIBUTES`](https://learn.microsoft.com/windows/win32/api/wtypesbase/ns-wtypesbase-security_attributes).
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    ///
+    /// # Safety
+    ///
+    /// `attrs` must be null or point to a valid `SECURITY_ATTRIBUTES`.
+    #[expect(unsafe_code, reason = "Tokio's signature: the pointer is the caller's word")]
+    pub unsafe fn create_with_security_attributes_raw(
+        &self,
+        addr: impl AsRef<OsStr>,
+        attrs: *mut c_void,
+    ) -> io::Result<NamedPipeServer> {
+        let name = PipeName::new(addr)?.to_wide();
+        self.check()?;
+        let parameters = sys::CreateNamedPipe {
+            name: &name,
+            message_type: self.pipe_mode == PipeMode::Message,
+            inbound: self.access_inbound,
+            outbound: self.access_outbound,
+            first_instance: self.first_pipe_instance,
+            write_dac: self.write_dac,
+            write_owner: self.write_owner,
+            access_system_security: self.access_system_security,
+            reject_remote_clients: self.reject_remote_clients,
+            max_instances: self.max_instances as u32,
+            out_buffer_size: self.out_buffer_size,
+            in_buffer_size: self.in_buffer_size,
+        };
+        // SAFETY: the caller vouches for the attributes.
+        let handle = unsafe { sys::create(&parameters, attrs) }?;
+        let settings = Settings {
+            reads: framing(self.pipe_mode),
+            writes: framing(self.pipe_mode),
+            read_limit: self.read_buffer_limit,
+            write_limit: self.write_buffer_limit,
+        };
+        Stream::new(handle, Driver::global()?, settings).map(NamedPipeServer::from_stream)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if !(1..=UNLIMITED_INSTANCES).contains(&self.max_instances) {
+            return Err(invalid("the number of instances must be 1 to 254, or 255 for any number"));
+        }
+        if !self.access_inbound && !self.access_outbound {
+            return Err(invalid("a pipe needs at least one direction: access_inbound or access_outbound"));
+        }
+        check_limits(self.read_buffer_limit, self.write_buffer_limit)
+    }
+}
+
+/// Options for a pipe's client end.
+///
+/// | option | default | why |
+/// |---|---|---|
+/// | [`read`](Self::read), [`write`](Self::write) | both | |
+/// | [`pipe_mode`](Self::pipe_mode) | bytes | |
+/// | [`security_qos_flags`](Self::security_qos_flags) | identification | the server may learn who we are, not act as us |
+/// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
+///
+/// ```no_run
+/// # #[cfg(windows)] {
+/// use npipe::ClientOptions;
+///
+/// let client = ClientOptions::new().open(r"\\.\pipe\inventory")?;
+/// # }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    read: bool,
+    write: bool,
+    security_qos_flags: u32,
+    pipe_mode: PipeMode,
+    read_buffer_limit: usize,
+    write_buffer_limit: usize,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ClientOptions {
+    /// The defaults of the table above.
+    pub fn new() -> Self {
+        Self {
+            read: true,
+            write: true,
+            security_qos_flags: SECURITY_IDENTIFICATION | SECURITY_SQOS_PRESENT,
+            pipe_mode: PipeMode::Byte,
+            read_buffer_limit: DEFAULT_LIMIT,
+            write_buffer_limit: DEFAULT_LIMIT,
+        }
+    }
+
+    /// Whether to ask for read access (`GENERIC_READ`).
+    pub fn read(&mut self, allowed: bool) -> &mut Self {
+        self.read = allowed;
+        self
+    }
+
+    /// Whether to ask for write access (`GENERIC_WRITE`).
+    pub fn write(&mut self, allowed: bool) -> &mut Self {
+        self.write = allowed;
+        self
+    }
+
+    /// What the server may do in our name: `SECURITY_ANONYMOUS` (0), `SECURITY_IDENTIFICATION` (0x10000, the default),
+    /// `SECURITY_IMPERSONATION` (0x20000) or `SECURITY_DELEGATION` (0x30000) of
+    /// [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew#parameters).
+    ///
+    /// `SECURITY_SQOS_PRESENT` is added, since without it the server would get full impersonation.
+    pub fn security_qos_flags(&mut self, flags: u32) -> &mut Self {
+        self.security_qos_flags = flags | SECURITY_SQOS_PRESENT;
+        self
+    }
+
+    /// Whether to read bytes or messages. [`PipeMode::Message`] needs a pipe that was created for messages, else
+    /// [`open`](Self::open) fails with [`InvalidInput`](io::ErrorKind::InvalidInput) (`ERROR_INVALID_PARAMETER`). What is
+    /// written to such a pipe is a message a call in either mode.
+    pub fn pipe_mode(&mut self, pipe_mode: PipeMode) -> &mut Self {
+        self.pipe_mode = pipe_mode;
+        self
+    }
+
+    /// As [`ServerOptions::read_buffer_limit`].
+    pub fn read_buffer_limit(&mut self, bytes: usize) -> &mut Self {
+        self.read_buffer_limit = bytes;
+        self
+    }
+
+    /// As [`ServerOptions::write_buffer_limit`].
+    pub fn write_buffer_limit(&mut self, bytes: usize) -> &mut Self {
+        self.write_buffer_limit = bytes;
+        self
+    }
+
+    /// Opens the pipe `addr`, in any of the forms of [`PipeName::new`]. It neither waits nor needs a runtime.
+    ///
+    /// Calls [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew) and, for messages,
+    /// [`SetNamedPipeHandleState`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-setnamedpipehandlestate).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for a name or an option that makes no
+    /// sense. Else the system's: [`NotFound`](io::ErrorKind::NotFound) (`ERROR_FILE_NOT_FOUND`) when no such pipe exists,
+    /// `ERROR_PIPE_BUSY` when none of its instances is free, [`PermissionDenied`](io::ErrorKind::PermissionDenied)
+    /// (`ERROR_ACCESS_DENIED`) when its access list or its directions do not allow it. The first two pass: a server may
+    /// be about to create an instance, so try again after a moment.
+    ///
+    /// ```no_run
+    /// # #[cfg(windows)] {
+    /// # use npipe::ClientOptions;
+    /// const ERROR_PIPE_BUSY: i32 = 231;
+    ///
+    /// let client = loop {
+    ///     match ClientOptions::new().open(r"\\.\pipe\inventory") {
+    ///         Err(error) if error.raw_os_error() == Some(ERROR_PIPE_BUSY) => {
+    ///             std::thread::sleep(std::time::Duration::from_millis(20));
+    ///         }
+    ///         result => break result?,
+    ///     }
+    /// };
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn open(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
+        // SAFETY: null attributes ask for the default.
+        #[expect(unsafe_code, reason = "the raw form is the general one, as in Tokio")]
+        unsafe {
+            self.open_with_security_attributes_raw(addr, ptr::null_mut())
+        }
+    }
+
+    /// [`open`](Self::open) with a
+    /// [`SECURITY_ATTRIBUTES`](https://learn.microsoft.com/windows/win32/api/wtypesbase/ns-wtypesbase-security_attributes),
+    /// which says whether child processes inherit the handle.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    ///
+    /// # Safety
+    ///
+    /// `attrs` must be null or point to a valid `SECURITY_ATTRIBUTES`.
+    #[expect(unsafe_code, reason = "Tokio's signature: the pointer is the caller's word")]
+    pub unsafe fn open_with_security_attributes_raw(
+        &self,
+        addr: impl AsRef<OsStr>,
+        attrs: *mut c_void,
+    ) -> io::Result<NamedPipeClient> {
+        let name = PipeName::new(addr)?.to_wide();
+        check_limits(self.read_buffer_limit, self.write_buffer_limit)?;
+        let parameters = sys::OpenPipe {
+            name: &name,
+            read: self.read,
+            write: self.write,
+            message_reads: self.pipe_mode == PipeMode::Message,
+            security_quality_of_service: self.security_qos_flags,
+        };
+        // SAFETY: the caller vouches for the attributes.
+        let handle = unsafe { sys::open(&parameters, attrs) }?;
+        let settings = Settings {
+            reads: framing(self.pipe_mode),
+            // A pipe that carries messages can be read as bytes: only the system knows what a write is.
+            writes: if self.pipe_mode == PipeMode::Message { Framing::Messages } else { Framing::Unknown },
+            read_limit: self.read_buffer_limit,
+            write_limit: self.write_buffer_limit,
+        };
+        Stream::new(handle, Driver::global()?, settings).map(NamedPipeClient::from_stream)
+    }
+}

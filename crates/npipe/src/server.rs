@@ -1,0 +1,111 @@
+//! One server instance: waiting for its client, and the end of the connection.
+
+use std::io;
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle, RawHandle};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BufMut;
+
+use crate::driver::Driver;
+use crate::info::{PipeEnd, PipeInfo, PipeMode};
+use crate::interest::{Interest, Ready};
+use crate::machine::{DEFAULT_LIMIT, Framing};
+use crate::pipe_end::pipe_end;
+use crate::stream::{Key, Settings, Slice, Slices, Growing, Stream};
+use crate::sys;
+
+/// The server's end of a pipe: one instance, which serves one client at a time. Made by
+/// [`ServerOptions::create`](crate::ServerOptions::create).
+///
+/// Reading and writing are those of the async traits, or [`try_read`](Self::try_read) and
+/// [`try_write`](Self::try_write).
+///
+/// Dropping it closes the connection. What was written arrives all the same if the client reads, also when the runtime
+/// is dropped with it; only the end of the process cuts that short, or [`set_linger`](Self::set_linger).
+///
+/// # A server
+///
+/// The next instance is created before the one that has a client is served. So there is always one, and no client finds
+/// the name missing.
+///
+/// ```no_run
+/// # #[cfg(feature = "tokio")]
+/// # async fn serve() -> std::io::Result<()> {
+/// use npipe::ServerOptions;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// const NAME: &str = r"\\.\pipe\inventory";
+///
+/// let mut next = ServerOptions::new().first_pipe_instance(true).create(NAME)?;
+/// loop {
+///     next.connect().await?;
+///     let mut connection = next;
+///     next = ServerOptions::new().create(NAME)?;
+///     tokio::spawn(async move {
+///         let mut request = [0; 16];
+///         connection.read_exact(&mut request).await?;
+///         connection.write_all(&request).await
+///     });
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct NamedPipeServer {
+    pub(crate) stream: Stream,
+}
+
+pipe_end!(NamedPipeServer);
+
+impl NamedPipeServer {
+    /// Waits for a client. Returns at once when one is there already.
+    ///
+    /// A client that came, wrote something and left is a client: its bytes can be read, then the end. One that came and
+    /// left without a word, as programs do that merely look whether a pipe exists, is passed over: the instance is
+    /// disconnected and waits for the next.
+    ///
+    /// Calls [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is lost when the future is dropped: waiting goes on, and the next `connect` learns of a client that has
+    /// come meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub async fn connect(&self) -> io::Result<()> {
+        self.stream.connect().await
+    }
+
+    /// Ends the connection, so that the instance can [`connect`](Self::connect) to the next client. What the client has
+    /// not read is discarded, and so is what was read ahead from it; nothing of either reaches the next one.
+    /// [`drain`](Self::drain) first if the client must have everything.
+    ///
+    /// Calls [`DisconnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
+    ///
+    /// # Errors
+    ///
+    /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already.
+    pub fn disconnect(&self) -> io::Result<()> {
+        self.stream.disconnect()
+    }
+
+    /// [`flush`](Self::flush), [`drain`](Self::drain), [`disconnect`](Self::disconnect): the orderly end of a connection. It
+    /// takes as long as the client takes to read; put it under a time-out of your runtime if the client may not.
+    ///
+    /// # Cancellation
+    ///
+    /// When the future is dropped the pipe is closed, as by dropping it.
+    ///
+    /// # Errors
+    ///
+    /// The first error of the three. A client that is gone already is none.
+    pub async fn close(self) -> io::Result<()> {
+        match self.drain().await {
+            Err(error) if crate::error::peer_is_gone(&error) => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => self.disconnect(),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A server's wait for its client, and the end of a connection.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use super::{Connecting, Core, Key, OperationPlace, Stream, system_error};
+use crate::driver::{Finished, Submitted};
+use crate::machine::{ConnectStep, Connected};
+use crate::sync::{Arc, lock};
+use crate::sys;
+
+/// A place among those who wait for a client, given up on drop.
+struct Waiting<'a> {
+    stream: &'a Stream,
+    key: Key,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let removed = lock(&self.stream.core.lifecycle).waiters.remove(self.key);
+        drop(removed);
+    }
+}
+
+impl Stream {
+    /// Waits for a client.
+    pub(crate) async fn connect(&self) -> io::Result<()> {
+        let key = lock(&self.core.lifecycle).waiters.key();
+        let waiting = Waiting { stream: self, key };
+        poll_fn(|context| self.poll_connect(context, waiting.key)).await
+    }
+
+    fn poll_connect(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {
+        loop {
+            let mut connecting = lock(&self.core.lifecycle);
+            let result = match connecting.machine.step() {
+                ConnectStep::Done(result) => Some(result),
+                ConnectStep::Submit if self.core.has_stale_operations() => None,
+                ConnectStep::Submit => match self.submit_connect(&mut connecting) {
+                    Some(result) => result,
+                    None => continue,
+                },
+                ConnectStep::Wait => None,
+            };
+            match result {
+                None => {
+                    let replaced = connecting.waiters.register(key, context);
+                    drop(connecting);
+                    drop(replaced);
+                    return Poll::Pending;
+                }
+                Some(Connected::Client) => return Poll::Ready(Ok(())),
+                Some(Connected::Failed(code)) => return Poll::Ready(Err(system_error(code))),
+                Some(Connected::ClientLeft) => {
+                    drop(connecting);
+                    if self.has_unread_bytes() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.disconnect()?;
+                }
+            }
+        }
+    }
+
+    /// `None`: the system has to be asked again. `Some(None)`: the wait goes on.
+    fn submit_connect(&self, connecting: &mut Connecting) -> Option<Option<Connected>> {
+        match connecting.operation.take().connect(&self.handle, self.core.clone()) {
+            Submitted::Pending(in_flight) => {
+                connecting.operation = OperationPlace::Away(in_flight);
+                connecting.machine.on_pending();
+                Some(None)
+            }
+            Submitted::Finished { operation, outcome, .. } => {
+                connecting.operation = OperationPlace::Here(operation);
+                connecting.machine.on_finished(outcome.code).map(Some)
+            }
+        }
+    }
+
+    /// Whether a client that has left wrote something that nobody has read.
+    fn has_unread_bytes(&self) -> bool {
+        lock(&self.core.inbound).machine.has_bytes() || sys::bytes_available(&self.handle).is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// Ends the connection and forgets what either direction held.
+    pub(crate) fn disconnect(&self) -> io::Result<()> {
+        let mut connecting = lock(&self.core.lifecycle);
+        let mut inbound = lock(&self.core.inbound);
+        let mut outbound = lock(&self.core.outbound);
+        // Cancelled first: what a disconnect does to an operation that waits is not documented.
+        if connecting.machine.reset() {
+            connecting.operation.cancel();
+        }
+        if inbound.machine.reset() {
+            inbound.operation.cancel();
+        }
+        if outbound.machine.reset() {
+            outbound.operation.cancel();
+        }
+        sys::disconnect(&self.handle)
+    }
+}
+
+impl Core {
+    /// Whether an operation of a connection that is over has not come back yet. A new connection waits for it, so
+    /// that nothing of one client is ever taken for the next one's.
+    fn has_stale_operations(&self) -> bool {
+        lock(&self.inbound).machine.is_abandoned() || lock(&self.outbound).machine.is_abandoned()
+    }
+
+    /// One of them has: a `connect` that waited for it can go on.
+    pub(super) fn stale_operation_ended(&self, wake: &mut Vec<Waker>) {
+        lock(&self.lifecycle).waiters.take(wake);
+    }
+
+    pub(super) fn connect_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waker>) {
+        let Finished { operation, outcome, handle, .. } = finished;
+        let mut connecting = lock(&self.lifecycle);
+        connecting.operation = OperationPlace::Here(operation);
+        let again = connecting.machine.on_packet(outcome.code);
+        if let (true, Some(handle)) = (again, &handle) {
+            match connecting.operation.take().connect(handle, self.clone()) {
+                Submitted::Pending(in_flight) => {
+                    connecting.operation = OperationPlace::Away(in_flight);
+                    connecting.machine.on_pending();
+                }
+                Submitted::Finished { operation, outcome, .. } => {
+                    connecting.operation = OperationPlace::Here(operation);
+                    connecting.machine.on_again_finished(outcome.code);
+                }
+            }
+        }
+        connecting.waiters.take(wake);
+        drop(connecting);
+        drop(handle);
+    }
+}

@@ -1,0 +1,175 @@
+//! A pipe end: feeds the machine, and does with the driver what the machine asks for.
+//!
+//! No decision is taken here. Each direction is a machine, its waiters and its operation behind one lock, so that the two
+//! directions do not disturb each other; a server's wait for its client is a third. A lock is held across the system
+//! call that starts an operation: the packet may be dequeued before that call returns, and must then find the state that
+//! the call leaves. Wakers are woken, and handles closed, after the lock is released.
+
+mod close;
+mod connect;
+mod drain;
+mod read;
+mod readiness;
+mod transfer;
+mod waiters;
+mod write;
+
+#[cfg(all(test, not(windows)))]
+mod tests;
+
+use std::io;
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::driver::{Completion, Driver, Finished, InFlight, Kind, Operation};
+use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
+use crate::sync::{Arc, Mutex};
+use crate::sys::OwnedHandle;
+use close::Linger;
+use waiters::Waiters;
+
+pub(crate) use transfer::{Destination, Growing, Slice, Slices};
+pub(crate) use waiters::Key;
+
+/// How long a large buffer may wait for data before it is given back.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How to set up a pipe end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) reads: Framing,
+    pub(crate) writes: Framing,
+    pub(crate) read_limit: usize,
+    pub(crate) write_limit: usize,
+}
+
+/// A pipe end. Dropping it closes the handle, behind what has been written.
+pub(crate) struct Stream {
+    handle: Arc<OwnedHandle>,
+    core: Arc<Core>,
+}
+
+/// What the driver and the holder of a pipe end share.
+pub(crate) struct Core {
+    driver: Arc<Driver>,
+    inbound: Mutex<Inbound>,
+    outbound: Mutex<Outbound>,
+    lifecycle: Mutex<Connecting>,
+}
+
+struct Inbound {
+    machine: ReadAhead,
+    waiters: Waiters,
+    operation: OperationPlace,
+    /// A timer for giving a large buffer back is running; the ticks when it was set.
+    watched_since: Option<u64>,
+    /// Packets so far. Readiness that was used up returns when this moves.
+    ticks: u64,
+}
+
+struct Outbound {
+    machine: WriteBehind,
+    waiters: Waiters,
+    operation: OperationPlace,
+    linger: Linger,
+    ticks: u64,
+}
+
+struct Connecting {
+    machine: Lifecycle,
+    waiters: Waiters,
+    operation: OperationPlace,
+}
+
+/// Where a direction keeps its operation.
+enum OperationPlace {
+    /// None has been needed yet.
+    Empty,
+    /// Not in flight.
+    Here(Operation),
+    /// With the kernel.
+    Away(InFlight),
+}
+
+impl OperationPlace {
+    /// The operation, to be submitted.
+    fn take(&mut self) -> Operation {
+        match std::mem::replace(self, Self::Empty) {
+            Self::Here(operation) => operation,
+            Self::Empty | Self::Away(_) => Operation::new(),
+        }
+    }
+
+    fn cancel(&self) {
+        if let Self::Away(in_flight) = self {
+            in_flight.cancel();
+        }
+    }
+
+    fn cancel_and_release(&mut self) {
+        if let Self::Away(in_flight) = std::mem::replace(self, Self::Empty) {
+            in_flight.cancel_and_release();
+        }
+    }
+}
+
+impl Stream {
+    /// Takes over a pipe handle that was opened for overlapped I/O and is tied to no completion port.
+    pub(crate) fn new(handle: OwnedHandle, driver: Arc<Driver>, settings: Settings) -> io::Result<Self> {
+        driver.associate(&handle)?;
+        let core = Arc::new(Core {
+            driver,
+            inbound: Mutex::new(Inbound {
+                machine: ReadAhead::new(settings.reads, settings.read_limit),
+                waiters: Waiters::default(),
+                operation: OperationPlace::Empty,
+                watched_since: None,
+                ticks: 0,
+            }),
+            outbound: Mutex::new(Outbound {
+                machine: WriteBehind::new(settings.writes, settings.write_limit),
+                waiters: Waiters::default(),
+                operation: OperationPlace::Empty,
+                linger: Linger::default(),
+                ticks: 0,
+            }),
+            lifecycle: Mutex::new(Connecting {
+                machine: Lifecycle::default(),
+                waiters: Waiters::default(),
+                operation: OperationPlace::Empty,
+            }),
+        });
+        Ok(Self { handle: Arc::new(handle), core })
+    }
+
+    /// The handle, open for as long as `self`.
+    pub(crate) fn handle(&self) -> &OwnedHandle {
+        &self.handle
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Stream").field(&self.handle).finish()
+    }
+}
+
+impl Completion for Core {
+    fn complete(self: Arc<Self>, finished: Finished, wake: &mut Vec<Waker>) {
+        match finished.kind {
+            Kind::Read => self.read_completed(finished, wake),
+            Kind::Write => self.write_completed(finished, wake),
+            Kind::Connect => self.connect_completed(finished, wake),
+        }
+    }
+
+    fn on_timer(self: Arc<Self>) {
+        self.give_back_if_idle();
+        self.end_of_linger();
+    }
+}
+
+/// The system's error.
+fn system_error(code: u32) -> io::Error {
+    io::Error::from_raw_os_error(code as i32)
+}

@@ -1,0 +1,192 @@
+//! Reading.
+
+use std::io;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use super::{Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, system_error};
+use crate::driver::{Finished, Submitted};
+use crate::machine::{ReadDone, ReadEnd, ReadStep};
+use crate::sync::{Arc, lock};
+use crate::sys::{self, OwnedHandle};
+
+impl Stream {
+    /// Reads what there is. `None`: nothing yet, and a read is in flight.
+    fn try_fill(&self, inbound: &mut Inbound, destination: &mut dyn Destination) -> io::Result<Option<usize>> {
+        let start = destination.room();
+        loop {
+            let room = destination.room();
+            let copied = start - room;
+            match inbound.machine.step(copied, room) {
+                ReadStep::Copy => {
+                    let count = destination.put(inbound.machine.buffered());
+                    inbound.machine.consume(count);
+                }
+                ReadStep::Direct => {
+                    destination.fill(&mut |bytes| {
+                        let outcome = sys::read_now(&self.handle, bytes);
+                        let outcome = outcome.map(|outcome| (outcome.code, outcome.bytes));
+                        inbound.machine.on_direct(outcome, bytes.len())
+                    });
+                }
+                ReadStep::Submit(size) => self.submit_read(inbound, size),
+                ReadStep::Wait => return Ok(None),
+                ReadStep::Done => return Ok(Some(copied)),
+                ReadStep::End(ReadEnd::EndOfFile) => return Ok(Some(0)),
+                ReadStep::End(ReadEnd::Failed(code)) => return Err(system_error(code)),
+            }
+        }
+    }
+
+    fn submit_read(&self, inbound: &mut Inbound, size: usize) {
+        let buffer = inbound.machine.buffer(size);
+        match inbound.operation.take().read(&self.handle, buffer, self.core.clone()) {
+            Submitted::Pending(in_flight) => {
+                inbound.operation = OperationPlace::Away(in_flight);
+                inbound.machine.on_pending();
+                self.core.watch(inbound);
+            }
+            Submitted::Finished { operation, outcome, buffer } => {
+                inbound.operation = OperationPlace::Here(operation);
+                inbound.machine.on_finished(outcome.code, buffer);
+            }
+        }
+    }
+
+    pub(crate) fn poll_read(&self, context: &Context<'_>, destination: &mut dyn Destination) -> Poll<io::Result<usize>> {
+        if destination.room() == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let mut inbound = lock(&self.core.inbound);
+        match self.try_fill(&mut inbound, destination) {
+            Ok(Some(count)) => Poll::Ready(Ok(count)),
+            Ok(None) => {
+                let replaced = inbound.waiters.register(Key::POLL, context);
+                drop(inbound);
+                drop(replaced);
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    pub(crate) fn try_read(&self, destination: &mut dyn Destination) -> io::Result<usize> {
+        if destination.room() == 0 {
+            return Ok(0);
+        }
+        let mut inbound = lock(&self.core.inbound);
+        self.try_fill(&mut inbound, destination)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Whether a read would have a result now. If not, a read is in flight afterwards.
+    fn ask(&self, inbound: &mut Inbound) -> bool {
+        while !inbound.machine.is_ready() {
+            // No room is offered, so this neither takes bytes nor reports an end.
+            let ReadStep::Submit(size) = inbound.machine.step(0, 0) else { return false };
+            self.submit_read(inbound, size);
+            inbound.ticks += 1;
+        }
+        true
+    }
+
+    pub(crate) fn is_readable(&self) -> bool {
+        self.ask(&mut lock(&self.core.inbound))
+    }
+
+    /// Waits until a read would have a result. `used_up`: readiness of that tick does not count.
+    pub(crate) fn poll_readable(&self, context: &Context<'_>, key: Key, used_up: Option<u64>) -> Poll<Readable> {
+        let mut inbound = lock(&self.core.inbound);
+        if self.ask(&mut inbound) && used_up != Some(inbound.ticks) {
+            return Poll::Ready(Readable { ended: inbound.machine.is_ended(), tick: inbound.ticks });
+        }
+        let replaced = inbound.waiters.register(key, context);
+        drop(inbound);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// A key for waiting on readability, to be given back with [`forget_reader`](Self::forget_reader).
+    pub(crate) fn reader_key(&self) -> Key {
+        lock(&self.core.inbound).waiters.key()
+    }
+
+    pub(crate) fn forget_reader(&self, key: Key) {
+        let removed = lock(&self.core.inbound).waiters.remove(key);
+        drop(removed);
+    }
+}
+
+/// What is known of a direction that can be read from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Readable {
+    /// The next thing read is the end.
+    pub(crate) ended: bool,
+    /// When this was so.
+    pub(crate) tick: u64,
+}
+
+impl Core {
+    pub(super) fn read_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waker>) {
+        let Finished { operation, outcome, buffer, handle, .. } = finished;
+        let mut inbound = lock(&self.inbound);
+        inbound.operation = OperationPlace::Here(operation);
+        inbound.ticks += 1;
+        let stale = inbound.machine.is_abandoned();
+        let done = inbound.machine.on_packet(outcome.code, buffer);
+        self.after_read(&mut inbound, done, handle.as_ref(), wake);
+        drop(inbound);
+        if stale {
+            self.stale_operation_ended(wake);
+        }
+        // The handle may be closed here, with no lock held.
+        drop(handle);
+    }
+
+    /// Submits what the machine asks for, from where the packet was dequeued.
+    fn after_read(
+        self: &Arc<Self>,
+        inbound: &mut Inbound,
+        mut done: ReadDone,
+        handle: Option<&Arc<OwnedHandle>>,
+        wake: &mut Vec<Waker>,
+    ) {
+        loop {
+            if done.wake {
+                inbound.waiters.take(wake);
+            }
+            let (Some(size), Some(handle)) = (done.submit, handle) else { return };
+            let buffer = inbound.machine.buffer(size);
+            match inbound.operation.take().read(handle, buffer, self.clone()) {
+                Submitted::Pending(in_flight) => {
+                    inbound.operation = OperationPlace::Away(in_flight);
+                    inbound.machine.on_ahead_pending();
+                    self.watch(inbound);
+                    return;
+                }
+                Submitted::Finished { operation, outcome, buffer } => {
+                    inbound.operation = OperationPlace::Here(operation);
+                    done = inbound.machine.on_ahead_finished(outcome.code, buffer);
+                }
+            }
+        }
+    }
+
+    /// Makes sure that a large buffer which waits for data will be given back if none comes.
+    fn watch(self: &Arc<Self>, inbound: &mut Inbound) {
+        if inbound.machine.holds_large_buffer() && inbound.watched_since.is_none() {
+            inbound.watched_since = Some(inbound.ticks);
+            self.schedule(Instant::now() + IDLE);
+        }
+    }
+
+    pub(super) fn give_back_if_idle(self: &Arc<Self>) {
+        let mut inbound = lock(&self.inbound);
+        let Some(since) = inbound.watched_since.take() else { return };
+        if inbound.ticks != since {
+            self.watch(&mut inbound);
+        } else if inbound.machine.holds_large_buffer() {
+            inbound.machine.on_idle();
+            inbound.operation.cancel();
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Waiting for readiness.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use super::{Key, Stream};
+use crate::interest::{Interest, Ready};
+
+/// When readiness was seen, in either direction.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    read: Option<u64>,
+    write: Option<u64>,
+}
+
+/// A place among the waiters, given up on drop: a cancelled wait leaves no waker behind.
+struct Waiting<'a> {
+    stream: &'a Stream,
+    interest: Interest,
+    reader: Key,
+    writer: Key,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.interest.is_readable() {
+            self.stream.forget_reader(self.reader);
+        }
+        if self.interest.is_writable() {
+            self.stream.forget_writer(self.writer);
+        }
+    }
+}
+
+impl Stream {
+    /// Waits until something of `interest` is ready.
+    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        Ok(self.ready_after(interest, Seen::default()).await.0)
+    }
+
+    async fn ready_after(&self, interest: Interest, used_up: Seen) -> (Ready, Seen) {
+        let waiting = Waiting { stream: self, interest, reader: self.reader_key(), writer: self.writer_key() };
+        poll_fn(|context| self.poll_ready(context, &waiting, used_up)).await
+    }
+
+    fn poll_ready(&self, context: &mut Context<'_>, waiting: &Waiting<'_>, used_up: Seen) -> Poll<(Ready, Seen)> {
+        let (mut ready, mut seen) = (Ready::EMPTY, Seen::default());
+        if waiting.interest.is_readable()
+            && let Poll::Ready(readable) = self.poll_readable(context, waiting.reader, used_up.read)
+        {
+            ready |= if readable.ended { Ready::READABLE | Ready::READ_CLOSED } else { Ready::READABLE };
+            seen.read = Some(readable.tick);
+        }
+        if waiting.interest.is_writable()
+            && let Poll::Ready(tick) = self.poll_writable(context, waiting.writer, used_up.write)
+        {
+            ready |= Ready::WRITABLE;
+            seen.write = Some(tick);
+        }
+        if ready.is_empty() { Poll::Pending } else { Poll::Ready((ready, seen)) }
+    }
+
+    /// Calls `operation` if something of `interest` is ready.
+    pub(crate) fn try_io<R>(&self, interest: Interest, operation: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        let ready = (interest.is_readable() && self.is_readable()) || (interest.is_writable() && self.is_writable());
+        if ready { operation() } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    /// Calls `operation` whenever something of `interest` has become ready, until it does not say "would block".
+    pub(crate) async fn async_io<R>(
+        &self,
+        interest: Interest,
+        mut operation: impl FnMut() -> io::Result<R>,
+    ) -> io::Result<R> {
+        let mut used_up = Seen::default();
+        loop {
+            let (_, seen) = self.ready_after(interest, used_up).await;
+            match operation() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => used_up = seen,
+                result => return result,
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Writing and flushing.
+
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use super::transfer::Source;
+use super::{Core, Key, OperationPlace, Outbound, Stream, system_error};
+use crate::driver::{Finished, Submitted};
+use crate::machine::{FlushStep, Framing, WriteDone, WriteStep};
+use crate::sync::{Arc, lock};
+use crate::sys;
+
+impl Stream {
+    /// Accepts what there is room for. `None`: nothing.
+    fn try_accept(&self, outbound: &mut Outbound, source: &dyn Source) -> io::Result<Option<usize>> {
+        loop {
+            match outbound.machine.step(source.length()) {
+                WriteStep::Fail(code) => return Err(system_error(code)),
+                WriteStep::Wait => return Ok(None),
+                WriteStep::Nothing => return Ok(Some(0)),
+                WriteStep::Classify => {
+                    let messages = sys::describe(&self.handle)?.message_type;
+                    outbound.machine.classify(if messages { Framing::Messages } else { Framing::Bytes });
+                }
+                WriteStep::Queue(count) => {
+                    source.copy(count, outbound.machine.queue(count));
+                    return Ok(Some(count));
+                }
+                WriteStep::Submit(count) => return self.submit_write(outbound, source, count).map(Some),
+            }
+        }
+    }
+
+    fn submit_write(&self, outbound: &mut Outbound, source: &dyn Source, count: usize) -> io::Result<usize> {
+        if u32::try_from(count).is_err() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message of 4 GiB or more cannot be written"));
+        }
+        let mut buffer = Vec::with_capacity(count);
+        source.copy(count, &mut buffer);
+        match outbound.operation.take().write(&self.handle, buffer, self.core.clone()) {
+            Submitted::Pending(in_flight) => {
+                outbound.operation = OperationPlace::Away(in_flight);
+                outbound.machine.on_pending();
+                Ok(count)
+            }
+            Submitted::Finished { operation, outcome, .. } => {
+                outbound.operation = OperationPlace::Here(operation);
+                outbound.machine.on_finished(outcome.code).map(|()| count).map_err(system_error)
+            }
+        }
+    }
+
+    pub(crate) fn poll_write(&self, context: &Context<'_>, source: &dyn Source) -> Poll<io::Result<usize>> {
+        let mut outbound = lock(&self.core.outbound);
+        match self.try_accept(&mut outbound, source) {
+            Ok(Some(count)) => Poll::Ready(Ok(count)),
+            Ok(None) => {
+                let replaced = outbound.waiters.register(Key::POLL, context);
+                drop(outbound);
+                drop(replaced);
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    pub(crate) fn try_write(&self, source: &dyn Source) -> io::Result<usize> {
+        let mut outbound = lock(&self.core.outbound);
+        self.try_accept(&mut outbound, source)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Waits until the pipe has everything that was accepted.
+    pub(crate) fn poll_flush(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        let mut outbound = lock(&self.core.outbound);
+        match outbound.machine.flush() {
+            FlushStep::Done => Poll::Ready(Ok(())),
+            FlushStep::Fail(code) => Poll::Ready(Err(system_error(code))),
+            FlushStep::Wait => {
+                let replaced = outbound.waiters.register(Key::POLL, context);
+                drop(outbound);
+                drop(replaced);
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        lock(&self.core.outbound).machine.is_ready()
+    }
+
+    /// Waits until a write would be accepted, or fail. `used_up`: readiness of that tick does not count.
+    pub(crate) fn poll_writable(&self, context: &Context<'_>, key: Key, used_up: Option<u64>) -> Poll<u64> {
+        let mut outbound = lock(&self.core.outbound);
+        if outbound.machine.is_ready() && used_up != Some(outbound.ticks) {
+            return Poll::Ready(outbound.ticks);
+        }
+        let replaced = outbound.waiters.register(key, context);
+        drop(outbound);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// A key for waiting on writability, to be given back with [`forget_writer`](Self::forget_writer).
+    pub(crate) fn writer_key(&self) -> Key {
+        lock(&self.core.outbound).waiters.key()
+    }
+
+    pub(crate) fn forget_writer(&self, key: Key) {
+        let removed = lock(&self.core.outbound).waiters.remove(key);
+        drop(removed);
+    }
+}
+
+impl Core {
+    pub(super) fn write_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waker>) {
+        let Finished { operation, outcome, handle, .. } = finished;
+        let mut outbound = lock(&self.outbound);
+        outbound.operation = OperationPlace::Here(operation);
+        outbound.ticks += 1;
+        let stale = outbound.machine.is_abandoned();
+        let mut done = outbound.machine.on_packet(outcome.code);
+        while let (WriteDone { next: Some(buffer) }, Some(handle)) = (done, handle.as_ref()) {
+            match outbound.operation.take().write(handle, buffer, self.clone()) {
+                Submitted::Pending(in_flight) => {
+                    outbound.operation = OperationPlace::Away(in_flight);
+                    outbound.machine.on_pending();
+                    break;
+                }
+                Submitted::Finished { operation, outcome, .. } => {
+                    outbound.operation = OperationPlace::Here(operation);
+                    done = outbound.machine.on_next_finished(outcome.code);
+                }
+            }
+        }
+        outbound.waiters.take(wake);
+        drop(outbound);
+        if stale {
+            self.stale_operation_ended(wake);
+        }
+        // The handle may be closed here, with no lock held: this was the last write of a pipe that was dropped.
+        drop(handle);
+    }
+}

@@ -1,0 +1,15 @@
+//! Locks: of the standard library, or loom's when loom explores the schedules.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::{Mutex, MutexGuard};
+pub(crate) use std::sync::Arc;
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
+
+/// Locks, whatever happened to an earlier holder.
+///
+/// The critical sections of this crate do not call out, so a poisoned lock means that a waker's clone or an
+/// allocation panicked; the state behind it is whole.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

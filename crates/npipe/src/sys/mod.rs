@@ -1,0 +1,36 @@
+//! Win32 without decisions: one function a call, which reports what the system said.
+//!
+//! Nothing here knows what a code means for a reader or a writer, when to call what, or what a pipe is for. The
+//! layers above see the same small surface on Windows and, in native tests, on a simulated kernel.
+
+#![expect(unsafe_code, reason = "the door to the operating system")]
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub(crate) use windows::*;
+
+#[cfg(all(test, not(windows)))]
+pub(crate) mod simulated;
+#[cfg(all(test, not(windows)))]
+pub(crate) use simulated::*;
+
+/// How an operation ended: a Win32 code (0 is success) and the bytes it moved.
+///
+/// Both are reported as the system gave them. `ERROR_MORE_DATA`, a warning, comes with a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The Win32 error code, 0 for success.
+    pub(crate) code: u32,
+    /// Bytes transferred.
+    pub(crate) bytes: usize,
+}
+
+/// What the system answered when an overlapped operation was submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Submission {
+    /// It is over, and no packet will come: the block is the caller's again.
+    Finished(Outcome),
+    /// It goes on, and exactly one packet will come: until then the block is the kernel's.
+    Pending,
+}

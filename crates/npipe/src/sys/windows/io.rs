@@ -1,0 +1,208 @@
+//! Overlapped reads, writes and connects, and how to stop them.
+//!
+//! The rules that every caller leans on are those of `FILE_SKIP_COMPLETION_PORT_ON_SUCCESS` (set when a handle is
+//! associated with a port): an operation that is over when the call returns has no packet; one that is pending has
+//! exactly one, also when it is cancelled.
+
+use std::cell::UnsafeCell;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::ptr;
+
+use windows_sys::Win32::Foundation::{
+    ERROR_IO_PENDING, ERROR_MORE_DATA, GetLastError, HANDLE, RtlNtStatusToDosError, STATUS_PENDING,
+};
+use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
+use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
+use windows_sys::Win32::System::Pipes::ConnectNamedPipe;
+use windows_sys::Win32::System::Threading::CreateEventW;
+
+use crate::sys::{Outcome, Submission};
+
+/// The block by which the kernel knows an operation. Its address is the operation's identity.
+#[repr(transparent)]
+pub(crate) struct Overlapped(UnsafeCell<OVERLAPPED>);
+
+impl Overlapped {
+    pub(crate) fn new() -> Self {
+        Self(UnsafeCell::new(OVERLAPPED::default()))
+    }
+
+    fn as_ptr(&self) -> *mut OVERLAPPED {
+        self.0.get()
+    }
+
+    /// Whether the kernel has written the operation's final status, so that it touches neither the block nor the
+    /// buffer any more. The packet may still be in the port.
+    pub(crate) fn is_final(&self) -> bool {
+        // SAFETY: the field is valid for as long as `self`, and read as the kernel's own macro
+        // HasOverlappedIoCompleted reads it: one aligned word, volatile.
+        let status = unsafe { ptr::read_volatile(&raw const (*self.as_ptr()).Internal) };
+        status != STATUS_PENDING as usize
+    }
+
+    /// Marks an operation that has not been submitted, or that the kernel has finished, as new.
+    ///
+    /// # Safety
+    ///
+    /// `overlapped` must be valid, and the kernel must not own it.
+    unsafe fn reset(overlapped: *const Self) {
+        // SAFETY: per the contract the block is valid and nobody else accesses it now. The type is transparent
+        // around a cell.
+        unsafe { overlapped.cast_mut().cast::<OVERLAPPED>().write(OVERLAPPED::default()) }
+    }
+
+    /// The outcome that the kernel wrote into the block of an operation that is over.
+    pub(crate) fn outcome(&self) -> Outcome {
+        // SAFETY: plain words of a block that is valid for as long as `self`.
+        let overlapped = unsafe { ptr::read_volatile(self.as_ptr()) };
+        // SAFETY: no preconditions; it translates a number.
+        let code = unsafe { RtlNtStatusToDosError(overlapped.Internal as i32) };
+        Outcome { code, bytes: overlapped.InternalHigh }
+    }
+}
+
+/// What a call that returned `succeeded` means for its operation.
+///
+/// On an immediate failure the block is untouched, so the count is zero; a message cut short (`ERROR_MORE_DATA`,
+/// answered at once by Wine and Windows 7 with no packet to follow) has its count in the block.
+///
+/// # Safety
+///
+/// `overlapped` must be valid.
+unsafe fn submission(succeeded: i32, overlapped: *const Overlapped) -> Submission {
+    let code = if succeeded != 0 { 0 } else { super::last_error() };
+    match code {
+        // Without the skip mode a success or a warning queues its packet like any other end.
+        0 | ERROR_MORE_DATA if cfg!(npipe_test_always_queue) => Submission::Pending,
+        0 | ERROR_MORE_DATA => {
+            // SAFETY: valid per the contract; the operation is over, so its count has been written.
+            let bytes = unsafe { &*overlapped }.outcome().bytes;
+            Submission::Finished(Outcome { code, bytes })
+        }
+        ERROR_IO_PENDING => Submission::Pending,
+        code => Submission::Finished(Outcome { code, bytes: 0 }),
+    }
+}
+
+fn raw(handle: &OwnedHandle) -> HANDLE {
+    handle.as_raw_handle()
+}
+
+/// [`ReadFile`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-readfile).
+///
+/// # Safety
+///
+/// `overlapped` and `length` bytes at `buffer` must stay valid, in place and untouched until the operation is over:
+/// at once when this returns [`Submission::Finished`], else when its packet has been dequeued.
+pub(crate) unsafe fn read(
+    handle: &OwnedHandle,
+    buffer: *mut u8,
+    length: u32,
+    overlapped: *const Overlapped,
+) -> Submission {
+    // SAFETY: the caller owns a valid block that is not in flight.
+    unsafe { Overlapped::reset(overlapped) };
+    // SAFETY: the handle is open for the call; buffer and block stay valid per this function's contract.
+    let succeeded =
+        unsafe { ReadFile(raw(handle), buffer, length, ptr::null_mut(), overlapped.cast_mut().cast()) };
+    // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
+    unsafe { submission(succeeded, overlapped) }
+}
+
+/// [`WriteFile`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-writefile).
+///
+/// # Safety
+///
+/// As for [`read`], except that the buffer may be read meanwhile.
+pub(crate) unsafe fn write(
+    handle: &OwnedHandle,
+    buffer: *const u8,
+    length: u32,
+    overlapped: *const Overlapped,
+) -> Submission {
+    // SAFETY: the caller owns a valid block that is not in flight.
+    unsafe { Overlapped::reset(overlapped) };
+    // SAFETY: the handle is open for the call; buffer and block stay valid per this function's contract.
+    let succeeded =
+        unsafe { WriteFile(raw(handle), buffer, length, ptr::null_mut(), overlapped.cast_mut().cast()) };
+    // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
+    unsafe { submission(succeeded, overlapped) }
+}
+
+/// [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
+///
+/// # Safety
+///
+/// As for [`read`], for the block alone.
+pub(crate) unsafe fn connect(handle: &OwnedHandle, overlapped: *const Overlapped) -> Submission {
+    // SAFETY: the caller owns a valid block that is not in flight.
+    unsafe { Overlapped::reset(overlapped) };
+    // SAFETY: the handle is open for the call; the block stays valid per this function's contract.
+    let succeeded = unsafe { ConnectNamedPipe(raw(handle), overlapped.cast_mut().cast()) };
+    // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
+    unsafe { submission(succeeded, overlapped) }
+}
+
+/// [`CancelIoEx`](https://learn.microsoft.com/windows/win32/api/ioapiset/nf-ioapiset-cancelioex): asks for the end of
+/// one operation. A request, not a result: the packet tells how the operation ended.
+pub(crate) fn cancel(handle: &OwnedHandle, overlapped: &Overlapped) {
+    // SAFETY: the handle is open for the call; the block's address serves as a name only.
+    unsafe { CancelIoEx(raw(handle), overlapped.as_ptr()) };
+}
+
+/// Reads straight into `buffer`, for as long as that takes no waiting: `None` when there is nothing to read yet.
+///
+/// An operation that turns out to be pending is cancelled and waited for before this returns, so that the kernel
+/// has let go of the caller's memory; what it had transferred by then counts. Its event has the low bit set, which
+/// keeps its packet from the port
+/// ([documentation](https://learn.microsoft.com/windows/win32/api/ioapiset/nf-ioapiset-getqueuedcompletionstatus)).
+pub(crate) fn read_now(handle: &OwnedHandle, buffer: &mut [u8]) -> Option<Outcome> {
+    thread_local! {
+        static EVENT: Option<OwnedHandle> = manual_reset_event();
+    }
+    EVENT.with(|event| {
+        let event = event.as_ref()?;
+        let length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+        let mut overlapped =
+            OVERLAPPED { hEvent: event.as_raw_handle().map_addr(|address| address | 1), ..Default::default() };
+        // SAFETY: the handle is open; block and buffer outlive the operation, which is over when this closure
+        // returns: either at once, or after the wait below.
+        let succeeded = unsafe {
+            ReadFile(raw(handle), buffer.as_mut_ptr().cast(), length, ptr::null_mut(), &mut overlapped)
+        };
+        // SAFETY: reads the calling thread's last error.
+        let code = if succeeded != 0 { 0 } else { unsafe { GetLastError() } };
+        match code {
+            0 | ERROR_MORE_DATA => Some(Outcome { code, bytes: overlapped.InternalHigh }),
+            ERROR_IO_PENDING => {
+                finish_now(handle, &mut overlapped);
+                // SAFETY: no preconditions; it translates a number.
+                let code = unsafe { RtlNtStatusToDosError(overlapped.Internal as i32) };
+                let bytes = overlapped.InternalHigh;
+                (bytes > 0 || code != windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED)
+                    .then_some(Outcome { code, bytes })
+            }
+            code => Some(Outcome { code, bytes: 0 }),
+        }
+    })
+}
+
+/// Cancels a pending operation that has an event and waits until the kernel has let go of it.
+fn finish_now(handle: &OwnedHandle, overlapped: &mut OVERLAPPED) {
+    // SAFETY: the handle is open and the block is in flight on it.
+    unsafe { CancelIoEx(raw(handle), overlapped) };
+    let mut bytes = 0;
+    // SAFETY: the block has an event, which the kernel sets when the cancelled operation ends.
+    unsafe { GetOverlappedResult(raw(handle), overlapped, &mut bytes, 1) };
+    if overlapped.Internal == STATUS_PENDING as usize {
+        // The wait failed, so the kernel may still write into the caller's memory: there is no sound way on.
+        std::process::abort();
+    }
+}
+
+fn manual_reset_event() -> Option<OwnedHandle> {
+    // SAFETY: an unnamed event with default security needs no memory of ours.
+    let event = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
+    // SAFETY: the call gave a handle that nobody else owns.
+    (!event.is_null()).then(|| unsafe { OwnedHandle::from_raw_handle(event) })
+}

@@ -1,0 +1,239 @@
+//! Making, opening and asking about named pipes.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::ptr;
+use std::thread::JoinHandle;
+
+use windows_sys::Win32::Foundation::{
+    GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    CreateFileW, FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FILE_WRITE_ATTRIBUTES,
+    FlushFileBuffers, OPEN_EXISTING, PIPE_ACCESS_INBOUND, PIPE_ACCESS_OUTBOUND, WRITE_DAC, WRITE_OWNER,
+};
+use windows_sys::Win32::System::IO::CancelSynchronousIo;
+use windows_sys::Win32::System::Pipes::{
+    CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeHandleStateW, GetNamedPipeInfo,
+    PIPE_ACCEPT_REMOTE_CLIENTS, PIPE_READMODE_BYTE, PIPE_READMODE_MESSAGE, PIPE_REJECT_REMOTE_CLIENTS,
+    PIPE_SERVER_END, PIPE_TYPE_BYTE, PIPE_TYPE_MESSAGE, PeekNamedPipe, SetNamedPipeHandleState,
+};
+use windows_sys::Win32::System::SystemServices::ACCESS_SYSTEM_SECURITY;
+
+/// The arguments of [`create`].
+#[derive(Debug)]
+pub(crate) struct CreateNamedPipe<'a> {
+    pub(crate) name: &'a [u16],
+    pub(crate) message_type: bool,
+    pub(crate) inbound: bool,
+    pub(crate) outbound: bool,
+    pub(crate) first_instance: bool,
+    pub(crate) write_dac: bool,
+    pub(crate) write_owner: bool,
+    pub(crate) access_system_security: bool,
+    pub(crate) reject_remote_clients: bool,
+    pub(crate) max_instances: u32,
+    pub(crate) out_buffer_size: u32,
+    pub(crate) in_buffer_size: u32,
+}
+
+/// The arguments of [`open`].
+#[derive(Debug)]
+pub(crate) struct OpenPipe<'a> {
+    pub(crate) name: &'a [u16],
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) message_reads: bool,
+    pub(crate) security_quality_of_service: u32,
+}
+
+/// What `GetNamedPipeInfo` says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PipeDescription {
+    pub(crate) server_end: bool,
+    pub(crate) message_type: bool,
+    pub(crate) max_instances: u32,
+    pub(crate) out_buffer_size: u32,
+    pub(crate) in_buffer_size: u32,
+}
+
+fn succeeded(result: i32) -> io::Result<()> {
+    if result == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// [`CreateNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew),
+/// overlapped.
+///
+/// # Safety
+///
+/// `attributes` must be null or point to a valid `SECURITY_ATTRIBUTES`.
+pub(crate) unsafe fn create(
+    parameters: &CreateNamedPipe<'_>,
+    attributes: *const c_void,
+) -> io::Result<OwnedHandle> {
+    debug_assert_eq!(parameters.name.last(), Some(&0));
+    let flag = |wanted: bool, flag: u32| if wanted { flag } else { 0 };
+    let open_mode = FILE_FLAG_OVERLAPPED
+        | flag(parameters.inbound, PIPE_ACCESS_INBOUND)
+        | flag(parameters.outbound, PIPE_ACCESS_OUTBOUND)
+        | flag(parameters.first_instance, FILE_FLAG_FIRST_PIPE_INSTANCE)
+        | flag(parameters.write_dac, WRITE_DAC)
+        | flag(parameters.write_owner, WRITE_OWNER)
+        | flag(parameters.access_system_security, ACCESS_SYSTEM_SECURITY);
+    let kind = if parameters.message_type {
+        PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE
+    } else {
+        PIPE_TYPE_BYTE | PIPE_READMODE_BYTE
+    };
+    let remote = if parameters.reject_remote_clients {
+        PIPE_REJECT_REMOTE_CLIENTS
+    } else {
+        PIPE_ACCEPT_REMOTE_CLIENTS
+    };
+    // SAFETY: the name ends with a NUL; the attributes are null or valid per this function's contract.
+    let handle = unsafe {
+        CreateNamedPipeW(
+            parameters.name.as_ptr(),
+            open_mode,
+            kind | remote,
+            parameters.max_instances,
+            parameters.out_buffer_size,
+            parameters.in_buffer_size,
+            0,
+            attributes.cast(),
+        )
+    };
+    owned(handle)
+}
+
+/// [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew), overlapped, and the
+/// message read mode when it is asked for.
+///
+/// # Safety
+///
+/// `attributes` must be null or point to a valid `SECURITY_ATTRIBUTES`.
+pub(crate) unsafe fn open(
+    parameters: &OpenPipe<'_>,
+    attributes: *const c_void,
+) -> io::Result<OwnedHandle> {
+    debug_assert_eq!(parameters.name.last(), Some(&0));
+    let mut access = 0;
+    if parameters.read {
+        access |= GENERIC_READ;
+    }
+    if parameters.write {
+        access |= GENERIC_WRITE;
+    } else if parameters.message_reads {
+        // A read-only handle may not change its read mode without this right (GENERIC_WRITE includes it).
+        access |= FILE_WRITE_ATTRIBUTES;
+    }
+    // SAFETY: the name ends with a NUL; the attributes are null or valid per this function's contract.
+    let handle = unsafe {
+        CreateFileW(
+            parameters.name.as_ptr(),
+            access,
+            0,
+            attributes.cast(),
+            OPEN_EXISTING,
+            FILE_FLAG_OVERLAPPED | parameters.security_quality_of_service,
+            ptr::null_mut(),
+        )
+    };
+    let handle = owned(handle)?;
+    if parameters.message_reads {
+        let mode = PIPE_READMODE_MESSAGE;
+        // SAFETY: the handle is open; null leaves the other settings alone.
+        succeeded(unsafe {
+            SetNamedPipeHandleState(handle.as_raw_handle(), &mode, ptr::null(), ptr::null())
+        })?;
+    }
+    Ok(handle)
+}
+
+fn owned(handle: *mut c_void) -> io::Result<OwnedHandle> {
+    if handle == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call that gave the handle succeeded, and nobody else owns it.
+    Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
+}
+
+/// [`DisconnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
+pub(crate) fn disconnect(handle: &OwnedHandle) -> io::Result<()> {
+    // SAFETY: the handle is open for the call.
+    succeeded(unsafe { DisconnectNamedPipe(handle.as_raw_handle()) })
+}
+
+/// [`GetNamedPipeInfo`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-getnamedpipeinfo).
+pub(crate) fn describe(handle: &OwnedHandle) -> io::Result<PipeDescription> {
+    let (mut flags, mut out_buffer_size, mut in_buffer_size, mut max_instances) = (0, 0, 0, 0);
+    // SAFETY: the handle is open for the call and the four places are writable.
+    succeeded(unsafe {
+        GetNamedPipeInfo(
+            handle.as_raw_handle(),
+            &mut flags,
+            &mut out_buffer_size,
+            &mut in_buffer_size,
+            &mut max_instances,
+        )
+    })?;
+    Ok(PipeDescription {
+        server_end: flags & PIPE_SERVER_END != 0,
+        message_type: flags & PIPE_TYPE_MESSAGE != 0,
+        max_instances,
+        out_buffer_size,
+        in_buffer_size,
+    })
+}
+
+/// Whether this handle reads messages rather than bytes
+/// ([`GetNamedPipeHandleStateW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-getnamedpipehandlestatew)).
+pub(crate) fn reads_messages(handle: &OwnedHandle) -> io::Result<bool> {
+    let mut state = 0;
+    // SAFETY: the handle is open for the call; null asks for nothing else.
+    succeeded(unsafe {
+        GetNamedPipeHandleStateW(
+            handle.as_raw_handle(),
+            &mut state,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            0,
+        )
+    })?;
+    Ok(state & PIPE_READMODE_MESSAGE != 0)
+}
+
+/// How many bytes could be read at once
+/// ([`PeekNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe)).
+pub(crate) fn bytes_available(handle: &OwnedHandle) -> io::Result<usize> {
+    let mut available = 0;
+    // SAFETY: the handle is open for the call; null asks for no data.
+    succeeded(unsafe {
+        PeekNamedPipe(
+            handle.as_raw_handle(),
+            ptr::null_mut(),
+            0,
+            ptr::null_mut(),
+            &mut available,
+            ptr::null_mut(),
+        )
+    })?;
+    Ok(available as usize)
+}
+
+/// [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers): blocks the
+/// calling thread until the peer has read everything, also on an overlapped handle.
+pub(crate) fn flush_blocking(handle: &OwnedHandle) -> io::Result<()> {
+    // SAFETY: the handle is open for the call.
+    succeeded(unsafe { FlushFileBuffers(handle.as_raw_handle()) })
+}
+
+/// [`CancelSynchronousIo`](https://learn.microsoft.com/windows/win32/fileio/cancelsynchronousio-func): ends the call that
+/// another thread is blocked in, if it is.
+pub(crate) fn cancel_blocking(thread: &JoinHandle<()>) {
+    // SAFETY: the join handle keeps the thread's handle open for the call.
+    unsafe { CancelSynchronousIo(thread.as_raw_handle()) };
+}

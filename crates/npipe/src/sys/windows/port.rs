@@ -1,0 +1,114 @@
+//! The completion port: where finished operations are picked up.
+
+use std::io;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::ptr;
+use std::time::Duration;
+
+use windows_sys::Win32::Foundation::{INVALID_HANDLE_VALUE, WAIT_TIMEOUT};
+use windows_sys::Win32::Storage::FileSystem::SetFileCompletionNotificationModes;
+use windows_sys::Win32::System::IO::{
+    CreateIoCompletionPort, GetQueuedCompletionStatusEx, OVERLAPPED, OVERLAPPED_ENTRY,
+    PostQueuedCompletionStatus,
+};
+use windows_sys::Win32::System::Threading::INFINITE;
+use windows_sys::Win32::System::WindowsProgramming::{
+    FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE,
+};
+
+use super::Overlapped;
+
+/// A completion port.
+#[derive(Debug)]
+pub(crate) struct Port(OwnedHandle);
+
+/// A dequeued packet.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Entry(OVERLAPPED_ENTRY);
+
+impl Entry {
+    pub(crate) const EMPTY: Self = Self(OVERLAPPED_ENTRY {
+        lpCompletionKey: 0,
+        lpOverlapped: ptr::null_mut(),
+        Internal: 0,
+        dwNumberOfBytesTransferred: 0,
+    });
+
+    /// The block of the operation that ended, null for a packet that was posted to wake the waiter.
+    pub(crate) fn overlapped(&self) -> *const Overlapped {
+        self.0.lpOverlapped.cast_const().cast()
+    }
+}
+
+impl Port {
+    /// [`CreateIoCompletionPort`](https://learn.microsoft.com/windows/win32/fileio/createiocompletionport).
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: INVALID_HANDLE_VALUE asks for a new port, which needs no memory of ours.
+        let port = unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, ptr::null_mut(), 0, 1) };
+        if port.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call gave a handle that nobody else owns.
+        Ok(Self(unsafe { OwnedHandle::from_raw_handle(port) }))
+    }
+
+    /// Ties a handle to this port for life, and keeps operations that succeed at once from queueing a packet
+    /// ([`SetFileCompletionNotificationModes`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes)).
+    pub(crate) fn associate(&self, handle: &OwnedHandle) -> io::Result<()> {
+        // SAFETY: both handles are open for the call.
+        let port = unsafe { CreateIoCompletionPort(handle.as_raw_handle(), self.0.as_raw_handle(), 0, 0) };
+        if port.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        let mut modes = FILE_SKIP_SET_EVENT_ON_HANDLE;
+        if !cfg!(npipe_test_always_queue) {
+            modes |= FILE_SKIP_COMPLETION_PORT_ON_SUCCESS;
+        }
+        // SAFETY: the handle is open for the call.
+        if unsafe { SetFileCompletionNotificationModes(handle.as_raw_handle(), modes as u8) } == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// [`GetQueuedCompletionStatusEx`](https://learn.microsoft.com/windows/win32/fileio/getqueuedcompletionstatusex-func):
+    /// waits for packets and returns those that came; none when `timeout` passed.
+    pub(crate) fn dequeue<'e>(
+        &self,
+        entries: &'e mut [Entry],
+        timeout: Option<Duration>,
+    ) -> io::Result<&'e [Entry]> {
+        // Rounded up: a wait that ends a fraction early would come round again at once.
+        let milliseconds = timeout.map_or(INFINITE, |timeout| {
+            u32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(INFINITE - 1).min(INFINITE - 1)
+        });
+        let mut count = 0;
+        // SAFETY: the port is open; `Entry` is a transparent OVERLAPPED_ENTRY and the slice is writable for as many
+        // as are named.
+        let succeeded = unsafe {
+            GetQueuedCompletionStatusEx(
+                self.0.as_raw_handle(),
+                entries.as_mut_ptr().cast(),
+                entries.len() as u32,
+                &mut count,
+                milliseconds,
+                0,
+            )
+        };
+        if succeeded != 0 {
+            return Ok(&entries[..count as usize]);
+        }
+        match super::last_error() {
+            WAIT_TIMEOUT => Ok(&[]),
+            code => Err(io::Error::from_raw_os_error(code as i32)),
+        }
+    }
+
+    /// [`PostQueuedCompletionStatus`](https://learn.microsoft.com/windows/win32/fileio/postqueuedcompletionstatus) with
+    /// no block: wakes the waiter.
+    pub(crate) fn wake(&self) {
+        // SAFETY: the port is open; without a block the packet refers to no memory.
+        unsafe { PostQueuedCompletionStatus(self.0.as_raw_handle(), 0, 0, ptr::null::<OVERLAPPED>()) };
+    }
+}

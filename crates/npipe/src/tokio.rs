@@ -1,0 +1,91 @@
+//! Tokio's `AsyncRead` and `AsyncWrite`: a skin, without state.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
+
+use crate::stream::{Destination, Stream};
+use crate::{NamedPipeClient, NamedPipeServer};
+
+impl Destination for ReadBuf<'_> {
+    fn room(&self) -> usize {
+        self.remaining()
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.remaining());
+        self.put_slice(&bytes[..count]);
+        count
+    }
+
+    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) {
+        let count = read(self.initialize_unfilled());
+        self.advance(count);
+    }
+}
+
+fn poll_read(stream: &Stream, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    // Data that is always there must not keep the other tasks of a Tokio runtime from running.
+    let proceed = ready!(coop::poll_proceed(context));
+    let count = ready!(stream.poll_read(context, buffer));
+    proceed.made_progress();
+    Poll::Ready(count.map(drop))
+}
+
+macro_rules! tokio_traits {
+    ($pipe:ty) => {
+        impl AsyncRead for $pipe {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                buffer: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                poll_read(&self.stream, context, buffer)
+            }
+        }
+
+        /// `poll_flush` and `poll_shutdown` wait until the pipe has accepted everything that was written, and report
+        /// its error. They do not wait for the peer to read.
+        impl AsyncWrite for $pipe {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                let proceed = ready!(coop::poll_proceed(context));
+                let count = ready!(self.stream.poll_write(context, &bytes));
+                proceed.made_progress();
+                Poll::Ready(count)
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                slices: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                let proceed = ready!(coop::poll_proceed(context));
+                let count = ready!(self.stream.poll_write(context, &slices));
+                proceed.made_progress();
+                Poll::Ready(count)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.stream.poll_flush(context)
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.stream.poll_flush(context)
+            }
+        }
+    };
+}
+
+tokio_traits!(NamedPipeServer);
+tokio_traits!(NamedPipeClient);
