@@ -108,7 +108,11 @@ async fn limits_of_nearly_nothing_still_move_data<F: Family>() {
             server
         });
         let mut received = vec![0; 20_000];
-        client.read_exact(&mut received).within("20,000 bytes through a pipe that holds nothing").await.unwrap();
+        client
+            .read_exact(&mut received)
+            .within("20,000 bytes through a pipe that holds nothing")
+            .await
+            .unwrap();
         StreamData::new(35).expect(&received);
         writing.within("the writer").await;
     }

@@ -25,7 +25,7 @@ async fn read_dropped_after_its_data_came<F: Family>() {
     let (mut server, mut client) = pair::<F>().await;
     {
         let mut buffer = [0; 16];
-        let mut read = pin!(server.read(&mut buffer));
+        let mut read = Box::pin(server.read(&mut buffer));
         assert!(poll_once(read.as_mut()).is_pending());
         client.write_all(b"taken").within("write").await.unwrap();
         client.flush().within("flush").await.unwrap();
@@ -237,7 +237,7 @@ async fn read_moves_to_another_waker<F: Family>() {
     let (_first_alarm, first) = Alarm::new();
     let (second_alarm, second) = Alarm::new();
     let mut buffer = [0; 4];
-    let mut read = pin!(server.read(&mut buffer));
+    let mut read = Box::pin(server.read(&mut buffer));
     assert!(read.as_mut().poll(&mut Context::from_waker(&first)).is_pending());
     assert!(read.as_mut().poll(&mut Context::from_waker(&second)).is_pending());
     client.write_all(b"wake").within("write").await.unwrap();
@@ -286,7 +286,8 @@ async fn dropping_the_pipe_under_a_dropped_read_ends_the_peer<F: Family>() {
     let (mut server, mut client) = pair::<F>().await;
     assert!(poll_and_drop(server.read(&mut [0; 16])).is_pending());
     drop(server);
-    let end: io::Result<Vec<u8>> = client.read_to_end().within("end of file after the peer was dropped").await;
+    let end: io::Result<Vec<u8>> =
+        client.read_to_end().within("end of file after the peer was dropped").await;
     assert_eq!(end.unwrap(), b"");
 }
 

@@ -153,10 +153,8 @@ async fn many_clients_of_one_server_loop<F: Family>() {
         let mut sessions = Vec::new();
         for _ in 0..CLIENTS {
             listening.as_ref().connect().await.unwrap();
-            let mut session = std::mem::replace(
-                &mut listening,
-                F::create(&ServerOptions::new(), &server_name).unwrap(),
-            );
+            let mut session =
+                std::mem::replace(&mut listening, F::create(&ServerOptions::new(), &server_name).unwrap());
             sessions.push(F::spawn(async move {
                 let mut request = [0; 4];
                 session.read_exact(&mut request).await.unwrap();

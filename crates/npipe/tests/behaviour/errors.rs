@@ -13,7 +13,7 @@ use windows_sys::Win32::Foundation::{
 
 use crate::family::{End, Family, Reading, Writing};
 use crate::harness::{
-    Within, assert_os_error, eventually, message_pair, pair, pair_with, poll_and_drop, poll_once, unique_name,
+    Within, assert_os_error, message_pair, pair, pair_with, poll_and_drop, poll_once, unique_name,
 };
 use crate::sys;
 
@@ -43,19 +43,20 @@ async fn message_reads_from_a_byte_pipe_are_an_invalid_parameter<F: Family>() {
     // Had the refused client's handle been leaked, the server would be connected to it.
     let mut connect = pin!(server.as_ref().connect());
     assert!(poll_once(connect.as_mut()).is_pending(), "connected to a client that was refused");
-    eventually("the instance is free again", || match ClientOptions::new().open(&name) {
-        Ok(client) => {
-            std::mem::forget(client);
-            true
+    let _client = async {
+        loop {
+            match F::open(&ClientOptions::new(), &name) {
+                Ok(client) => break client,
+                Err(error) => assert_eq!(error.raw_os_error(), Some(ERROR_PIPE_BUSY as i32)),
+            }
+            // The server notices that the refused client left when it is polled.
+            assert!(poll_once(connect.as_mut()).is_pending(), "connected to a client that was refused");
+            smol::future::yield_now().await;
         }
-        Err(error) => {
-            assert_eq!(error.raw_os_error(), Some(ERROR_PIPE_BUSY as i32));
-            // The server has to be polled to notice that the first client left.
-            let _ = poll_once(connect.as_mut());
-            false
-        }
-    })
+    }
+    .within("the instance is free again")
     .await;
+    connect.within("connect").await.unwrap();
 }
 
 // 109 is not an error but the end of the file: after the data, for good, on both ends.
@@ -79,7 +80,7 @@ async fn broken_pipe_is_the_end_of_the_file<F: Family>() {
 async fn pending_read_ends_when_the_peer_closes<F: Family>() {
     let (mut server, client) = pair::<F>().await;
     let mut buffer = [0; 8];
-    let mut read = pin!(server.read(&mut buffer));
+    let mut read = Box::pin(server.read(&mut buffer));
     assert!(poll_once(read.as_mut()).is_pending());
     drop(client);
     assert_eq!(read.within("a pending read when the peer closes").await.unwrap(), 0);
@@ -179,7 +180,7 @@ async fn disconnected_client_is_told<F: Family>() {
 async fn pending_read_of_a_disconnected_client<F: Family>() {
     let (server, mut client) = pair::<F>().await;
     let mut buffer = [0; 8];
-    let mut read = pin!(client.read(&mut buffer));
+    let mut read = Box::pin(client.read(&mut buffer));
     assert!(poll_once(read.as_mut()).is_pending());
     server.as_ref().disconnect().unwrap();
     let read = read.within("a pending read when the server disconnects").await;
@@ -237,7 +238,11 @@ async fn open_while_all_instances_are_taken_is_pipe_busy<F: Family>() {
     server.as_ref().connect().within("connect").await.unwrap();
     assert_os_error(ClientOptions::new().open(&name), ERROR_PIPE_BUSY, "all instances are connected");
     server.as_ref().disconnect().unwrap();
-    assert_os_error(ClientOptions::new().open(&name), ERROR_PIPE_BUSY, "a disconnected instance does not listen");
+    assert_os_error(
+        ClientOptions::new().open(&name),
+        ERROR_PIPE_BUSY,
+        "a disconnected instance does not listen",
+    );
 }
 
 // 234 is not an error either: the message goes on in the next read.

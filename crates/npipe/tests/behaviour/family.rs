@@ -304,7 +304,7 @@ macro_rules! for_each_family {
     };
     ($($body:ident $(=> $alone:ident)?),+ $(,)?) => {
         #[cfg(feature = "tokio")]
-        mod tokio {
+        mod on_tokio {
             $(#[test]
             fn $body() {
                 for_each_family!(@run $body $crate::family::tokio_family::Tokio $(, $alone)?);
@@ -312,7 +312,7 @@ macro_rules! for_each_family {
         }
 
         #[cfg(feature = "futures-io")]
-        mod futures {
+        mod on_smol {
             $(#[test]
             fn $body() {
                 for_each_family!(@run $body $crate::family::futures_family::Futures $(, $alone)?);

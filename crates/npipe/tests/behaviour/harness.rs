@@ -121,7 +121,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     .await;
 }
 
-/// A waker that counts its calls and lets a thread wait for them.
+/// A waker that lets a thread wait until it is called.
 #[derive(Default)]
 pub struct Alarm {
     rung: Mutex<usize>,
@@ -132,10 +132,6 @@ impl Alarm {
     pub fn new() -> (Arc<Self>, Waker) {
         let alarm = Arc::new(Self::default());
         (alarm.clone(), Waker::from(alarm))
-    }
-
-    pub fn count(&self) -> usize {
-        *self.rung.lock().unwrap()
     }
 
     /// Blocks until the waker has been called.

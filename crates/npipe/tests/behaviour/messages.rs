@@ -2,7 +2,6 @@
 //! end.
 
 use std::io::{self, Read, Write};
-use std::pin::pin;
 
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
@@ -11,13 +10,30 @@ use crate::harness::{Within, message_pair, poll_and_drop, poll_once, unique_name
 use crate::stream_data::StreamData;
 use crate::sys;
 
-const SIZES: [usize; 16] =
-    [1, 100, 4095, 4096, 4097, 5000, 8191, 8192, 8193, 10_000, 20_000, 65_535, 65_536, 65_537, 100_000, 1 << 20];
+const SIZES: [usize; 16] = [
+    1,
+    100,
+    4095,
+    4096,
+    4097,
+    5000,
+    8191,
+    8192,
+    8193,
+    10_000,
+    20_000,
+    65_535,
+    65_536,
+    65_537,
+    100_000,
+    1 << 20,
+];
 
 /// A message server of ours and a foreign client that writes and reads synchronously.
 async fn server_and_foreign_client<F: Family>() -> (F::Server, std::fs::File) {
     let name = unique_name();
-    let server = F::create(ServerOptions::new().pipe_mode(PipeMode::Message).in_buffer_size(1 << 20), &name).unwrap();
+    let server =
+        F::create(ServerOptions::new().pipe_mode(PipeMode::Message).in_buffer_size(1 << 20), &name).unwrap();
     let client = sys::blocking_client(&name, true).unwrap();
     server.as_ref().connect().within("connect").await.unwrap();
     (server, client)
@@ -52,7 +68,7 @@ async fn pending_read_gets_the_whole_message<F: Family>() {
         let (mut server, client) = message_pair::<F>().await;
         let (_reader, mut writer) = client.split();
         let mut buffer = vec![0; 1 << 20];
-        let mut read = pin!(server.read(&mut buffer));
+        let mut read = Box::pin(server.read(&mut buffer));
         assert!(poll_once(read.as_mut()).is_pending());
         let message = StreamData::new(size as u64).take(size);
         let (read, written) =
@@ -131,7 +147,7 @@ async fn empty_messages_are_no_end_of_file<F: Family>() {
 async fn pending_read_sleeps_through_an_empty_message<F: Family>() {
     let (mut server, mut client) = server_and_foreign_client::<F>().await;
     let mut buffer = [0; 100];
-    let mut read = pin!(server.read(&mut buffer));
+    let mut read = Box::pin(server.read(&mut buffer));
     assert!(poll_once(read.as_mut()).is_pending());
     assert_eq!(client.write(b"").unwrap(), 0);
     assert_eq!(client.write(b"after").unwrap(), 5);

@@ -43,7 +43,9 @@ async fn case_does_not_matter<F: Family>() {
 }
 
 async fn unusual_characters<F: Family>() {
-    for suffix in ["ünïcödé-日本-🦀", "with space", "{braces}", "a.b-c_d", r"inner\backslash", "%20", "#?&*\""] {
+    for suffix in
+        ["ünïcödé-日本-🦀", "with space", "{braces}", "a.b-c_d", r"inner\backslash", "%20", "#?&*\""]
+    {
         let name = format!("{}-{suffix}", unique_name());
         assert_same_pipe(&name, &name).await;
     }

@@ -45,15 +45,27 @@ async fn inbound_only<F: Family>() {
     let name = unique_name();
     let mut server = F::create(ServerOptions::new().access_outbound(false), &name).unwrap();
     assert_os_error(ClientOptions::new().open(&name), ERROR_ACCESS_DENIED, "reading from an inbound pipe");
-    assert_os_error(ClientOptions::new().write(false).open(&name), ERROR_ACCESS_DENIED, "only reading from it");
+    assert_os_error(
+        ClientOptions::new().write(false).open(&name),
+        ERROR_ACCESS_DENIED,
+        "only reading from it",
+    );
     let mut client = F::open(ClientOptions::new().read(false), &name).unwrap();
     server.as_ref().connect().within("connect").await.unwrap();
     client.write_all(b"inbound").within("write").await.unwrap();
     let mut received = [0; 7];
     server.read_exact(&mut received).within("read").await.unwrap();
     assert_eq!(&received, b"inbound");
-    assert_os_error(server.write(b"x").within("write").await, ERROR_ACCESS_DENIED, "the server may not write");
-    assert_os_error(client.read(&mut received).within("read").await, ERROR_ACCESS_DENIED, "the client may not read");
+    assert_os_error(
+        server.write(b"x").within("write").await,
+        ERROR_ACCESS_DENIED,
+        "the server may not write",
+    );
+    assert_os_error(
+        client.read(&mut received).within("read").await,
+        ERROR_ACCESS_DENIED,
+        "the client may not read",
+    );
     drop(client);
     assert_eq!(server.read(&mut received).within("end of file").await.unwrap(), 0);
 }
@@ -69,8 +81,16 @@ async fn outbound_only<F: Family>() {
     let mut received = [0; 8];
     client.read_exact(&mut received).within("read").await.unwrap();
     assert_eq!(&received, b"outbound");
-    assert_os_error(server.read(&mut received).within("read").await, ERROR_ACCESS_DENIED, "the server may not read");
-    assert_os_error(client.write(b"x").within("write").await, ERROR_ACCESS_DENIED, "the client may not write");
+    assert_os_error(
+        server.read(&mut received).within("read").await,
+        ERROR_ACCESS_DENIED,
+        "the server may not read",
+    );
+    assert_os_error(
+        client.write(b"x").within("write").await,
+        ERROR_ACCESS_DENIED,
+        "the client may not write",
+    );
     drop(server);
     assert_eq!(client.read(&mut received).within("end of file").await.unwrap(), 0);
 }
@@ -158,7 +178,10 @@ async fn rights_on_the_handle<F: Family>() {
     drop(client);
     // ACCESS_SYSTEM_SECURITY needs a privilege that ordinary processes have not enabled.
     let created = ServerOptions::new().access_system_security(true).create(unique_name());
-    if !skipped_under_wine("options::rights_on_the_handle", "Wine grants ACCESS_SYSTEM_SECURITY without the privilege") {
+    if !skipped_under_wine(
+        "options::rights_on_the_handle",
+        "Wine grants ACCESS_SYSTEM_SECURITY without the privilege",
+    ) {
         let error = created.expect_err("refused without SeSecurityPrivilege").raw_os_error();
         assert!(
             [ERROR_ACCESS_DENIED, ERROR_PRIVILEGE_NOT_HELD].map(|code| Some(code as i32)).contains(&error),

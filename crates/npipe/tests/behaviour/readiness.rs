@@ -263,9 +263,8 @@ async fn vectored_and_buffered_tries<F: Family>() {
         send(peer, b"abcdef").await;
         let (mut first, mut second) = ([0; 2], [0; 2]);
         pipe.readable().within("readable").await.unwrap();
-        let read = pipe
-            .try_read_vectored(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)])
-            .unwrap();
+        let read =
+            pipe.try_read_vectored(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)]).unwrap();
         let mut received = [first, second].concat();
         received.truncate(read);
         while received.len() < 6 {
@@ -307,7 +306,7 @@ async fn try_io_calls_only_what_is_ready<F: Family>() {
 async fn async_io_waits_while_the_closure_would_block<F: Family>() {
     async fn body<P: Writing>(pipe: &impl Readiness, peer: &mut P) {
         let mut buffer = [0; 16];
-        let mut read = pin!(pipe.async_io(Interest::READABLE, || pipe.try_read(&mut buffer)));
+        let mut read = Box::pin(pipe.async_io(Interest::READABLE, || pipe.try_read(&mut buffer)));
         assert!(poll_once(read.as_mut()).is_pending());
         send(peer, b"async_io").await;
         assert_eq!(read.within("async_io").await.unwrap(), 8);
@@ -406,7 +405,10 @@ fn interest_and_ready_convert_from_and_to_tokio() {
     for (ours, theirs) in [
         (Interest::READABLE, tokio::io::Interest::READABLE),
         (Interest::WRITABLE, tokio::io::Interest::WRITABLE),
-        (Interest::READABLE | Interest::WRITABLE, tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE),
+        (
+            Interest::READABLE | Interest::WRITABLE,
+            tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE,
+        ),
     ] {
         let converted = tokio::io::Interest::from(ours);
         assert_eq!(converted, theirs);

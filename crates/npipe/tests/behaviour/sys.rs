@@ -31,11 +31,6 @@ use windows_sys::Win32::System::Threading::{
     CreateEventW, GetCurrentProcess, GetCurrentProcessId, GetProcessHandleCount,
 };
 
-/// The library's handles and the ones made here, by the value Win32 knows them by.
-pub fn raw(handle: &impl AsRawHandle) -> RawHandle {
-    handle.as_raw_handle()
-}
-
 fn wide(text: &str) -> Vec<u16> {
     text.encode_utf16().chain([0]).collect()
 }
@@ -226,8 +221,7 @@ pub fn thread_count() -> usize {
     let snapshot = owned(snapshot).expect("a snapshot of the threads can be taken");
     // SAFETY: takes no pointers.
     let process = unsafe { GetCurrentProcessId() };
-    let mut entry =
-        THREADENTRY32 { dwSize: size_of::<THREADENTRY32>() as u32, ..THREADENTRY32::default() };
+    let mut entry = THREADENTRY32 { dwSize: size_of::<THREADENTRY32>() as u32, ..THREADENTRY32::default() };
     let mut count = 0;
     // SAFETY: the snapshot is open, the entry says its size.
     let mut more = unsafe { Thread32First(snapshot.as_raw_handle(), &mut entry) };

@@ -42,7 +42,12 @@ async fn read_volume<R: Reading>(mut reader: R, seed: u64, volume: u64, largest:
     reader
 }
 
-async fn both_directions_at_once<F: Family>(server: F::Server, client: F::Client, volume: u64, largest: usize) {
+async fn both_directions_at_once<F: Family>(
+    server: F::Server,
+    client: F::Client,
+    volume: u64,
+    largest: usize,
+) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let (server_reader, server_writer) = server.split();
@@ -91,12 +96,14 @@ async fn small_quotas_lose_nothing<F: Family>() {
 /// With a quota of nothing a write ends only when it has been read.
 async fn no_quota_at_all_loses_nothing<F: Family>() {
     let (server, client) =
-        pair_with::<F>(ServerOptions::new().in_buffer_size(0).out_buffer_size(0), &ClientOptions::new()).await;
+        pair_with::<F>(ServerOptions::new().in_buffer_size(0).out_buffer_size(0), &ClientOptions::new())
+            .await;
     both_directions_at_once::<F>(server, client, 1 << 20, 64 * 1024).await;
 }
 
 async fn writes_around_every_boundary_arrive_whole<F: Family>() {
-    let sizes = [1, 2, 511, 512, 4095, 4096, 4097, 8191, 8192, 8193, 65535, 65536, 65537, 262_143, 262_144, 262_145];
+    let sizes =
+        [1, 2, 511, 512, 4095, 4096, 4097, 8191, 8192, 8193, 65535, 65536, 65537, 262_143, 262_144, 262_145];
     let (mut server, mut client) = pair::<F>().await;
     let mut sent = StreamData::new(1);
     let mut expected = StreamData::new(1);
