@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io;
 
+use clap::ValueEnum;
+
 use crate::measure::Round;
 #[cfg(feature = "npipe")]
 use crate::pipes::Npipe;
@@ -14,7 +16,7 @@ use crate::traffic::Scheduler::{self, CurrentThread, TwoWorkers};
 use crate::{bare, completion, traffic};
 
 /// Whose pipes carry the traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Implementation {
     Npipe,
     Tokio,
@@ -25,6 +27,11 @@ pub(crate) enum Implementation {
 impl Implementation {
     /// In the order of the table's columns.
     pub(crate) const ALL: [Self; 4] = [Self::Npipe, Self::Tokio, Self::Bare, Self::Compio];
+
+    /// What `--count` calls it.
+    pub(crate) fn id(self) -> String {
+        self.to_possible_value().expect("no variant is hidden").get_name().to_owned()
+    }
 }
 
 impl fmt::Display for Implementation {

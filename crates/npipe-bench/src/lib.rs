@@ -9,8 +9,7 @@ mod bare;
 mod cases;
 #[cfg(windows)]
 mod completion;
-#[cfg(windows)]
-mod kernel;
+pub mod markdown;
 #[cfg(windows)]
 mod measure;
 #[cfg(windows)]

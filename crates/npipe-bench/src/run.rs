@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 
 use crate::cases::{self, Case, Implementation};
-use crate::kernel;
 use crate::report::{self, Outcome};
 
 /// npipe measured beside its peers.
@@ -18,9 +17,9 @@ struct Arguments {
     /// Only the case of this name, or the cases whose names start with it
     #[arg(long, value_name = "CASE")]
     only: Option<String>,
-    /// Count kernel calls instead of measuring (under Wine)
+    /// What there is to run, for other programs: case, implementation and title, separated by tabs
     #[arg(long)]
-    kernel_calls: bool,
+    list: bool,
     /// One unmeasured round, for tools that watch the process from outside
     #[arg(long, num_args = 3, value_names = ["CASE", "IMPLEMENTATION", "OPERATIONS"])]
     count: Option<Vec<String>>,
@@ -50,9 +49,11 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         let known: Vec<String> = cases::all().into_iter().map(|case| case.id).collect();
         return Err(invalid(format!("no case is called {only}; there are {}", known.join(", "))));
     }
-    let table =
-        if arguments.kernel_calls { count_all(&cases)? } else { measure_all(cases, arguments.quick)? };
-    print!("{table}");
+    if arguments.list {
+        list(&cases);
+    } else {
+        print!("{}", measure_all(cases, arguments.quick)?);
+    }
     Ok(())
 }
 
@@ -63,7 +64,7 @@ fn measure_all(cases: Vec<Case>, quick: bool) -> io::Result<String> {
     };
     let outcomes =
         cases.into_iter().map(|case| measure(case, quick, &mut progress)).collect::<io::Result<Vec<_>>>()?;
-    Ok(report::measured(&outcomes))
+    Ok(report::table(&outcomes))
 }
 
 /// Runs the implementations in turn, so that a round of each meets the same state of the machine.
@@ -90,20 +91,13 @@ fn rounds(case: &Case, quick: bool) -> u32 {
     if quick { case.rounds.div_ceil(3) } else { case.rounds }
 }
 
-fn count_all(cases: &[Case]) -> io::Result<String> {
-    let mut progress = Progress { done: 0, total: cases.iter().map(|case| case.runs.len() as u32).sum() };
-    let mut counts = Vec::new();
+/// A line for each run there is: case, implementation, title.
+fn list(cases: &[Case]) {
     for case in cases {
         for (implementation, _) in &case.runs {
-            progress.step(&format!("kernel calls: {}, {implementation}", case.title));
-            counts.push((
-                case.title.clone(),
-                *implementation,
-                kernel::calls_per_operation(case, *implementation)?,
-            ));
+            println!("{}\t{}\t{}", case.id, implementation.id(), case.title);
         }
     }
-    Ok(report::kernel_calls(&counts))
 }
 
 fn run_once(count: &[String]) -> io::Result<()> {
