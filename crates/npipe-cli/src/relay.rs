@@ -247,7 +247,7 @@ mod tests {
         AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, DuplexStream, Join, duplex, empty,
         join, repeat, sink,
     };
-    use tokio::time::Instant;
+    use tokio::time::{Instant, timeout};
     use tokio_test::io::Builder;
 
     use super::{ClientEnd, End, FAREWELL, LAST_FLUSH, Summary, relay};
@@ -267,7 +267,9 @@ mod tests {
         C: AsyncRead + AsyncWrite + Unpin,
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        relay(&mut client, &mut server, client_end).await
+        // The clock is paused: it jumps to this limit as soon as everything waits for something that will not come.
+        let session = timeout(FAREWELL * 10, relay(&mut client, &mut server, client_end));
+        session.await.expect("the session hangs")
     }
 
     async fn feed(mut stream: DuplexStream, bytes: &[u8]) {
@@ -291,7 +293,7 @@ mod tests {
         io::ErrorKind::ConnectionReset.into()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn both_directions_carry_everything_at_once() {
         let (client, stdin, stdout) = stream();
         let (server, replies, requests) = stream();
@@ -312,7 +314,7 @@ mod tests {
         assert!(matches!((summary.requests.end, summary.replies.end), (End::Eof, End::Eof)));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_reply_after_the_end_of_the_client_arrives_whole() {
         let (client, stdin, stdout) = stream();
         let (server, replies, requests) = stream();
@@ -330,7 +332,7 @@ mod tests {
         assert!(matches!((summary.requests.end, summary.replies.end), (End::Eof, End::Eof)));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_end_of_the_server_ends_the_session_of_a_client_that_stays() {
         let (client, _stdin_stays_open, stdout) = stream();
         let (server, replies, _requests) = stream();
@@ -340,7 +342,7 @@ mod tests {
         assert!(matches!(summary.requests.end, End::Abandoned { undelivered: 0 }));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_server_that_does_not_read_can_still_reply() {
         let (client, stdin, stdout) = stream();
         let (server, replies, _never_read) = stream();
@@ -361,7 +363,7 @@ mod tests {
         assert!(matches!(summary.requests.end, End::Abandoned { undelivered: 1.. }), "{summary:?}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read_still_gets_its_requests_through() {
         let (client, stdin, _never_read) = stream();
         let (server, replies, requests) = stream();
@@ -378,7 +380,7 @@ mod tests {
         assert_eq!(requests, sent);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_endless_direction_leaves_the_other_its_turn() {
         let (read, replies) = duplex(ROOM);
         let (summary, ()) = tokio::join!(
@@ -388,7 +390,7 @@ mod tests {
         assert_eq!(summary.replies.bytes, 3);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_buffered_receiver_is_flushed_when_the_sender_pauses() {
         let (read, mut replies) = duplex(ROOM);
         let (write, mut stdout) = duplex(ROOM);
@@ -404,7 +406,7 @@ mod tests {
         assert_eq!(&received, b"prompt");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_reader_of_stdout_that_goes_away_ends_the_session_at_once() {
         let (read, _stdin_stays_open) = duplex(ROOM);
         let (write, stdout) = duplex(ROOM);
@@ -418,25 +420,26 @@ mod tests {
         );
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_server_that_stops_taking_requests_still_has_its_reply_delivered() {
         let (client, stdin, stdout) = stream();
         let (read, replies) = duplex(ROOM);
         let refuses = Builder::new().write(b"half ").write_error(reset()).build();
+        let reason = random(7, 10_000);
         let (summary, (), stdout) = tokio::join!(
             run(client, join(read, refuses), ClientEnd::HalfClose),
             async {
                 feed(stdin, b"half a request").await;
-                feed(replies, b"no, and here is why").await;
+                feed(replies, &reason).await;
             },
             drink(stdout),
         );
-        assert_eq!(stdout, b"no, and here is why");
+        assert_eq!(stdout, reason);
         assert_eq!(summary.requests.bytes, 5);
         assert!(matches!(summary.requests.end, End::WriteFailed(error) if error.kind() == reset().kind()));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_came_before_a_read_error_is_delivered() {
         let (client, _stdin, stdout) = stream();
         let server = join(Builder::new().read(b"half a reply").read_error(reset()).build(), sink());
@@ -445,7 +448,7 @@ mod tests {
         assert!(matches!(summary.replies.end, End::ReadFailed(error) if error.kind() == reset().kind()));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_error_of_stdin_does_not_cut_the_reply_off() {
         let (write, stdout) = duplex(ROOM);
         let client = join(Builder::new().read(b"request").read_error(reset()).build(), write);
@@ -462,7 +465,7 @@ mod tests {
         assert!(matches!(summary.requests.end, End::ReadFailed(_)));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_error_that_only_the_last_flush_shows_is_told() {
         let (client, stdin, _stdout) = stream();
         let (read, replies) = duplex(ROOM);
@@ -489,19 +492,18 @@ mod tests {
         assert!(matches!(summary.requests.end, End::Abandoned { .. }), "{summary:?}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_has_gone_has_its_requests_delivered_and_the_server_told() {
         let (client, pipe, client_output) = stream();
         let (server, replies, requests) = stream();
         drop(client_output);
         let sent = random(6, 10_000);
-        let (summary, (), requests, ()) = tokio::join!(
-            run(client, server, ClientEnd::Gone),
-            feed(pipe, &sent),
-            // The replies fail first; they must neither stop the requests nor be left to block the server.
-            drink(requests),
-            feed(replies, &[7; 10 * ROOM]),
-        );
+        let (summary, (), requests) =
+            tokio::join!(run(client, server, ClientEnd::Gone), feed(pipe, &sent), async {
+                // The server talks before it reads: replies that nobody wants must not keep it from the requests.
+                feed(replies, &[7; 10 * ROOM]).await;
+                drink(requests).await
+            });
         assert_eq!(requests, sent);
         assert!(matches!(summary.requests.end, End::Eof), "{summary:?}");
         assert!(matches!(summary.replies.end, End::WriteFailed(_)), "{summary:?}");
@@ -518,7 +520,7 @@ mod tests {
         assert!(matches!(summary.replies.end, End::Abandoned { undelivered: 0 }), "{summary:?}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_end_of_the_server_ends_the_session_of_a_pipe_client_too() {
         let (client, _pipe_stays_open, client_output) = stream();
         let (server, replies, _requests) = stream();

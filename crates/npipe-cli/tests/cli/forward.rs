@@ -1,11 +1,13 @@
 //! `npipe forward`: the test is the TCP server, and its clients too.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient, ServerOptions};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::connect::{path, random, unique_name};
@@ -54,6 +56,11 @@ async fn open(name: &str) -> NamedPipeClient {
     }
 }
 
+fn reset(stream: TcpStream) {
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+}
+
 async fn read_to_end(mut stream: impl tokio::io::AsyncRead + Unpin) -> Vec<u8> {
     let mut bytes = Vec::new();
     within_limit("reading to the end", stream.read_to_end(&mut bytes)).await.unwrap();
@@ -63,10 +70,12 @@ async fn read_to_end(mut stream: impl tokio::io::AsyncRead + Unpin) -> Vec<u8> {
 #[tokio::test]
 async fn many_clients_at_once_each_get_their_own_connection() {
     let forward = Forward::start().await;
+    let all_served = Arc::new(Barrier::new(40));
     let mut echoes = JoinSet::new();
     let mut clients = JoinSet::new();
     for seed in 0..40 {
         let name = forward.name.clone();
+        let all_served = Arc::clone(&all_served);
         clients.spawn(async move {
             let (mut read, mut write) = tokio::io::split(open(&name).await);
             let request = random(seed, 200_000 + seed as usize);
@@ -76,6 +85,8 @@ async fn many_clients_at_once_each_get_their_own_connection() {
             written.unwrap();
             read.unwrap();
             assert!(reply == request, "client {seed} got other bytes than it sent");
+            // Nobody leaves before the last one is served: clients that stay keep nobody out.
+            within_limit("the other clients", all_served.wait()).await;
         });
     }
     for _ in 0..40 {
@@ -88,6 +99,18 @@ async fn many_clients_at_once_each_get_their_own_connection() {
     within_limit("the clients", clients.join_all()).await;
     // Each echo ends because the end of its client arrives.
     within_limit("the echo servers", echoes.join_all()).await;
+}
+
+#[tokio::test]
+async fn clients_that_come_together_do_not_meet_a_busy_pipe() {
+    let forward = Forward::start().await;
+    let together: io::Result<Vec<_>> =
+        (0..4).map(|_| ClientOptions::new().open(path(&forward.name))).collect();
+    for mut client in together.unwrap() {
+        client.write_all(b"x").await.unwrap();
+        let mut received = [0];
+        within_limit("the byte", forward.accept().await.read_exact(&mut received)).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -130,10 +153,14 @@ async fn a_client_that_closes_first_has_its_whole_request_delivered_before_the_c
 async fn a_connection_that_is_reset_ends_the_pipe_and_is_reported() {
     let mut forward = Forward::start().await;
     let client = forward.client().await;
-    let server = forward.accept().await;
-    server.set_zero_linger().unwrap();
-    drop(server);
+    reset(forward.accept().await);
     assert_eq!(read_to_end(client).await, b"");
+
+    let mut probe = TcpStream::connect(forward.server.local_addr().unwrap()).await.unwrap();
+    reset(forward.accept().await);
+    if within_limit("the reset", probe.read(&mut [0; 1])).await.is_ok() {
+        return eprintln!("skipped: this system (Wine) shows a reset connection as one that ended");
+    }
     forward.process.stderr_line("client 1: tcp:127.0.0.1:").await;
 }
 
@@ -171,14 +198,17 @@ async fn the_name_never_vanishes_while_clients_come_and_go() {
         }
     };
     let come_and_go = async {
-        for _ in 0..300 {
-            // `open` fails on anything but "busy".
-            drop(open(&forward.name).await);
-            tokio::task::yield_now().await;
+        for _ in 0..60 {
+            let mut crowd = Vec::new();
+            for _ in 0..6 {
+                // `open` fails on anything but "busy".
+                crowd.push(open(&forward.name).await);
+            }
+            drop(crowd);
         }
         done.store(true, Ordering::Relaxed);
     };
-    within_limit("300 clients", async { tokio::join!(serve, come_and_go) }).await;
+    within_limit("the clients", async { tokio::join!(serve, come_and_go) }).await;
 }
 
 #[tokio::test]
