@@ -35,7 +35,7 @@ enum Chore {
     /// Get everything the other chores need (they call it themselves); quick when it is there already
     Setup,
     /// Show real OpenSSH keys listed and used through a Windows named pipe
-    Demo,
+    Demo(demo::Options),
     /// Run all tests: natively what can be, under Wine (or on Windows itself) the rest
     Test(test::Options),
     /// Measure npipe beside its peers and write docs/benchmarks.md
@@ -50,7 +50,9 @@ fn main() -> ExitCode {
     let chore = Cli::parse().chore;
     process::stop_everything_on_interrupt();
     let mut report = Report::new();
-    match run(chore, &mut report) {
+    let result = run(chore, &mut report);
+    process::leave_the_end_to_an_interrupt();
+    match result {
         Ok(()) => report.finish(),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -67,7 +69,7 @@ fn run(chore: Chore, report: &mut Report) -> anyhow::Result<()> {
             setup::everything(&workspace, report)?;
             Ok(())
         }
-        Chore::Demo => demo::run(&workspace, report),
+        Chore::Demo(options) => demo::run(&workspace, report, &options),
         Chore::Test(options) => test::run(&workspace, report, &options),
         Chore::Bench(options) => bench::run(&workspace, report, &options),
         Chore::Check => check::run(&workspace, report),

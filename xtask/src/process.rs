@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, mpsc};
+use std::sync::{LazyLock, Mutex, RwLock, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +24,10 @@ static SESSION: LazyLock<String> = LazyLock::new(|| {
     format!("{}-{}.", std::process::id(), started.as_nanos())
 });
 
+/// Held by whoever starts a process, and for good by an interrupt: nothing is started any more, and nobody ends xtask,
+/// while it cleans up.
+static STARTING: RwLock<()> = RwLock::new(());
+
 /// Folders to remove when the run ends early.
 static SCRATCH: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
@@ -31,7 +35,7 @@ static SCRATCH: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 pub(crate) struct Family {
     token: String,
     #[cfg(windows)]
-    roots: Mutex<Vec<u32>>,
+    roots: Mutex<Vec<windows::Root>>,
 }
 
 impl Family {
@@ -47,14 +51,15 @@ impl Family {
 
     /// Starts `command` as a member of this family.
     pub(crate) fn spawn(&self, command: &mut Command) -> Result<Child> {
+        let _starting = STARTING.read().expect("no holder panics");
         let child = command
             .env(TOKEN_VARIABLE, &self.token)
             .spawn()
             .with_context(|| format!("failed to start `{}`", line_of(command)))?;
         #[cfg(windows)]
         {
-            self.roots.lock().expect("no holder panics").push(child.id());
-            windows::register(child.id());
+            self.roots.lock().expect("no holder panics").push(windows::Root::of(&child)?);
+            windows::register(windows::Root::of(&child)?);
         }
         Ok(child)
     }
@@ -65,7 +70,7 @@ impl Family {
         unix::kill_carriers(&self.token);
         #[cfg(windows)]
         for root in self.roots.lock().expect("no holder panics").drain(..) {
-            windows::kill_tree(root);
+            windows::kill_tree(&root);
         }
     }
 }
@@ -103,7 +108,9 @@ impl Drop for Scratch {
 }
 
 fn remove(folder: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(folder) {
+    if let Err(error) = std::fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
         eprintln!("could not remove {}: {error}; please remove it by hand", folder.display());
     }
 }
@@ -113,6 +120,7 @@ pub(crate) fn stop_everything_on_interrupt() {
     LazyLock::force(&SESSION);
     let handler = || {
         eprintln!("\ninterrupted: stopping what was started");
+        let _for_good = STARTING.write().expect("no holder panics");
         #[cfg(unix)]
         unix::kill_carriers(&SESSION);
         #[cfg(windows)]
@@ -121,6 +129,12 @@ pub(crate) fn stop_everything_on_interrupt() {
         std::process::exit(130);
     };
     ctrlc::set_handler(handler).expect("nobody else handles interrupts");
+}
+
+/// To be called before xtask ends: what an interrupt stops looks like a failure to those who wait for it, and they must not
+/// end xtask before all is stopped.
+pub(crate) fn leave_the_end_to_an_interrupt() {
+    drop(STARTING.read());
 }
 
 /// How long a child may take.
@@ -162,11 +176,9 @@ pub(crate) fn follow(
     limits: Limits,
     mut on_line: impl FnMut(Stream, &str) -> bool,
 ) -> Result<Ending> {
-    // Declared before the family, so that it outlives it: on Windows a held process keeps its id from being reused.
-    let mut child;
     let family = Family::new();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    child = family.spawn(command)?;
+    let mut child = family.spawn(command)?;
     let (sender, lines) = mpsc::channel();
     let out = child.stdout.take().expect("stdout is piped");
     let error = child.stderr.take().expect("stderr is piped");
@@ -310,29 +322,45 @@ mod unix {
 mod windows {
     //! Windows keeps parents, so a tree can be killed from its root.
 
-    use std::process::{Command, Stdio};
+    use std::os::windows::io::{AsHandle, OwnedHandle};
+    use std::process::{Child, Command, Stdio};
     use std::sync::Mutex;
 
-    static ROOTS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    use anyhow::{Context, Result};
 
-    pub(super) fn register(root: u32) {
+    static ROOTS: Mutex<Vec<Root>> = Mutex::new(Vec::new());
+
+    /// A process whose id nobody else can get, because we hold it open.
+    pub(super) struct Root {
+        id: u32,
+        _held: OwnedHandle,
+    }
+
+    impl Root {
+        pub(super) fn of(child: &Child) -> Result<Self> {
+            let held = child.as_handle().try_clone_to_owned().context("failed to hold a child process")?;
+            Ok(Self { id: child.id(), _held: held })
+        }
+    }
+
+    pub(super) fn register(root: Root) {
         ROOTS.lock().expect("no holder panics").push(root);
     }
 
     pub(super) fn kill_registered() {
-        let roots = ROOTS.lock().expect("no holder panics").clone();
-        roots.into_iter().for_each(kill_tree);
+        ROOTS.lock().expect("no holder panics").iter().for_each(kill);
     }
 
-    /// Does nothing, as far as anyone can tell, where the process has ended.
-    pub(super) fn kill_tree(root: u32) {
-        ROOTS.lock().expect("no holder panics").retain(|registered| *registered != root);
-        let root = root.to_string();
-        let _ = Command::new("taskkill")
-            .args(["/T", "/F", "/PID", &root])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+    pub(super) fn kill_tree(root: &Root) {
+        kill(root);
+        ROOTS.lock().expect("no holder panics").retain(|registered| registered.id != root.id);
+    }
+
+    /// Does nothing that matters where the process has ended.
+    fn kill(root: &Root) {
+        let id = root.id.to_string();
+        let mut command = Command::new("taskkill");
+        let _ = command.args(["/T", "/F", "/PID", &id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 

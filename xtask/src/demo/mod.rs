@@ -1,0 +1,99 @@
+//! `cargo xtask demo`: real OpenSSH keys, listed and used through a Windows named pipe served and opened by npipe.
+//!
+//! Where OpenSSH for Unix is at hand its agent is served; on Windows the agent service is asked, if it runs; else an echo
+//! goes through the same two programs.
+
+mod echo;
+#[cfg(unix)]
+mod openssh;
+mod tool;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{BUILD_LIMIT, Ending, Limits, follow, line_of, output_of};
+use crate::progress::Report;
+use crate::setup;
+use crate::windows::Windows;
+use crate::workspace::Workspace;
+use tool::Tool;
+
+/// A command of the demo takes milliseconds; one that waits for a lost byte waits for ever.
+const COMMAND_LIMIT: Limits = Limits::total(Duration::from_secs(60));
+
+/// What to show.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Send bytes there and back instead of using OpenSSH
+    #[arg(long)]
+    echo: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options) -> Result<()> {
+    let windows = setup::everything(workspace, report)?;
+    let executable = report.require("build npipe.exe", |step| {
+        let mut build = windows.cargo(workspace, "build", &[]);
+        build.args(["--package", "npipe-cli", "--message-format=json-render-diagnostics"]);
+        let messages = output_of(step, &mut build, BUILD_LIMIT)?;
+        let executables = messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter_map(|message| message["executable"].as_str().map(std::path::PathBuf::from));
+        executables.last().context("cargo built no program for npipe-cli")
+    })?;
+    println!();
+    let stage = Stage { started: Instant::now() };
+    let windows = Arc::new(windows);
+    let tool = Tool { executable, windows: Arc::clone(&windows) };
+    if options.echo {
+        return echo::there_and_back(&stage, &tool);
+    }
+    match &*windows {
+        Windows::Native => echo::agent_service_or_echo(&stage, &tool),
+        #[cfg(unix)]
+        Windows::Wine { .. } => openssh::list_and_sign(&stage, &tool),
+        #[cfg(not(unix))]
+        Windows::Wine { .. } => unreachable!("Windows is Windows"),
+    }
+}
+
+/// Tells the audience what happens, and when.
+struct Stage {
+    started: Instant,
+}
+
+impl Stage {
+    fn say(&self, text: &str) {
+        println!("[{:6.2} s] {text}", self.started.elapsed().as_secs_f64());
+    }
+
+    /// Runs `command` before the audience and gives its output.
+    fn perform(&self, command: &mut Command) -> Result<String> {
+        let settings = command
+            .get_envs()
+            .filter_map(|(name, value)| Some(format!("{}={} ", name.to_str()?, value?.to_str()?)))
+            .filter(|setting| setting.starts_with("SSH_"));
+        self.say(&format!("$ {}{}", settings.collect::<String>(), line_of(command)));
+        let begun = Instant::now();
+        let mut output = String::new();
+        let ending = follow(command, COMMAND_LIMIT, |_, line| {
+            println!("             {line}");
+            output.push_str(line);
+            output.push('\n');
+            true
+        })?;
+        match ending {
+            Ending::Exited(status) if status.success() => {
+                self.say(&format!("  took {:.0} ms", begun.elapsed().as_secs_f64() * 1000.0));
+                Ok(output)
+            }
+            Ending::Exited(status) => {
+                bail!("`{}` ended with {status}; its output is above", line_of(command))
+            }
+            Ending::TooLong(_) => bail!("`{}` hung and was killed", line_of(command)),
+        }
+    }
+}
