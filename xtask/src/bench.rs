@@ -1,6 +1,168 @@
-use crate::{progress::Report, workspace::Workspace};
+//! `cargo xtask bench`: runs the benchmark of `crates/npipe-bench` and keeps its table in `docs/benchmarks.md`.
+//!
+//! What is measured, and how, is the benchmark's business: this builds it, shows how far it is, and writes down on what
+//! it ran, without which the numbers say nothing.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::process::{BUILD_LIMIT, Ending, Limits, Stream, follow, output_of};
+use crate::progress::{Report, Step};
+use crate::setup;
+use crate::windows::Windows;
+use crate::workspace::Workspace;
+
+const PACKAGE: &str = "npipe-bench";
+const BENCH: &str = "peers";
+
+/// Whose versions stand with the numbers.
+const MEASURED: [&str; 4] = ["npipe", "tokio", "compio", "interprocess"];
+
+/// No round of any case takes minutes.
+const LIMITS: Limits = Limits { quiet: Duration::from_secs(300), total: Duration::from_secs(2 * 60 * 60) };
+
+/// What to measure.
 #[derive(clap::Args)]
-pub(crate) struct Options {}
-pub(crate) fn run(_: &Workspace, _: &mut Report, _: &Options) -> anyhow::Result<()> {
+pub(crate) struct Options {
+    /// Fewer and shorter rounds: for trying a change, not for the record
+    #[arg(long)]
+    quick: bool,
+    /// Only the case of this name, or those whose names start with it
+    #[arg(long, value_name = "CASE")]
+    only: Option<String>,
+    /// Leave docs/benchmarks.md as it is; implied by --quick and --only
+    #[arg(long)]
+    no_write: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options) -> Result<()> {
+    let windows = setup::everything(workspace, report)?;
+    let executable = report.require("build the benchmark", |step| {
+        let mut build = windows.cargo(workspace, "bench", &[]);
+        build.args(["--package", PACKAGE, "--bench", BENCH, "--all-features"]);
+        build.args(["--no-run", "--message-format=json-render-diagnostics"]);
+        let messages = output_of(step, &mut build, BUILD_LIMIT)?;
+        let bench = messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|message| message["target"]["name"] == BENCH)
+            .find_map(|message| message["executable"].as_str().map(str::to_owned));
+        bench.with_context(|| format!("cargo built no benchmark {BENCH}"))
+    })?;
+    let mut command = windows.program(Path::new(&executable));
+    if options.quick {
+        command.arg("--quick");
+    }
+    if let Some(case) = &options.only {
+        command.arg("--only").arg(case);
+    }
+    let table = report.require("measure", |step| measure(step, &mut command))?;
+    println!("\n{table}");
+    // A part of the table, or a hasty one, must not take the place of the whole.
+    if !(options.no_write || options.quick || options.only.is_some()) {
+        let path = workspace.root.join("docs/benchmarks.md");
+        std::fs::create_dir_all(workspace.root.join("docs"))?;
+        std::fs::write(&path, document(workspace, &windows, &table)?)
+            .with_context(|| format!("failed to write {}", path.display()))?;
+        println!("written to {}", path.display());
+    }
     Ok(())
+}
+
+fn measure(step: &Step, command: &mut Command) -> Result<String> {
+    let mut table = String::new();
+    let mut said = String::new();
+    let ending = follow(command, LIMITS, |stream, line| {
+        match (stream, progress(line)) {
+            (Stream::Error, Some((done, total, label))) => step.at(done, total, label),
+            (Stream::Error, None) => said.extend([line, "\n"]),
+            (Stream::Out, _) => table.extend([line, "\n"]),
+        }
+        true
+    })?;
+    match ending {
+        Ending::Exited(status) if status.success() => Ok(table),
+        Ending::Exited(status) => bail!("the benchmark ended with {status}; it said:\n{said}{table}"),
+        Ending::TooLong(_) => bail!("the benchmark hung and was killed; it said:\n{said}{table}"),
+    }
+}
+
+/// `progress: DONE/TOTAL LABEL`
+fn progress(line: &str) -> Option<(u64, u64, &str)> {
+    let (count, label) = line.strip_prefix("progress: ")?.split_once(' ')?;
+    let (done, total) = count.split_once('/')?;
+    Some((done.parse().ok()?, total.parse().ok()?, label))
+}
+
+fn document(workspace: &Workspace, windows: &Windows, table: &str) -> Result<String> {
+    let date =
+        said_by(Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_else(|| "unknown".to_owned());
+    let rustc =
+        said_by(Command::new("rustc").arg("--version")).context("failed to ask rustc for its version")?;
+    let pinned = match windows {
+        Windows::Native => "",
+        Windows::Wine { .. } => {
+            ", all on one CPU. Under Wine every operation is a round trip to its server process: the ratios hold for Wine, \
+             and the absolute numbers for this machine"
+        }
+    };
+    Ok(format!(
+        "# Benchmarks\n\n\
+         Written by `cargo xtask bench`; do not edit. Each row compares implementations that took turns in one process.\n\n\
+         - Date: {date}\n- System: {system}{pinned}.\n- CPU: {cpu}\n- Compiler: {rustc}\n- Versions: {versions}\n\n{table}",
+        system = windows.describe(),
+        cpu = cpu_model(),
+        versions = versions(&std::fs::read_to_string(workspace.root.join("Cargo.lock"))?).join(", "),
+    ))
+}
+
+fn said_by(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn cpu_model() -> String {
+    let linux = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = linux
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, model)| model));
+    let model = model.map(str::to_owned).or_else(|| std::env::var("PROCESSOR_IDENTIFIER").ok());
+    model.unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Names and versions of what was measured, from the text of `Cargo.lock`.
+fn versions(lock: &str) -> Vec<String> {
+    let packages = lock.split("[[package]]").filter_map(|package| {
+        let field = |name: &str| {
+            package.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim_matches('"'))
+        };
+        Some((field("name = ")?, field("version = ")?))
+    });
+    packages
+        .filter(|(name, _)| MEASURED.contains(name))
+        .map(|(name, version)| format!("{name} {version}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_read_and_other_lines_are_not() {
+        assert_eq!(progress("progress: 3/12 bulk, tokio"), Some((3, 12, "bulk, tokio")));
+        assert_eq!(progress("progress: soon"), None);
+        assert_eq!(progress("warning: 3/12 bulk"), None);
+    }
+
+    #[test]
+    fn versions_are_those_of_the_measured() {
+        let lock = "version = 4\n\n[[package]]\nname = \"bytes\"\nversion = \"1.2.0\"\n\n[[package]]\nname = \"tokio\"\n\
+                    version = \"1.54.0\"\n";
+        assert_eq!(versions(lock), ["tokio 1.54.0"]);
+    }
 }
