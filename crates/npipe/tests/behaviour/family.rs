@@ -201,6 +201,8 @@ pub mod futures_family {
     //! The traits of `futures-io` on a smol executor: there is no Tokio context anywhere.
 
     use std::cell::RefCell;
+    use std::future::poll_fn;
+    use std::pin::Pin;
     use std::rc::Rc;
 
     use futures_lite::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -228,7 +230,7 @@ pub mod futures_family {
         }
 
         async fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-            self.0.read_vectored(buffers).await
+            poll_fn(|context| Pin::new(&mut self.0).poll_read_vectored(context, buffers)).await
         }
     }
 
