@@ -55,6 +55,8 @@ impl NamedPipeClient {
     ///
     /// The first error of the two. A server that is gone already is none.
     pub async fn close(self) -> io::Result<()> {
-        self.drain().await.or_else(|error| if crate::error::peer_is_gone(&error) { Ok(()) } else { Err(error) })
+        self.drain()
+            .await
+            .or_else(|error| if crate::error::peer_is_gone(&error) { Ok(()) } else { Err(error) })
     }
 }

@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn the_text_names_operation_and_pipe_and_the_number_survives() {
-        let error = Error::new(Operation::Open, PipeName::new("x").unwrap(), io::Error::from_raw_os_error(231));
+        let error =
+            Error::new(Operation::Open, PipeName::new("x").unwrap(), io::Error::from_raw_os_error(231));
         assert!(error.to_string().starts_with(r"cannot open \\.\pipe\x: "), "{error}");
         assert_eq!(error.raw_os_error(), Some(231));
         assert_eq!(io::Error::from(error).raw_os_error(), Some(231));

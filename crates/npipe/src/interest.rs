@@ -209,13 +209,19 @@ mod tokio_conversions {
 
     impl From<Ready> for tokio::io::Ready {
         fn from(ready: Ready) -> Self {
-            PAIRS.iter().filter(|(ours, _)| ready.contains(*ours)).fold(Self::EMPTY, |all, (_, theirs)| all | *theirs)
+            PAIRS
+                .iter()
+                .filter(|(ours, _)| ready.contains(*ours))
+                .fold(Self::EMPTY, |all, (_, theirs)| all | *theirs)
         }
     }
 
     impl From<tokio::io::Ready> for Ready {
         fn from(ready: tokio::io::Ready) -> Self {
-            PAIRS.iter().filter(|(_, theirs)| ready & *theirs == *theirs).fold(Self::EMPTY, |all, (ours, _)| all | *ours)
+            PAIRS
+                .iter()
+                .filter(|(_, theirs)| ready & *theirs == *theirs)
+                .fold(Self::EMPTY, |all, (ours, _)| all | *ours)
         }
     }
 

@@ -8,7 +8,10 @@ mod name;
 
 #[cfg(any(windows, test))]
 mod driver;
-#[cfg_attr(not(any(windows, test)), expect(dead_code, reason = "the machine serves the faces, which exist on Windows"))]
+#[cfg_attr(
+    not(any(windows, test)),
+    expect(dead_code, reason = "the machine serves the faces, which exist on Windows")
+)]
 mod machine;
 #[cfg(any(windows, test))]
 mod stream;

@@ -4,13 +4,13 @@ use std::ffi::{OsStr, c_void};
 use std::io;
 use std::ptr;
 
+use crate::driver::Driver;
 use crate::info::PipeMode;
 use crate::machine::{DEFAULT_LIMIT, Framing};
 use crate::name::PipeName;
 use crate::stream::{Settings, Stream};
 use crate::sys;
 use crate::{NamedPipeClient, NamedPipeServer};
-use crate::driver::Driver;
 
 /// How many instances a pipe may have when its number is not limited.
 const UNLIMITED_INSTANCES: usize = 255;

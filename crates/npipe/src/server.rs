@@ -12,7 +12,7 @@ use crate::info::{PipeEnd, PipeInfo, PipeMode};
 use crate::interest::{Interest, Ready};
 use crate::machine::{DEFAULT_LIMIT, Framing};
 use crate::pipe_end::pipe_end;
-use crate::stream::{Key, Settings, Slice, Slices, Growing, Stream};
+use crate::stream::{Growing, Key, Settings, Slice, Slices, Stream};
 use crate::sys;
 
 /// The server's end of a pipe: one instance, which serves one client at a time. Made by

@@ -85,7 +85,12 @@ impl Driver {
     }
 
     /// Waits for packets, until a timer is due or for `limit`, and hands on what came.
-    pub(crate) fn turn(&self, entries: &mut [Entry], limit: Option<Duration>, wake: &mut Vec<Waker>) -> io::Result<()> {
+    pub(crate) fn turn(
+        &self,
+        entries: &mut [Entry],
+        limit: Option<Duration>,
+        wake: &mut Vec<Waker>,
+    ) -> io::Result<()> {
         let due = lock(&self.timers).next().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = match (limit, due) {
             (Some(limit), Some(due)) => Some(limit.min(due)),

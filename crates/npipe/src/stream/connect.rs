@@ -31,7 +31,7 @@ impl Stream {
         poll_fn(|context| self.poll_connect(context, waiting.key)).await
     }
 
-    fn poll_connect(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {
+    pub(super) fn poll_connect(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {
         loop {
             let mut connecting = lock(&self.core.lifecycle);
             let result = match connecting.machine.step() {
@@ -80,7 +80,8 @@ impl Stream {
 
     /// Whether a client that has left wrote something that nobody has read.
     fn has_unread_bytes(&self) -> bool {
-        lock(&self.core.inbound).machine.has_bytes() || sys::bytes_available(&self.handle).is_ok_and(|bytes| bytes > 0)
+        lock(&self.core.inbound).machine.has_bytes()
+            || sys::bytes_available(&self.handle).is_ok_and(|bytes| bytes > 0)
     }
 
     /// Ends the connection and forgets what either direction held.

@@ -12,7 +12,11 @@ use crate::sys::{self, OwnedHandle};
 
 impl Stream {
     /// Reads what there is. `None`: nothing yet, and a read is in flight.
-    fn try_fill(&self, inbound: &mut Inbound, destination: &mut dyn Destination) -> io::Result<Option<usize>> {
+    fn try_fill(
+        &self,
+        inbound: &mut Inbound,
+        destination: &mut dyn Destination,
+    ) -> io::Result<Option<usize>> {
         let start = destination.room();
         loop {
             let room = destination.room();
@@ -53,7 +57,11 @@ impl Stream {
         }
     }
 
-    pub(crate) fn poll_read(&self, context: &Context<'_>, destination: &mut dyn Destination) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(
+        &self,
+        context: &Context<'_>,
+        destination: &mut dyn Destination,
+    ) -> Poll<io::Result<usize>> {
         if destination.room() == 0 {
             return Poll::Ready(Ok(0));
         }
@@ -94,7 +102,12 @@ impl Stream {
     }
 
     /// Waits until a read would have a result. `used_up`: readiness of that tick does not count.
-    pub(crate) fn poll_readable(&self, context: &Context<'_>, key: Key, used_up: Option<u64>) -> Poll<Readable> {
+    pub(crate) fn poll_readable(
+        &self,
+        context: &Context<'_>,
+        key: Key,
+        used_up: Option<u64>,
+    ) -> Poll<Readable> {
         let mut inbound = lock(&self.core.inbound);
         if self.ask(&mut inbound) && used_up != Some(inbound.ticks) {
             return Poll::Ready(Readable { ended: inbound.machine.is_ended(), tick: inbound.ticks });

@@ -40,11 +40,17 @@ impl Stream {
     }
 
     async fn ready_after(&self, interest: Interest, used_up: Seen) -> (Ready, Seen) {
-        let waiting = Waiting { stream: self, interest, reader: self.reader_key(), writer: self.writer_key() };
+        let waiting =
+            Waiting { stream: self, interest, reader: self.reader_key(), writer: self.writer_key() };
         poll_fn(|context| self.poll_ready(context, &waiting, used_up)).await
     }
 
-    fn poll_ready(&self, context: &mut Context<'_>, waiting: &Waiting<'_>, used_up: Seen) -> Poll<(Ready, Seen)> {
+    fn poll_ready(
+        &self,
+        context: &mut Context<'_>,
+        waiting: &Waiting<'_>,
+        used_up: Seen,
+    ) -> Poll<(Ready, Seen)> {
         let (mut ready, mut seen) = (Ready::EMPTY, Seen::default());
         if waiting.interest.is_readable()
             && let Poll::Ready(readable) = self.poll_readable(context, waiting.reader, used_up.read)
@@ -62,8 +68,13 @@ impl Stream {
     }
 
     /// Calls `operation` if something of `interest` is ready.
-    pub(crate) fn try_io<R>(&self, interest: Interest, operation: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
-        let ready = (interest.is_readable() && self.is_readable()) || (interest.is_writable() && self.is_writable());
+    pub(crate) fn try_io<R>(
+        &self,
+        interest: Interest,
+        operation: impl FnOnce() -> io::Result<R>,
+    ) -> io::Result<R> {
+        let ready =
+            (interest.is_readable() && self.is_readable()) || (interest.is_writable() && self.is_writable());
         if ready { operation() } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 

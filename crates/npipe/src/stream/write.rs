@@ -33,7 +33,10 @@ impl Stream {
 
     fn submit_write(&self, outbound: &mut Outbound, source: &dyn Source, count: usize) -> io::Result<usize> {
         if u32::try_from(count).is_err() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message of 4 GiB or more cannot be written"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a message of 4 GiB or more cannot be written",
+            ));
         }
         let mut buffer = Vec::with_capacity(count);
         source.copy(count, &mut buffer);

@@ -1,1 +1,5 @@
-//! Streams over the simulated kernel.
+//! Streams over the simulated kernel: the real machine, stream and driver, on any host.
+
+mod peer;
+mod schedules;
+mod threads;

@@ -163,8 +163,10 @@ pub(crate) fn read_now(handle: &OwnedHandle, buffer: &mut [u8]) -> Option<Outcom
     EVENT.with(|event| {
         let event = event.as_ref()?;
         let length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
-        let mut overlapped =
-            OVERLAPPED { hEvent: event.as_raw_handle().map_addr(|address| address | 1), ..Default::default() };
+        let mut overlapped = OVERLAPPED {
+            hEvent: event.as_raw_handle().map_addr(|address| address | 1),
+            ..Default::default()
+        };
         // SAFETY: the handle is open; block and buffer outlive the operation, which is over when this closure
         // returns: either at once, or after the wait below.
         let succeeded = unsafe {

@@ -6,9 +6,7 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 use std::thread::JoinHandle;
 
-use windows_sys::Win32::Foundation::{
-    GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE,
-};
+use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE};
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FILE_WRITE_ATTRIBUTES,
     FlushFileBuffers, OPEN_EXISTING, PIPE_ACCESS_INBOUND, PIPE_ACCESS_OUTBOUND, WRITE_DAC, WRITE_OWNER,
@@ -113,10 +111,7 @@ pub(crate) unsafe fn create(
 /// # Safety
 ///
 /// `attributes` must be null or point to a valid `SECURITY_ATTRIBUTES`.
-pub(crate) unsafe fn open(
-    parameters: &OpenPipe<'_>,
-    attributes: *const c_void,
-) -> io::Result<OwnedHandle> {
+pub(crate) unsafe fn open(parameters: &OpenPipe<'_>, attributes: *const c_void) -> io::Result<OwnedHandle> {
     debug_assert_eq!(parameters.name.last(), Some(&0));
     let mut access = 0;
     if parameters.read {

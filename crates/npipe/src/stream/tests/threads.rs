@@ -1,0 +1,1 @@
+//! Streams with a driver thread beside them.

@@ -1,0 +1,602 @@
+//! A kernel for native tests: named pipes in memory, with a seeded temper.
+//!
+//! It follows what ReactOS' re-implementation of NPFS shows of the Windows kernel: two queues a pipe, each with data or
+//! with waiting reads; a write beyond the quota is queued whole and ends later; closing keeps what the closer wrote;
+//! disconnecting discards everything. Where Windows leaves a choice, a seeded random number takes it: whether an
+//! operation that could end at once answers *pending* instead, how many of the available bytes a read of a byte pipe
+//! gets, whether a cancellation takes effect at once, and, if told so, operations cancelled though nobody asked (which
+//! is what Wine does when a thread ends). Packets wait in the port until the test has the driver dequeue them.
+//!
+//! It checks what no caller may do: submit a block twice, close a handle with an operation in flight, start a second
+//! read of one end. It writes through the pointers that it was given, so a sanitizer sees every misuse.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use windows_sys::Win32::Foundation::{
+    ERROR_BROKEN_PIPE, ERROR_MORE_DATA, ERROR_NO_DATA, ERROR_OPERATION_ABORTED, ERROR_PIPE_BUSY,
+    ERROR_PIPE_CONNECTED, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
+};
+
+use super::{Outcome, Submission};
+
+/// The block by which the kernel knows an operation.
+#[derive(Debug)]
+pub(crate) struct Overlapped {
+    pending: AtomicBool,
+    code: AtomicU32,
+    bytes: AtomicUsize,
+}
+
+impl Overlapped {
+    pub(crate) fn new() -> Self {
+        Self { pending: AtomicBool::new(false), code: AtomicU32::new(0), bytes: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn is_final(&self) -> bool {
+        !self.pending.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        assert!(self.is_final(), "the outcome of an operation in flight was asked for");
+        Outcome { code: self.code.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
+}
+
+/// What a packet refers to.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry(*const Overlapped);
+
+// SAFETY: the pointer is only handed on.
+unsafe impl Send for Entry {}
+
+impl Entry {
+    pub(crate) const EMPTY: Self = Self(std::ptr::null());
+
+    pub(crate) fn overlapped(&self) -> *const Overlapped {
+        self.0
+    }
+}
+
+/// A completion port.
+pub(crate) struct Port(Arc<Packets>);
+
+#[derive(Default)]
+struct Packets {
+    queue: Mutex<VecDeque<Entry>>,
+    arrived: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Port {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(Arc::default()))
+    }
+
+    pub(crate) fn associate(&self, handle: &OwnedHandle) -> io::Result<()> {
+        *lock(&handle.port) = Some(self.0.clone());
+        Ok(())
+    }
+
+    pub(crate) fn dequeue<'e>(
+        &self,
+        entries: &'e mut [Entry],
+        timeout: Option<Duration>,
+    ) -> io::Result<&'e [Entry]> {
+        let mut queue = lock(&self.0.queue);
+        while queue.is_empty() {
+            queue = match timeout {
+                None => self.0.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return Ok(&[]),
+                Some(timeout) => {
+                    let (queue, waited) =
+                        self.0.arrived.wait_timeout(queue, timeout).unwrap_or_else(PoisonError::into_inner);
+                    if waited.timed_out() && queue.is_empty() {
+                        return Ok(&[]);
+                    }
+                    queue
+                }
+            };
+        }
+        let count = queue.len().min(entries.len());
+        for (place, entry) in entries.iter_mut().zip(queue.drain(..count)) {
+            *place = entry;
+        }
+        Ok(&entries[..count])
+    }
+
+    pub(crate) fn wake(&self) {
+        self.0.push(Entry::EMPTY);
+    }
+}
+
+impl Packets {
+    fn push(&self, entry: Entry) {
+        lock(&self.queue).push_back(entry);
+        self.arrived.notify_one();
+    }
+}
+
+/// How the kernel behaves where it has a choice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Temper {
+    pub(crate) seed: u64,
+    /// Operations that could end at once may answer *pending*.
+    pub(crate) hesitates: bool,
+    /// Reads of a byte pipe may get less than there is.
+    pub(crate) splits: bool,
+    /// A cancellation may take effect later.
+    pub(crate) cancels_late: bool,
+}
+
+/// A pipe, which both ends share.
+#[derive(Clone)]
+pub(crate) struct Pipe(Arc<Mutex<State>>);
+
+struct State {
+    temper: Temper,
+    random: u64,
+    messages: bool,
+    quota: usize,
+    phase: Phase,
+    /// Counts disconnects: a client's handle belongs to one connection.
+    connection: u64,
+    /// By the end that reads.
+    queues: [Queue; 2],
+    connect: Option<Pending>,
+    late_cancels: Vec<(usize, Address)>,
+    open: [bool; 2],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Listening,
+    Connected,
+    /// One end has closed.
+    Closing,
+    Disconnected,
+}
+
+#[derive(Default)]
+struct Queue {
+    data: VecDeque<Data>,
+    reader: Option<Pending>,
+}
+
+/// What one write left in the queue.
+struct Data {
+    bytes: VecDeque<u8>,
+    /// The write, while it has not ended.
+    writer: Option<Pending>,
+    length: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Address(*const Overlapped);
+
+// SAFETY: a name, and what it names is alive while its operation is in flight.
+unsafe impl Send for Address {}
+
+struct Pending {
+    overlapped: Address,
+    buffer: *mut u8,
+    length: usize,
+    port: Arc<Packets>,
+}
+
+// SAFETY: whoever submitted the operation guarantees that its memory may be written from any thread.
+unsafe impl Send for Pending {}
+
+impl Pending {
+    fn finish(self, code: u32, bytes: usize) {
+        // SAFETY: the operation is in flight, so its block is valid.
+        let overlapped = unsafe { &*self.overlapped.0 };
+        overlapped.code.store(code, Ordering::Relaxed);
+        overlapped.bytes.store(bytes, Ordering::Relaxed);
+        let was_pending = overlapped.pending.swap(false, Ordering::Release);
+        assert!(was_pending, "an operation ended twice");
+        self.port.push(Entry(self.overlapped.0));
+    }
+}
+
+/// A pipe end.
+pub(crate) struct OwnedHandle {
+    pipe: Pipe,
+    end: usize,
+    connection: u64,
+    port: Mutex<Option<Arc<Packets>>>,
+}
+
+const SERVER: usize = 0;
+const CLIENT: usize = 1;
+
+impl std::fmt::Debug for OwnedHandle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(if self.end == SERVER { "server" } else { "client" })
+    }
+}
+
+impl OwnedHandle {
+    /// Whether the server has disconnected the client that this is.
+    fn is_cut_off(&self, state: &State) -> bool {
+        self.end == CLIENT && self.connection != state.connection
+    }
+}
+
+const CUT_OFF: Outcome = Outcome { code: ERROR_PIPE_NOT_CONNECTED, bytes: 0 };
+
+/// What `GetNamedPipeInfo` says.
+pub(crate) struct PipeDescription {
+    pub(crate) message_type: bool,
+}
+
+impl Pipe {
+    pub(crate) fn create(messages: bool, quota: usize, temper: Temper) -> (Self, OwnedHandle) {
+        let pipe = Self(Arc::new(Mutex::new(State {
+            temper,
+            random: temper.seed | 1,
+            messages,
+            quota,
+            phase: Phase::Listening,
+            connection: 0,
+            queues: Default::default(),
+            connect: None,
+            late_cancels: Vec::new(),
+            open: [true, false],
+        })));
+        let server = pipe.handle(SERVER, 0);
+        (pipe, server)
+    }
+
+    fn handle(&self, end: usize, connection: u64) -> OwnedHandle {
+        OwnedHandle { pipe: self.clone(), end, connection, port: Mutex::default() }
+    }
+
+    /// What a client's `CreateFile` does.
+    pub(crate) fn open(&self) -> io::Result<OwnedHandle> {
+        let mut state = lock(&self.0);
+        if state.phase != Phase::Listening {
+            return Err(io::Error::from_raw_os_error(ERROR_PIPE_BUSY as i32));
+        }
+        state.phase = Phase::Connected;
+        state.open[CLIENT] = true;
+        if let Some(connect) = state.connect.take() {
+            connect.finish(0, 0);
+        }
+        Ok(self.handle(CLIENT, state.connection))
+    }
+
+    /// Cancellations that were late take effect.
+    pub(crate) fn settle(&self) {
+        let mut state = lock(&self.0);
+        for (end, address) in std::mem::take(&mut state.late_cancels) {
+            state.cancel(end, address);
+        }
+    }
+
+    /// Ends a waiting read or connect of one end, though nobody cancelled it.
+    pub(crate) fn abort(&self, end: usize) {
+        let mut state = lock(&self.0);
+        let reader = state.queues[end].reader.take();
+        let connect = if end == SERVER { state.connect.take() } else { None };
+        for operation in reader.into_iter().chain(connect) {
+            operation.finish(ERROR_OPERATION_ABORTED, 0);
+        }
+    }
+
+    /// Whether anything is in flight.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let state = lock(&self.0);
+        state.connect.is_none()
+            && state.queues.iter().all(|queue| queue.reader.is_none() && queue.writers() == 0)
+    }
+
+    pub(crate) fn is_open(&self, end: usize) -> bool {
+        lock(&self.0).open[end]
+    }
+}
+
+impl Queue {
+    fn writers(&self) -> usize {
+        self.data.iter().filter(|data| data.writer.is_some()).count()
+    }
+
+    fn unread(&self) -> usize {
+        self.data.iter().map(|data| data.bytes.len()).sum()
+    }
+
+    fn end_all(&mut self, code: u32) {
+        for data in self.data.drain(..) {
+            if let Some(writer) = data.writer {
+                writer.finish(code, 0);
+            }
+        }
+        if let Some(reader) = self.reader.take() {
+            reader.finish(code, 0);
+        }
+    }
+
+    /// Writes whose rest fits the quota end.
+    fn end_writes(&mut self, quota: usize) {
+        let unread = self.unread();
+        for data in &mut self.data {
+            if unread <= quota
+                && let Some(writer) = data.writer.take()
+            {
+                writer.finish(0, data.length);
+            }
+        }
+    }
+}
+
+impl State {
+    /// xorshift: enough to take sides.
+    fn chance(&mut self, of: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % of
+    }
+
+    fn hesitates(&mut self) -> bool {
+        self.temper.hesitates && self.chance(3) == 0
+    }
+
+    /// Fills `buffer` from what is queued for `end`. `None`: it has to wait.
+    fn take(&mut self, end: usize, buffer: &mut [u8]) -> Option<(u32, usize)> {
+        match self.phase {
+            Phase::Listening => return Some((ERROR_PIPE_LISTENING, 0)),
+            Phase::Disconnected => return Some((ERROR_PIPE_NOT_CONNECTED, 0)),
+            Phase::Connected | Phase::Closing => {}
+        }
+        if self.queues[end].data.is_empty() {
+            return (self.phase == Phase::Closing).then_some((ERROR_BROKEN_PIPE, 0));
+        }
+        let mut wanted = buffer.len();
+        if self.temper.splits && !self.messages && wanted > 1 && self.chance(2) == 0 {
+            wanted = 1 + self.chance(wanted as u64 - 1) as usize;
+        }
+        let queue = &mut self.queues[end];
+        let (mut filled, mut code) = (0, 0);
+        while let Some(head) = queue.data.front_mut() {
+            let count = head.bytes.len().min(wanted - filled);
+            for (place, byte) in buffer[filled..].iter_mut().zip(head.bytes.drain(..count)) {
+                *place = byte;
+            }
+            filled += count;
+            if head.bytes.is_empty() {
+                if let Some(writer) = head.writer.take() {
+                    writer.finish(0, head.length);
+                }
+                queue.data.pop_front();
+            } else if self.messages {
+                code = ERROR_MORE_DATA;
+            }
+            if self.messages || filled == wanted {
+                break;
+            }
+        }
+        queue.end_writes(self.quota);
+        Some((code, filled))
+    }
+
+    /// A waiting read of `end` gets what has come.
+    fn serve(&mut self, end: usize) {
+        let Some(reader) = self.queues[end].reader.take() else { return };
+        // SAFETY: the read is in flight, so its buffer is valid and the kernel's.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(reader.buffer, reader.length) };
+        match self.take(end, buffer) {
+            Some((code, bytes)) => reader.finish(code, bytes),
+            None => self.queues[end].reader = Some(reader),
+        }
+    }
+
+    fn cancel(&mut self, end: usize, address: Address) {
+        let is_it = |pending: &Option<Pending>| pending.as_ref().is_some_and(|it| it.overlapped == address);
+        if is_it(&self.queues[end].reader) {
+            if let Some(reader) = self.queues[end].reader.take() {
+                reader.finish(ERROR_OPERATION_ABORTED, 0);
+            }
+        }
+        if is_it(&self.connect)
+            && let Some(connect) = self.connect.take()
+        {
+            connect.finish(ERROR_OPERATION_ABORTED, 0);
+        }
+        let queue = &mut self.queues[1 - end];
+        if let Some(index) = queue.data.iter().position(|data| is_it(&data.writer))
+            && let Some(writer) = queue.data.remove(index).and_then(|data| data.writer)
+        {
+            writer.finish(ERROR_OPERATION_ABORTED, 0);
+        }
+    }
+}
+
+fn pending(handle: &OwnedHandle, buffer: *mut u8, length: usize, overlapped: *const Overlapped) -> Pending {
+    // SAFETY: the submitter guarantees a valid block.
+    let was_pending = unsafe { &*overlapped }.pending.swap(true, Ordering::AcqRel);
+    assert!(!was_pending, "a block was submitted twice");
+    let port = lock(&handle.port).clone().expect("the handle is tied to a port");
+    Pending { overlapped: Address(overlapped), buffer, length, port }
+}
+
+/// An operation that is over when the call returns: at once, or, if the kernel hesitates, by a packet.
+fn ended(
+    state: &mut State,
+    handle: &OwnedHandle,
+    overlapped: *const Overlapped,
+    code: u32,
+    bytes: usize,
+) -> Submission {
+    let failed = code != 0 && code != ERROR_MORE_DATA;
+    if !failed && state.hesitates() {
+        pending(handle, std::ptr::null_mut(), 0, overlapped).finish(code, bytes);
+        return Submission::Pending;
+    }
+    Submission::Finished(Outcome { code, bytes })
+}
+
+/// # Safety
+///
+/// As of the Windows function of this name.
+pub(crate) unsafe fn read(
+    handle: &OwnedHandle,
+    buffer: *mut u8,
+    length: u32,
+    overlapped: *const Overlapped,
+) -> Submission {
+    let mut state = lock(&handle.pipe.0);
+    if handle.is_cut_off(&state) {
+        return Submission::Finished(CUT_OFF);
+    }
+    assert!(state.queues[handle.end].reader.is_none(), "a second read of one end");
+    let mut bytes = vec![0; length as usize];
+    match state.take(handle.end, &mut bytes) {
+        Some((code, count)) => {
+            // SAFETY: the submitter guarantees `length` writable bytes, and `count` is at most that.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer, count) };
+            ended(&mut state, handle, overlapped, code, count)
+        }
+        None => {
+            let operation = pending(handle, buffer, length as usize, overlapped);
+            state.queues[handle.end].reader = Some(operation);
+            Submission::Pending
+        }
+    }
+}
+
+/// # Safety
+///
+/// As of the Windows function of this name.
+pub(crate) unsafe fn write(
+    handle: &OwnedHandle,
+    buffer: *const u8,
+    length: u32,
+    overlapped: *const Overlapped,
+) -> Submission {
+    let mut state = lock(&handle.pipe.0);
+    let code = match state.phase {
+        _ if handle.is_cut_off(&state) => ERROR_PIPE_NOT_CONNECTED,
+        Phase::Listening => ERROR_PIPE_LISTENING,
+        Phase::Disconnected => ERROR_PIPE_NOT_CONNECTED,
+        Phase::Closing => ERROR_NO_DATA,
+        Phase::Connected => 0,
+    };
+    if code != 0 {
+        return Submission::Finished(Outcome { code, bytes: 0 });
+    }
+    let length = length as usize;
+    assert!(length > 0 || state.messages, "an empty write on a byte pipe");
+    // SAFETY: the submitter guarantees that many readable bytes.
+    let bytes = unsafe { std::slice::from_raw_parts(buffer, length) }.iter().copied().collect();
+    let reader = 1 - handle.end;
+    state.queues[reader].data.push_back(Data { bytes, writer: None, length });
+    state.serve(reader);
+    let quota = state.quota;
+    if state.queues[reader].unread() > quota
+        && let Some(data) = state.queues[reader].data.back_mut()
+    {
+        data.writer = Some(pending(handle, std::ptr::null_mut(), length, overlapped));
+        return Submission::Pending;
+    }
+    ended(&mut state, handle, overlapped, 0, length)
+}
+
+/// # Safety
+///
+/// As of the Windows function of this name.
+pub(crate) unsafe fn connect(handle: &OwnedHandle, overlapped: *const Overlapped) -> Submission {
+    let mut state = lock(&handle.pipe.0);
+    let code = match state.phase {
+        Phase::Connected => ERROR_PIPE_CONNECTED,
+        Phase::Closing => ERROR_NO_DATA,
+        Phase::Listening | Phase::Disconnected => {
+            state.phase = Phase::Listening;
+            let operation = pending(handle, std::ptr::null_mut(), 0, overlapped);
+            assert!(state.connect.replace(operation).is_none(), "a second connect of one instance");
+            return Submission::Pending;
+        }
+    };
+    Submission::Finished(Outcome { code, bytes: 0 })
+}
+
+pub(crate) fn cancel(handle: &OwnedHandle, overlapped: &Overlapped) {
+    let mut state = lock(&handle.pipe.0);
+    let address = Address(overlapped);
+    if state.temper.cancels_late && state.chance(2) == 0 {
+        state.late_cancels.push((handle.end, address));
+    } else {
+        state.cancel(handle.end, address);
+    }
+}
+
+pub(crate) fn read_now(handle: &OwnedHandle, buffer: &mut [u8]) -> Option<Outcome> {
+    let mut state = lock(&handle.pipe.0);
+    if handle.is_cut_off(&state) {
+        return Some(CUT_OFF);
+    }
+    assert!(state.queues[handle.end].reader.is_none(), "a second read of one end");
+    state.take(handle.end, buffer).map(|(code, bytes)| Outcome { code, bytes })
+}
+
+pub(crate) fn disconnect(handle: &OwnedHandle) -> io::Result<()> {
+    let mut state = lock(&handle.pipe.0);
+    if state.phase == Phase::Disconnected {
+        return Err(io::Error::from_raw_os_error(ERROR_PIPE_NOT_CONNECTED as i32));
+    }
+    state.phase = Phase::Disconnected;
+    state.connection += 1;
+    state.open[CLIENT] = false;
+    for queue in &mut state.queues {
+        queue.end_all(ERROR_PIPE_NOT_CONNECTED);
+    }
+    Ok(())
+}
+
+pub(crate) fn bytes_available(handle: &OwnedHandle) -> io::Result<usize> {
+    Ok(lock(&handle.pipe.0).queues[handle.end].unread())
+}
+
+pub(crate) fn describe(handle: &OwnedHandle) -> io::Result<PipeDescription> {
+    Ok(PipeDescription { message_type: lock(&handle.pipe.0).messages })
+}
+
+pub(crate) fn flush_blocking(_: &OwnedHandle) -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn cancel_blocking(_: &JoinHandle<()>) {}
+
+impl Drop for OwnedHandle {
+    fn drop(&mut self) {
+        let mut state = lock(&self.pipe.0);
+        let mine = self.end;
+        if self.is_cut_off(&state) {
+            return;
+        }
+        if !std::thread::panicking() {
+            assert!(state.queues[mine].reader.is_none(), "a handle was closed with a read in flight");
+            assert!(state.queues[1 - mine].writers() == 0, "a handle was closed with a write in flight");
+            assert!(
+                mine == CLIENT || state.connect.is_none(),
+                "a handle was closed with a connect in flight"
+            );
+        }
+        state.open[mine] = false;
+        state.late_cancels.retain(|(end, _)| *end != mine);
+        if state.phase == Phase::Disconnected {
+            return;
+        }
+        state.phase = Phase::Closing;
+        // What was queued towards the closer is gone, what it wrote stays, and the peer's waiting read ends.
+        state.queues[mine].end_all(ERROR_BROKEN_PIPE);
+        state.serve(1 - mine);
+    }
+}
