@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use clap::{Args, Parser, Subcommand};
+use npipe::PipeName;
 
-use crate::endpoint::{PipeName, TcpAddress};
+use crate::endpoint::{TcpAddress, pipe_name};
 use crate::exit::Exit;
 
 /// Connect and forward Windows named pipes
@@ -46,7 +47,7 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct ConnectArguments {
     /// The pipe: npipe:NAME, npipe:\\.\pipe\NAME or npipe://./pipe/NAME
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", value_parser = pipe_name)]
     pub(crate) target: PipeName,
 
     /// How many seconds to wait while every instance of the pipe is busy
@@ -60,7 +61,7 @@ pub(crate) struct ConnectArguments {
 #[derive(Args, Debug)]
 pub(crate) struct ForwardArguments {
     /// The pipe to listen on: npipe:NAME, npipe:\\.\pipe\NAME or npipe://./pipe/NAME
-    #[arg(value_name = "LISTEN")]
+    #[arg(value_name = "LISTEN", value_parser = pipe_name)]
     pub(crate) listen: PipeName,
 
     /// The TCP server to connect to: tcp:HOST:PORT

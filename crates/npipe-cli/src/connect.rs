@@ -4,12 +4,11 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient};
+use npipe::{ClientOptions, NamedPipeClient, PipeName};
 use tokio::time::{Instant, sleep_until};
 use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED};
 
 use crate::cli::ConnectArguments;
-use crate::endpoint::PipeName;
 use crate::exit::{Exit, Failure};
 use crate::relay::{ClientEnd, End, Summary, relay};
 use crate::report::Report;
@@ -39,7 +38,7 @@ async fn open(name: &PipeName, wait: u32, report: Report) -> Result<NamedPipeCli
     let deadline = Instant::now() + Duration::from_secs(wait.into());
     let mut pause = FIRST_PAUSE;
     loop {
-        match ClientOptions::new().open(name.path()) {
+        match ClientOptions::new().open(name) {
             Ok(pipe) => return Ok(pipe),
             Err(error) if has_code(&error, ERROR_PIPE_BUSY) && Instant::now() < deadline => {
                 if pause == FIRST_PAUSE {
@@ -105,7 +104,7 @@ fn verdict(name: &PipeName, summary: Summary) -> Result<(), Failure> {
         End::WriteFailed(_) | End::Abandoned { .. } => Err(Failure::new(
             Exit::InputLost,
             format!(
-                "the server closed {name} before it took all of stdin ({} bytes were sent)",
+                "the server closed {name} before it took all that was read from stdin ({} bytes were sent)",
                 summary.requests.bytes
             ),
         )),

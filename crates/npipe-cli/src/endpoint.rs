@@ -4,70 +4,30 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The namespace of the pipes of this machine.
-const LOCAL_PREFIX: &str = r"\\.\pipe\";
+use npipe::PipeName;
 
-/// The longest path that the documentation of CreateNamedPipe allows, prefix included, in UTF-16 units.
-const LONGEST_PATH: usize = 256;
-
-/// A named pipe, written `npipe:NAME`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PipeName(String);
-
-impl PipeName {
-    /// The path to open or create, `\\.\pipe\NAME`.
-    pub(crate) fn path(&self) -> &str {
-        &self.0
+/// A named pipe, written `npipe:NAME`, where NAME is bare or a path with either slash.
+pub(crate) fn pipe_name(address: &str) -> Result<PipeName, String> {
+    let written =
+        address.strip_prefix("npipe:").ok_or("expected npipe:NAME, for example npipe:openssh-ssh-agent")?;
+    // The library knows Docker's way to write a path as a URL, whose scheme is ours.
+    let written = if written.starts_with("////") { address } else { written };
+    let name = PipeName::new(written).map_err(|error| error.to_string())?;
+    if is_path_of_a_pipe(&name.to_string()) {
+        Ok(name)
+    } else {
+        // A shell that eats backslashes leaves `\.\pipe\x` or `\.pipex`.
+        Err(format!(r"{name} is not the path of a pipe; write npipe:NAME, or quote npipe:'\\.\pipe\NAME'"))
     }
 }
 
-impl FromStr for PipeName {
-    type Err = String;
-
-    /// Takes `npipe:` and then a bare name or a path. Slashes stand for backslashes in a path, because shells eat
-    /// backslashes, and Docker's way to write it as a URL (`npipe:////./pipe/x`) is one of those paths.
-    fn from_str(address: &str) -> Result<PipeName, String> {
-        let written = address
-            .strip_prefix("npipe:")
-            .ok_or("expected npipe:NAME, for example npipe:openssh-ssh-agent")?;
-        let written = if written.starts_with("////") { &written[2..] } else { written };
-        let path = if written.starts_with("//") || written.starts_with(r"\\") {
-            written.replace('/', r"\")
-        } else {
-            format!("{LOCAL_PREFIX}{written}")
-        };
-
-        let name = path
-            .strip_prefix(r"\\")
-            .and_then(|rest| rest.split_once('\\'))
-            .filter(|(host, _)| !host.is_empty())
-            .and_then(|(_, rest)| strip_prefix_ignoring_case(rest, r"pipe\"))
-            .ok_or_else(|| format!(r"{path} is not the path of a pipe; expected {LOCAL_PREFIX}NAME"))?;
-        if name.is_empty() {
-            return Err("the name of the pipe is empty; expected npipe:NAME".to_owned());
-        }
-        if path.contains('\0') {
-            return Err("the name of the pipe contains a NUL character".to_owned());
-        }
-        if path.encode_utf16().count() > LONGEST_PATH {
-            return Err(format!(
-                r"the name of the pipe is too long: {LONGEST_PATH} characters with {LOCAL_PREFIX}"
-            ));
-        }
-        Ok(PipeName(path))
-    }
-}
-
-impl fmt::Display for PipeName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-/// Names of pipes are case-insensitive, the word `pipe` in their path too.
-fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
-    let (head, rest) = text.split_at_checked(prefix.len())?;
-    head.eq_ignore_ascii_case(prefix).then_some(rest)
+/// `\\HOST\pipe\NAME`. The library passes other paths to the system, which may well open them: a mailslot, a disk.
+fn is_path_of_a_pipe(path: &str) -> bool {
+    let mut parts = path.strip_prefix(r"\\").unwrap_or_default().splitn(3, '\\');
+    let (host, directory, name) = (parts.next(), parts.next(), parts.next());
+    host.is_some_and(|host| !host.is_empty())
+        && directory.is_some_and(|directory| directory.eq_ignore_ascii_case("pipe"))
+        && name.is_some_and(|name| !name.is_empty() && !name.starts_with('\\'))
 }
 
 /// A TCP server, written `tcp:HOST:PORT`, an IPv6 address in brackets.
@@ -116,14 +76,14 @@ impl fmt::Display for TcpAddress {
 
 #[cfg(test)]
 mod tests {
-    use super::{PipeName, TcpAddress};
+    use super::{TcpAddress, pipe_name};
 
     fn path(address: &str) -> String {
-        address.parse::<PipeName>().expect(address).path().to_owned()
+        pipe_name(address).expect(address).to_string()
     }
 
     fn pipe_error(address: &str) -> String {
-        address.parse::<PipeName>().expect_err(address)
+        pipe_name(address).expect_err(address)
     }
 
     fn tcp(address: &str) -> (String, u16) {
@@ -170,10 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn the_length_limit_counts_the_prefix() {
-        let longest = "x".repeat(256 - r"\\.\pipe\".len());
-        assert_eq!(path(&format!("npipe:{longest}")).len(), 256);
-        assert!(pipe_error(&format!("npipe:{longest}x")).contains("too long"));
+    fn a_path_that_lost_backslashes_to_a_shell_is_refused_with_what_to_write() {
+        for eaten in [r"npipe:\.\pipe\agent", r"npipe:\.pipeagent"] {
+            assert!(pipe_error(eaten).contains(r"quote npipe:'\\.\pipe\NAME'"), "{eaten}");
+        }
     }
 
     #[test]

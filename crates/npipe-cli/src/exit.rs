@@ -47,7 +47,7 @@ impl Exit {
             Exit::NotFound => "no program serves the pipe",
             Exit::Busy => "every instance of the pipe stayed busy",
             Exit::AccessDenied => "the system refused access to the pipe, or its name is taken",
-            Exit::InputLost => "the server closed the pipe before it took all of stdin",
+            Exit::InputLost => "the server closed the pipe before it took all that was read from stdin",
             Exit::Disconnected => "the server disconnected the pipe; what it had sent may be incomplete",
             Exit::OutputClosed => "the reader of stdout went away",
             Exit::Unsupported => "this system has no Windows named pipes",

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use npipe::{NamedPipeServer, PipeName, ServerOptions};
 use tokio::net::TcpStream;
-use tokio::net::windows::named_pipe::{NamedPipeServer, ServerOptions};
 use tokio::time::sleep;
 
 use crate::cli::ForwardArguments;
-use crate::endpoint::{PipeName, TcpAddress};
+use crate::endpoint::TcpAddress;
 use crate::exit::{Exit, Failure};
 use crate::relay::{ClientEnd, End, Flow, relay};
 use crate::report::Report;
@@ -53,7 +53,7 @@ fn listen_failure(name: &PipeName, error: &io::Error) -> Failure {
 }
 
 fn instance(name: &PipeName, first: bool) -> io::Result<NamedPipeServer> {
-    ServerOptions::new().first_pipe_instance(first).create(name.path())
+    ServerOptions::new().first_pipe_instance(first).create(name)
 }
 
 /// What all clients of one listener share.

@@ -23,7 +23,7 @@ impl Report {
 
     /// Programs wait for exactly this line before they connect.
     #[cfg(windows)]
-    pub(crate) fn listening(self, name: &crate::endpoint::PipeName) {
+    pub(crate) fn listening(self, name: &npipe::PipeName) {
         line(format_args!("listening on {name}"));
     }
 

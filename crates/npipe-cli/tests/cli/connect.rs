@@ -136,12 +136,23 @@ async fn stdin_is_passed_on_while_it_is_open() {
 
 #[tokio::test]
 async fn a_server_that_closes_half_way_is_told_by_the_exit_code_and_its_reply_delivered() {
-    let input = random(4, 64 * MEBIBYTE);
-    let outcome = session(&input, async |mut server| {
-        read_exactly(&mut server, MEBIBYTE).await;
-        server.write_all(b"too long").await.unwrap();
-    });
-    outcome.await.code(6).stdout(b"too long").stderr_has(r"the server closed \\.\pipe\npipe-cli-");
+    // What the pipe and the stdin of a child process hold at most. All that is fed beyond that, and beyond what the
+    // server reads, is in the hands of the process.
+    const PIPES: usize = 2 * 64 * 1024;
+    let input = random(4, MEBIBYTE + PIPES + 4096);
+    let (mut server, address) = serve();
+    let mut client = Npipe::start(&["connect", &address]);
+    accepted(&server).await;
+    let stdin = client.stdin.as_mut().unwrap();
+    let fed = async {
+        stdin.write_all(&input).await.unwrap();
+        stdin.flush().await.unwrap();
+    };
+    within_limit("feeding stdin", async { tokio::join!(fed, read_exactly(&mut server, MEBIBYTE)) }).await;
+    server.write_all(b"too long").await.unwrap();
+    drop(server);
+    let outcome = client.finish().await;
+    outcome.code(6).stdout(b"too long").stderr_has(r"the server closed \\.\pipe\npipe-cli-");
 }
 
 #[tokio::test]
