@@ -10,6 +10,6 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 ///
 /// The critical sections of this crate do not call out, so a poisoned lock means that a waker's clone or an
 /// allocation panicked; the state behind it is whole.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -77,6 +77,12 @@ impl Driver {
         self.port.associate(handle)
     }
 
+    /// Makes the thread in [`turn`](Self::turn) come back.
+    #[cfg(all(test, not(windows), not(loom)))]
+    pub(crate) fn wake(&self) {
+        self.port.wake();
+    }
+
     /// Calls `target.on_timer` once, at `at` or soon after, if it still exists then.
     pub(crate) fn schedule(&self, at: Instant, target: Weak<dyn Completion>) {
         if lock(&self.timers).push(at, target) {

@@ -110,20 +110,14 @@ impl Ledger {
 pub(super) struct Peer {
     pub(super) stream: Stream,
     pub(super) reader: Waiter,
+    /// Writes and flushes: one task, as under the traits.
     pub(super) writer: Waiter,
-    pub(super) flusher: Waiter,
     pub(super) watcher: Waiter,
 }
 
 impl Peer {
     pub(super) fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            reader: Waiter::default(),
-            writer: Waiter::default(),
-            flusher: Waiter::default(),
-            watcher: Waiter::default(),
-        }
+        Self { stream, reader: Waiter::default(), writer: Waiter::default(), watcher: Waiter::default() }
     }
 
     pub(super) fn read(&mut self, room: usize) -> Poll<std::io::Result<Vec<u8>>> {
@@ -147,7 +141,7 @@ impl Peer {
 
     pub(super) fn flush(&mut self) -> Poll<std::io::Result<()>> {
         let stream = &self.stream;
-        self.flusher.poll(|context| stream.poll_flush(context))
+        self.writer.poll(|context| stream.poll_flush(context))
     }
 
     /// Waits for readability for a moment, and gives up.
