@@ -7,11 +7,7 @@ use std::io;
 use clap::ValueEnum;
 
 use crate::measure::Round;
-#[cfg(feature = "npipe")]
-use crate::pipes::Npipe;
-use crate::pipes::Tokio;
-#[cfg(not(feature = "npipe"))]
-use crate::pipes::Tokio as Npipe;
+use crate::pipes::{Npipe, Tokio};
 use crate::traffic::Scheduler::{self, CurrentThread, TwoWorkers};
 use crate::{bare, completion, traffic};
 
@@ -150,9 +146,9 @@ fn bulk(scheduler: Scheduler, kibibytes: usize, operations: u32) -> Case {
     let mut runs = vec![
         npipe(move |operations| traffic::bulk::<Npipe>(scheduler, bytes, operations)),
         tokio(move |operations| traffic::bulk::<Tokio>(scheduler, bytes, operations)),
-        (Implementation::Bare, Box::new(move |operations| bare::bulk(bytes, operations)) as Run),
     ];
-    if bytes >= 64 * 1024 {
+    if let CurrentThread = scheduler {
+        runs.push((Implementation::Bare, Box::new(move |operations| bare::bulk(bytes, operations))));
         runs.push((Implementation::Compio, Box::new(move |operations| completion::bulk(bytes, operations))));
     }
     Case {
@@ -166,18 +162,21 @@ fn bulk(scheduler: Scheduler, kibibytes: usize, operations: u32) -> Case {
 }
 
 fn exchange(scheduler: Scheduler) -> Case {
+    let mut runs = vec![
+        npipe(move |operations| traffic::exchanges::<Npipe>(scheduler, 1, 64, operations)),
+        tokio(move |operations| traffic::exchanges::<Tokio>(scheduler, 1, 64, operations)),
+    ];
+    if let CurrentThread = scheduler {
+        runs.push((Implementation::Bare, Box::new(|operations| bare::exchanges(64, operations))));
+        runs.push((Implementation::Compio, Box::new(|operations| completion::exchanges(64, operations))));
+    }
     Case {
         id: format!("exchange{}", suffix(scheduler)),
         title: format!("request/response 64 B{}", remark(scheduler)),
         metric: Metric::MicrosecondsPerOperation,
         operations: 500,
         rounds: ROUNDS,
-        runs: vec![
-            npipe(move |operations| traffic::exchanges::<Npipe>(scheduler, 1, 64, operations)),
-            tokio(move |operations| traffic::exchanges::<Tokio>(scheduler, 1, 64, operations)),
-            (Implementation::Bare, Box::new(|operations| bare::exchanges(64, operations))),
-            (Implementation::Compio, Box::new(|operations| completion::exchanges(64, operations))),
-        ],
+        runs,
     }
 }
 

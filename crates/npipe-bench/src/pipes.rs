@@ -43,7 +43,6 @@ macro_rules! pipes {
     };
 }
 
-#[cfg(feature = "npipe")]
 pipes!(
     /// This repository's library.
     Npipe, npipe
