@@ -76,6 +76,7 @@ fn open_failure(name: &PipeName, wait: u32, error: &io::Error) -> Failure {
 
 fn verdict(name: &PipeName, summary: Summary) -> Result<(), Failure> {
     match summary.replies.end {
+        // Nothing but the end of the replies ends a session with stdin, so they are not abandoned.
         End::Eof | End::Abandoned { .. } => {}
         End::ReadFailed(error) if has_code(&error, ERROR_PIPE_NOT_CONNECTED) => {
             return Err(Failure::new(

@@ -1,4 +1,4 @@
-//! Every byte that goes to stderr, and nothing that decides anything. A line is one write, so that the lines of
+//! Every byte that goes to stderr (clap's refusal of a command line apart), and nothing that decides anything. A line is one write, so that the lines of
 //! processes that share a terminal or a log do not mix; a stderr that is closed is nobody's reason to stop.
 
 use std::fmt;

@@ -8,7 +8,8 @@ use std::os::windows::io::AsHandle;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) fn stdio() -> io::Result<impl AsyncRead + AsyncWrite + Unpin> {
-    // `Stdin` reads straight into a buffer that is at least as large as its own (8 KiB), which the relay's is.
+    // Reads larger than the 12 KiB of `Stdin`'s own buffer go past it; the relay's are, once data flows. On a console
+    // it turns UTF-16 into UTF-8.
     Ok(tokio::io::join(tokio::io::stdin(), stdout()?))
 }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeServer, ServerOptions};
+use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeServer, PipeMode, ServerOptions};
 
 use crate::process::{Npipe, Outcome, within_limit};
 
@@ -185,6 +185,19 @@ async fn a_stdout_that_is_closed_ends_the_session_with_its_own_code() {
     client.finish().await.code(8).stderr_has("the reader of stdout went away");
     let gone = within_limit("the end of the client", server.read(&mut [0; 1])).await;
     assert_eq!(gone.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_empty_message_is_not_taken_for_the_end() {
+    let name = unique_name();
+    let mut server = ServerOptions::new().pipe_mode(PipeMode::Message).create(path(&name)).unwrap();
+    let client = Npipe::start(&["connect", &format!("npipe:{name}")]);
+    accepted(&server).await;
+    for message in [&b"before"[..], b"", b" and after"] {
+        assert_eq!(server.write(message).await.unwrap(), message.len());
+    }
+    drop(server);
+    client.finish().await.code(0).stdout(b"before and after").no_stderr();
 }
 
 #[tokio::test]
