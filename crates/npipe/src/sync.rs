@@ -3,6 +3,12 @@
 #[cfg(loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 pub(crate) use std::sync::Arc;
+
+#[cfg(all(test, loom))]
+pub(crate) use loom::sync::{Condvar, atomic};
+#[cfg(all(test, not(loom), not(windows)))]
+pub(crate) use std::sync::{Condvar, atomic};
+
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 

@@ -12,8 +12,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,6 +22,8 @@ use windows_sys::Win32::Foundation::{
 };
 
 use super::{Outcome, Submission};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, lock};
 
 /// The block by which the kernel knows an operation.
 #[derive(Debug)]
@@ -69,10 +70,6 @@ pub(crate) struct Port(Arc<Packets>);
 struct Packets {
     queue: Mutex<VecDeque<Entry>>,
     arrived: Condvar,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Port {
