@@ -12,9 +12,7 @@ use serde_json::Value;
 pub(crate) struct Workspace {
     /// The folder of the root `Cargo.toml`.
     pub(crate) root: PathBuf,
-    /// Cargo's target directory, wherever the user has put it.
-    pub(crate) target: PathBuf,
-    /// What xtask keeps between runs: the Windows `std`, the Wine prefix, target directories of special builds.
+    /// What xtask keeps between runs, below cargo's target directory: the Windows `std`, the Wine prefix, special builds.
     pub(crate) cache: PathBuf,
     metadata: Value,
 }
@@ -38,9 +36,8 @@ impl Workspace {
             metadata[key].as_str().map(PathBuf::from).with_context(|| format!("`cargo metadata` lacks {key}"))
         };
         let root = path("workspace_root")?;
-        let target = path("target_directory")?;
-        let cache = target.join("xtask");
-        Ok(Self { root, target, cache, metadata })
+        let cache = path("target_directory")?.join("xtask");
+        Ok(Self { root, cache, metadata })
     }
 
     /// `cargo SUBCOMMAND`, run at the root of the repository.
@@ -56,11 +53,6 @@ impl Workspace {
         command.args(["run", toolchain, "cargo", subcommand]).current_dir(&self.root);
         command.env_remove("CARGO").env_remove("RUSTC").env_remove("RUSTDOC");
         command
-    }
-
-    /// The names of all packages of the workspace.
-    pub(crate) fn packages(&self) -> Vec<&str> {
-        self.package_values().filter_map(|package| package["name"].as_str()).collect()
     }
 
     /// Whether `package` has a target called `target` of the given kind (`test`, `bench`, ...).

@@ -38,11 +38,11 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
         let mut build = windows.cargo(workspace, "build", &[]);
         build.args(["--package", "npipe-cli", "--message-format=json-render-diagnostics"]);
         let messages = output_of(step, &mut build, BUILD_LIMIT)?;
-        let executables = messages
+        let mut executables = messages
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
             .filter_map(|message| message["executable"].as_str().map(std::path::PathBuf::from));
-        executables.last().context("cargo built no program for npipe-cli")
+        executables.next_back().context("cargo built no program for npipe-cli")
     })?;
     println!();
     let stage = Stage { started: Instant::now() };
