@@ -9,6 +9,8 @@ mod check;
 mod demo;
 mod process;
 mod progress;
+#[cfg(unix)]
+mod scratch;
 mod setup;
 mod test;
 mod tidy;

@@ -6,10 +6,12 @@
 
 use std::fmt::Write as _;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+#[cfg(windows)]
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, RwLock, mpsc};
+use std::sync::{LazyLock, RwLock, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -27,9 +29,6 @@ static SESSION: LazyLock<String> = LazyLock::new(|| {
 /// Held by whoever starts a process, and for good by an interrupt: nothing is started any more, and nobody ends xtask,
 /// while it cleans up.
 static STARTING: RwLock<()> = RwLock::new(());
-
-/// Folders to remove when the run ends early.
-static SCRATCH: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Processes started together, and everything they start, stopped together.
 pub(crate) struct Family {
@@ -81,40 +80,6 @@ impl Drop for Family {
     }
 }
 
-/// A folder that is gone when the run ends, also when it is interrupted.
-pub(crate) struct Scratch(PathBuf);
-
-impl Scratch {
-    /// A new, private folder in the system's temporary folder. Short, because a Unix socket's path has 108 bytes.
-    pub(crate) fn new(name: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("npipe-{name}-{}", std::process::id()));
-        let mut builder = std::fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&path).with_context(|| format!("failed to create {}", path.display()))?;
-        SCRATCH.lock().expect("no holder panics").push(path.clone());
-        Ok(Self(path))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        remove(&self.0);
-    }
-}
-
-fn remove(folder: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(folder)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        eprintln!("could not remove {}: {error}; please remove it by hand", folder.display());
-    }
-}
-
 /// On Ctrl-C, SIGTERM or SIGHUP: stops everything this run has started, then ends.
 pub(crate) fn stop_everything_on_interrupt() {
     LazyLock::force(&SESSION);
@@ -125,7 +90,8 @@ pub(crate) fn stop_everything_on_interrupt() {
         unix::kill_carriers(&SESSION);
         #[cfg(windows)]
         windows::kill_registered();
-        SCRATCH.lock().expect("no holder panics").iter().for_each(|folder| remove(folder));
+        #[cfg(unix)]
+        crate::scratch::remove_all();
         std::process::exit(130);
     };
     ctrlc::set_handler(handler).expect("nobody else handles interrupts");

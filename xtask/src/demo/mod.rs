@@ -8,21 +8,17 @@ mod echo;
 mod openssh;
 mod tool;
 
-use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::process::{BUILD_LIMIT, Ending, Limits, follow, line_of, output_of};
+use crate::process::{BUILD_LIMIT, output_of};
 use crate::progress::Report;
 use crate::setup;
 use crate::windows::Windows;
 use crate::workspace::Workspace;
 use tool::Tool;
-
-/// A command of the demo takes milliseconds; one that waits for a lost byte waits for ever.
-const COMMAND_LIMIT: Limits = Limits::total(Duration::from_secs(60));
 
 /// What to show.
 #[derive(clap::Args)]
@@ -68,32 +64,5 @@ struct Stage {
 impl Stage {
     fn say(&self, text: &str) {
         println!("[{:6.2} s] {text}", self.started.elapsed().as_secs_f64());
-    }
-
-    /// Runs `command` before the audience and gives its output.
-    fn perform(&self, command: &mut Command) -> Result<String> {
-        let settings = command
-            .get_envs()
-            .filter_map(|(name, value)| Some(format!("{}={} ", name.to_str()?, value?.to_str()?)))
-            .filter(|setting| setting.starts_with("SSH_"));
-        self.say(&format!("$ {}{}", settings.collect::<String>(), line_of(command)));
-        let begun = Instant::now();
-        let mut output = String::new();
-        let ending = follow(command, COMMAND_LIMIT, |_, line| {
-            println!("             {line}");
-            output.push_str(line);
-            output.push('\n');
-            true
-        })?;
-        match ending {
-            Ending::Exited(status) if status.success() => {
-                self.say(&format!("  took {:.0} ms", begun.elapsed().as_secs_f64() * 1000.0));
-                Ok(output)
-            }
-            Ending::Exited(status) => {
-                bail!("`{}` ended with {status}; its output is above", line_of(command))
-            }
-            Ending::TooLong(_) => bail!("`{}` hung and was killed", line_of(command)),
-        }
     }
 }

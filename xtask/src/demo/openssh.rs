@@ -8,16 +8,21 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::{Stage, Tool};
-use crate::process::{Family, Scratch, line_of};
+use crate::process::{Ending, Family, Limits, follow, line_of};
+use crate::scratch::Scratch;
 
 /// The name that OpenSSH for Windows uses and its clients look for.
 const PIPE: &str = "openssh-ssh-agent";
 
 const COMMENT: &str = "npipe-demo";
+
+/// A command of the demo takes milliseconds; one that waits for a lost byte waits for ever.
+const COMMAND_LIMIT: Limits = Limits::total(Duration::from_secs(60));
 
 pub(super) fn list_and_sign(stage: &Stage, tool: &Tool) -> Result<()> {
     // The family is declared last, so that it is stopped before its folder is removed.
@@ -35,7 +40,7 @@ pub(super) fn list_and_sign(stage: &Stage, tool: &Tool) -> Result<()> {
 
     stage.say("OpenSSH through the named pipe:");
     let mut list = Command::new("ssh-add");
-    let keys = stage.perform(list.arg("-l").env("SSH_AUTH_SOCK", &socket))?;
+    let keys = perform(stage, list.arg("-l").env("SSH_AUTH_SOCK", &socket))?;
     if !keys.contains(&fingerprint) {
         bail!("ssh-add does not list the key {fingerprint}");
     }
@@ -72,13 +77,13 @@ fn make_key(stage: &Stage, folder: &Path, agent: &Path) -> Result<String> {
     let key = folder.join("key");
     let mut generate = Command::new("ssh-keygen");
     generate.args(["-q", "-t", "ed25519", "-N", "", "-C", COMMENT, "-f"]).arg(&key);
-    stage.perform(&mut generate)?;
+    perform(stage, &mut generate)?;
     let mut add = Command::new("ssh-add");
-    stage.perform(add.arg("-q").arg(&key).env("SSH_AUTH_SOCK", agent))?;
+    perform(stage, add.arg("-q").arg(&key).env("SSH_AUTH_SOCK", agent))?;
     // From here on only the agent can sign.
     std::fs::remove_file(&key).context("failed to remove the private key")?;
     let mut show = Command::new("ssh-keygen");
-    let shown = stage.perform(show.arg("-l").arg("-f").arg(key.with_extension("pub")))?;
+    let shown = perform(stage, show.arg("-l").arg("-f").arg(key.with_extension("pub")))?;
     let fingerprint = shown.split_whitespace().find(|word| word.starts_with("SHA256:"));
     fingerprint.map(str::to_owned).with_context(|| format!("ssh-keygen shows no fingerprint: {shown}"))
 }
@@ -89,7 +94,7 @@ fn sign_and_verify(stage: &Stage, folder: &Path, socket: &Path) -> Result<()> {
     std::fs::write(&message, "signed through a Windows named pipe\n")?;
     let mut sign = Command::new("ssh-keygen");
     sign.args(["-Y", "sign", "-n", "file", "-f"]).arg(&public_key).arg(&message).env("SSH_AUTH_SOCK", socket);
-    stage.perform(&mut sign)?;
+    perform(stage, &mut sign)?;
 
     let key = std::fs::read_to_string(&public_key)?;
     let signers = folder.join("allowed_signers");
@@ -101,7 +106,7 @@ fn sign_and_verify(stage: &Stage, folder: &Path, socket: &Path) -> Result<()> {
         signers = signers.display(),
         message = message.display()
     ));
-    stage.perform(&mut verify).map(drop)
+    perform(stage, &mut verify).map(drop)
 }
 
 /// Joins each connection to the address it returns with one to the Unix socket `target`.
@@ -155,4 +160,31 @@ fn hand_over(client: UnixStream, mut command: Command, family: &Family) -> Resul
     let mut process = family.spawn(command.stdin(input).stdout(output))?;
     std::thread::spawn(move || process.wait());
     Ok(())
+}
+
+/// Runs `command` before the audience and gives its output.
+fn perform(stage: &Stage, command: &mut Command) -> Result<String> {
+    let settings = command
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("{}={} ", name.to_str()?, value?.to_str()?)))
+        .filter(|setting| setting.starts_with("SSH_"));
+    stage.say(&format!("$ {}{}", settings.collect::<String>(), line_of(command)));
+    let begun = Instant::now();
+    let mut output = String::new();
+    let ending = follow(command, COMMAND_LIMIT, |_, line| {
+        println!("             {line}");
+        output.push_str(line);
+        output.push('\n');
+        true
+    })?;
+    match ending {
+        Ending::Exited(status) if status.success() => {
+            stage.say(&format!("  took {:.0} ms", begun.elapsed().as_secs_f64() * 1000.0));
+            Ok(output)
+        }
+        Ending::Exited(status) => {
+            bail!("`{}` ended with {status}; its output is above", line_of(command))
+        }
+        Ending::TooLong(_) => bail!("`{}` hung and was killed", line_of(command)),
+    }
 }
