@@ -42,7 +42,7 @@ pub(crate) struct Options {
 pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options) -> Result<()> {
     let windows = setup::everything(workspace, report)?;
     let executable = report.require("build the benchmark", |step| {
-        let mut build = windows.cargo(workspace, "bench", &[]);
+        let mut build = windows.cargo(workspace, "bench");
         build.args(["--package", PACKAGE, "--bench", BENCH, "--all-features"]);
         build.args(["--no-run", "--message-format=json-render-diagnostics"]);
         let messages = output_of(step, &mut build, BUILD_LIMIT)?;

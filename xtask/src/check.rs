@@ -34,7 +34,7 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report) -> Result<()> {
         for target in MSVC {
             let check = setup::check_target(workspace, report, target)?;
             let mut clippy = workspace.cargo("clippy");
-            cross(&mut clippy, check.target, check.sysroot.as_deref(), &[]);
+            cross(&mut clippy, check.target, check.sysroot.as_deref());
             clippy.args(["--package", "npipe", "--package", "npipe-cli", "--all-features"]);
             cargo(report, &format!("clippy: {target}"), deny_warnings(&mut clippy));
         }
@@ -48,14 +48,14 @@ fn clippy_for_windows(workspace: &Workspace, report: &mut Report, windows: &Wind
         Windows::Native => "clippy: Windows",
         Windows::Wine { .. } => "clippy: x86_64-pc-windows-gnu",
     };
-    let mut all = windows.cargo(workspace, "clippy", &[]);
+    let mut all = windows.cargo(workspace, "clippy");
     all.args(["--workspace", "--all-targets", "--all-features"]);
     cargo(report, title, deny_warnings(&mut all));
 
     // Features only add: each must stand alone.
     let alone = workspace.features("npipe").into_iter().map(Some);
     for feature in std::iter::once(None).chain(alone) {
-        let mut one = windows.cargo(workspace, "clippy", &[]);
+        let mut one = windows.cargo(workspace, "clippy");
         one.args(["--package", "npipe", "--lib", "--no-default-features"]);
         if let Some(feature) = feature {
             one.args(["--features", feature]);
@@ -70,7 +70,7 @@ fn documentation(workspace: &Workspace, report: &mut Report, windows: &Windows) 
     for (title, private) in
         [("documentation", None), ("documentation, private items", Some("--document-private-items"))]
     {
-        let mut doc = windows.cargo(workspace, "doc", &[]);
+        let mut doc = windows.cargo(workspace, "doc");
         let flags = doc.get_envs().find(|(name, _)| *name == "RUSTDOCFLAGS").and_then(|(_, value)| value);
         let flags = format!("{} -D warnings", flags.unwrap_or_default().to_string_lossy());
         doc.env("RUSTDOCFLAGS", flags);

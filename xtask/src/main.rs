@@ -16,6 +16,7 @@ mod test;
 mod tidy;
 mod windows;
 mod workspace;
+mod wrapper;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,9 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = wrapper::rustc_for_cargo() {
+        return code;
+    }
     let chore = Cli::parse().chore;
     process::stop_everything_on_interrupt();
     let mut report = Report::new();

@@ -22,15 +22,13 @@ pub(crate) enum Windows {
 }
 
 impl Windows {
-    /// `cargo SUBCOMMAND` for the Windows target, with `flags` for rustc and rustdoc.
-    pub(crate) fn cargo(&self, workspace: &Workspace, subcommand: &str, flags: &[&str]) -> Command {
+    /// `cargo SUBCOMMAND` for the Windows target.
+    pub(crate) fn cargo(&self, workspace: &Workspace, subcommand: &str) -> Command {
         let mut command = workspace.cargo(subcommand);
         match self {
-            Self::Native => {
-                command.env("RUSTFLAGS", flags.join(" ")).env("RUSTDOCFLAGS", flags.join(" "));
-            }
+            Self::Native => {}
             Self::Wine { sysroot, wine } => {
-                cross(&mut command, GNU, sysroot.as_deref(), flags);
+                cross(&mut command, GNU, sysroot.as_deref());
                 command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER", crate::setup::LINKER);
                 // Documentation tests are started by cargo itself.
                 command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", wine.runner());
@@ -69,16 +67,14 @@ impl Windows {
 
 /// Makes `command`, a cargo command, build for `target` with the `std` in `sysroot`.
 ///
-/// The flags go into the variables of the target alone: build scripts and procedural macros are built for the host, whose
-/// `std` is not in `sysroot`. A `RUSTFLAGS` of the user's would override them.
-pub(crate) fn cross(command: &mut Command, target: &str, sysroot: Option<&Path>, flags: &[&str]) {
-    let mut flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    if let Some(sysroot) = sysroot {
-        flags.push(format!("--sysroot={}", sysroot.display()));
-    }
-    let variable = target.to_uppercase().replace('-', "_");
+/// The flag goes into the variables of the target alone: build scripts and procedural macros are built for the host, whose
+/// `std` is not in `sysroot`. A `RUSTFLAGS` of the user's would override it.
+pub(crate) fn cross(command: &mut Command, target: &str, sysroot: Option<&Path>) {
     command.arg("--target").arg(target);
-    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    command.env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), flags.join(" "));
-    command.env("RUSTDOCFLAGS", flags.join(" "));
+    if let Some(sysroot) = sysroot {
+        let flag = format!("--sysroot={}", sysroot.display());
+        let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
+        command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        command.env(variable, &flag).env("RUSTDOCFLAGS", &flag);
+    }
 }

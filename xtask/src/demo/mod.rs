@@ -31,7 +31,7 @@ pub(crate) struct Options {
 pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options) -> Result<()> {
     let windows = setup::everything(workspace, report)?;
     let executable = report.require("build npipe.exe", |step| {
-        let mut build = windows.cargo(workspace, "build", &[]);
+        let mut build = windows.cargo(workspace, "build");
         build.args(["--package", "npipe-cli", "--message-format=json-render-diagnostics"]);
         let messages = output_of(step, &mut build, BUILD_LIMIT)?;
         let mut executables = messages

@@ -13,6 +13,7 @@ use crate::progress::{Report, Tally};
 use crate::setup;
 use crate::windows::Windows;
 use crate::workspace::Workspace;
+use crate::wrapper;
 use binary::{Binary, Machine};
 use libtest::Transcript;
 
@@ -51,7 +52,7 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
     }
     if !options.native {
         let windows = setup::everything(workspace, report)?;
-        on_windows(workspace, report, options, &windows);
+        on_windows(workspace, report, options, &windows)?;
     }
     Ok(())
 }
@@ -68,25 +69,30 @@ fn native(workspace: &Workspace, report: &mut Report, options: &Options) {
     suite.run("native: xtask", chores, &[]);
 }
 
-fn on_windows(workspace: &Workspace, report: &mut Report, options: &Options, windows: &Windows) {
+fn on_windows(
+    workspace: &Workspace,
+    report: &mut Report,
+    options: &Options,
+    windows: &Windows,
+) -> Result<()> {
     let mut suite = Suite { workspace, report, options, machine: Machine::Windows(windows) };
-    let mut everything = windows.cargo(workspace, "test", &[]);
+    let mut everything = windows.cargo(workspace, "test");
     // Builds the examples too.
     everything.args(["--workspace", "--exclude", "xtask", "--all-features"]);
     suite.run("Windows: all packages, with examples", everything, &[("NPIPE_SCHEDULES", "1000")]);
 
     let title = "Windows: behaviour, every completion through the port";
     if workspace.has_target("npipe", "test", "behaviour") {
-        let mut queued = windows.cargo(workspace, "test", &["--cfg npipe_test_always_queue"]);
+        let mut queued = windows.cargo(workspace, "test");
         queued.args(["--package", "npipe", "--all-features", "--test", "behaviour"]);
-        queued.arg("--target-dir").arg(special_target(workspace, "always-queue"));
+        wrapper::add_cfg(&mut queued, "npipe_test_always_queue")?;
         suite.run(title, queued, &[]);
     } else {
         suite.report.skip_step(title, "npipe has no test target `behaviour`");
     }
 
     if options.name.is_none() {
-        let mut command = windows.cargo(workspace, "test", &[]);
+        let mut command = windows.cargo(workspace, "test");
         command.args(["--doc", "--package", "npipe", "--all-features"]);
         run_through_cargo(report, "Windows: documentation tests", command);
         let mut command = workspace.cargo("test");
@@ -95,6 +101,7 @@ fn on_windows(workspace: &Workspace, report: &mut Report, options: &Options, win
             run_through_cargo(report, "native: documentation tests", command);
         }
     }
+    Ok(())
 }
 
 /// Every interleaving of the few threads that hand over operations and wakers.
