@@ -9,9 +9,7 @@ use std::task::{Context, Poll};
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
 use crate::family::{End, Family, Reading, Writing};
-use crate::harness::{
-    Alarm, Within, pair, pair_with, poll_and_drop, poll_once, write_until_pending,
-};
+use crate::harness::{Alarm, Within, pair, pair_with, poll_and_drop, poll_once, write_until_pending};
 use crate::stream_data::{StreamData, random_chunk};
 
 async fn read_dropped_while_pending<F: Family>() {

@@ -1,1 +1,271 @@
+//! `flush`, `drain`, `set_linger` and `close`: what each waits for, and what it reports (promises 2 and 3).
 
+use std::pin::pin;
+use std::time::Duration;
+
+use npipe::{ClientOptions, NamedPipeServer, ServerOptions};
+use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_PIPE_NOT_CONNECTED};
+
+use crate::family::{End, Family, Reading, Writing};
+use crate::harness::{
+    Within, assert_os_error, eventually, pair, poll_and_drop, poll_once, unique_name, write_until_pending,
+};
+use crate::stream_data::StreamData;
+use crate::sys;
+
+/// A server of the library and a foreign client, which reads nothing ahead: what it has not asked for is unread.
+async fn server_and_foreign_client() -> (NamedPipeServer, std::fs::File) {
+    let name = unique_name();
+    let server = ServerOptions::new().create(&name).unwrap();
+    let client = sys::blocking_client(&name, false).unwrap();
+    server.connect().within("connect").await.unwrap();
+    (server, client)
+}
+
+fn read_all(mut client: &std::fs::File, count: usize) -> Vec<u8> {
+    let mut received = vec![0; count];
+    std::io::Read::read_exact(&mut client, &mut received).unwrap();
+    received
+}
+
+async fn drain_waits_until_the_peer_has_read<F: Family>() {
+    let (server, client) = server_and_foreign_client().await;
+    let mut server = F::server(server);
+    server.write_all(b"unread").within("write").await.unwrap();
+    server.flush().within("flush does not wait for the reader").await.unwrap();
+    let mut drain = pin!(server.as_ref().drain());
+    assert!(poll_once(drain.as_mut()).is_pending(), "nobody has read");
+    assert_eq!(read_all(&client, 5), b"unrea");
+    assert!(poll_once(drain.as_mut()).is_pending(), "one byte is unread");
+    assert_eq!(read_all(&client, 1), b"d");
+    drain.within("drain once all was read").await.unwrap();
+}
+
+async fn drain_with_nothing_written_is_done<F: Family>() {
+    let (server, client) = pair::<F>().await;
+    server.as_ref().drain().within("drain of the server").await.unwrap();
+    client.as_ref().drain().within("drain of the client").await.unwrap();
+}
+
+async fn client_drains_too<F: Family>() {
+    let (mut server, mut client) = pair::<F>().await;
+    client.write_all(&StreamData::new(71).take(50_000)).within("write").await.unwrap();
+    let mut received = vec![0; 50_000];
+    let (drained, read) = smol::future::zip(client.as_ref().drain(), server.read_exact(&mut received))
+        .within("drain while the peer reads")
+        .await;
+    drained.unwrap();
+    read.unwrap();
+    StreamData::new(71).expect(&received);
+}
+
+async fn dropped_drain_leaves_the_pipe_as_it_was<F: Family>() {
+    let (server, client) = server_and_foreign_client().await;
+    let mut server = F::server(server);
+    server.write_all(b"abc").within("write").await.unwrap();
+    for _ in 0..20 {
+        assert!(poll_and_drop(server.as_ref().drain()).is_pending());
+    }
+    server.write_all(b"def").within("write").await.unwrap();
+    assert_eq!(read_all(&client, 6), b"abcdef");
+    server.as_ref().drain().within("drain after dropped drains").await.unwrap();
+}
+
+/// Once the peer has closed, the system no longer tells whether it had read everything: a drain ends, with
+/// ERROR_BROKEN_PIPE if it was waiting in the kernel by then.
+async fn drain_ends_when_the_peer_leaves_without_reading<F: Family>() {
+    let (server, client) = server_and_foreign_client().await;
+    let mut server = F::server(server);
+    server.write_all(b"never read").within("write").await.unwrap();
+    let mut drain = pin!(server.as_ref().drain());
+    assert!(poll_once(drain.as_mut()).is_pending());
+    drop(client);
+    let drained = drain.within("drain when the peer leaves").await;
+    if drained.is_err() {
+        assert_os_error(drained, ERROR_BROKEN_PIPE, "drain, the peer left without reading");
+    }
+    let _ = server.as_ref().drain().within("drain after the peer has left").await;
+}
+
+async fn drain_of_a_disconnected_client_fails<F: Family>() {
+    let (server, mut client) = pair::<F>().await;
+    // Fills the peer's read-ahead and the kernel, so that something is unread for sure.
+    let _ = write_until_pending(&mut client, &mut StreamData::new(72));
+    let mut drain = pin!(client.as_ref().drain());
+    assert!(poll_once(drain.as_mut()).is_pending());
+    server.as_ref().disconnect().unwrap();
+    let drained = drain.within("drain when the server disconnects").await;
+    assert_os_error(drained, ERROR_PIPE_NOT_CONNECTED, "drain, disconnected by the server");
+}
+
+/// Reads and writes go on while a drain waits.
+async fn drain_does_not_block_the_pipe<F: Family>() {
+    let (server, mut client) = server_and_foreign_client().await;
+    let server = F::server(server);
+    server.as_ref().writable().within("writable").await.unwrap();
+    assert_eq!(server.as_ref().try_write(b"unread").unwrap(), 6);
+    let mut drain = pin!(server.as_ref().drain());
+    assert!(poll_once(drain.as_mut()).is_pending());
+    std::io::Write::write_all(&mut client, b"meanwhile").unwrap();
+    let mut received = [0; 9];
+    let mut filled = 0;
+    while filled < 9 {
+        server.as_ref().readable().within("readable while a drain waits").await.unwrap();
+        if let Ok(read) = server.as_ref().try_read(&mut received[filled..]) {
+            filled += read;
+        }
+    }
+    assert_eq!(&received, b"meanwhile");
+    assert!(poll_once(drain.as_mut()).is_pending());
+    assert_eq!(read_all(&client, 6), b"unread");
+    drain.within("drain").await.unwrap();
+}
+
+async fn both_ends_drain_at_once_when_both_read<F: Family>() {
+    let (mut server, mut client) = pair::<F>().await;
+    server.write_all(&[1; 1000]).within("write").await.unwrap();
+    client.write_all(&[2; 1000]).within("write").await.unwrap();
+    let mut of_client = [0; 1000];
+    let mut of_server = [0; 1000];
+    server.read_exact(&mut of_client).within("read").await.unwrap();
+    client.read_exact(&mut of_server).within("read").await.unwrap();
+    let (first, second) =
+        smol::future::zip(server.as_ref().drain(), client.as_ref().drain()).within("both drain").await;
+    first.unwrap();
+    second.unwrap();
+}
+
+/// A server that reads nothing and accepts little; `linger` is that of the client that writes to it and is dropped.
+async fn drop_with_linger<F: Family>(linger: Option<Duration>) -> (F::Server, usize) {
+    let name = unique_name();
+    let mut options = ServerOptions::new();
+    options.in_buffer_size(4096).read_buffer_limit(4096);
+    let server = F::create(&options, &name).unwrap();
+    let mut client = F::open(&ClientOptions::new(), &name).unwrap();
+    server.as_ref().connect().within("connect").await.unwrap();
+    client.as_ref().set_linger(linger);
+    assert_eq!(client.as_ref().linger(), linger);
+    let accepted = write_until_pending(&mut client, &mut StreamData::new(73));
+    (server, accepted)
+}
+
+async fn default_linger_is_unbounded<F: Family>() {
+    let (server, client) = pair::<F>().await;
+    assert_eq!(server.as_ref().linger(), None);
+    assert_eq!(client.as_ref().linger(), None);
+}
+
+async fn long_linger_delivers<F: Family>() {
+    let (mut server, accepted) = drop_with_linger::<F>(Some(Duration::from_secs(3600))).await;
+    let received = server.read_to_end().within("all that was accepted").await.unwrap();
+    assert_eq!(received.len(), accepted);
+    StreamData::new(73).expect(&received);
+}
+
+/// A peer that never reads holds the handle no longer than that.
+async fn short_linger_gives_the_handle_up<F: Family>() {
+    let (server, _accepted) = drop_with_linger::<F>(Some(Duration::from_millis(50))).await;
+    // Writing tells without reading that the client's end is closed.
+    eventually("the client's handle is closed", || {
+        matches!(server.as_ref().try_write(b"x"), Err(error) if error.kind() != std::io::ErrorKind::WouldBlock)
+    })
+    .await;
+}
+
+async fn no_linger_gives_the_handle_up_at_once<F: Family>() {
+    let (mut server, accepted) = drop_with_linger::<F>(Some(Duration::ZERO)).await;
+    // What the kernel had taken may come, in order; then it is over.
+    let received = server.read_to_end().within("the end of the file").await.unwrap();
+    assert!(received.len() <= accepted);
+    StreamData::new(73).expect(&received);
+}
+
+async fn close_delivers_and_frees_the_name<F: Family>() {
+    let name = unique_name();
+    let mut options = ServerOptions::new();
+    options.max_instances(1);
+    let server = options.create(&name).unwrap();
+    let mut client = F::open(&ClientOptions::new(), &name).unwrap();
+    server.connect().within("connect").await.unwrap();
+    assert_eq!(server.try_write(b"goodbye").unwrap(), 7);
+    let mut received = [0; 7];
+    let (closed, read) = smol::future::zip(server.close(), client.read_exact(&mut received))
+        .within("close while the peer reads")
+        .await;
+    closed.unwrap();
+    read.unwrap();
+    assert_eq!(&received, b"goodbye");
+    // Nothing was discarded, so whichever way the pipe was closed, nothing more comes.
+    assert!(matches!(client.read(&mut received).within("read").await, Ok(0) | Err(_)));
+    drop(client);
+    eventually("the only instance is free again", || options.create(&name).is_ok()).await;
+}
+
+async fn client_closes<F: Family>() {
+    let (mut server, client) = {
+        let name = unique_name();
+        let server = F::create(&ServerOptions::new(), &name).unwrap();
+        let client = ClientOptions::new().open(&name).unwrap();
+        server.as_ref().connect().within("connect").await.unwrap();
+        (server, client)
+    };
+    client.writable().within("writable").await.unwrap();
+    assert_eq!(client.try_write(b"goodbye").unwrap(), 7);
+    let (closed, received) =
+        smol::future::zip(client.close(), server.read_to_end()).within("close while the peer reads").await;
+    closed.unwrap();
+    assert_eq!(received.unwrap(), b"goodbye");
+}
+
+/// Dropped like the pipe itself: what was written is there for the reader, then the end of the file.
+async fn dropped_close_is_a_dropped_pipe<F: Family>() {
+    let (server, mut client) = server_and_foreign_client().await;
+    assert_eq!(server.try_write(b"read later").unwrap(), 10);
+    assert!(poll_and_drop(server.close()).is_pending(), "nobody has read");
+    let mut received = Vec::new();
+    std::io::Read::read_to_end(&mut client, &mut received).unwrap();
+    assert_eq!(received, b"read later");
+}
+
+async fn close_after_the_peer_has_gone_is_ok<F: Family>() {
+    let (server, client) = server_and_foreign_client().await;
+    drop(client);
+    server.close().within("close of a server whose client has gone").await.unwrap();
+    let name = unique_name();
+    let server = sys::create_pipe(&name, sys::HandleKind::Synchronous).unwrap();
+    let client = ClientOptions::new().open(&name).unwrap();
+    drop(server);
+    client.close().within("close of a client whose server has gone").await.unwrap();
+}
+
+/// The pipe's own `flush` and that of the traits are the same.
+async fn flush_by_reference<F: Family>() {
+    let (mut server, client) = pair::<F>().await;
+    let (mut reader, _writer) = client.split();
+    let accepted = write_until_pending(&mut server, &mut StreamData::new(74));
+    let mut flush = pin!(server.as_ref().flush());
+    assert!(poll_once(flush.as_mut()).is_pending());
+    let mut received = vec![0; accepted];
+    reader.read_exact(&mut received).within("read").await.unwrap();
+    flush.within("flush once the peer has read").await.unwrap();
+}
+
+for_each_family!(
+    drain_waits_until_the_peer_has_read,
+    drain_with_nothing_written_is_done,
+    client_drains_too,
+    dropped_drain_leaves_the_pipe_as_it_was,
+    drain_ends_when_the_peer_leaves_without_reading,
+    drain_of_a_disconnected_client_fails,
+    drain_does_not_block_the_pipe,
+    both_ends_drain_at_once_when_both_read,
+    default_linger_is_unbounded,
+    long_linger_delivers,
+    short_linger_gives_the_handle_up,
+    no_linger_gives_the_handle_up_at_once,
+    close_delivers_and_frees_the_name,
+    client_closes,
+    dropped_close_is_a_dropped_pipe,
+    close_after_the_peer_has_gone_is_ok,
+    flush_by_reference,
+);
