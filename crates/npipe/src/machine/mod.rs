@@ -30,3 +30,7 @@ pub(crate) enum Framing {
 
 /// What one direction of a pipe holds at most, in bytes, unless told otherwise.
 pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024;
+
+/// What one read or write of bytes moves at most: the quota that a pipe has unless told otherwise. More would wait for the
+/// peer anyway, and costs both kernels' allocators more than it saves in calls (measured: 128 KiB is slower than 64).
+const LARGEST_TRANSFER: usize = 64 * 1024;

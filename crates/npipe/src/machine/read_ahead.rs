@@ -13,13 +13,14 @@
 //! the caller's, so a message arrives whole wherever the caller's buffer has room for it.
 
 use super::slot::{Claim, Slot};
-use super::{Framing, verdict};
+use super::{Framing, LARGEST_TRANSFER, verdict};
 
 /// What a pipe that waits for its first byte, or has been idle, holds.
 const SMALLEST: usize = 512;
 /// The next size after [`SMALLEST`]; from here it grows fourfold.
 const SECOND: usize = 4 * 1024;
-/// A read straight into the caller's buffer saves a copy but may cost a cancellation; below this it does not pay.
+/// A read straight into the caller's buffer saves a copy but may cost a cancellation; below this, or where our own buffer
+/// would bring more for one system call, it does not pay.
 const DIRECT: usize = 4 * 1024;
 
 #[derive(Debug)]
@@ -137,9 +138,9 @@ impl ReadAhead {
         read_ahead
     }
 
-    /// The largest buffer: two of them, one being read from and one being filled, are what a direction may hold.
+    /// The largest buffer. There may be two of them, one being read from and one being filled.
     fn largest(&self) -> usize {
-        (self.limit / 2).max(1)
+        (self.limit / 2).clamp(1, LARGEST_TRANSFER)
     }
 
     fn shrink(&mut self) {
@@ -176,7 +177,8 @@ impl ReadAhead {
             self.end = None;
             return ReadStep::End(end);
         }
-        let direct = room > 0 && (self.inside_message || (room >= DIRECT && self.forecast.try_direct()));
+        let worth_it = room >= self.size.max(DIRECT);
+        let direct = room > 0 && (self.inside_message || (worth_it && self.forecast.try_direct()));
         match (direct, started) {
             (true, _) => ReadStep::Direct,
             (false, true) => ReadStep::Done,

@@ -3,8 +3,10 @@
 //! A write is submitted with a copy of the caller's bytes, since a caller of Tokio's or futures' traits may drop its
 //! buffer at any time and a write that was begun cannot be taken back. If the pipe takes it at once, nothing remains. If
 //! not, the caller is told that it was written all the same, and what it writes next is queued behind, up to a *window*
-//! that starts small, grows while the queue keeps running full, and is back at its start when the queue has run dry.
-//! When the write in flight ends, the whole queue goes out as the next one. So a slow reader costs memory up to the
+//! that starts small and grows while the queue keeps running full. The window is a right, not memory: a queue that has run
+//! dry holds nothing.
+//!
+//! What was queued in small pieces goes out in large ones. So a slow reader costs memory up to the
 //! limit and then stops the writer.
 //!
 //! On a message pipe the unit is a message: never merged with the next, never split, and one alone may exceed the limit.
@@ -12,7 +14,7 @@
 use std::collections::VecDeque;
 
 use super::slot::{Claim, Slot};
-use super::{Framing, verdict};
+use super::{Framing, LARGEST_TRANSFER, verdict};
 
 /// Where the window starts.
 const FIRST_WINDOW: usize = 4 * 1024;
@@ -23,7 +25,7 @@ pub(crate) struct WriteBehind {
     limit: usize,
     window: usize,
     slot: Slot,
-    /// What waits behind the write in flight: one element a message, or one element in all.
+    /// What waits behind the write in flight: the writes to come.
     queue: VecDeque<Vec<u8>>,
     queued: usize,
     /// Whether a writer found the queue full since the last write ended.
@@ -85,9 +87,9 @@ impl WriteBehind {
         self.framing = framing;
     }
 
-    /// Half of the limit: one such write in flight and one behind it keep the pipe busy.
+    /// The largest write of bytes. One such write in flight and one behind it keep the pipe busy.
     fn largest_write(&self) -> usize {
-        (self.limit / 2).max(1)
+        (self.limit / 2).clamp(1, LARGEST_TRANSFER)
     }
 
     /// Decides about a write of `length` bytes.
@@ -110,7 +112,9 @@ impl WriteBehind {
                 let accepted = match framing {
                     Framing::Messages if self.queue.is_empty() || length <= room => Some(length),
                     Framing::Messages => None,
-                    Framing::Bytes | Framing::Unknown => (room > 0).then(|| length.min(room)),
+                    Framing::Bytes | Framing::Unknown => {
+                        (room > 0).then(|| length.min(room).min(self.room_in_last()))
+                    }
                 };
                 self.ran_full |= accepted.is_none();
                 accepted.map_or(WriteStep::Wait, WriteStep::Queue)
@@ -120,8 +124,19 @@ impl WriteBehind {
         }
     }
 
+    /// What the queue still takes, counting the write in flight as a largest one.
     fn room(&self) -> usize {
-        self.window.min(self.largest_write()).saturating_sub(self.queued)
+        self.largest_queue().min(self.window).saturating_sub(self.queued)
+    }
+
+    fn largest_queue(&self) -> usize {
+        (self.limit - self.largest_write()).max(1)
+    }
+
+    /// What the next write of bytes still takes before another one is begun.
+    fn room_in_last(&self) -> usize {
+        let last = self.queue.back().map_or(0, Vec::len);
+        if last < self.largest_write() { self.largest_write() - last } else { self.largest_write() }
     }
 
     /// Whether a write would be accepted, or fail, now.
@@ -152,7 +167,9 @@ impl WriteBehind {
     /// The queue's place for bytes that [`WriteStep::Queue`] accepted.
     pub(crate) fn queue(&mut self, length: usize) -> &mut Vec<u8> {
         self.queued += length;
-        if self.framing == Framing::Messages || self.queue.is_empty() {
+        let complete =
+            |last: &Vec<u8>| self.framing == Framing::Messages || last.len() >= self.largest_write();
+        if self.queue.back().is_none_or(complete) {
             self.queue.push_back(Vec::with_capacity(length));
         }
         self.queue.back_mut().expect("an element was just made sure of")
@@ -175,12 +192,11 @@ impl WriteBehind {
         match verdict::write(code) {
             verdict::Write::Complete => {
                 if std::mem::take(&mut self.ran_full) {
-                    self.window = self.window.saturating_mul(4).min(self.largest_write());
+                    self.window = self.window.saturating_mul(4).min(self.largest_queue());
                 }
                 let next = self.queue.pop_front();
                 self.queued -= next.as_ref().map_or(0, Vec::len);
                 if next.is_none() {
-                    self.window = FIRST_WINDOW.min(self.limit);
                     // The queue's own memory goes back as well: an idle pipe holds next to nothing.
                     self.queue = VecDeque::new();
                 }
