@@ -14,6 +14,9 @@ impl Interest {
     pub const READABLE: Self = Self(1);
     /// Interest in writing.
     pub const WRITABLE: Self = Self(2);
+    /// Interest in errors, which Tokio has. On a pipe an error is a reason to be readable or writable, so nothing is
+    /// ever ready for this alone.
+    pub const ERROR: Self = Self(4);
 
     /// Whether it includes reading.
     pub const fn is_readable(self) -> bool {
@@ -23,6 +26,11 @@ impl Interest {
     /// Whether it includes writing.
     pub const fn is_writable(self) -> bool {
         self.0 & Self::WRITABLE.0 != 0
+    }
+
+    /// Whether it includes errors.
+    pub const fn is_error(self) -> bool {
+        self.0 & Self::ERROR.0 != 0
     }
 
     /// Both this and the other.
@@ -56,7 +64,10 @@ impl BitOrAssign for Interest {
 
 impl fmt::Debug for Interest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        names(formatter, &[("READABLE", self.is_readable()), ("WRITABLE", self.is_writable())])
+        names(
+            formatter,
+            &[("READABLE", self.is_readable()), ("WRITABLE", self.is_writable()), ("ERROR", self.is_error())],
+        )
     }
 }
 
@@ -75,8 +86,10 @@ impl Ready {
     pub const READ_CLOSED: Self = Self(4);
     /// A write would fail.
     pub const WRITE_CLOSED: Self = Self(8);
+    /// Something failed. Never reported: a read or a write tells.
+    pub const ERROR: Self = Self(16);
     /// All of them.
-    pub const ALL: Self = Self(15);
+    pub const ALL: Self = Self(31);
 
     /// Whether nothing is ready.
     pub const fn is_empty(self) -> bool {
@@ -101,6 +114,11 @@ impl Ready {
     /// Whether a write would fail.
     pub const fn is_write_closed(self) -> bool {
         self.0 & Self::WRITE_CLOSED.0 != 0
+    }
+
+    /// Whether something failed, apart from what a read or a write would tell.
+    pub const fn is_error(self) -> bool {
+        self.0 & Self::ERROR.0 != 0
     }
 
     /// Whether all of `other` is in this.
@@ -160,6 +178,7 @@ impl fmt::Debug for Ready {
                 ("WRITABLE", self.contains(Self::WRITABLE)),
                 ("READ_CLOSED", self.is_read_closed()),
                 ("WRITE_CLOSED", self.is_write_closed()),
+                ("ERROR", self.is_error()),
             ],
         )
     }
@@ -181,30 +200,36 @@ mod tokio_conversions {
     use super::{Interest, Ready};
 
     impl From<tokio::io::Interest> for Interest {
-        /// Pipes know reading and writing; Tokio's other interests never come true on them, as on Tokio's own pipes.
         fn from(interest: tokio::io::Interest) -> Self {
-            let readable = if interest.is_readable() { Self::READABLE.0 } else { 0 };
-            let writable = if interest.is_writable() { Self::WRITABLE.0 } else { 0 };
-            Self(readable | writable)
+            let flag = |set: bool, flag: Self| if set { flag.0 } else { 0 };
+            Self(
+                flag(interest.is_readable(), Self::READABLE)
+                    | flag(interest.is_writable(), Self::WRITABLE)
+                    | flag(interest.is_error(), Self::ERROR),
+            )
         }
     }
 
     impl From<Interest> for tokio::io::Interest {
         fn from(interest: Interest) -> Self {
-            match (interest.is_readable(), interest.is_writable()) {
-                (true, true) => Self::READABLE | Self::WRITABLE,
-                (false, true) => Self::WRITABLE,
-                (true, false) => Self::READABLE,
-                (false, false) => Self::ERROR,
-            }
+            [
+                (interest.is_readable(), Self::READABLE),
+                (interest.is_writable(), Self::WRITABLE),
+                (interest.is_error(), Self::ERROR),
+            ]
+            .into_iter()
+            .filter_map(|(set, flag)| set.then_some(flag))
+            .reduce(|all, flag| all | flag)
+            .unwrap_or(Self::ERROR)
         }
     }
 
-    const PAIRS: [(Ready, tokio::io::Ready); 4] = [
+    const PAIRS: [(Ready, tokio::io::Ready); 5] = [
         (Ready::READABLE, tokio::io::Ready::READABLE),
         (Ready::WRITABLE, tokio::io::Ready::WRITABLE),
         (Ready::READ_CLOSED, tokio::io::Ready::READ_CLOSED),
         (Ready::WRITE_CLOSED, tokio::io::Ready::WRITE_CLOSED),
+        (Ready::ERROR, tokio::io::Ready::ERROR),
     ];
 
     impl From<Ready> for tokio::io::Ready {
@@ -234,7 +259,7 @@ mod tokio_conversions {
             for ready in (0..=Ready::ALL.0).map(Ready) {
                 assert_eq!(Ready::from(tokio::io::Ready::from(ready)), ready);
             }
-            for interest in (1..=3).map(Interest) {
+            for interest in (1..=7).map(Interest) {
                 assert_eq!(Interest::from(tokio::io::Interest::from(interest)), interest);
             }
         }

@@ -24,12 +24,10 @@ impl PipeName {
     /// | on another machine | `\\server\pipe\x` |
     /// | bare | `docker_engine` |
     ///
-    /// A name that begins with two slashes or backslashes and is not a pipe's is passed to the system as it is.
-    ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call: the name is empty, holds a NUL character,
-    /// or is longer in all than the 256 characters that
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call: the name is empty, is a path to something
+    /// else than a pipe (`\\?\C:\x`), holds a NUL character, or is longer in all than the 256 characters that
     /// [Windows allows](https://learn.microsoft.com/windows/win32/ipc/pipe-names).
     pub fn new(name: impl AsRef<OsStr>) -> io::Result<Self> {
         Self::parse(name.as_ref())
@@ -45,8 +43,13 @@ impl PipeName {
             None if given.as_encoded_bytes().starts_with(br"\\") => given.to_owned(),
             None => [OsStr::new(LOCAL_PREFIX), given].into_iter().collect(),
         };
-        if given.is_empty() || name == LOCAL_PREFIX {
+        if given.is_empty() || name.eq_ignore_ascii_case(LOCAL_PREFIX) {
             return refuse("it is empty");
+        }
+        if !is_in_pipe_namespace(name.as_encoded_bytes()) {
+            return refuse(
+                r"it is a path to something else; a pipe's begins with \\SERVER\pipe\ or \\.\pipe\",
+            );
         }
         if name.as_encoded_bytes().contains(&0) {
             return refuse("it contains a NUL character");
@@ -82,6 +85,15 @@ fn canonical(text: &str) -> String {
     };
     let backslashed = text.replace('/', r"\");
     if backslashed.starts_with(r"\\") { backslashed } else { format!("{LOCAL_PREFIX}{text}") }
+}
+
+/// Whether a name in the system's form, `\\SERVER\pipe\NAME`, names a pipe and not a file or another device.
+fn is_in_pipe_namespace(name: &[u8]) -> bool {
+    let mut parts = name.splitn(5, |byte| *byte == b'\\').skip(2);
+    let (server, pipe, rest) = (parts.next(), parts.next(), parts.next());
+    server.is_some_and(|server| !server.is_empty())
+        && pipe.is_some_and(|pipe| pipe.eq_ignore_ascii_case(b"pipe"))
+        && rest.is_some_and(|rest| !rest.is_empty())
 }
 
 /// The length that Windows counts: UTF-16 units.
@@ -124,8 +136,10 @@ mod tests {
     }
 
     #[test]
-    fn another_machine_is_kept() {
-        assert_eq!(PipeName::new(r"\\server\pipe\x").unwrap().as_os_str(), r"\\server\pipe\x");
+    fn what_is_in_the_systems_form_is_kept() {
+        for name in [r"\\server\pipe\x", r"\\.\PIPE\x", r"\\?\pipe\x", r"\\.\pipe\LOCAL\x"] {
+            assert_eq!(PipeName::new(name).unwrap().as_os_str(), name);
+        }
     }
 
     #[test]
@@ -135,6 +149,9 @@ mod tests {
             ("", "empty"),
             (r"\\.\pipe\", "empty"),
             ("//./pipe/", "empty"),
+            (r"\\?\C:\windows\system.ini", "something else"),
+            (r"\\.\PhysicalDrive0", "something else"),
+            (r"\\server\share\pipe", "something else"),
             ("a\0b", "NUL"),
             (long.as_str(), "longer than 256"),
         ] {

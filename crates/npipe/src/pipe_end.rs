@@ -235,7 +235,8 @@ macro_rules! pipe_end {
             ///
             /// # Errors
             ///
-            /// The system's: `ERROR_BROKEN_PIPE` when the peer closed its end without reading everything,
+            /// The system's: `ERROR_BROKEN_PIPE` when the peer closes its end while this waits (the system does not tell of
+            /// one that had closed before whether it had read everything),
             /// `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us, `ERROR_ACCESS_DENIED` on an end that may not
             /// write.
             pub async fn drain(&self) -> io::Result<()> {

@@ -397,10 +397,10 @@ impl State {
 
     fn cancel(&mut self, end: usize, address: Address) {
         let is_it = |pending: &Option<Pending>| pending.as_ref().is_some_and(|it| it.overlapped == address);
-        if is_it(&self.queues[end].reader) {
-            if let Some(reader) = self.queues[end].reader.take() {
-                reader.finish(ERROR_OPERATION_ABORTED, 0);
-            }
+        if is_it(&self.queues[end].reader)
+            && let Some(reader) = self.queues[end].reader.take()
+        {
+            reader.finish(ERROR_OPERATION_ABORTED, 0);
         }
         if is_it(&self.connect)
             && let Some(connect) = self.connect.take()

@@ -126,10 +126,10 @@ fn an_end_dropped_at_any_moment_leaves_nothing_behind() {
         let cores = [&server, &client].map(|stream| Arc::downgrade(&stream.core));
         let dropper = thread::spawn(move || {
             let mut buffer = [0; 100];
-            let mut context = Context::from_waker(Waker::noop());
+            let context = Context::from_waker(Waker::noop());
             let _ = server.poll_read(&context, &mut Slice { bytes: &mut buffer, filled: 0 });
             let _ = server.poll_write(&context, &&buffer[..]);
-            let _ = server.poll_flush(&mut context);
+            let _ = server.poll_flush(&context);
         });
         let context = Context::from_waker(Waker::noop());
         let _ = client.poll_write(&context, &&[1u8; 1500][..]);

@@ -34,9 +34,11 @@ impl Overlapped {
     /// Whether the kernel has written the operation's final status, so that it touches neither the block nor the
     /// buffer any more. The packet may still be in the port.
     pub(crate) fn is_final(&self) -> bool {
-        // SAFETY: the field is valid for as long as `self`, and read as the kernel's own macro
-        // HasOverlappedIoCompleted reads it: one aligned word, volatile.
-        let status = unsafe { ptr::read_volatile(&raw const (*self.as_ptr()).Internal) };
+        // SAFETY: the block is valid for as long as `self`; no reference is made to what the kernel may write.
+        let status = unsafe { &raw const (*self.as_ptr()).Internal };
+        // SAFETY: the field is valid, and read as the system's own macro HasOverlappedIoCompleted reads it: one
+        // aligned word, volatile.
+        let status = unsafe { ptr::read_volatile(status) };
         status != STATUS_PENDING as usize
     }
 
