@@ -1,14 +1,12 @@
 //! What was written is delivered although the writer is gone (promise 2).
 
-use std::sync::mpsc;
 use std::task::Poll;
 
 use npipe::{ClientOptions, ServerOptions};
 
 use crate::family::{Family, Reading, Writing};
 use crate::harness::{
-    Within, message_pair, pair, pair_with, poll_and_drop, skipped_under_wine, unique_name,
-    write_until_pending,
+    Within, message_pair, pair, pair_with, poll_and_drop, unique_name, write_until_pending,
 };
 use crate::stream_data::StreamData;
 
@@ -112,22 +110,13 @@ async fn data_towards_the_one_who_drops_does_not_harm_what_it_wrote<F: Family>()
     read_slowly(&mut client, 27, 50_000).await;
 }
 
-/// Lets `writing` write on a thread of its own and reads only when it is done. The thread lives until then: Wine
-/// cancels the I/O of threads that end.
+/// Lets `writing` write on a thread of its own, and reads only when that thread has ended.
 async fn read_after<F: Family>(writing: impl FnOnce(&str) -> usize + Send + 'static) {
-    let (read, wait_for_reader) = mpsc::channel::<()>();
-    let (written, wait_for_writer) = mpsc::channel();
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
-    let writer = std::thread::spawn(move || {
-        written.send(writing(&name)).unwrap();
-        let _ = wait_for_reader.recv();
-    });
-    let accepted = wait_for_writer.recv().unwrap();
+    let accepted = std::thread::spawn(move || writing(&name)).join().unwrap();
     server.as_ref().connect().within("connect").await.unwrap();
     read_slowly(&mut server, 28, accepted).await;
-    drop(read);
-    writer.join().unwrap();
 }
 
 async fn runtime_is_dropped_right_after_the_last_write<F: Family>() {
@@ -170,35 +159,11 @@ async fn runtime_is_dropped_with_the_task_that_wrote<F: Family>() {
     .await;
 }
 
-/// The writing thread ends with the runtime, as the workers of a multi-thread runtime do.
-async fn thread_that_wrote_has_ended<F: Family>() {
-    if skipped_under_wine(
-        "drop::thread_that_wrote_has_ended",
-        "Wine cancels the I/O of a thread that ends, Windows does not",
-    ) {
-        return;
-    }
-    let name = unique_name();
-    let mut server = F::create(&ServerOptions::new(), &name).unwrap();
-    let writer = std::thread::spawn(move || {
-        F::block_on(async { write_ahead(&mut F::open(&ClientOptions::new(), &name).unwrap(), 28) })
-    });
-    let accepted = writer.join().unwrap();
-    server.as_ref().connect().within("connect").await.unwrap();
-    read_slowly(&mut server, 28, accepted).await;
-}
-
 #[cfg(feature = "tokio")]
 #[test]
 fn multi_thread_runtime_is_dropped_right_after_the_last_write() {
     use crate::family::tokio_family::Tokio;
 
-    if skipped_under_wine(
-        "drop::multi_thread_runtime_is_dropped_right_after_the_last_write",
-        "Wine cancels the I/O of a thread that ends, Windows does not",
-    ) {
-        return;
-    }
     let name = unique_name();
     let server = ServerOptions::new().create(&name).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
@@ -225,5 +190,4 @@ for_each_family!(
     runtime_is_dropped_right_after_the_last_write,
     pipe_is_dropped_after_the_runtime_that_wrote,
     runtime_is_dropped_with_the_task_that_wrote,
-    thread_that_wrote_has_ended,
 );

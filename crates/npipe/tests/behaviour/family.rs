@@ -84,8 +84,7 @@ pub trait Family: Send + Sync + 'static {
     fn server(pipe: NamedPipeServer) -> Self::Server;
     fn client(pipe: NamedPipeClient) -> Self::Client;
 
-    /// Runs the future on an executor made for it, with whatever was spawned beside it, all on the calling thread:
-    /// Wine cancels the I/O of threads that end.
+    /// Runs the future on an executor made for it, with whatever was spawned beside it, all on the calling thread.
     fn block_on<T>(future: impl Future<Output = T>) -> T;
 
     /// Runs the future beside the caller; the returned future ends with it and passes its panic on.

@@ -275,21 +275,16 @@ async fn tokio_8379_read_ahead_moves_with_the_pipe<F: Family>() {
     assert!(poll_and_drop(server.read(&mut [0; 8])).is_pending());
     client.write_all(b"read ahead").within("write").await.unwrap();
     client.flush().within("flush").await.unwrap();
-    // The other thread lives until the pipe is back: Wine cancels the I/O of threads that end.
-    let (give_back, taken_back) = std::sync::mpsc::channel();
-    let (finish, finished) = std::sync::mpsc::channel::<()>();
-    let thread = std::thread::spawn(move || {
+    let (server, received) = std::thread::spawn(move || {
         let mut received = [0; 10];
         F::block_on(server.read_exact(&mut received).within("read on another thread")).unwrap();
-        give_back.send((server, received)).unwrap();
-        let _ = finished.recv();
-    });
-    let (server, received) = taken_back.recv().unwrap();
+        (server, received)
+    })
+    .join()
+    .unwrap();
     assert_eq!(&received, b"read ahead");
     drop(server);
     assert_eq!(client.read(&mut [0; 8]).within("the end of the file").await.unwrap(), 0);
-    drop(finish);
-    thread.join().unwrap();
 }
 
 /// <https://github.com/microsoft/openvmm/pull/714>: the code for "the server disconnected us" is kept apart from the end

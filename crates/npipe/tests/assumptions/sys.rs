@@ -1,0 +1,362 @@
+//! Bare Win32 calls for the assumptions: each reports what the system said and judges nothing.
+#![expect(unsafe_code, reason = "the beliefs under test are about Win32 calls")]
+
+use std::io;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle, RawHandle};
+use std::ptr::{null, null_mut};
+use std::thread::JoinHandle;
+
+use windows_sys::Win32::Foundation::{
+    ERROR_IO_PENDING, GENERIC_READ, GENERIC_WRITE, GetLastError, INVALID_HANDLE_VALUE, WAIT_TIMEOUT,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    CreateFileW, FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FILE_WRITE_ATTRIBUTES,
+    FlushFileBuffers, OPEN_EXISTING, PIPE_ACCESS_DUPLEX, PIPE_ACCESS_OUTBOUND, ReadFile,
+    SetFileCompletionNotificationModes, WriteFile,
+};
+use windows_sys::Win32::System::IO::{
+    CancelIoEx, CancelSynchronousIo, CreateIoCompletionPort, GetQueuedCompletionStatus, OVERLAPPED,
+    PostQueuedCompletionStatus,
+};
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
+use windows_sys::Win32::System::Pipes::{
+    ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, PIPE_READMODE_MESSAGE, PIPE_TYPE_BYTE,
+    PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, SetNamedPipeHandleState,
+};
+use windows_sys::Win32::System::WindowsProgramming::{
+    FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE,
+};
+
+pub type Handle = OwnedHandle;
+
+/// What a system error is to these tests: its number.
+type Outcome<T> = Result<T, u32>;
+
+fn last_error() -> u32 {
+    // SAFETY: takes no pointers.
+    unsafe { GetLastError() }
+}
+
+fn outcome(done: i32) -> Outcome<()> {
+    if done == 0 { Err(last_error()) } else { Ok(()) }
+}
+
+fn wide(text: &str) -> Vec<u16> {
+    text.encode_utf16().chain([0]).collect()
+}
+
+fn owned(handle: RawHandle) -> Outcome<Handle> {
+    if handle == INVALID_HANDLE_VALUE {
+        return Err(last_error());
+    }
+    // SAFETY: the handle was just made and nothing else owns it.
+    Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
+}
+
+/// Wine exports its version from ntdll; Windows has no such function.
+pub fn runs_under_wine() -> bool {
+    let ntdll = wide("ntdll.dll");
+    // SAFETY: the name is NUL-terminated; ntdll is mapped into every process and never unloaded.
+    let module = unsafe { GetModuleHandleW(ntdll.as_ptr()) };
+    // SAFETY: `module` is ntdll, the name is NUL-terminated.
+    unsafe { GetProcAddress(module, c"wine_get_version".as_ptr().cast()) }.is_some()
+}
+
+fn create_with(name: &str, open_mode: u32, pipe_mode: u32, instances: u32, quota: u32) -> Outcome<Handle> {
+    let name = wide(name);
+    // SAFETY: the name is NUL-terminated and outlives the call; no security attributes are given.
+    owned(unsafe {
+        CreateNamedPipeW(name.as_ptr(), open_mode, pipe_mode, instances, quota, quota, 0, null())
+    })
+}
+
+fn pipe_mode(message: bool) -> u32 {
+    if message { PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE } else { PIPE_TYPE_BYTE }
+}
+
+pub fn create(name: &str, message: bool, quota: u32) -> Outcome<Handle> {
+    let open_mode = PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED;
+    create_with(name, open_mode, pipe_mode(message), PIPE_UNLIMITED_INSTANCES, quota)
+}
+
+pub fn create_first(name: &str) -> Outcome<Handle> {
+    let open_mode = PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | FILE_FLAG_FIRST_PIPE_INSTANCE;
+    create_with(name, open_mode, PIPE_TYPE_BYTE, PIPE_UNLIMITED_INSTANCES, 4096)
+}
+
+pub fn create_limited(name: &str, instances: u32) -> Outcome<Handle> {
+    create_with(name, PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED, PIPE_TYPE_BYTE, instances, 4096)
+}
+
+pub fn create_outbound_message(name: &str) -> Outcome<Handle> {
+    let open_mode = PIPE_ACCESS_OUTBOUND | FILE_FLAG_OVERLAPPED;
+    create_with(name, open_mode, pipe_mode(true), PIPE_UNLIMITED_INSTANCES, 4096)
+}
+
+pub fn create_synchronous(name: &str) -> Outcome<Handle> {
+    create_with(name, PIPE_ACCESS_DUPLEX, PIPE_TYPE_BYTE, PIPE_UNLIMITED_INSTANCES, 4096)
+}
+
+#[derive(Clone, Copy)]
+pub enum Access {
+    ReadWrite,
+    Read,
+    ReadAndWriteAttributes,
+}
+
+/// Opens a client's end and sets its read mode.
+pub fn open(name: &str, access: Access, message: bool) -> Outcome<Handle> {
+    let name = wide(name);
+    let access = match access {
+        Access::ReadWrite => GENERIC_READ | GENERIC_WRITE,
+        Access::Read => GENERIC_READ,
+        Access::ReadAndWriteAttributes => GENERIC_READ | FILE_WRITE_ATTRIBUTES,
+    };
+    // SAFETY: the name is NUL-terminated and outlives the call; no security attributes, no template.
+    let client = owned(unsafe {
+        CreateFileW(name.as_ptr(), access, 0, null(), OPEN_EXISTING, FILE_FLAG_OVERLAPPED, null_mut())
+    })?;
+    if message {
+        // SAFETY: the handle is open; the mode outlives the call.
+        outcome(unsafe {
+            SetNamedPipeHandleState(client.as_raw_handle(), &PIPE_READMODE_MESSAGE, null(), null())
+        })?;
+    }
+    Ok(client)
+}
+
+/// What an overlapped call answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Issued {
+    /// Finished, with this many bytes.
+    Done(u32),
+    Pending,
+    Failed(u32),
+}
+
+impl Issued {
+    pub fn pending(self) -> Option<()> {
+        (self == Issued::Pending).then_some(())
+    }
+}
+
+/// STATUS_PENDING, which the calls write into `Internal` and an immediate failure leaves there.
+const STATUS_PENDING: usize = 0x103;
+
+struct Block {
+    overlapped: OVERLAPPED,
+    buffer: Vec<u8>,
+}
+
+/// An OVERLAPPED with its buffer. Once it was pending it is never freed: a test does not wait for every packet.
+pub struct Operation {
+    block: *mut Block,
+    was_pending: bool,
+}
+
+// SAFETY: the block is owned by the operation, and by the kernel, which does not mind threads.
+unsafe impl Send for Operation {}
+
+impl Operation {
+    pub fn new() -> Self {
+        let block = Box::new(Block { overlapped: OVERLAPPED::default(), buffer: Vec::new() });
+        Self { block: Box::into_raw(block), was_pending: false }
+    }
+
+    fn overlapped(&self) -> *mut OVERLAPPED {
+        // SAFETY: the block lives as long as the operation.
+        unsafe { &raw mut (*self.block).overlapped }
+    }
+
+    /// Resets the OVERLAPPED and gives it a buffer.
+    fn prepare(&mut self, buffer: Vec<u8>) -> (*mut u8, u32, *mut OVERLAPPED) {
+        assert!(!self.was_pending, "an operation that was pending is not used again");
+        // SAFETY: the operation is not in flight, so the block is ours alone.
+        let block = unsafe { &mut *self.block };
+        *block = Block { overlapped: OVERLAPPED::default(), buffer };
+        (block.buffer.as_mut_ptr(), block.buffer.len() as u32, &raw mut block.overlapped)
+    }
+
+    /// By which its packet knows it.
+    pub fn id(&self) -> usize {
+        self.overlapped() as usize
+    }
+
+    /// The count in the OVERLAPPED.
+    pub fn count(&self) -> u32 {
+        // SAFETY: read only when the operation is over.
+        unsafe { (*self.overlapped()).InternalHigh as u32 }
+    }
+
+    /// Whether a result was written into the OVERLAPPED.
+    pub fn is_untouched(&self) -> bool {
+        // SAFETY: read only when the operation is over.
+        let overlapped = unsafe { *self.overlapped() };
+        [0, STATUS_PENDING].contains(&overlapped.Internal) && overlapped.InternalHigh == 0
+    }
+
+    pub fn buffer(&self, count: usize) -> &[u8] {
+        // SAFETY: read only when the operation is over; the block lives as long as the operation.
+        let block = unsafe { &*self.block };
+        &block.buffer[..count]
+    }
+
+    fn issued(&mut self, done: i32) -> Issued {
+        if done != 0 {
+            return Issued::Done(self.count());
+        }
+        match last_error() {
+            ERROR_IO_PENDING => {
+                self.was_pending = true;
+                Issued::Pending
+            }
+            code => Issued::Failed(code),
+        }
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        if !self.was_pending {
+            // SAFETY: made by `Box::into_raw`, and the kernel never had it for longer than a call.
+            drop(unsafe { Box::from_raw(self.block) });
+        }
+    }
+}
+
+pub fn read(pipe: &Handle, count: usize, operation: &mut Operation) -> Issued {
+    let (buffer, length, overlapped) = operation.prepare(vec![0; count]);
+    // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in flight.
+    let done = unsafe { ReadFile(pipe.as_raw_handle(), buffer, length, null_mut(), overlapped) };
+    operation.issued(done)
+}
+
+pub fn write(pipe: &Handle, data: &[u8], operation: &mut Operation) -> Issued {
+    let (buffer, length, overlapped) = operation.prepare(data.to_vec());
+    // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in flight.
+    let done = unsafe { WriteFile(pipe.as_raw_handle(), buffer, length, null_mut(), overlapped) };
+    operation.issued(done)
+}
+
+pub fn connect(server: &Handle, operation: &mut Operation) -> Issued {
+    let (_, _, overlapped) = operation.prepare(Vec::new());
+    // SAFETY: the OVERLAPPED lives in the operation's block, which outlives the operation in flight.
+    let done = unsafe { ConnectNamedPipe(server.as_raw_handle(), overlapped) };
+    operation.issued(done)
+}
+
+pub fn disconnect(server: &Handle) -> Outcome<()> {
+    // SAFETY: the handle is open for as long as it is borrowed.
+    outcome(unsafe { DisconnectNamedPipe(server.as_raw_handle()) })
+}
+
+pub fn cancel(pipe: &Handle, operation: &Operation) -> Outcome<()> {
+    // SAFETY: the handle is open; the OVERLAPPED is only compared by its address.
+    outcome(unsafe { CancelIoEx(pipe.as_raw_handle(), operation.overlapped()) })
+}
+
+/// When a success at once queues a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Notify {
+    Always,
+    SkipOnSuccess,
+}
+
+/// What a completion port hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    pub operation: usize,
+    pub code: u32,
+    pub count: u32,
+}
+
+pub struct Port(Handle);
+
+impl Port {
+    pub fn new() -> Self {
+        // SAFETY: no handle is tied.
+        let port = unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, null_mut(), 0, 1) };
+        assert!(!port.is_null(), "CreateIoCompletionPort: {}", io::Error::last_os_error());
+        // SAFETY: the port was just made and nothing else owns it.
+        Self(unsafe { OwnedHandle::from_raw_handle(port) })
+    }
+
+    pub fn tie(&self, pipe: &Handle, notify: Notify) -> Outcome<()> {
+        // SAFETY: both handles are open for as long as they are borrowed.
+        let port = unsafe { CreateIoCompletionPort(pipe.as_raw_handle(), self.0.as_raw_handle(), 0, 0) };
+        if port.is_null() {
+            return Err(last_error());
+        }
+        match notify {
+            Notify::Always => Ok(()),
+            Notify::SkipOnSuccess => {
+                let modes = FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE;
+                // SAFETY: the handle is open for as long as it is borrowed.
+                outcome(unsafe { SetFileCompletionNotificationModes(pipe.as_raw_handle(), modes as u8) })
+            }
+        }
+    }
+
+    /// A packet that belongs to no operation.
+    pub fn post(&self) {
+        // SAFETY: no OVERLAPPED is given.
+        outcome(unsafe { PostQueuedCompletionStatus(self.0.as_raw_handle(), 0, 0, null()) })
+            .expect("PostQueuedCompletionStatus");
+    }
+
+    /// The packet that is there, if any.
+    pub fn poll(&self) -> Option<Packet> {
+        self.dequeue(0)
+    }
+
+    /// The next packet, which must come.
+    pub fn wait(&self) -> Packet {
+        self.dequeue(20_000).expect("no packet came in 20 seconds")
+    }
+
+    fn dequeue(&self, milliseconds: u32) -> Option<Packet> {
+        let (mut count, mut key, mut overlapped) = (0, 0, null_mut());
+        // SAFETY: the port is open; the out-parameters outlive the call.
+        let done = unsafe {
+            GetQueuedCompletionStatus(
+                self.0.as_raw_handle(),
+                &mut count,
+                &mut key,
+                &mut overlapped,
+                milliseconds,
+            )
+        };
+        let code = if done == 0 { last_error() } else { 0 };
+        if overlapped.is_null() && done == 0 {
+            assert_eq!(code, WAIT_TIMEOUT);
+            return None;
+        }
+        Some(Packet { operation: overlapped as usize, code, count })
+    }
+}
+
+/// `FlushFileBuffers` on a thread of its own.
+pub struct Flushing(JoinHandle<Outcome<()>>);
+
+impl Flushing {
+    pub fn start(pipe: &Handle) -> Self {
+        let pipe = pipe.try_clone().expect("the handle can be duplicated");
+        Self(std::thread::spawn(move || {
+            // SAFETY: the thread owns the handle.
+            outcome(unsafe { FlushFileBuffers(pipe.as_raw_handle()) })
+        }))
+    }
+
+    pub fn cancel(&self) -> Outcome<()> {
+        // SAFETY: the thread's handle is open until it is joined.
+        outcome(unsafe { CancelSynchronousIo(self.0.as_raw_handle()) })
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    pub fn join(self) -> Outcome<()> {
+        self.0.join().expect("the thread does not panic")
+    }
+}

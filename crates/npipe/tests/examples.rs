@@ -1,0 +1,61 @@
+//! The examples, run as a reader would run them: what they print is part of what they teach.
+//!
+//! Cargo builds them with `cargo test`; they lie in the directory `examples` beside the one of this test.
+#![cfg(windows)]
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+#[test]
+#[cfg(feature = "tokio")]
+fn the_echo_client_gets_back_from_the_echo_server_what_it_sent() {
+    let name = format!(r"\\.\pipe\npipe-example-echo-{}", std::process::id());
+    let mut server =
+        Command::new(example("echo_server")).args([&name, "2"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(said.next(), Some(format!("listening on {name}")));
+
+    assert_eq!(output_of("echo_client", &[&name, "ping"]), "ping\n");
+    assert_eq!(output_of("echo_client", &[&name, "a longer question"]), "a longer question\n");
+
+    assert_eq!(said.collect::<Vec<_>>(), ["echoed 4 bytes", "echoed 17 bytes"]);
+    assert!(server.wait().unwrap().success());
+}
+
+#[test]
+#[cfg(feature = "tokio")]
+fn tokios_accept_loop_serves_one_client_after_the_other() {
+    let lines: String = (1..=5).map(|n| format!("client {n}: the square is {}\n", n * n)).collect();
+    assert_eq!(output_of("tokio_loop", &[]), lines);
+}
+
+#[test]
+#[cfg(feature = "tokio")]
+fn hyper_answers_a_get_over_a_pipe() {
+    assert_eq!(output_of("hyper", &[]), "status 200 OK\nyou asked for /greeting\n");
+}
+
+#[test]
+#[cfg(feature = "futures-io")]
+fn smol_needs_no_tokio() {
+    assert_eq!(output_of("smol", &[]), "npipe backwards is epipn\n");
+}
+
+fn output_of(name: &str, arguments: &[&str]) -> String {
+    let output = Command::new(example(name)).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn example(name: &str) -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let path = test.parent().unwrap().with_file_name("examples").join(name).with_extension("exe");
+    assert!(
+        path.exists(),
+        "{} is not built: run `cargo build --examples --all-features` first",
+        path.display()
+    );
+    path
+}
