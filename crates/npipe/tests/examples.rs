@@ -1,7 +1,8 @@
 //! The examples, run as a reader would run them: what they print is part of what they teach.
 //!
 //! Cargo builds them with `cargo test`; they lie in the directory `examples` beside the one of this test.
-#![cfg(windows)]
+//! Between them they need every feature, hence `--all-features`.
+#![cfg(all(windows, feature = "tokio", feature = "futures-io"))]
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -9,7 +10,6 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 #[test]
-#[cfg(feature = "tokio")]
 fn the_echo_client_gets_back_from_the_echo_server_what_it_sent() {
     let name = format!(r"\\.\pipe\npipe-example-echo-{}", std::process::id());
     let mut server =
@@ -25,20 +25,17 @@ fn the_echo_client_gets_back_from_the_echo_server_what_it_sent() {
 }
 
 #[test]
-#[cfg(feature = "tokio")]
 fn tokios_accept_loop_serves_one_client_after_the_other() {
     let lines: String = (1..=5).map(|n| format!("client {n}: the square is {}\n", n * n)).collect();
     assert_eq!(output_of("tokio_loop", &[]), lines);
 }
 
 #[test]
-#[cfg(feature = "tokio")]
 fn hyper_answers_a_get_over_a_pipe() {
     assert_eq!(output_of("hyper", &[]), "status 200 OK\nyou asked for /greeting\n");
 }
 
 #[test]
-#[cfg(feature = "futures-io")]
 fn smol_needs_no_tokio() {
     assert_eq!(output_of("smol", &[]), "npipe backwards is epipn\n");
 }
