@@ -345,11 +345,6 @@ impl ReadAhead {
         self.shrink();
     }
 
-    /// Whether a read of a connection that is over is still on its way back.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.slot == Slot::Abandoned
-    }
-
     /// Whether there is anything that a reader has not had.
     pub(crate) fn has_bytes(&self) -> bool {
         self.front.is_some()

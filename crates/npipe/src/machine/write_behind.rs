@@ -231,11 +231,6 @@ impl WriteBehind {
         self.slot == Slot::Free
     }
 
-    /// Whether a write of a connection that is over is still on its way back.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.slot == Slot::Abandoned
-    }
-
     /// The connection is over: forget what was queued. Tells whether to cancel.
     pub(crate) fn reset(&mut self) -> bool {
         self.discard();

@@ -36,7 +36,6 @@ impl Stream {
             let mut connecting = lock(&self.core.lifecycle);
             let result = match connecting.machine.step() {
                 ConnectStep::Done(result) => Some(result),
-                ConnectStep::Submit if self.core.has_stale_operations() => None,
                 ConnectStep::Submit => match self.submit_connect(&mut connecting) {
                     Some(result) => result,
                     None => continue,
@@ -104,17 +103,6 @@ impl Stream {
 }
 
 impl Core {
-    /// Whether an operation of a connection that is over has not come back yet. A new connection waits for it, so
-    /// that nothing of one client is ever taken for the next one's.
-    fn has_stale_operations(&self) -> bool {
-        lock(&self.inbound).machine.is_abandoned() || lock(&self.outbound).machine.is_abandoned()
-    }
-
-    /// One of them has: a `connect` that waited for it can go on.
-    pub(super) fn stale_operation_ended(&self, wake: &mut Vec<Waker>) {
-        lock(&self.lifecycle).waiters.take(wake);
-    }
-
     pub(super) fn connect_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waker>) {
         let Finished { operation, outcome, handle, .. } = finished;
         let mut connecting = lock(&self.lifecycle);

@@ -144,13 +144,9 @@ impl Core {
         let mut inbound = lock(&self.inbound);
         inbound.operation = OperationPlace::Here(operation);
         inbound.ticks += 1;
-        let stale = inbound.machine.is_abandoned();
         let done = inbound.machine.on_packet(outcome.code, buffer);
         self.after_read(&mut inbound, done, handle.as_ref(), wake);
         drop(inbound);
-        if stale {
-            self.stale_operation_ended(wake);
-        }
         // The handle may be closed here, with no lock held.
         drop(handle);
     }

@@ -120,7 +120,6 @@ impl Core {
         let mut outbound = lock(&self.outbound);
         outbound.operation = OperationPlace::Here(operation);
         outbound.ticks += 1;
-        let stale = outbound.machine.is_abandoned();
         let mut done = outbound.machine.on_packet(outcome.code);
         while let (WriteDone { next: Some(buffer) }, Some(handle)) = (done, handle.as_ref()) {
             match outbound.operation.take().write(handle, buffer, self.clone()) {
@@ -137,9 +136,6 @@ impl Core {
         }
         outbound.waiters.take(wake);
         drop(outbound);
-        if stale {
-            self.stale_operation_ended(wake);
-        }
         // The handle may be closed here, with no lock held: this was the last write of a pipe that was dropped.
         drop(handle);
     }
