@@ -27,7 +27,7 @@ use windows_sys::Win32::System::WindowsProgramming::{
     FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE,
 };
 
-pub type Handle = OwnedHandle;
+pub(crate) type Handle = OwnedHandle;
 
 /// What a system error is to these tests: its number.
 type Outcome<T> = Result<T, u32>;
@@ -54,7 +54,7 @@ fn owned(handle: RawHandle) -> Outcome<Handle> {
 }
 
 /// Wine exports its version from ntdll; Windows has no such function.
-pub fn runs_under_wine() -> bool {
+pub(crate) fn runs_under_wine() -> bool {
     let ntdll = wide("ntdll.dll");
     // SAFETY: the name is NUL-terminated; ntdll is mapped into every process and never unloaded.
     let module = unsafe { GetModuleHandleW(ntdll.as_ptr()) };
@@ -74,38 +74,38 @@ fn pipe_mode(message: bool) -> u32 {
     if message { PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE } else { PIPE_TYPE_BYTE }
 }
 
-pub fn create(name: &str, message: bool, quota: u32) -> Outcome<Handle> {
+pub(crate) fn create(name: &str, message: bool, quota: u32) -> Outcome<Handle> {
     let open_mode = PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED;
     create_with(name, open_mode, pipe_mode(message), PIPE_UNLIMITED_INSTANCES, quota)
 }
 
-pub fn create_first(name: &str) -> Outcome<Handle> {
+pub(crate) fn create_first(name: &str) -> Outcome<Handle> {
     let open_mode = PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | FILE_FLAG_FIRST_PIPE_INSTANCE;
     create_with(name, open_mode, PIPE_TYPE_BYTE, PIPE_UNLIMITED_INSTANCES, 4096)
 }
 
-pub fn create_limited(name: &str, instances: u32) -> Outcome<Handle> {
+pub(crate) fn create_limited(name: &str, instances: u32) -> Outcome<Handle> {
     create_with(name, PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED, PIPE_TYPE_BYTE, instances, 4096)
 }
 
-pub fn create_outbound_message(name: &str) -> Outcome<Handle> {
+pub(crate) fn create_outbound_message(name: &str) -> Outcome<Handle> {
     let open_mode = PIPE_ACCESS_OUTBOUND | FILE_FLAG_OVERLAPPED;
     create_with(name, open_mode, pipe_mode(true), PIPE_UNLIMITED_INSTANCES, 4096)
 }
 
-pub fn create_synchronous(name: &str) -> Outcome<Handle> {
+pub(crate) fn create_synchronous(name: &str) -> Outcome<Handle> {
     create_with(name, PIPE_ACCESS_DUPLEX, PIPE_TYPE_BYTE, PIPE_UNLIMITED_INSTANCES, 4096)
 }
 
 #[derive(Clone, Copy)]
-pub enum Access {
+pub(crate) enum Access {
     ReadWrite,
     Read,
     ReadAndWriteAttributes,
 }
 
 /// Opens a client's end and sets its read mode.
-pub fn open(name: &str, access: Access, message: bool) -> Outcome<Handle> {
+pub(crate) fn open(name: &str, access: Access, message: bool) -> Outcome<Handle> {
     let name = wide(name);
     let access = match access {
         Access::ReadWrite => GENERIC_READ | GENERIC_WRITE,
@@ -127,7 +127,7 @@ pub fn open(name: &str, access: Access, message: bool) -> Outcome<Handle> {
 
 /// What an overlapped call answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Issued {
+pub(crate) enum Issued {
     /// Finished, with this many bytes.
     Done(u32),
     Pending,
@@ -135,7 +135,7 @@ pub enum Issued {
 }
 
 impl Issued {
-    pub fn pending(self) -> Option<()> {
+    pub(crate) fn pending(self) -> Option<()> {
         (self == Issued::Pending).then_some(())
     }
 }
@@ -149,7 +149,7 @@ struct Block {
 }
 
 /// An OVERLAPPED with its buffer. Once it was pending it is never freed: a test does not wait for every packet.
-pub struct Operation {
+pub(crate) struct Operation {
     block: *mut Block,
     was_pending: bool,
 }
@@ -158,7 +158,7 @@ pub struct Operation {
 unsafe impl Send for Operation {}
 
 impl Operation {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let block = Box::new(Block { overlapped: OVERLAPPED::default(), buffer: Vec::new() });
         Self { block: Box::into_raw(block), was_pending: false }
     }
@@ -178,24 +178,24 @@ impl Operation {
     }
 
     /// By which its packet knows it.
-    pub fn id(&self) -> usize {
+    pub(crate) fn id(&self) -> usize {
         self.overlapped() as usize
     }
 
     /// The count in the OVERLAPPED.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         // SAFETY: read only when the operation is over.
         unsafe { (*self.overlapped()).InternalHigh as u32 }
     }
 
     /// Whether a result was written into the OVERLAPPED.
-    pub fn is_untouched(&self) -> bool {
+    pub(crate) fn is_untouched(&self) -> bool {
         // SAFETY: read only when the operation is over.
         let overlapped = unsafe { *self.overlapped() };
         [0, STATUS_PENDING].contains(&overlapped.Internal) && overlapped.InternalHigh == 0
     }
 
-    pub fn buffer(&self, count: usize) -> &[u8] {
+    pub(crate) fn buffer(&self, count: usize) -> &[u8] {
         // SAFETY: read only when the operation is over; the block lives as long as the operation.
         let block = unsafe { &*self.block };
         &block.buffer[..count]
@@ -224,56 +224,56 @@ impl Drop for Operation {
     }
 }
 
-pub fn read(pipe: &Handle, count: usize, operation: &mut Operation) -> Issued {
+pub(crate) fn read(pipe: &Handle, count: usize, operation: &mut Operation) -> Issued {
     let (buffer, length, overlapped) = operation.prepare(vec![0; count]);
     // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in flight.
     let done = unsafe { ReadFile(pipe.as_raw_handle(), buffer, length, null_mut(), overlapped) };
     operation.issued(done)
 }
 
-pub fn write(pipe: &Handle, data: &[u8], operation: &mut Operation) -> Issued {
+pub(crate) fn write(pipe: &Handle, data: &[u8], operation: &mut Operation) -> Issued {
     let (buffer, length, overlapped) = operation.prepare(data.to_vec());
     // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in flight.
     let done = unsafe { WriteFile(pipe.as_raw_handle(), buffer, length, null_mut(), overlapped) };
     operation.issued(done)
 }
 
-pub fn connect(server: &Handle, operation: &mut Operation) -> Issued {
+pub(crate) fn connect(server: &Handle, operation: &mut Operation) -> Issued {
     let (_, _, overlapped) = operation.prepare(Vec::new());
     // SAFETY: the OVERLAPPED lives in the operation's block, which outlives the operation in flight.
     let done = unsafe { ConnectNamedPipe(server.as_raw_handle(), overlapped) };
     operation.issued(done)
 }
 
-pub fn disconnect(server: &Handle) -> Outcome<()> {
+pub(crate) fn disconnect(server: &Handle) -> Outcome<()> {
     // SAFETY: the handle is open for as long as it is borrowed.
     outcome(unsafe { DisconnectNamedPipe(server.as_raw_handle()) })
 }
 
-pub fn cancel(pipe: &Handle, operation: &Operation) -> Outcome<()> {
+pub(crate) fn cancel(pipe: &Handle, operation: &Operation) -> Outcome<()> {
     // SAFETY: the handle is open; the OVERLAPPED is only compared by its address.
     outcome(unsafe { CancelIoEx(pipe.as_raw_handle(), operation.overlapped()) })
 }
 
 /// When a success at once queues a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Notify {
+pub(crate) enum Notify {
     Always,
     SkipOnSuccess,
 }
 
 /// What a completion port hands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Packet {
-    pub operation: usize,
-    pub code: u32,
-    pub count: u32,
+pub(crate) struct Packet {
+    pub(crate) operation: usize,
+    pub(crate) code: u32,
+    pub(crate) count: u32,
 }
 
-pub struct Port(Handle);
+pub(crate) struct Port(Handle);
 
 impl Port {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: no handle is tied.
         let port = unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, null_mut(), 0, 1) };
         assert!(!port.is_null(), "CreateIoCompletionPort: {}", io::Error::last_os_error());
@@ -281,7 +281,7 @@ impl Port {
         Self(unsafe { OwnedHandle::from_raw_handle(port) })
     }
 
-    pub fn tie(&self, pipe: &Handle, notify: Notify) -> Outcome<()> {
+    pub(crate) fn tie(&self, pipe: &Handle, notify: Notify) -> Outcome<()> {
         // SAFETY: both handles are open for as long as they are borrowed.
         let port = unsafe { CreateIoCompletionPort(pipe.as_raw_handle(), self.0.as_raw_handle(), 0, 0) };
         if port.is_null() {
@@ -298,19 +298,19 @@ impl Port {
     }
 
     /// A packet that belongs to no operation.
-    pub fn post(&self) {
+    pub(crate) fn post(&self) {
         // SAFETY: no OVERLAPPED is given.
         outcome(unsafe { PostQueuedCompletionStatus(self.0.as_raw_handle(), 0, 0, null()) })
             .expect("PostQueuedCompletionStatus");
     }
 
     /// The packet that is there, if any.
-    pub fn poll(&self) -> Option<Packet> {
+    pub(crate) fn poll(&self) -> Option<Packet> {
         self.dequeue(0)
     }
 
     /// The next packet, which must come.
-    pub fn wait(&self) -> Packet {
+    pub(crate) fn wait(&self) -> Packet {
         self.dequeue(20_000).expect("no packet came in 20 seconds")
     }
 
@@ -336,10 +336,10 @@ impl Port {
 }
 
 /// `FlushFileBuffers` on a thread of its own.
-pub struct Flushing(JoinHandle<Outcome<()>>);
+pub(crate) struct Flushing(JoinHandle<Outcome<()>>);
 
 impl Flushing {
-    pub fn start(pipe: &Handle) -> Self {
+    pub(crate) fn start(pipe: &Handle) -> Self {
         let pipe = pipe.try_clone().expect("the handle can be duplicated");
         Self(std::thread::spawn(move || {
             // SAFETY: the thread owns the handle.
@@ -347,16 +347,16 @@ impl Flushing {
         }))
     }
 
-    pub fn cancel(&self) -> Outcome<()> {
+    pub(crate) fn cancel(&self) -> Outcome<()> {
         // SAFETY: the thread's handle is open until it is joined.
         outcome(unsafe { CancelSynchronousIo(self.0.as_raw_handle()) })
     }
 
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.0.is_finished()
     }
 
-    pub fn join(self) -> Outcome<()> {
+    pub(crate) fn join(self) -> Outcome<()> {
         self.0.join().expect("the thread does not panic")
     }
 }

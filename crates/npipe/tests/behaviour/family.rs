@@ -7,7 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use npipe::{ClientOptions, NamedPipeClient, NamedPipeServer, ServerOptions};
 
 /// The reading half of what the family calls a stream.
-pub trait Reading: Send + 'static {
+pub(crate) trait Reading: Send + 'static {
     fn read(&mut self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
 
     fn read_vectored(
@@ -44,7 +44,7 @@ pub trait Reading: Send + 'static {
 }
 
 /// The writing half of what the family calls a stream.
-pub trait Writing: Send + 'static {
+pub(crate) trait Writing: Send + 'static {
     fn write(&mut self, data: &[u8]) -> impl Future<Output = io::Result<usize>> + Send;
 
     fn write_vectored(&mut self, data: &[IoSlice<'_>]) -> impl Future<Output = io::Result<usize>> + Send;
@@ -69,7 +69,7 @@ pub trait Writing: Send + 'static {
 }
 
 /// One end of a pipe, driven by a family's traits.
-pub trait End<Pipe>: Reading + Writing + AsRef<Pipe> {
+pub(crate) trait End<Pipe>: Reading + Writing + AsRef<Pipe> {
     type Reader: Reading;
     type Writer: Writing;
 
@@ -77,7 +77,7 @@ pub trait End<Pipe>: Reading + Writing + AsRef<Pipe> {
     fn split(self) -> (Self::Reader, Self::Writer);
 }
 
-pub trait Family: Send + Sync + 'static {
+pub(crate) trait Family: Send + Sync + 'static {
     type Server: End<NamedPipeServer>;
     type Client: End<NamedPipeClient>;
 
@@ -102,16 +102,16 @@ pub trait Family: Send + Sync + 'static {
 }
 
 #[cfg(feature = "tokio")]
-pub mod tokio_family {
+pub(crate) mod tokio_family {
     //! Tokio's traits on Tokio's current-thread runtime.
 
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
     use super::*;
 
-    pub struct Tokio;
+    pub(crate) struct Tokio;
 
-    pub struct TokioStream<S>(S);
+    pub(crate) struct TokioStream<S>(S);
 
     impl<S> AsRef<S> for TokioStream<S> {
         fn as_ref(&self) -> &S {
@@ -196,7 +196,7 @@ pub mod tokio_family {
 }
 
 #[cfg(feature = "futures-io")]
-pub mod futures_family {
+pub(crate) mod futures_family {
     //! The traits of `futures-io` on a smol executor: there is no Tokio context anywhere.
 
     use std::cell::RefCell;
@@ -208,9 +208,9 @@ pub mod futures_family {
 
     use super::*;
 
-    pub struct Futures;
+    pub(crate) struct Futures;
 
-    pub struct FuturesStream<S>(S);
+    pub(crate) struct FuturesStream<S>(S);
 
     thread_local! {
         /// The executor `block_on` is running on this thread.

@@ -25,21 +25,21 @@ const TEST: Duration = Duration::from_secs(240);
 static MEASURING: RwLock<()> = RwLock::new(());
 
 /// A pipe name no other test, run or process uses.
-pub fn unique_name() -> String {
+pub(crate) fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!(r"\\.\pipe\npipe-behaviour-{}-{number}", std::process::id())
 }
 
 /// Runs the body of a test.
-pub fn run<F: Family>(name: &'static str, body: impl Future<Output = ()>) {
+pub(crate) fn run<F: Family>(name: &'static str, body: impl Future<Output = ()>) {
     let _shared = MEASURING.read().unwrap_or_else(PoisonError::into_inner);
     let _watchdog = Watchdog::start(name);
     F::block_on(body);
 }
 
 /// Runs the body of a test while no other runs in this process.
-pub fn run_alone<F: Family>(name: &'static str, body: impl Future<Output = ()>) {
+pub(crate) fn run_alone<F: Family>(name: &'static str, body: impl Future<Output = ()>) {
     let _alone = MEASURING.write().unwrap_or_else(PoisonError::into_inner);
     let _watchdog = Watchdog::start(name);
     F::block_on(body);
@@ -65,12 +65,12 @@ impl Watchdog {
 }
 
 /// True where the Windows we run on is Wine: the one condition by which tests are skipped.
-pub fn wine() -> bool {
+pub(crate) fn wine() -> bool {
     sys::runs_under_wine()
 }
 
 /// To be called first by a test that Wine cannot show: `if skipped_under_wine(..) { return }`. A run collects the lines.
-pub fn skipped_under_wine(test: &str, reason: &str) -> bool {
+pub(crate) fn skipped_under_wine(test: &str, reason: &str) -> bool {
     if wine() {
         // Not `println!`: libtest keeps the output of tests that pass to itself.
         let _ = writeln!(std::io::stdout(), "skipped-under-wine: {test}: {reason}");
@@ -79,7 +79,7 @@ pub fn skipped_under_wine(test: &str, reason: &str) -> bool {
 }
 
 /// Deadlines for single steps. The timer is that of `async-io`: it runs on a thread of its own, under any executor.
-pub trait Within: Future + Sized {
+pub(crate) trait Within: Future + Sized {
     /// Ends with the future, or fails the test saying which step hung.
     fn within(self, step: &str) -> impl Future<Output = Self::Output> {
         self.within_time(step, STEP)
@@ -102,17 +102,17 @@ pub trait Within: Future + Sized {
 impl<F: Future> Within for F {}
 
 /// Polls once, with a waker that does nothing.
-pub fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+pub(crate) fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Polls once and drops the future: what `select!` does to a branch that loses.
-pub fn poll_and_drop<F: Future>(future: F) -> Poll<F::Output> {
+pub(crate) fn poll_and_drop<F: Future>(future: F) -> Poll<F::Output> {
     poll_once(pin!(future))
 }
 
 /// Waits until `condition` holds, for what the system reports in no other way.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     async {
         while !condition() {
             smol::Timer::after(Duration::from_millis(2)).await;
@@ -123,7 +123,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Writes until a write would have to wait, dropping that one; returns how many bytes were accepted.
-pub fn write_until_pending(writer: &mut impl Writing, data: &mut StreamData) -> usize {
+pub(crate) fn write_until_pending(writer: &mut impl Writing, data: &mut StreamData) -> usize {
     let mut accepted = 0;
     loop {
         match poll_and_drop(writer.write(data.peek(48 * 1024))) {
@@ -140,19 +140,19 @@ pub fn write_until_pending(writer: &mut impl Writing, data: &mut StreamData) -> 
 
 /// A waker that lets a thread wait until it is called.
 #[derive(Default)]
-pub struct Alarm {
+pub(crate) struct Alarm {
     rung: Mutex<usize>,
     changed: Condvar,
 }
 
 impl Alarm {
-    pub fn new() -> (Arc<Self>, Waker) {
+    pub(crate) fn new() -> (Arc<Self>, Waker) {
         let alarm = Arc::new(Self::default());
         (alarm.clone(), Waker::from(alarm))
     }
 
     /// Blocks until the waker has been called.
-    pub fn wait(&self, for_what: &str) {
+    pub(crate) fn wait(&self, for_what: &str) {
         let rung = self.rung.lock().unwrap();
         let (_rung, result) = self.changed.wait_timeout_while(rung, STEP, |rung| *rung == 0).unwrap();
         assert!(!result.timed_out(), "not woken after {STEP:?}: {for_what}");
@@ -167,7 +167,10 @@ impl Wake for Alarm {
 }
 
 /// A connected pair made with these options.
-pub async fn pair_with<F: Family>(server: &ServerOptions, client: &ClientOptions) -> (F::Server, F::Client) {
+pub(crate) async fn pair_with<F: Family>(
+    server: &ServerOptions,
+    client: &ClientOptions,
+) -> (F::Server, F::Client) {
     let name = unique_name();
     let server = F::create(server, &name).expect("the pipe can be created");
     let client = F::open(client, &name).expect("the pipe can be opened");
@@ -176,12 +179,12 @@ pub async fn pair_with<F: Family>(server: &ServerOptions, client: &ClientOptions
 }
 
 /// A connected pair in byte mode.
-pub async fn pair<F: Family>() -> (F::Server, F::Client) {
+pub(crate) async fn pair<F: Family>() -> (F::Server, F::Client) {
     pair_with::<F>(&ServerOptions::new(), &ClientOptions::new()).await
 }
 
 /// A connected pair whose both ends write and read messages.
-pub async fn message_pair<F: Family>() -> (F::Server, F::Client) {
+pub(crate) async fn message_pair<F: Family>() -> (F::Server, F::Client) {
     pair_with::<F>(
         ServerOptions::new().pipe_mode(npipe::PipeMode::Message),
         ClientOptions::new().pipe_mode(npipe::PipeMode::Message),
@@ -191,7 +194,7 @@ pub async fn message_pair<F: Family>() -> (F::Server, F::Client) {
 
 /// Asserts that the result is the system's error `code`, in number and in kind.
 #[track_caller]
-pub fn assert_os_error<T: std::fmt::Debug>(result: std::io::Result<T>, code: u32, situation: &str) {
+pub(crate) fn assert_os_error<T: std::fmt::Debug>(result: std::io::Result<T>, code: u32, situation: &str) {
     let error = match result {
         Ok(value) => panic!("{situation}: Ok({value:?}) instead of system error {code}"),
         Err(error) => error,

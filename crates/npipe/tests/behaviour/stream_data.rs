@@ -4,7 +4,7 @@
 const BLOCK: usize = 64 * 1024;
 
 /// An endless pseudo-random sequence of bytes that a seed determines, whatever the pieces it is taken in.
-pub struct StreamData {
+pub(crate) struct StreamData {
     generator: fastrand::Rng,
     block: Vec<u8>,
     used: usize,
@@ -12,7 +12,7 @@ pub struct StreamData {
 }
 
 impl StreamData {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut data =
             Self { generator: fastrand::Rng::with_seed(seed), block: vec![0; BLOCK], used: 0, offset: 0 };
         data.generator.fill(&mut data.block);
@@ -20,7 +20,7 @@ impl StreamData {
     }
 
     /// The next bytes, at most `limit`, at least one.
-    pub fn peek(&mut self, limit: usize) -> &[u8] {
+    pub(crate) fn peek(&mut self, limit: usize) -> &[u8] {
         if self.used == BLOCK {
             self.generator.fill(&mut self.block);
             self.used = 0;
@@ -29,13 +29,13 @@ impl StreamData {
     }
 
     /// Marks the first `count` bytes of the last `peek` as used.
-    pub fn advance(&mut self, count: usize) {
+    pub(crate) fn advance(&mut self, count: usize) {
         self.used += count;
         self.offset += count as u64;
     }
 
     /// The next `count` bytes.
-    pub fn take(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
         let mut taken = Vec::with_capacity(count);
         while taken.len() < count {
             let piece = self.peek(count - taken.len());
@@ -48,7 +48,7 @@ impl StreamData {
 
     /// Asserts that `received` is what comes next.
     #[track_caller]
-    pub fn expect(&mut self, mut received: &[u8]) {
+    pub(crate) fn expect(&mut self, mut received: &[u8]) {
         while !received.is_empty() {
             let offset = self.offset;
             let expected = self.peek(received.len());
@@ -67,13 +67,13 @@ impl StreamData {
     }
 
     /// How many bytes were used so far.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 }
 
 /// Chunk sizes as programs use them: mostly small, sometimes large, now and then just around a page or a buffer.
-pub fn random_chunk(generator: &mut fastrand::Rng, largest: usize) -> usize {
+pub(crate) fn random_chunk(generator: &mut fastrand::Rng, largest: usize) -> usize {
     let size = match generator.u8(0..10) {
         0 => 1,
         1 | 2 => generator.usize(1..=128),

@@ -36,7 +36,7 @@ fn wide(text: &str) -> Vec<u16> {
 }
 
 /// Wine exports its version from ntdll; Windows has no such function.
-pub fn runs_under_wine() -> bool {
+pub(crate) fn runs_under_wine() -> bool {
     let ntdll = wide("ntdll.dll");
     // SAFETY: the name is NUL-terminated; ntdll is mapped into every process and never unloaded.
     let module = unsafe { GetModuleHandleW(ntdll.as_ptr()) };
@@ -46,7 +46,7 @@ pub fn runs_under_wine() -> bool {
 
 /// How a handle made here is opened: what the library expects, or what it must refuse.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum HandleKind {
+pub(crate) enum HandleKind {
     Overlapped,
     Synchronous,
 }
@@ -61,12 +61,12 @@ impl HandleKind {
 }
 
 /// A server instance of byte type, made without the library.
-pub fn create_pipe(name: &str, kind: HandleKind) -> io::Result<OwnedHandle> {
+pub(crate) fn create_pipe(name: &str, kind: HandleKind) -> io::Result<OwnedHandle> {
     create_pipe_of_type(name, kind, PIPE_TYPE_BYTE)
 }
 
 /// A server instance that writes and reads messages, made without the library.
-pub fn create_message_pipe(name: &str, kind: HandleKind) -> io::Result<OwnedHandle> {
+pub(crate) fn create_message_pipe(name: &str, kind: HandleKind) -> io::Result<OwnedHandle> {
     create_pipe_of_type(name, kind, PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE)
 }
 
@@ -89,7 +89,7 @@ fn create_pipe_of_type(name: &str, kind: HandleKind, pipe_type: u32) -> io::Resu
 }
 
 /// A client's handle, opened without the library.
-pub fn open_pipe(name: &str, kind: HandleKind) -> io::Result<OwnedHandle> {
+pub(crate) fn open_pipe(name: &str, kind: HandleKind) -> io::Result<OwnedHandle> {
     let name = wide(name);
     // SAFETY: the name is NUL-terminated and outlives the call; no security attributes, no template.
     let handle = unsafe {
@@ -115,7 +115,7 @@ fn owned(handle: RawHandle) -> io::Result<OwnedHandle> {
 }
 
 /// A blocking client, as any program's `CreateFile` makes it; it reads whole messages if asked.
-pub fn blocking_client(name: &str, message_reads: bool) -> io::Result<File> {
+pub(crate) fn blocking_client(name: &str, message_reads: bool) -> io::Result<File> {
     let handle = open_pipe(name, HandleKind::Synchronous)?;
     if message_reads {
         // SAFETY: the handle is open; the mode outlives the call.
@@ -130,7 +130,7 @@ pub fn blocking_client(name: &str, message_reads: bool) -> io::Result<File> {
 }
 
 /// `DisconnectNamedPipe` on a server instance made here.
-pub fn disconnect(server: &impl AsRawHandle) -> io::Result<()> {
+pub(crate) fn disconnect(server: &impl AsRawHandle) -> io::Result<()> {
     // SAFETY: the handle is open for as long as it is borrowed.
     match unsafe { DisconnectNamedPipe(server.as_raw_handle()) } {
         0 => Err(io::Error::last_os_error()),
@@ -139,7 +139,7 @@ pub fn disconnect(server: &impl AsRawHandle) -> io::Result<()> {
 }
 
 /// How many instances the pipe has that this handle belongs to.
-pub fn instances(pipe: &impl AsRawHandle) -> u32 {
+pub(crate) fn instances(pipe: &impl AsRawHandle) -> u32 {
     let mut instances = 0;
     // SAFETY: the handle is open for as long as it is borrowed; only the instance count is asked for.
     let done = unsafe {
@@ -158,7 +158,7 @@ pub fn instances(pipe: &impl AsRawHandle) -> u32 {
 }
 
 /// Whether a child process would inherit the handle.
-pub fn is_inheritable(handle: &impl AsRawHandle) -> bool {
+pub(crate) fn is_inheritable(handle: &impl AsRawHandle) -> bool {
     let mut flags = 0;
     // SAFETY: the handle is open for as long as it is borrowed.
     let done = unsafe { GetHandleInformation(handle.as_raw_handle(), &mut flags) };
@@ -167,7 +167,7 @@ pub fn is_inheritable(handle: &impl AsRawHandle) -> bool {
 }
 
 /// A completion port that `handle` is tied to from now on: no other port can have it.
-pub fn tie_to_own_port(handle: &impl AsRawHandle) -> io::Result<OwnedHandle> {
+pub(crate) fn tie_to_own_port(handle: &impl AsRawHandle) -> io::Result<OwnedHandle> {
     // SAFETY: the handle is open; the key is never looked at, as nothing waits on the port.
     let port = unsafe { CreateIoCompletionPort(handle.as_raw_handle(), null_mut(), 0, 1) };
     if port.is_null() {
@@ -178,19 +178,19 @@ pub fn tie_to_own_port(handle: &impl AsRawHandle) -> io::Result<OwnedHandle> {
 }
 
 /// `NamedPipeServer::from_raw_handle` of a handle made here.
-pub fn adopt_server(handle: impl IntoRawHandle) -> io::Result<NamedPipeServer> {
+pub(crate) fn adopt_server(handle: impl IntoRawHandle) -> io::Result<NamedPipeServer> {
     // SAFETY: ownership of the handle moves to the library.
     unsafe { NamedPipeServer::from_raw_handle(handle.into_raw_handle()) }
 }
 
 /// `NamedPipeClient::from_raw_handle` of a handle made here.
-pub fn adopt_client(handle: impl IntoRawHandle) -> io::Result<NamedPipeClient> {
+pub(crate) fn adopt_client(handle: impl IntoRawHandle) -> io::Result<NamedPipeClient> {
     // SAFETY: ownership of the handle moves to the library.
     unsafe { NamedPipeClient::from_raw_handle(handle.into_raw_handle()) }
 }
 
 /// `from_raw_handle` of values that are no handles: both ends must refuse them.
-pub fn adopt_nonsense(value: usize) -> (io::Result<NamedPipeServer>, io::Result<NamedPipeClient>) {
+pub(crate) fn adopt_nonsense(value: usize) -> (io::Result<NamedPipeServer>, io::Result<NamedPipeClient>) {
     let handle = value as RawHandle;
     // SAFETY: no handle of this process has the value, so nothing is owned twice.
     let server = unsafe { NamedPipeServer::from_raw_handle(handle) };
@@ -200,7 +200,7 @@ pub fn adopt_nonsense(value: usize) -> (io::Result<NamedPipeServer>, io::Result<
 }
 
 /// A pair whose handles are inherited by child processes, by explicit security attributes.
-pub fn inheritable_pair(name: &str) -> io::Result<(NamedPipeServer, NamedPipeClient)> {
+pub(crate) fn inheritable_pair(name: &str) -> io::Result<(NamedPipeServer, NamedPipeClient)> {
     let mut attributes = SECURITY_ATTRIBUTES {
         nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
         lpSecurityDescriptor: null_mut(),
@@ -215,7 +215,7 @@ pub fn inheritable_pair(name: &str) -> io::Result<(NamedPipeServer, NamedPipeCli
 }
 
 /// How many threads this process has.
-pub fn thread_count() -> usize {
+pub(crate) fn thread_count() -> usize {
     // SAFETY: takes no pointers.
     let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
     let snapshot = owned(snapshot).expect("a snapshot of the threads can be taken");
@@ -237,12 +237,12 @@ pub fn thread_count() -> usize {
 
 /// Bytes this process has resident, and bytes it has committed.
 #[derive(Clone, Copy, Debug)]
-pub struct Memory {
-    pub resident: usize,
-    pub committed: usize,
+pub(crate) struct Memory {
+    pub(crate) resident: usize,
+    pub(crate) committed: usize,
 }
 
-pub fn memory() -> Memory {
+pub(crate) fn memory() -> Memory {
     let mut counters = PROCESS_MEMORY_COUNTERS::default();
     let size = size_of::<PROCESS_MEMORY_COUNTERS>() as u32;
     // SAFETY: takes no pointers; the pseudo handle needs no closing.
@@ -255,7 +255,7 @@ pub fn memory() -> Memory {
 
 /// A number that grows with the handles this process leaks. Windows counts them. Wine answers 0, but gives a new handle
 /// the lowest free place in its table, so that the value of a fresh handle tells how far the table is filled.
-pub fn handle_watermark() -> usize {
+pub(crate) fn handle_watermark() -> usize {
     let mut count = 0;
     // SAFETY: takes no pointers; the pseudo handle needs no closing.
     let process = unsafe { GetCurrentProcess() };
