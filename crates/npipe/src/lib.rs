@@ -1,5 +1,63 @@
-//! Windows named pipes, done completely.
+//! Windows named pipes: asynchronous, on any executor, with a completion-port driver of its own.
+//!
+//! [`NamedPipeServer`] and [`NamedPipeClient`] are the two ends of a pipe; [`ServerOptions`] creates the one and
+//! [`ClientOptions`] opens the other. They have the names and signatures of Tokio's `tokio::net::windows::named_pipe`, so
+//! that changing a `use` line is the whole migration, and promise more:
+//!
+//! - no byte is lost, repeated or reordered, whichever future is dropped when ([cancellation](guide::cancellation));
+//! - a write that returned `Ok` is delivered if the peer reads, also when pipe and runtime are dropped;
+//! - what a pipe holds is bounded, and an idle pipe holds next to nothing
+//!   ([limits and defaults](guide::limits_and_defaults));
+//! - messages of a message pipe arrive whole where the buffer has room, and an empty one is not the end;
+//! - a reused server instance shows its next client nothing of the last;
+//! - a value that makes no sense is an error before any system call, and never a panic.
+//!
+//! ```no_run
+//! # #[cfg(all(windows, feature = "tokio"))]
+//! # async fn echo() -> std::io::Result<()> {
+//! use npipe::{ClientOptions, ServerOptions};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let mut server = ServerOptions::new().first_pipe_instance(true).create(r"\\.\pipe\greeting")?;
+//! let mut client = ClientOptions::new().open(r"\\.\pipe\greeting")?;
+//!
+//! server.connect().await?;
+//! client.write_all(b"hello").await?;
+//! let mut bytes = [0; 5];
+//! server.read_exact(&mut bytes).await?;
+//! assert_eq!(&bytes, b"hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | gives |
+//! |---|---|---|
+//! | `tokio` | yes | Tokio's `AsyncRead` and `AsyncWrite`, conversions from and to its `Interest` and `Ready` |
+//! | `futures-io` | no | `AsyncRead` and `AsyncWrite` of `futures-io`, for smol, async-compat and others |
+//!
+//! Features only add. No runtime is needed to construct a pipe or to use one: the first pipe starts a thread that waits
+//! for all of them.
+//!
+//! # Where to read on
+//!
+//! - [`guide::coming_from_tokio`]: the migration, what differs and why, the errors and their meanings.
+//! - [`guide::cancellation`]: what is lost when a future is dropped (nothing), method by method.
+//! - [`guide::limits_and_defaults`]: every default with its reason; Wine.
+//!
+//! The crate builds everywhere, so that code for several systems can name it in one place; the pipes themselves exist on
+//! Windows.
+//!
+//! # The source, in reading order
+//!
+//! `name`, `error`, `info` and `interest` are plain types. `machine` takes the decisions and knows no system; `sys` is
+//! Win32 without decisions. `driver` owns what is in flight, `stream` runs a pipe end on the three. Above are the
+//! ends, `server` and `client`, `options`, and the skins `tokio` and `futures_io`. `ARCHITECTURE.md` in the repository
+//! tells why.
 #![warn(missing_docs)]
+// The documentation is that of Windows; elsewhere its links lead to types that do not exist there.
+#![cfg_attr(not(windows), allow(rustdoc::broken_intra_doc_links))]
 
 mod error;
 mod info;
@@ -46,6 +104,24 @@ mod pipe_end;
 mod server;
 #[cfg(all(windows, feature = "tokio"))]
 mod tokio;
+
+pub mod guide {
+    //! Pages to read, in addition to the reference.
+
+    #[doc = include_str!("guide/coming_from_tokio.md")]
+    pub mod coming_from_tokio {}
+
+    #[doc = include_str!("guide/cancellation.md")]
+    pub mod cancellation {}
+
+    #[doc = include_str!("guide/limits_and_defaults.md")]
+    pub mod limits_and_defaults {}
+}
+
+/// The example of the README, compiled.
+#[cfg(all(doctest, windows, feature = "tokio"))]
+#[doc = include_str!("../../../README.md")]
+mod readme {}
 
 pub use error::{Error, Operation};
 pub use info::{PipeEnd, PipeInfo, PipeMode};

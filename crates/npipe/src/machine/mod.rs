@@ -15,7 +15,7 @@ mod write_behind;
 
 pub(crate) use lifecycle::{ConnectStep, Connected, Lifecycle};
 pub(crate) use read_ahead::{ReadAhead, ReadDone, ReadEnd, ReadStep};
-pub(crate) use write_behind::{FlushStep, WriteBehind, WriteDone, WriteStep};
+pub(crate) use write_behind::{FlushStep, WriteBehind, WriteStep};
 
 /// Whether the units of a direction are bytes or messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

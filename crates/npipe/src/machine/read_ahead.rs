@@ -369,3 +369,142 @@ impl ReadAhead {
             + self.spare.as_ref().map_or(0, Vec::capacity)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use windows_sys::Win32::Foundation::{
+        ERROR_BROKEN_PIPE, ERROR_MORE_DATA, ERROR_OPERATION_ABORTED, ERROR_PIPE_NOT_CONNECTED,
+    };
+
+    const LIMIT: usize = 256 * 1024;
+
+    fn buffer(length: usize, capacity: usize) -> Vec<u8> {
+        let mut buffer = Vec::with_capacity(capacity);
+        buffer.resize(length, b'x');
+        buffer
+    }
+
+    /// A direction with a read in flight, and someone who waits for it.
+    fn waiting(framing: Framing) -> ReadAhead {
+        let mut machine = ReadAhead::new(framing, LIMIT);
+        assert_eq!(machine.step(0, 100), ReadStep::Submit(SMALLEST));
+        machine.on_pending();
+        machine
+    }
+
+    #[test]
+    fn a_read_that_drained_the_pipe_is_followed_by_one_ahead() {
+        let mut machine = waiting(Framing::Bytes);
+        let done = machine.on_packet(0, buffer(10, SMALLEST));
+        assert_eq!(done, ReadDone { wake: true, submit: Some(SMALLEST) });
+    }
+
+    #[test]
+    fn a_read_that_came_back_full_leaves_the_rest_to_a_direct_one() {
+        let mut machine = waiting(Framing::Bytes);
+        let done = machine.on_packet(0, buffer(SMALLEST, SMALLEST));
+        assert_eq!(done, ReadDone { wake: true, submit: None });
+        machine.consume(SMALLEST);
+        assert_eq!(machine.step(SMALLEST, 100_000), ReadStep::Direct);
+        assert_eq!(machine.on_direct(Some((0, 100_000)), 100_000), 100_000);
+        assert_eq!(machine.step(SMALLEST + 100_000, 0), ReadStep::Done);
+    }
+
+    #[test]
+    fn a_wrong_forecast_costs_chances() {
+        let mut machine = ReadAhead::new(Framing::Bytes, LIMIT);
+        machine.forecast.more = true;
+        assert_eq!(machine.step(0, LIMIT), ReadStep::Direct);
+        assert_eq!(machine.on_direct(None, LIMIT), 0);
+        assert_eq!(machine.step(0, LIMIT), ReadStep::Submit(SMALLEST));
+        machine.forecast.more = true;
+        assert_eq!(machine.step(0, LIMIT), ReadStep::Submit(SMALLEST), "the next chance is passed over");
+        assert_eq!(machine.step(0, LIMIT), ReadStep::Direct);
+    }
+
+    #[test]
+    fn buffers_grow_to_the_largest_transfer_and_shrink_when_idle() {
+        let mut machine = ReadAhead::new(Framing::Bytes, LIMIT);
+        let mut sizes = Vec::new();
+        for _ in 0..5 {
+            let ReadStep::Submit(size) = machine.step(0, 1) else { panic!("nothing is in flight") };
+            sizes.push(size);
+            machine.on_finished(0, buffer(size, size));
+            machine.consume(size);
+        }
+        assert_eq!(sizes, [512, 4096, 16384, 65536, 65536]);
+        machine.step(0, 1);
+        machine.on_pending();
+        assert!(machine.holds_large_buffer());
+        machine.on_idle();
+        let done = machine.on_packet(ERROR_OPERATION_ABORTED, buffer(0, 65536));
+        assert_eq!(done, ReadDone { wake: false, submit: Some(SMALLEST) });
+    }
+
+    #[test]
+    fn a_long_message_goes_on_straight_into_the_callers_buffer() {
+        let mut machine = waiting(Framing::Messages);
+        let done = machine.on_packet(ERROR_MORE_DATA, buffer(SMALLEST, SMALLEST));
+        assert_eq!(done, ReadDone { wake: true, submit: None }, "no read ahead into a message");
+        assert_eq!(machine.step(0, 10_000), ReadStep::Copy);
+        machine.consume(SMALLEST);
+        assert_eq!(machine.step(SMALLEST, 9488), ReadStep::Direct);
+        assert_eq!(machine.on_direct(Some((0, 488)), 9488), 488);
+        assert_eq!(machine.step(1000, 9000), ReadStep::Done, "the message is whole");
+    }
+
+    #[test]
+    fn two_messages_are_two_results() {
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(0, buffer(3, SMALLEST));
+        machine.on_ahead_pending();
+        machine.on_packet(0, buffer(4, SMALLEST));
+        machine.consume(3);
+        assert_eq!(machine.step(3, 97), ReadStep::Done);
+        assert_eq!(machine.step(0, 100), ReadStep::Copy);
+        assert_eq!(machine.buffered().len(), 4);
+    }
+
+    #[test]
+    fn an_empty_message_is_neither_bytes_nor_the_end() {
+        let mut machine = waiting(Framing::Messages);
+        let done = machine.on_packet(0, buffer(0, SMALLEST));
+        assert_eq!(done, ReadDone { wake: false, submit: Some(SMALLEST) });
+    }
+
+    #[test]
+    fn the_end_comes_behind_the_bytes_and_is_what_the_system_said() {
+        for (code, end) in [
+            (ERROR_BROKEN_PIPE, ReadEnd::EndOfFile),
+            (ERROR_PIPE_NOT_CONNECTED, ReadEnd::Failed(ERROR_PIPE_NOT_CONNECTED)),
+        ] {
+            let mut machine = waiting(Framing::Bytes);
+            machine.on_packet(0, buffer(1, SMALLEST));
+            machine.on_ahead_finished(code, buffer(0, SMALLEST));
+            assert_eq!(machine.step(0, 10), ReadStep::Copy);
+            assert!(!machine.is_ended());
+            machine.consume(1);
+            assert_eq!(machine.step(1, 9), ReadStep::Done);
+            assert!(machine.is_ended());
+            assert_eq!(machine.step(0, 10), ReadStep::End(end));
+        }
+    }
+
+    #[test]
+    fn a_cancelled_read_that_had_taken_bytes_counts_as_what_it_took() {
+        let mut machine = waiting(Framing::Bytes);
+        let done = machine.on_packet(ERROR_OPERATION_ABORTED, buffer(7, SMALLEST));
+        assert!(done.wake);
+        assert_eq!(machine.buffered().len(), 7);
+    }
+
+    #[test]
+    fn nothing_of_a_connection_outlives_it() {
+        let mut machine = waiting(Framing::Bytes);
+        assert!(machine.reset());
+        assert_eq!(machine.step(0, 10), ReadStep::Wait);
+        machine.on_packet(0, buffer(5, SMALLEST));
+        assert_eq!(machine.step(0, 10), ReadStep::Submit(SMALLEST));
+    }
+}

@@ -67,6 +67,9 @@ pub(crate) enum FlushStep {
 pub(crate) struct WriteDone {
     /// Submit this next.
     pub(crate) next: Option<Vec<u8>>,
+    /// There is news for those who wait. A writer is woken when half of the queue is free, not for every write that
+    /// ends: a thread switch for each would cost more than the write.
+    pub(crate) wake: bool,
 }
 
 impl WriteBehind {
@@ -178,7 +181,7 @@ impl WriteBehind {
     /// The packet of a write has come.
     pub(crate) fn on_packet(&mut self, code: u32) -> WriteDone {
         match self.slot.complete() {
-            Claim::Unwanted => WriteDone { next: None },
+            Claim::Unwanted => WriteDone { next: None, wake: true },
             Claim::Wanted => self.proceed(code),
         }
     }
@@ -200,13 +203,14 @@ impl WriteBehind {
                     // The queue's own memory goes back as well: an idle pipe holds next to nothing.
                     self.queue = VecDeque::new();
                 }
-                WriteDone { next }
+                let wake = next.is_none() || self.queued <= self.largest_queue().min(self.window) / 2;
+                WriteDone { next, wake }
             }
             verdict::Write::Failed(code) => {
                 // Bytes behind a write that failed would arrive out of order, if at all.
                 self.discard();
                 self.error = Some(code);
-                WriteDone { next: None }
+                WriteDone { next: None, wake: true }
             }
         }
     }
@@ -242,5 +246,114 @@ impl WriteBehind {
     #[cfg(test)]
     pub(crate) fn queued(&self) -> usize {
         self.queued
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use windows_sys::Win32::Foundation::ERROR_NO_DATA;
+
+    const LIMIT: usize = 64 * 1024;
+
+    /// A direction of bytes with a write in flight.
+    fn busy(framing: Framing) -> WriteBehind {
+        let mut machine = WriteBehind::new(framing, LIMIT);
+        assert_eq!(machine.step(1), WriteStep::Submit(1));
+        machine.on_pending();
+        machine
+    }
+
+    fn accept(machine: &mut WriteBehind, length: usize) -> Option<usize> {
+        match machine.step(length) {
+            WriteStep::Queue(count) => {
+                machine.queue(count).resize(count, 0);
+                Some(count)
+            }
+            WriteStep::Wait => None,
+            step => panic!("{step:?}"),
+        }
+    }
+
+    #[test]
+    fn small_writes_behind_one_in_flight_go_out_as_one() {
+        let mut machine = busy(Framing::Bytes);
+        machine.step(3);
+        machine.queue(3).extend(b"abc");
+        machine.step(3);
+        machine.queue(3).extend(b"def");
+        assert_eq!(machine.on_packet(0).next.as_deref(), Some(&b"abcdef"[..]));
+    }
+
+    #[test]
+    fn messages_are_never_merged() {
+        let mut machine = busy(Framing::Messages);
+        machine.step(1);
+        machine.queue(1).extend(b"a");
+        machine.step(0);
+        machine.queue(0);
+        assert_eq!(machine.on_packet(0).next.as_deref(), Some(&b"a"[..]));
+        machine.on_pending();
+        assert_eq!(machine.on_packet(0).next.as_deref(), Some(&b""[..]), "an empty message is a message");
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_accepted_alone() {
+        let mut machine = busy(Framing::Messages);
+        assert_eq!(accept(&mut machine, 10 * LIMIT), Some(10 * LIMIT));
+        assert_eq!(accept(&mut machine, 1), None);
+    }
+
+    #[test]
+    fn the_window_starts_small_grows_under_pressure_and_stops_at_the_limit() {
+        let mut machine = busy(Framing::Bytes);
+        let mut windows = Vec::new();
+        for _ in 0..5 {
+            let mut window = machine.queued();
+            while let Some(count) = accept(&mut machine, LIMIT) {
+                window += count;
+            }
+            windows.push(window);
+            while machine.on_packet(0).next.is_some() {
+                machine.on_pending();
+            }
+            machine.on_pending();
+        }
+        assert_eq!(windows, [4096, 16384, 32768, 32768, 32768]);
+    }
+
+    #[test]
+    fn the_error_of_an_accepted_write_is_reported_once_and_takes_the_queue_with_it() {
+        let mut machine = busy(Framing::Bytes);
+        accept(&mut machine, 100);
+        assert_eq!(machine.on_packet(ERROR_NO_DATA), WriteDone { next: None, wake: true });
+        assert_eq!(machine.queued(), 0);
+        assert_eq!(machine.flush(), FlushStep::Fail(ERROR_NO_DATA));
+        assert_eq!(machine.flush(), FlushStep::Done);
+    }
+
+    #[test]
+    fn an_empty_write_is_nothing_on_a_byte_pipe_and_a_message_on_the_other() {
+        assert_eq!(WriteBehind::new(Framing::Bytes, LIMIT).step(0), WriteStep::Nothing);
+        assert_eq!(WriteBehind::new(Framing::Messages, LIMIT).step(0), WriteStep::Submit(0));
+    }
+
+    #[test]
+    fn the_system_is_asked_for_the_type_only_where_it_matters() {
+        let mut machine = WriteBehind::new(Framing::Unknown, LIMIT);
+        assert_eq!(machine.step(0), WriteStep::Classify);
+        assert_eq!(machine.step(LIMIT), WriteStep::Classify, "a message must not be split");
+        assert_eq!(machine.step(10), WriteStep::Submit(10));
+        machine.on_pending();
+        assert_eq!(machine.step(10), WriteStep::Classify, "messages must not be merged");
+    }
+
+    #[test]
+    fn what_follows_a_disconnect_waits_until_the_old_write_is_back() {
+        let mut machine = busy(Framing::Bytes);
+        assert!(machine.reset());
+        assert_eq!(machine.step(1), WriteStep::Wait);
+        assert_eq!(machine.on_packet(0), WriteDone { next: None, wake: true });
+        assert_eq!(machine.step(1), WriteStep::Submit(1));
     }
 }

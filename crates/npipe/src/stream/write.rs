@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use super::transfer::Source;
 use super::{Core, Key, OperationPlace, Outbound, Stream, system_error};
 use crate::driver::{Finished, Submitted};
-use crate::machine::{FlushStep, Framing, WriteDone, WriteStep};
+use crate::machine::{FlushStep, Framing, WriteStep};
 use crate::sync::{Arc, lock};
 use crate::sys;
 
@@ -121,7 +121,11 @@ impl Core {
         outbound.operation = OperationPlace::Here(operation);
         outbound.ticks += 1;
         let mut done = outbound.machine.on_packet(outcome.code);
-        while let (WriteDone { next: Some(buffer) }, Some(handle)) = (done, handle.as_ref()) {
+        loop {
+            if done.wake {
+                outbound.waiters.take(wake);
+            }
+            let (Some(buffer), Some(handle)) = (done.next, handle.as_ref()) else { break };
             match outbound.operation.take().write(handle, buffer, self.clone()) {
                 Submitted::Pending(in_flight) => {
                     outbound.operation = OperationPlace::Away(in_flight);
@@ -134,7 +138,6 @@ impl Core {
                 }
             }
         }
-        outbound.waiters.take(wake);
         drop(outbound);
         // The handle may be closed here, with no lock held: this was the last write of a pipe that was dropped.
         drop(handle);
