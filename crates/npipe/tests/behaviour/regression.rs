@@ -11,6 +11,7 @@ use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED};
 use crate::family::{End, Family, Reading, Writing};
 use crate::harness::{
     Within, assert_os_error, eventually, message_pair, pair, poll_and_drop, poll_once, unique_name,
+    write_until_pending,
 };
 use crate::stream_data::StreamData;
 use crate::sys;
@@ -241,13 +242,7 @@ async fn mio_background_write_error_is_not_swallowed<F: Family>() {
 /// Tokio's `poll_flush` and `poll_shutdown` did nothing.
 async fn tokio_flush_and_shutdown_wait<F: Family>() {
     let (mut server, mut client) = pair::<F>().await;
-    let mut accepted = 0;
-    loop {
-        match poll_and_drop(server.write(&[0; 64 * 1024])) {
-            std::task::Poll::Ready(written) => accepted += written.unwrap(),
-            std::task::Poll::Pending => break,
-        }
-    }
+    let accepted = write_until_pending(&mut server, &mut StreamData::new(64));
     assert!(poll_and_drop(server.flush()).is_pending(), "flush with a write in flight");
     assert!(poll_and_drop(server.finish()).is_pending(), "shutdown with a write in flight");
     let mut received = vec![0; accepted];
