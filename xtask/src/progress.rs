@@ -19,6 +19,8 @@ pub(crate) struct Tally {
 /// Everything that is told at the end of a run.
 pub(crate) struct Report {
     steps: Vec<(String, Verdict, Duration)>,
+    /// The steps that failed, with the first line of why.
+    failures: Vec<(String, String)>,
     skipped: Vec<(String, String)>,
     tally: Option<Tally>,
 }
@@ -31,7 +33,7 @@ enum Verdict {
 
 impl Report {
     pub(crate) fn new() -> Self {
-        Self { steps: Vec::new(), skipped: Vec::new(), tally: None }
+        Self { steps: Vec::new(), failures: Vec::new(), skipped: Vec::new(), tally: None }
     }
 
     /// Runs a step whose failure ends the chore.
@@ -42,6 +44,10 @@ impl Report {
         let verdict = if result.is_ok() { Verdict::Done } else { Verdict::Failed };
         step.end(&verdict, started.elapsed());
         self.steps.push((title.to_owned(), verdict, started.elapsed()));
+        if let Err(error) = &result {
+            let reason = format!("{error:#}");
+            self.failures.push((title.to_owned(), reason.lines().next().unwrap_or_default().to_owned()));
+        }
         result
     }
 
@@ -77,8 +83,6 @@ impl Report {
 
     /// Prints the summary. The totals stand alone on the last line, where people and CI look for them.
     pub(crate) fn finish(&self) -> ExitCode {
-        let failed_steps =
-            self.steps.iter().filter(|(_, verdict, _)| matches!(verdict, Verdict::Failed)).count();
         if self.steps.len() > 1 {
             println!("\n{:<8}{:>8}  step", "result", "time");
             for (title, verdict, duration) in &self.steps {
@@ -91,15 +95,21 @@ impl Report {
                 println!("  {what}: {reason}");
             }
         }
+        if !self.failures.is_empty() {
+            println!("\nfailed (the output is above):");
+            for (title, reason) in &self.failures {
+                println!("  {title}: {reason}");
+            }
+        }
         let mut totals = self.tally;
         if let Some(tally) = &mut totals {
             // A step that failed without a failed test (a build, a lint) must not read as "0 failed".
             if tally.failed == 0 {
-                tally.failed = failed_steps;
+                tally.failed = self.failures.len();
             }
             println!("\n{tally}");
         }
-        let success = failed_steps == 0 && totals.is_none_or(|tally| tally.failed == 0);
+        let success = self.failures.is_empty() && totals.is_none_or(|tally| tally.failed == 0);
         if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
