@@ -7,7 +7,7 @@ use std::task::Poll;
 use npipe::{ClientOptions, ServerOptions};
 
 use crate::family::{End, Family, Reading, Writing};
-use crate::harness::{Within, pair, pair_with, poll_and_drop, poll_once, unique_name};
+use crate::harness::{Within, pair, pair_with, poll_and_drop, poll_once, unique_name, write_until_pending};
 use crate::stream_data::StreamData;
 
 /// What a direction holds unless told otherwise.
@@ -166,11 +166,10 @@ async fn flush_waits_until_the_kernel_has_taken_all<F: Family>() {
     .await;
     let (mut reader, _server_writer) = server.split();
     let (_client_reader, mut writer) = client.split();
-    // More than the kernel and the peer's read-ahead take, less than the writer's own buffer.
-    writer.write_all(&StreamData::new(37).take(100_000)).within("write").await.unwrap();
+    let accepted = write_until_pending(&mut writer, &mut StreamData::new(37));
     let mut flush = pin!(writer.flush());
-    assert!(poll_once(flush.as_mut()).is_pending(), "the kernel cannot have taken 100,000 bytes");
-    let mut received = vec![0; 100_000];
+    assert!(poll_once(flush.as_mut()).is_pending(), "the kernel cannot have taken {accepted} bytes");
+    let mut received = vec![0; accepted];
     let (flushed, read) =
         smol::future::zip(flush, reader.read_exact(&mut received)).within("flush while the peer reads").await;
     flushed.unwrap();

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
 use crate::family::{End, Family, Reading, Writing};
-use crate::harness::{Alarm, Within, pair, pair_with, poll_and_drop, poll_once, write_until_pending};
+use crate::harness::{Alarm, LONG, Within, pair, pair_with, poll_and_drop, poll_once, write_until_pending};
 use crate::stream_data::{StreamData, random_chunk};
 
 async fn read_dropped_while_pending<F: Family>() {
@@ -61,7 +61,7 @@ async fn read_after_a_dropped_read_of_another_size<F: Family>() {
 
 /// A `select!` loop that gives each read one poll: most are dropped, and what they had taken comes with a later one.
 async fn thousands_of_dropped_reads<F: Family>(server: F::Server, mut client: F::Client, largest: usize) {
-    const DROPPED: u32 = 3000;
+    const DROPPED: u32 = 2000;
     let (reader, mut writer) = server.split();
     let seed = fastrand::u64(..);
     println!("seed {seed}");
@@ -109,7 +109,7 @@ async fn thousands_of_dropped_reads<F: Family>(server: F::Server, mut client: F:
         let rest = client.read_to_end().await.unwrap();
         expected.expect(&rest);
     }
-    .within("thousands of dropped reads")
+    .within_time("thousands of dropped reads", LONG)
     .await;
     let sent = writing.within("the writer").await;
     assert_eq!(expected.offset(), sent, "bytes received against bytes written");
@@ -158,7 +158,7 @@ async fn write_dropped_while_pending_wrote_nothing<F: Family>() {
 }
 
 async fn thousands_of_dropped_writes<F: Family>() {
-    const DROPPED: u32 = 3000;
+    const DROPPED: u32 = 2000;
     let (mut reader, mut writer) = pair_that_holds_little::<F>(PipeMode::Byte).await;
     let seed = fastrand::u64(..);
     println!("seed {seed}");
@@ -195,7 +195,7 @@ async fn thousands_of_dropped_writes<F: Family>() {
         }
         writer.flush().await.unwrap();
     }
-    .within("thousands of dropped writes")
+    .within_time("thousands of dropped writes", LONG)
     .await;
     drop(writer);
     let received = reading.within("the reader").await;

@@ -18,6 +18,9 @@ use crate::sys;
 /// How long one awaited step may take. Far above what any takes, also on a loaded machine; only a lost wake-up reaches it.
 const STEP: Duration = Duration::from_secs(30);
 
+/// How long a step may take that moves megabytes or goes round thousands of times, in a debug build on a busy machine.
+pub(crate) const LONG: Duration = Duration::from_secs(180);
+
 /// How long a whole test may take before the process is given up: for what blocks a thread and so defeats [`STEP`].
 const TEST: Duration = Duration::from_secs(240);
 

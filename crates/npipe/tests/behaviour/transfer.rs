@@ -1,16 +1,12 @@
 //! Bytes in both directions: order, volume, sizes, vectored calls, both halves at once.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::time::Duration;
 
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
 use crate::family::{End, Family, Reading, Writing};
-use crate::harness::{Within, message_pair, pair, pair_with};
+use crate::harness::{LONG, Within, message_pair, pair, pair_with};
 use crate::stream_data::{StreamData, random_chunk};
-
-/// Volume tests get this long: they move 100 MiB and compare every byte, in debug builds too.
-const VOLUME: Duration = Duration::from_secs(180);
 
 /// Writes `volume` bytes of the sequence in chunks of random size, then says so.
 async fn write_volume<W: Writing>(mut writer: W, seed: u64, volume: u64, largest: usize) -> W {
@@ -60,7 +56,7 @@ async fn both_directions_at_once<F: Family>(
     );
     // The halves come back, so that no end is closed before the last byte has been compared.
     async { (tasks.0.await, tasks.1.await, tasks.2.await, tasks.3.await) }
-        .within_time("the whole volume in both directions", VOLUME)
+        .within_time("the whole volume in both directions", LONG)
         .await;
 }
 
