@@ -56,15 +56,17 @@
 //! ends, `server` and `client`, `options`, and the skins `tokio` and `futures_io`. `ARCHITECTURE.md` in the repository
 //! tells why.
 #![warn(missing_docs)]
-// The documentation is that of Windows; elsewhere its links lead to types that do not exist there.
-#![cfg_attr(not(windows), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(
+    not(windows),
+    allow(rustdoc::broken_intra_doc_links, reason = "the documentation is that of Windows, and so are the types it links to")
+)]
 
 mod error;
 mod info;
 mod interest;
 mod name;
 
-#[cfg(any(windows, test))]
+#[cfg(any(windows, test, fuzzing))]
 #[cfg_attr(
     not(windows),
     allow(dead_code, unused_imports, reason = "parts of it serve the faces, which exist on Windows")
@@ -75,15 +77,15 @@ mod driver;
     allow(dead_code, unused_imports, reason = "parts of it serve the faces, which exist on Windows")
 )]
 mod machine;
-#[cfg(any(windows, test))]
+#[cfg(any(windows, test, fuzzing))]
 #[cfg_attr(
     not(windows),
     allow(dead_code, unused_imports, reason = "parts of it serve the faces, which exist on Windows")
 )]
 mod stream;
-#[cfg(any(windows, test))]
+#[cfg(any(windows, test, fuzzing))]
 mod sync;
-#[cfg(any(windows, test))]
+#[cfg(any(windows, test, fuzzing))]
 #[cfg_attr(
     not(windows),
     allow(dead_code, unused_imports, reason = "parts of it serve the faces, which exist on Windows")
@@ -134,3 +136,10 @@ pub use client::NamedPipeClient;
 pub use options::{ClientOptions, ServerOptions};
 #[cfg(windows)]
 pub use server::NamedPipeServer;
+
+/// Entry points for the fuzz targets, which are a workspace of their own.
+#[cfg(all(fuzzing, not(windows)))]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::stream::tests::run_bytes;
+}

@@ -84,7 +84,7 @@ fn canonical(text: &str) -> String {
         _ => text,
     };
     let backslashed = text.replace('/', r"\");
-    if backslashed.starts_with(r"\\") { backslashed } else { format!("{LOCAL_PREFIX}{text}") }
+    if backslashed.starts_with(r"\\") { backslashed } else { format!("{LOCAL_PREFIX}{backslashed}") }
 }
 
 /// Whether a name in the system's form, `\\SERVER\pipe\NAME`, names a pipe and not a file or another device.
@@ -140,6 +140,11 @@ mod tests {
         for name in [r"\\server\pipe\x", r"\\.\PIPE\x", r"\\?\pipe\x", r"\\.\pipe\LOCAL\x"] {
             assert_eq!(PipeName::new(name).unwrap().as_os_str(), name);
         }
+    }
+
+    #[test]
+    fn a_slash_inside_a_name_is_a_backslash() {
+        assert_eq!(PipeName::new("a/b").unwrap().as_os_str(), r"\\.\pipe\a\b");
     }
 
     #[test]

@@ -6,7 +6,7 @@ pub(crate) use std::sync::Arc;
 
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::{Condvar, atomic};
-#[cfg(all(test, not(loom), not(windows)))]
+#[cfg(all(any(test, fuzzing), not(loom), not(windows)))]
 pub(crate) use std::sync::{Condvar, atomic};
 
 #[cfg(not(loom))]

@@ -4,8 +4,7 @@
 //! happens to the pipe, the future or the runtime that asked for it. It does not know what an operation is for: it
 //! hands the result to whoever the operation names as its [`Completion`], and wakes whom that one lists.
 //!
-//! The thread starts with the first pipe and stays: under Wine, and on Windows before Vista, an operation dies with
-//! the thread that started it, so what is started here outlives every runtime.
+//! The thread starts with the first pipe and stays.
 
 #![expect(unsafe_code, reason = "operations in flight are shared with the kernel")]
 
@@ -90,19 +89,20 @@ impl Driver {
         }
     }
 
-    /// Waits for packets, until a timer is due or for `limit`, and hands on what came.
+    /// Waits for packets, until a timer is due or for `limit`, and hands on what came. Tells how many did.
     pub(crate) fn turn(
         &self,
         entries: &mut [Entry],
         limit: Option<Duration>,
         wake: &mut Vec<Waker>,
-    ) -> io::Result<()> {
+    ) -> io::Result<usize> {
         let due = lock(&self.timers).next().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = match (limit, due) {
             (Some(limit), Some(due)) => Some(limit.min(due)),
             (limit, due) => limit.or(due),
         };
-        for entry in self.port.dequeue(entries, timeout)? {
+        let packets = self.port.dequeue(entries, timeout)?;
+        for entry in packets {
             let overlapped = entry.overlapped();
             if overlapped.is_null() {
                 continue;
@@ -115,7 +115,7 @@ impl Driver {
         if due.is_some() {
             self.fire();
         }
-        Ok(())
+        Ok(packets.len())
     }
 
     fn fire(&self) {

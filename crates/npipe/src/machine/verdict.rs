@@ -20,7 +20,7 @@ pub(super) enum Read {
     MessageGoesOn,
     /// The peer closed its end, and everything it wrote has been read.
     EndOfFile,
-    /// Cancelled, by us or, under Wine, because the thread that submitted it has ended.
+    /// Cancelled: by us, by someone else with a duplicate of the handle, or by the system.
     Aborted,
     /// The system's error.
     Failed(u32),
@@ -42,7 +42,7 @@ pub(super) enum Connect {
     Complete,
     /// A client came and went before anyone looked. What it wrote can still be read.
     ClientLeft,
-    /// Cancelled, by us or, under Wine, because the thread that submitted it has ended.
+    /// Cancelled: by us, by someone else with a duplicate of the handle, or by the system.
     Aborted,
     /// The system's error.
     Failed(u32),

@@ -243,7 +243,7 @@ impl WriteBehind {
     }
 
     /// What this direction holds behind the write in flight, in bytes.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }

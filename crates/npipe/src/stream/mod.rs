@@ -14,8 +14,8 @@ mod transfer;
 mod waiters;
 mod write;
 
-#[cfg(all(test, not(windows)))]
-mod tests;
+#[cfg(all(any(test, fuzzing), not(windows)))]
+pub(crate) mod tests;
 
 use std::io;
 use std::task::Waker;

@@ -10,9 +10,9 @@ mod windows;
 #[cfg(windows)]
 pub(crate) use windows::*;
 
-#[cfg(all(test, not(windows)))]
+#[cfg(all(any(test, fuzzing), not(windows)))]
 pub(crate) mod simulated;
-#[cfg(all(test, not(windows)))]
+#[cfg(all(any(test, fuzzing), not(windows)))]
 pub(crate) use simulated::*;
 
 /// How an operation ended: a Win32 code (0 is success) and the bytes it moved.

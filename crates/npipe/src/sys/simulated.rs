@@ -4,8 +4,8 @@
 //! with waiting reads; a write beyond the quota is queued whole and ends later; closing keeps what the closer wrote;
 //! disconnecting discards everything. Where Windows leaves a choice, a seeded random number takes it: whether an
 //! operation that could end at once answers *pending* instead, how many of the available bytes a read of a byte pipe
-//! gets, whether a cancellation takes effect at once, and, if told so, operations cancelled though nobody asked (which
-//! is what Wine does when a thread ends). Packets wait in the port until the test has the driver dequeue them.
+//! gets, whether a cancellation takes effect at once, and, if told so, operations cancelled though nobody asked (as
+//! someone with a duplicate of the handle can). Packets wait in the port until the test has the driver dequeue them.
 //!
 //! It checks what no caller may do: submit a block twice, close a handle with an operation in flight, start a second
 //! read of one end. It writes through the pointers that it was given, so a sanitizer sees every misuse.

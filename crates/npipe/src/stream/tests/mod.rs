@@ -1,10 +1,16 @@
 //! Streams over the simulated kernel: the real machine, stream and driver, on any host.
 
-#[cfg(loom)]
-mod loom;
 #[cfg(not(loom))]
 mod peer;
 #[cfg(not(loom))]
+mod world;
+
+#[cfg(all(test, loom))]
+mod loom;
+#[cfg(all(test, not(loom)))]
 mod schedules;
-#[cfg(not(loom))]
+#[cfg(all(test, not(loom)))]
 mod threads;
+
+#[cfg(fuzzing)]
+pub use world::run_bytes;
