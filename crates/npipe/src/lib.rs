@@ -58,7 +58,10 @@
 #![warn(missing_docs)]
 #![cfg_attr(
     not(windows),
-    allow(rustdoc::broken_intra_doc_links, reason = "the documentation is that of Windows, and so are the types it links to")
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "the documentation is that of Windows, and so are the types it links to"
+    )
 )]
 
 mod error;
