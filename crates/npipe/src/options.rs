@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, c_void};
 use std::io;
-use std::ptr;
 
 use crate::driver::Driver;
 use crate::info::PipeMode;
@@ -207,11 +206,7 @@ impl ServerOptions {
     /// sense. Else the system's: `ERROR_ACCESS_DENIED` when the name exists and this was to be its first instance, or has
     /// other options, or another owner; `ERROR_PIPE_BUSY` when all instances exist.
     pub fn create(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeServer> {
-        // SAFETY: null attributes ask for the default.
-        #[expect(unsafe_code, reason = "the raw form is the general one, as in Tokio")]
-        unsafe {
-            self.create_with_security_attributes_raw(addr, ptr::null_mut())
-        }
+        self.create_with(addr.as_ref(), sys::SecurityAttributes::DEFAULT)
     }
 
     /// [`create`](Self::create) with a
@@ -230,6 +225,11 @@ impl ServerOptions {
         addr: impl AsRef<OsStr>,
         attrs: *mut c_void,
     ) -> io::Result<NamedPipeServer> {
+        // SAFETY: the caller vouches for the attributes.
+        self.create_with(addr.as_ref(), unsafe { sys::SecurityAttributes::from_raw(attrs) })
+    }
+
+    fn create_with(&self, addr: &OsStr, attributes: sys::SecurityAttributes) -> io::Result<NamedPipeServer> {
         let name = PipeName::new(addr)?.to_wide();
         self.check()?;
         let parameters = sys::CreateNamedPipe {
@@ -246,8 +246,7 @@ impl ServerOptions {
             out_buffer_size: self.out_buffer_size,
             in_buffer_size: self.in_buffer_size,
         };
-        // SAFETY: the caller vouches for the attributes.
-        let handle = unsafe { sys::create(&parameters, attrs) }?;
+        let handle = sys::create(&parameters, attributes)?;
         let settings = Settings {
             reads: framing(self.pipe_mode),
             writes: framing(self.pipe_mode),
@@ -386,11 +385,7 @@ impl ClientOptions {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn open(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
-        // SAFETY: null attributes ask for the default.
-        #[expect(unsafe_code, reason = "the raw form is the general one, as in Tokio")]
-        unsafe {
-            self.open_with_security_attributes_raw(addr, ptr::null_mut())
-        }
+        self.open_with(addr.as_ref(), sys::SecurityAttributes::DEFAULT)
     }
 
     /// [`open`](Self::open) with a
@@ -410,6 +405,11 @@ impl ClientOptions {
         addr: impl AsRef<OsStr>,
         attrs: *mut c_void,
     ) -> io::Result<NamedPipeClient> {
+        // SAFETY: the caller vouches for the attributes.
+        self.open_with(addr.as_ref(), unsafe { sys::SecurityAttributes::from_raw(attrs) })
+    }
+
+    fn open_with(&self, addr: &OsStr, attributes: sys::SecurityAttributes) -> io::Result<NamedPipeClient> {
         let name = PipeName::new(addr)?.to_wide();
         check_limits(self.read_buffer_limit, self.write_buffer_limit)?;
         let parameters = sys::OpenPipe {
@@ -419,8 +419,7 @@ impl ClientOptions {
             message_reads: self.pipe_mode == PipeMode::Message,
             security_quality_of_service: self.security_qos_flags,
         };
-        // SAFETY: the caller vouches for the attributes.
-        let handle = unsafe { sys::open(&parameters, attrs) }?;
+        let handle = sys::open(&parameters, attributes)?;
         let settings = Settings {
             reads: framing(self.pipe_mode),
             // A pipe that carries messages can be read as bytes: only the system knows what a write is.

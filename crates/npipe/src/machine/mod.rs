@@ -5,7 +5,7 @@
 //! means; its constants are the only thing taken from Windows.
 //!
 //! A connected pipe is two independent machines, [`ReadAhead`] and [`WriteBehind`]; a server's instance has a third for
-//! its [`Lifecycle`]. Each owns a [`Slot`], which says whose the operation is.
+//! its [`Lifecycle`]. Each owns a [`slot::Slot`], which says whose the operation is.
 
 mod lifecycle;
 mod read_ahead;

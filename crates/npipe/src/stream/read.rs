@@ -57,6 +57,10 @@ impl Stream {
         }
     }
 
+    #[cfg_attr(
+        not(any(feature = "tokio", feature = "futures-io")),
+        allow(dead_code, reason = "for the traits")
+    )]
     pub(crate) fn poll_read(
         &self,
         context: &Context<'_>,

@@ -53,6 +53,10 @@ impl Stream {
         }
     }
 
+    #[cfg_attr(
+        not(any(feature = "tokio", feature = "futures-io")),
+        allow(dead_code, reason = "for the traits")
+    )]
     pub(crate) fn poll_write(&self, context: &Context<'_>, source: &dyn Source) -> Poll<io::Result<usize>> {
         let mut outbound = lock(&self.core.outbound);
         match self.try_accept(&mut outbound, source) {

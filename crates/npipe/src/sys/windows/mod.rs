@@ -6,8 +6,8 @@ mod port;
 
 pub(crate) use io::{Overlapped, cancel, connect, read, read_now, write};
 pub(crate) use pipe::{
-    CreateNamedPipe, OpenPipe, bytes_available, cancel_blocking, create, describe, disconnect,
-    flush_blocking, open, reads_messages,
+    CreateNamedPipe, OpenPipe, SecurityAttributes, bytes_available, cancel_blocking, create, describe,
+    disconnect, flush_blocking, open, reads_messages,
 };
 pub(crate) use port::{Entry, Port};
 pub(crate) use std::os::windows::io::OwnedHandle;

@@ -19,6 +19,21 @@ use windows_sys::Win32::System::Pipes::{
 };
 use windows_sys::Win32::System::SystemServices::ACCESS_SYSTEM_SECURITY;
 
+/// A `SECURITY_ATTRIBUTES` that stays valid for as long as the value, or none: the system's default.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SecurityAttributes(*const c_void);
+
+impl SecurityAttributes {
+    pub(crate) const DEFAULT: Self = Self(ptr::null());
+
+    /// # Safety
+    ///
+    /// `attributes` must be null or point to a `SECURITY_ATTRIBUTES` that is valid for as long as the value is used.
+    pub(crate) unsafe fn from_raw(attributes: *const c_void) -> Self {
+        Self(attributes)
+    }
+}
+
 /// The arguments of [`create`].
 #[derive(Debug)]
 pub(crate) struct CreateNamedPipe<'a> {
@@ -62,13 +77,9 @@ fn succeeded(result: i32) -> io::Result<()> {
 
 /// [`CreateNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew),
 /// overlapped.
-///
-/// # Safety
-///
-/// `attributes` must be null or point to a valid `SECURITY_ATTRIBUTES`.
-pub(crate) unsafe fn create(
+pub(crate) fn create(
     parameters: &CreateNamedPipe<'_>,
-    attributes: *const c_void,
+    attributes: SecurityAttributes,
 ) -> io::Result<OwnedHandle> {
     debug_assert_eq!(parameters.name.last(), Some(&0));
     let flag = |wanted: bool, flag: u32| if wanted { flag } else { 0 };
@@ -89,7 +100,7 @@ pub(crate) unsafe fn create(
     } else {
         PIPE_ACCEPT_REMOTE_CLIENTS
     };
-    // SAFETY: the name ends with a NUL; the attributes are null or valid per this function's contract.
+    // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says.
     let handle = unsafe {
         CreateNamedPipeW(
             parameters.name.as_ptr(),
@@ -99,7 +110,7 @@ pub(crate) unsafe fn create(
             parameters.out_buffer_size,
             parameters.in_buffer_size,
             0,
-            attributes.cast(),
+            attributes.0.cast(),
         )
     };
     owned(handle)
@@ -107,11 +118,7 @@ pub(crate) unsafe fn create(
 
 /// [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew), overlapped, and the
 /// message read mode when it is asked for.
-///
-/// # Safety
-///
-/// `attributes` must be null or point to a valid `SECURITY_ATTRIBUTES`.
-pub(crate) unsafe fn open(parameters: &OpenPipe<'_>, attributes: *const c_void) -> io::Result<OwnedHandle> {
+pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) -> io::Result<OwnedHandle> {
     debug_assert_eq!(parameters.name.last(), Some(&0));
     let mut access = 0;
     if parameters.read {
@@ -123,13 +130,13 @@ pub(crate) unsafe fn open(parameters: &OpenPipe<'_>, attributes: *const c_void) 
         // A read-only handle may not change its read mode without this right (GENERIC_WRITE includes it).
         access |= FILE_WRITE_ATTRIBUTES;
     }
-    // SAFETY: the name ends with a NUL; the attributes are null or valid per this function's contract.
+    // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says.
     let handle = unsafe {
         CreateFileW(
             parameters.name.as_ptr(),
             access,
             0,
-            attributes.cast(),
+            attributes.0.cast(),
             OPEN_EXISTING,
             FILE_FLAG_OVERLAPPED | parameters.security_quality_of_service,
             ptr::null_mut(),
