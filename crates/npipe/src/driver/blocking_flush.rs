@@ -38,11 +38,14 @@ impl BlockingFlush {
     }
 
     pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *lock(&self.progress) {
+        let mut progress = lock(&self.progress);
+        match &mut *progress {
             Progress::Over(result) => Poll::Ready(result.take().unwrap_or(Ok(()))),
             Progress::Cancelled => Poll::Ready(Ok(())),
             Progress::Running(waker) => {
-                *waker = Some(context.waker().clone());
+                let replaced = waker.replace(context.waker().clone());
+                drop(progress);
+                drop(replaced);
                 Poll::Pending
             }
         }

@@ -35,29 +35,31 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let mut waiters = Vec::new();
         let mut connecting = lock(&self.core.lifecycle);
-        if connecting.machine.reset() {
-            connecting.operation.cancel_and_release();
-        }
+        let connect = if connecting.machine.reset() { connecting.operation.give_up() } else { None };
         connecting.waiters.take(&mut waiters);
         drop(connecting);
 
         let mut inbound = lock(&self.core.inbound);
-        if inbound.machine.reset() {
-            inbound.operation.cancel_and_release();
-        }
+        let read = if inbound.machine.reset() { inbound.operation.give_up() } else { None };
         inbound.waiters.take(&mut waiters);
         drop(inbound);
 
+        for in_flight in connect.into_iter().chain(read) {
+            in_flight.cancel_and_release();
+        }
+
         let mut outbound = lock(&self.core.outbound);
         outbound.waiters.take(&mut waiters);
-        match outbound.linger {
-            Linger::For(linger) if !outbound.machine.is_idle() => {
-                let end = Instant::now() + linger;
-                outbound.linger = Linger::Until(end);
-                drop(outbound);
-                self.core.schedule(end);
-            }
-            _ => drop(outbound),
+        let end = match outbound.linger {
+            Linger::For(linger) if !outbound.machine.is_idle() => Some(Instant::now() + linger),
+            _ => None,
+        };
+        if let Some(end) = end {
+            outbound.linger = Linger::Until(end);
+        }
+        drop(outbound);
+        if let Some(end) = end {
+            self.core.schedule(end);
         }
     }
 }
@@ -72,8 +74,10 @@ impl Core {
     pub(super) fn end_of_linger(&self) {
         let mut outbound = lock(&self.outbound);
         let over = matches!(outbound.linger, Linger::Until(end) if end <= Instant::now());
-        if over && outbound.machine.reset() {
-            outbound.operation.cancel_and_release();
+        let write = if over && outbound.machine.reset() { outbound.operation.give_up() } else { None };
+        drop(outbound);
+        if let Some(write) = write {
+            write.cancel_and_release();
         }
     }
 }

@@ -106,9 +106,11 @@ impl OperationPlace {
         }
     }
 
-    fn cancel_and_release(&mut self) {
-        if let Self::Away(in_flight) = std::mem::replace(self, Self::Empty) {
-            in_flight.cancel_and_release();
+    /// The operation in flight, to be cancelled once the lock is released: that may close the handle.
+    fn give_up(&mut self) -> Option<InFlight> {
+        match std::mem::replace(self, Self::Empty) {
+            Self::Away(in_flight) => Some(in_flight),
+            Self::Empty | Self::Here(_) => None,
         }
     }
 }

@@ -88,7 +88,8 @@ async fn messages_written_before_a_drop_stay_whole<F: Family>() {
             Poll::Pending => break,
         }
     }
-    assert!(accepted.len() > 3, "{accepted:?}");
+    // One on its way and one behind it at least, whatever the window is.
+    assert!(accepted.len() >= 2, "{accepted:?}");
     drop(client);
     let mut expected = StreamData::new(26);
     let mut buffer = vec![0; 1 << 20];
