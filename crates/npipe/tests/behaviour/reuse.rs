@@ -44,6 +44,22 @@ async fn exchange<F: Family>(server: &mut F::Server, client: &mut F::Client, num
     assert_eq!(u32::from_le_bytes(received), !number, "the client read another client's reply");
 }
 
+/// A reply larger than the quota: what a write that waits brings along with it is this client's, too.
+async fn large_reply<F: Family>(server: &mut F::Server, client: &mut F::Client, number: u32) {
+    let reply = vec![number as u8; 12_000];
+    let mut received = vec![0; reply.len()];
+    // Two writes: the second is queued behind the first.
+    let writing = async {
+        server.write_all(&reply[..9000]).await.unwrap();
+        server.write_all(&reply[9000..]).await.unwrap();
+        server.flush().await.unwrap();
+    };
+    let ((), read) =
+        smol::future::zip(writing, client.read_exact(&mut received)).within("a large reply").await;
+    read.unwrap();
+    assert!(received == reply, "the client read another client's reply");
+}
+
 /// What may be under way when a client is thrown out.
 #[derive(Clone, Copy, Debug)]
 enum Left {
@@ -81,6 +97,8 @@ async fn stale_results_for_a_thousand_clients<F: Family>(mode: PipeMode) {
     let stale = vec![0xEE; 20_000];
     for number in 0..1000 {
         let mut client = next_client::<F>(&server, &client_options, &name).await;
+        exchange::<F>(&mut server, &mut client, number).await;
+        large_reply::<F>(&mut server, &mut client, number).await;
         exchange::<F>(&mut server, &mut client, number).await;
         let left = LEFTOVERS[generator.usize(0..LEFTOVERS.len())];
         match left {
@@ -158,6 +176,22 @@ async fn client_that_was_thrown_out_does_not_get_the_next_ones_data<F: Family>()
     }
 }
 
+/// A client that came while nobody waited for it, and was thrown out, is not what the next `connect` reports.
+async fn connection_nobody_took_is_not_the_next_one<F: Family>() {
+    let name = unique_name();
+    let mut server = F::create(&ServerOptions::new(), &name).unwrap();
+    for round in 0..100_u8 {
+        assert!(poll_and_drop(server.as_ref().connect()).is_pending(), "the last client's connection");
+        let mut client = open_when_listening::<F>(&ClientOptions::new(), &name).await;
+        // Its byte proves that its arrival has been noticed.
+        client.write_all(&[round]).within("write").await.unwrap();
+        let mut byte = [0];
+        server.read_exact(&mut byte).within("read without a connect").await.unwrap();
+        assert_eq!(byte[0], round);
+        server.as_ref().disconnect().unwrap();
+    }
+}
+
 /// The documented way to serve one client after the other: read to the end, then disconnect, then connect.
 async fn one_instance_serves_clients_in_turn<F: Family>() {
     let name = unique_name();
@@ -176,5 +210,6 @@ for_each_family!(
     stale_messages_are_never_seen,
     wait_of_the_last_client_ends_with_it,
     client_that_was_thrown_out_does_not_get_the_next_ones_data,
+    connection_nobody_took_is_not_the_next_one,
     one_instance_serves_clients_in_turn,
 );
