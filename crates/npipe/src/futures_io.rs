@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::stream::{Slice, Slices};
+use crate::stream::{Key, Slice, Slices};
 use crate::{NamedPipeClient, NamedPipeServer};
 
 macro_rules! futures_io_traits {
@@ -49,11 +49,11 @@ macro_rules! futures_io_traits {
             }
 
             fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.stream.poll_flush(context)
+                self.stream.poll_flush(context, Key::POLL)
             }
 
             fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.stream.poll_flush(context)
+                self.stream.poll_flush(context, Key::POLL)
             }
         }
     };

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
-use crate::stream::{Destination, Stream};
+use crate::stream::{Destination, Key, Stream};
 use crate::{NamedPipeClient, NamedPipeServer};
 
 impl Destination for ReadBuf<'_> {
@@ -77,11 +77,11 @@ macro_rules! tokio_traits {
             }
 
             fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.stream.poll_flush(context)
+                self.stream.poll_flush(context, Key::POLL)
             }
 
             fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.stream.poll_flush(context)
+                self.stream.poll_flush(context, Key::POLL)
             }
         }
     };

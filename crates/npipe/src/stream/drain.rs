@@ -3,13 +3,26 @@
 use std::future::poll_fn;
 use std::io;
 
-use super::Stream;
+use super::{Key, Stream};
 use crate::driver::BlockingFlush;
 
+/// A place among those who wait to write, given up on drop.
+struct Flushing<'a> {
+    stream: &'a Stream,
+    key: Key,
+}
+
+impl Drop for Flushing<'_> {
+    fn drop(&mut self) {
+        self.stream.forget_writer(self.key);
+    }
+}
+
 impl Stream {
-    /// Waits until the pipe has accepted everything that was written.
+    /// Waits until the pipe has accepted everything that was written. Other tasks may be writing meanwhile.
     pub(crate) async fn flush(&self) -> io::Result<()> {
-        poll_fn(|context| self.poll_flush(context)).await
+        let flushing = Flushing { stream: self, key: self.writer_key() };
+        poll_fn(|context| self.poll_flush(context, flushing.key)).await
     }
 
     /// Waits until the peer has read everything that was written.

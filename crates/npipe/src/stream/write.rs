@@ -77,13 +77,13 @@ impl Stream {
     }
 
     /// Waits until the pipe has everything that was accepted.
-    pub(crate) fn poll_flush(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {
         let mut outbound = lock(&self.core.outbound);
         match outbound.machine.flush() {
             FlushStep::Done => Poll::Ready(Ok(())),
             FlushStep::Fail(code) => Poll::Ready(Err(system_error(code))),
             FlushStep::Wait => {
-                let replaced = outbound.waiters.register(Key::POLL, context);
+                let replaced = outbound.waiters.register(key, context);
                 drop(outbound);
                 drop(replaced);
                 Poll::Pending

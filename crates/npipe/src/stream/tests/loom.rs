@@ -9,7 +9,7 @@ use loom::thread;
 
 use crate::driver::Driver;
 use crate::machine::Framing;
-use crate::stream::{Settings, Slice, Stream};
+use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
 #[derive(Default)]
@@ -99,7 +99,7 @@ fn a_flush_is_woken_whenever_the_write_ends() {
         });
         let flag = Arc::new(Flag::default());
         let waker = Waker::from(flag.clone());
-        let first = client.poll_flush(&Context::from_waker(&waker));
+        let first = client.poll_flush(&Context::from_waker(&waker), Key::POLL);
         dequeuer.join().unwrap();
         let _server = reader.join().unwrap();
         turn(&driver);

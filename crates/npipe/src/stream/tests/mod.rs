@@ -10,6 +10,8 @@ mod loom;
 #[cfg(all(test, not(loom)))]
 mod schedules;
 #[cfg(all(test, not(loom)))]
+mod tasks;
+#[cfg(all(test, not(loom)))]
 mod threads;
 
 #[cfg(fuzzing)]

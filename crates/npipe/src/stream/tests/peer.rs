@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::machine::Framing;
-use crate::stream::{Settings, Slice, Stream};
+use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sync::lock;
 
 /// A waker that remembers.
@@ -141,7 +141,7 @@ impl Peer {
 
     pub(super) fn flush(&mut self) -> Poll<std::io::Result<()>> {
         let stream = &self.stream;
-        self.writer.poll(|context| stream.poll_flush(context))
+        self.writer.poll(|context| stream.poll_flush(context, Key::POLL))
     }
 
     /// Waits for readability for a moment, and gives up.

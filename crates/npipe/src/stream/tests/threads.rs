@@ -85,7 +85,7 @@ fn send(stream: &Stream, pattern: Pattern, total: usize) {
         let bytes = pattern.bytes(sent, (total - sent).min(1 + sent % 977));
         sent += block_on(|context| stream.poll_write(context, &&bytes[..])).unwrap();
     }
-    block_on(|context| stream.poll_flush(context)).unwrap();
+    block_on(|context| stream.poll_flush(context, Key::POLL)).unwrap();
 }
 
 fn receive(stream: &Stream, pattern: Pattern, total: usize) {
@@ -129,7 +129,7 @@ fn an_end_dropped_at_any_moment_leaves_nothing_behind() {
             let context = Context::from_waker(Waker::noop());
             let _ = server.poll_read(&context, &mut Slice { bytes: &mut buffer, filled: 0 });
             let _ = server.poll_write(&context, &&buffer[..]);
-            let _ = server.poll_flush(&context);
+            let _ = server.poll_flush(&context, Key::POLL);
         });
         let context = Context::from_waker(Waker::noop());
         let _ = client.poll_write(&context, &&[1u8; 1500][..]);

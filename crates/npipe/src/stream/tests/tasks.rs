@@ -1,0 +1,43 @@
+//! Several tasks on one end: none displaces another's waker.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::peer::Waiter;
+use crate::driver::Driver;
+use crate::interest::Interest;
+use crate::machine::Framing;
+use crate::stream::{Settings, Slice, Stream};
+use crate::sys::{Entry, Pipe, Temper};
+
+#[test]
+fn a_writer_a_flush_and_one_who_waits_for_room_are_all_woken() {
+    let driver = Driver::new().unwrap();
+    let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
+    let (pipe, server) = Pipe::create(false, 0, temper);
+    let settings =
+        Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: 512, write_limit: 512 };
+    let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
+    let server = Stream::new(server, driver.clone(), settings).unwrap();
+
+    let [mut writer, mut flusher, mut watcher] = [(); 3].map(|()| Waiter::default());
+    while writer.poll(|context| server.poll_write(context, &&[7; 100][..])).is_ready() {}
+    let mut flush = pin!(server.flush());
+    assert!(flusher.poll(|context| flush.as_mut().poll(context)).is_pending());
+    let mut room = pin!(server.ready(Interest::WRITABLE));
+    assert!(watcher.poll(|context| room.as_mut().poll(context)).is_pending());
+    assert!(![&writer, &flusher, &watcher].into_iter().any(Waiter::may_poll), "everything is full");
+
+    let mut buffer = [0; 1000];
+    let context = Context::from_waker(Waker::noop());
+    for _ in 0..20 {
+        let _: Poll<_> = client.poll_read(&context, &mut Slice { bytes: &mut buffer, filled: 0 });
+        let mut wake = Vec::new();
+        driver.turn(&mut [Entry::EMPTY; 4], Some(Duration::ZERO), &mut wake).unwrap();
+        wake.into_iter().for_each(Waker::wake);
+    }
+    for (who, waiter) in [("writer", &writer), ("flush", &flusher), ("watcher", &watcher)] {
+        assert!(waiter.may_poll(), "the {who} was forgotten");
+    }
+}
