@@ -2,12 +2,11 @@
 
 use std::io;
 use std::pin::pin;
-use std::task::Poll;
 
 use npipe::{ClientOptions, ServerOptions};
 
 use crate::family::{End, Family, Reading, Writing};
-use crate::harness::{Within, pair, pair_with, poll_and_drop, poll_once, unique_name, write_until_pending};
+use crate::harness::{Within, pair, pair_with, poll_once, unique_name, write_until_stopped};
 use crate::stream_data::StreamData;
 
 /// What a direction holds unless told otherwise.
@@ -15,32 +14,6 @@ const DEFAULT_LIMIT: usize = 256 * 1024;
 
 /// The quota the kernel gives a direction unless told otherwise (`out_buffer_size`, `in_buffer_size`).
 const DEFAULT_QUOTA: usize = 64 * 1024;
-
-/// Writes until nothing is accepted any more, giving the pipe every chance to take more; returns what was accepted.
-async fn write_until_stopped<W: Writing>(writer: &mut W, data: &mut StreamData) -> usize {
-    let mut accepted = 0;
-    let mut refusals = 0;
-    async {
-        while refusals < 100 {
-            match poll_and_drop(writer.write(data.peek(8 * 1024))) {
-                Poll::Ready(written) => {
-                    let written = written.unwrap();
-                    data.advance(written);
-                    accepted += written;
-                    refusals = 0;
-                    assert!(accepted < 16 << 20, "nobody reads, yet {accepted} bytes were accepted");
-                }
-                Poll::Pending => {
-                    refusals += 1;
-                    smol::future::yield_now().await;
-                }
-            }
-        }
-    }
-    .within("the writer is stopped")
-    .await;
-    accepted
-}
 
 /// Accepted bytes are in the writer's buffer, in the kernel, or in the reader's buffer: nowhere else.
 fn most_that_fits(limit_of_writer: usize, limit_of_reader: usize) -> usize {
@@ -166,7 +139,7 @@ async fn flush_waits_until_the_kernel_has_taken_all<F: Family>() {
     .await;
     let (mut reader, _server_writer) = server.split();
     let (_client_reader, mut writer) = client.split();
-    let accepted = write_until_pending(&mut writer, &mut StreamData::new(37));
+    let accepted = write_until_stopped(&mut writer, &mut StreamData::new(37)).await;
     let mut flush = pin!(writer.flush());
     assert!(poll_once(flush.as_mut()).is_pending(), "the kernel cannot have taken {accepted} bytes");
     let mut received = vec![0; accepted];

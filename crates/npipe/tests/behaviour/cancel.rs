@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
 use crate::family::{End, Family, Reading, Writing};
-use crate::harness::{Alarm, LONG, Within, pair, pair_with, poll_and_drop, poll_once, write_until_pending};
+use crate::harness::{Alarm, LONG, Within, pair, pair_with, poll_and_drop, poll_once, write_until_stopped};
 use crate::stream_data::{StreamData, random_chunk};
 
 async fn read_dropped_while_pending<F: Family>() {
@@ -140,9 +140,9 @@ async fn write_dropped_while_pending_wrote_nothing<F: Family>() {
     let (mut server, client) = pair::<F>().await;
     let (_reader, mut client) = client.split();
     let mut sent = StreamData::new(11);
-    let accepted = write_until_pending(&mut client, &mut sent);
+    let accepted = write_until_stopped(&mut client, &mut sent).await;
     for _ in 0..100 {
-        assert!(poll_and_drop(client.write(b"never sent")).is_pending());
+        assert!(poll_and_drop(client.write(b"never sent")).is_pending(), "{accepted} bytes, then stopped");
     }
     let writing = F::spawn(async move {
         let rest = sent.take(10_000);
@@ -207,7 +207,7 @@ async fn flush_dropped_while_pending<F: Family>() {
     let (mut reader, _writer) = server.split();
     let (_reader, mut client) = client.split();
     let mut sent = StreamData::new(12);
-    let accepted = write_until_pending(&mut client, &mut sent);
+    let accepted = write_until_stopped(&mut client, &mut sent).await;
     for _ in 0..100 {
         assert!(poll_and_drop(client.flush()).is_pending(), "flush cannot have ended: nobody reads");
     }
@@ -239,7 +239,7 @@ async fn read_moves_to_another_waker<F: Family>() {
 async fn write_moves_to_another_waker<F: Family>() {
     let (mut server, client) = pair::<F>().await;
     let (_reader, mut client) = client.split();
-    let accepted = write_until_pending(&mut client, &mut StreamData::new(13));
+    let accepted = write_until_stopped(&mut client, &mut StreamData::new(13)).await;
     let (_first_alarm, first) = Alarm::new();
     let (second_alarm, second) = Alarm::new();
     {

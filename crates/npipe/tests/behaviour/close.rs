@@ -8,7 +8,7 @@ use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_PIPE_NOT_CONNECTED
 
 use crate::family::{End, Family, Reading, Writing};
 use crate::harness::{
-    Within, assert_os_error, eventually, pair, poll_and_drop, poll_once, unique_name, write_until_pending,
+    Within, assert_os_error, eventually, pair, poll_and_drop, poll_once, unique_name, write_until_stopped,
 };
 use crate::stream_data::StreamData;
 use crate::sys;
@@ -90,7 +90,7 @@ async fn drain_ends_when_the_peer_leaves_without_reading<F: Family>() {
 async fn drain_of_a_disconnected_client_fails<F: Family>() {
     let (server, mut client) = pair::<F>().await;
     // Fills the peer's read-ahead and the kernel, so that something is unread for sure.
-    let _ = write_until_pending(&mut client, &mut StreamData::new(72));
+    let _ = write_until_stopped(&mut client, &mut StreamData::new(72)).await;
     let mut drain = pin!(client.as_ref().drain());
     assert!(poll_once(drain.as_mut()).is_pending());
     server.as_ref().disconnect().unwrap();
@@ -145,7 +145,7 @@ async fn drop_with_linger<F: Family>(linger: Option<Duration>) -> (F::Server, us
     server.as_ref().connect().within("connect").await.unwrap();
     client.as_ref().set_linger(linger);
     assert_eq!(client.as_ref().linger(), linger);
-    let accepted = write_until_pending(&mut client, &mut StreamData::new(73));
+    let accepted = write_until_stopped(&mut client, &mut StreamData::new(73)).await;
     (server, accepted)
 }
 
@@ -242,7 +242,7 @@ async fn close_after_the_peer_has_gone_is_ok<F: Family>() {
 async fn flush_by_reference<F: Family>() {
     let (mut server, client) = pair::<F>().await;
     let (mut reader, _writer) = client.split();
-    let accepted = write_until_pending(&mut server, &mut StreamData::new(74));
+    let accepted = write_until_stopped(&mut server, &mut StreamData::new(74)).await;
     let mut flush = pin!(server.as_ref().flush());
     assert!(poll_once(flush.as_mut()).is_pending());
     let mut received = vec![0; accepted];

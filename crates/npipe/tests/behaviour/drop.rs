@@ -6,13 +6,13 @@ use npipe::{ClientOptions, ServerOptions};
 
 use crate::family::{Family, Reading, Writing};
 use crate::harness::{
-    Within, message_pair, pair, pair_with, poll_and_drop, unique_name, write_until_pending,
+    Within, message_pair, pair, pair_with, poll_and_drop, unique_name, write_until_stopped,
 };
 use crate::stream_data::StreamData;
 
 /// Writes all that is accepted without a reader: the last of it has not reached the kernel.
-fn write_ahead<W: Writing>(writer: &mut W, seed: u64) -> usize {
-    write_until_pending(writer, &mut StreamData::new(seed))
+async fn write_ahead<W: Writing>(writer: &mut W, seed: u64) -> usize {
+    write_until_stopped(writer, &mut StreamData::new(seed)).await
 }
 
 /// Reads a byte at a time at first, then all, and compares.
@@ -35,14 +35,14 @@ async fn read_slowly<R: Reading>(reader: &mut R, seed: u64, volume: usize) {
 
 async fn server_writes_and_drops_before_the_client_reads<F: Family>() {
     let (mut server, mut client) = pair::<F>().await;
-    let accepted = write_ahead(&mut server, 21);
+    let accepted = write_ahead(&mut server, 21).await;
     drop(server);
     read_slowly(&mut client, 21, accepted).await;
 }
 
 async fn client_writes_and_drops_before_the_server_reads<F: Family>() {
     let (mut server, mut client) = pair::<F>().await;
-    let accepted = write_ahead(&mut client, 22);
+    let accepted = write_ahead(&mut client, 22).await;
     drop(client);
     read_slowly(&mut server, 22, accepted).await;
 }
@@ -53,7 +53,7 @@ async fn writer_with_a_small_quota_drops_before_the_reader_reads<F: Family>() {
         &ClientOptions::new(),
     )
     .await;
-    let accepted = write_ahead(&mut client, 23);
+    let accepted = write_ahead(&mut client, 23).await;
     drop(client);
     read_slowly(&mut server, 23, accepted).await;
 }
@@ -124,7 +124,7 @@ async fn runtime_is_dropped_right_after_the_last_write<F: Family>() {
     read_after::<F>(|name| {
         F::block_on(async {
             let mut client = F::open(&ClientOptions::new(), name).unwrap();
-            write_ahead(&mut client, 28)
+            write_ahead(&mut client, 28).await
         })
     })
     .await;
@@ -134,7 +134,7 @@ async fn pipe_is_dropped_after_the_runtime_that_wrote<F: Family>() {
     read_after::<F>(|name| {
         let (_client, accepted) = F::block_on(async {
             let mut client = F::open(&ClientOptions::new(), name).unwrap();
-            let accepted = write_ahead(&mut client, 28);
+            let accepted = write_ahead(&mut client, 28).await;
             (client, accepted)
         });
         accepted
@@ -149,7 +149,7 @@ async fn runtime_is_dropped_with_the_task_that_wrote<F: Family>() {
             let mut client = F::open(&ClientOptions::new(), name).unwrap();
             let (written, wait_for_task) = smol::channel::bounded(1);
             let task = F::spawn(async move {
-                written.send(write_ahead(&mut client, 28)).await.unwrap();
+                written.send(write_ahead(&mut client, 28).await).await.unwrap();
                 std::future::pending::<()>().await;
             });
             // Not dropped before the runtime is: dropping it could cancel the task here.
@@ -170,7 +170,7 @@ fn multi_thread_runtime_is_dropped_right_after_the_last_write() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     let accepted = runtime.block_on(async move {
         let mut client = Tokio::open(&ClientOptions::new(), &name).unwrap();
-        tokio::spawn(async move { write_ahead(&mut client, 28) }).await.unwrap()
+        tokio::spawn(async move { write_ahead(&mut client, 28).await }).await.unwrap()
     });
     drop(runtime);
     Tokio::block_on(async move {

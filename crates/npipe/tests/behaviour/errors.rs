@@ -14,7 +14,7 @@ use windows_sys::Win32::Foundation::{
 use crate::family::{End, Family, Reading, Writing};
 use crate::harness::{
     Within, assert_os_error, message_pair, pair, pair_with, poll_and_drop, poll_once, unique_name,
-    write_until_pending,
+    write_until_stopped,
 };
 use crate::stream_data::StreamData;
 use crate::sys;
@@ -123,15 +123,12 @@ async fn write_to_a_pipe_just_closed_by_a_foreign_client<F: Family>() {
 // A write that waits for room when the peer closes fails, it does not wait for ever.
 async fn pending_write_ends_when_the_peer_closes<F: Family>() {
     let (mut server, client) = pair::<F>().await;
-    loop {
-        let mut write = pin!(server.write(&[0; 64 * 1024]));
-        if poll_once(write.as_mut()).is_pending() {
-            drop(client);
-            let error = write.within("a pending write when the peer closes").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{error:?}");
-            break;
-        }
-    }
+    write_until_stopped(&mut server, &mut StreamData::new(82)).await;
+    let mut write = pin!(server.write(b"one more"));
+    assert!(poll_once(write.as_mut()).is_pending());
+    drop(client);
+    let error = write.within("a pending write when the peer closes").await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{error:?}");
 }
 
 /// Bytes that were accepted and then could not be delivered: the next call says so, be it a write or a flush.
@@ -142,7 +139,7 @@ async fn lost_background_write_is_reported<F: Family>() {
             ClientOptions::new().read_buffer_limit(4096),
         )
         .await;
-        write_until_pending(&mut server, &mut StreamData::new(81));
+        write_until_stopped(&mut server, &mut StreamData::new(81)).await;
         assert!(poll_and_drop(server.flush()).is_pending(), "what was accepted does not fit into the kernel");
         drop(client);
         let error = if report_by_flush {
@@ -210,15 +207,12 @@ async fn disconnect_is_not_an_end_of_file<F: Family>() {
 
 async fn pending_write_of_a_disconnected_client<F: Family>() {
     let (server, mut client) = pair::<F>().await;
-    loop {
-        let mut write = pin!(client.write(&[0; 64 * 1024]));
-        if poll_once(write.as_mut()).is_pending() {
-            server.as_ref().disconnect().unwrap();
-            let write = write.within("a pending write when the server disconnects").await;
-            assert_os_error(write, ERROR_PIPE_NOT_CONNECTED, "pending write, disconnected by the server");
-            break;
-        }
-    }
+    write_until_stopped(&mut client, &mut StreamData::new(83)).await;
+    let mut write = pin!(client.write(b"one more"));
+    assert!(poll_once(write.as_mut()).is_pending());
+    server.as_ref().disconnect().unwrap();
+    let write = write.within("a pending write when the server disconnects").await;
+    assert_os_error(write, ERROR_PIPE_NOT_CONNECTED, "pending write, disconnected by the server");
 }
 
 async fn io_on_a_disconnected_server<F: Family>() {

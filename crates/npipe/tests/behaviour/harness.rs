@@ -125,20 +125,32 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     .await;
 }
 
-/// Writes until a write would have to wait, dropping that one; returns how many bytes were accepted.
-pub(crate) fn write_until_pending(writer: &mut impl Writing, data: &mut StreamData) -> usize {
+/// Writes until nothing more is accepted, dropping the writes that have to wait; returns how many bytes were accepted.
+///
+/// A single write that has to wait may only wait for a completion that is under way; a writer is stopped when it stays so.
+pub(crate) async fn write_until_stopped(writer: &mut impl Writing, data: &mut StreamData) -> usize {
     let mut accepted = 0;
-    loop {
-        match poll_and_drop(writer.write(data.peek(48 * 1024))) {
-            Poll::Ready(written) => {
-                let written = written.expect("the peer is there");
-                accepted += written;
-                data.advance(written);
+    let mut refusals = 0;
+    async {
+        while refusals < 10 {
+            match poll_and_drop(writer.write(data.peek(48 * 1024))) {
+                Poll::Ready(written) => {
+                    let written = written.expect("the peer is there");
+                    accepted += written;
+                    data.advance(written);
+                    refusals = 0;
+                    assert!(accepted < 64 << 20, "nobody reads, yet {accepted} bytes were accepted");
+                }
+                Poll::Pending => {
+                    refusals += 1;
+                    smol::Timer::after(Duration::from_millis(2)).await;
+                }
             }
-            Poll::Pending => return accepted,
         }
-        assert!(accepted < 64 << 20, "nobody reads, yet {accepted} bytes were accepted");
     }
+    .within("the writer is stopped")
+    .await;
+    accepted
 }
 
 /// A waker that lets a thread wait until it is called.

@@ -11,7 +11,7 @@ use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED};
 use crate::family::{End, Family, Reading, Writing};
 use crate::harness::{
     Within, assert_os_error, eventually, message_pair, pair, poll_and_drop, poll_once, unique_name,
-    write_until_pending,
+    write_until_stopped,
 };
 use crate::stream_data::StreamData;
 use crate::sys;
@@ -126,7 +126,7 @@ async fn mio_1819_unexpected_end_of_an_operation<F: Family>() {
             assert!(poll_and_drop(client.read(&mut [0; 8])).is_pending());
         }
         if stage & 2 != 0 {
-            while poll_and_drop(client.write(&[0; 64 * 1024])).is_ready() {}
+            write_until_stopped(&mut client, &mut StreamData::new(66)).await;
         }
         server.as_ref().disconnect().unwrap();
         assert!(client.read(&mut [0; 8]).within("read").await.is_err());
@@ -234,7 +234,7 @@ async fn mio_unbounded_write_buffer<F: Family>() {
 /// `errors::lost_background_write_is_reported` has the codes.
 async fn mio_background_write_error_is_not_swallowed<F: Family>() {
     let (mut server, client) = pair::<F>().await;
-    while poll_and_drop(server.write(&[0; 64 * 1024])).is_ready() {}
+    write_until_stopped(&mut server, &mut StreamData::new(65)).await;
     drop(client);
     assert!(server.flush().within("flush").await.is_err());
 }
@@ -242,7 +242,7 @@ async fn mio_background_write_error_is_not_swallowed<F: Family>() {
 /// Tokio's `poll_flush` and `poll_shutdown` did nothing.
 async fn tokio_flush_and_shutdown_wait<F: Family>() {
     let (mut server, mut client) = pair::<F>().await;
-    let accepted = write_until_pending(&mut server, &mut StreamData::new(64));
+    let accepted = write_until_stopped(&mut server, &mut StreamData::new(64)).await;
     assert!(poll_and_drop(server.flush()).is_pending(), "flush with a write in flight");
     assert!(poll_and_drop(server.finish()).is_pending(), "shutdown with a write in flight");
     let mut received = vec![0; accepted];
