@@ -94,6 +94,8 @@ struct Forecast {
     more: bool,
     /// How many chances to pass over, after a forecast that was wrong.
     pause: u8,
+    /// What the next wrong forecast costs. A wrong one costs two system calls and a right one saves a copy, so one that
+    /// is not nearly always right is not worth making: it doubles with each and falls by one only.
     penalty: u8,
 }
 
@@ -108,13 +110,13 @@ impl Forecast {
     }
 
     fn was_right(&mut self, more: bool) {
-        self.penalty = 0;
+        self.penalty = self.penalty.saturating_sub(1);
         self.more = more;
     }
 
     fn was_wrong(&mut self) {
         self.more = false;
-        self.penalty = (self.penalty * 2 + 1).min(63);
+        self.penalty = self.penalty.saturating_mul(2).saturating_add(1);
         self.pause = self.penalty;
     }
 }

@@ -67,7 +67,7 @@ pub(crate) enum FlushStep {
 pub(crate) struct WriteDone {
     /// Submit this next.
     pub(crate) next: Option<Vec<u8>>,
-    /// There is news for those who wait. A writer is woken when half of the queue is free, not for every write that
+    /// There is news for those who wait. A writer is woken when most of the queue is free, not for every write that
     /// ends: a thread switch for each would cost more than the write.
     pub(crate) wake: bool,
 }
@@ -203,7 +203,7 @@ impl WriteBehind {
                     // The queue's own memory goes back as well: an idle pipe holds next to nothing.
                     self.queue = VecDeque::new();
                 }
-                let wake = next.is_none() || self.queued <= self.largest_queue().min(self.window) / 2;
+                let wake = next.is_none() || self.queued <= self.largest_queue().min(self.window) / 4;
                 WriteDone { next, wake }
             }
             verdict::Write::Failed(code) => {
