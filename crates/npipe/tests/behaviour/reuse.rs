@@ -181,9 +181,19 @@ async fn connection_nobody_took_is_not_the_next_one<F: Family>() {
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
     for round in 0..100_u8 {
-        assert!(poll_and_drop(server.as_ref().connect()).is_pending(), "the last client's connection");
-        let mut client = open_when_listening::<F>(&ClientOptions::new(), &name).await;
-        // Its byte proves that its arrival has been noticed.
+        let mut client = async {
+            loop {
+                // Again until the instance listens: the last wait may have to end first.
+                let connect = poll_and_drop(server.as_ref().connect());
+                assert!(connect.is_pending(), "round {round}: the last client's connection");
+                if let Ok(client) = F::open(&ClientOptions::new(), &name) {
+                    break client;
+                }
+                smol::future::yield_now().await;
+            }
+        }
+        .within("the instance listens again")
+        .await;
         client.write_all(&[round]).within("write").await.unwrap();
         let mut byte = [0];
         server.read_exact(&mut byte).within("read without a connect").await.unwrap();
