@@ -62,11 +62,24 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
     }
     let table = report.require("measure", |step| measure(step, &mut command))?;
     println!("\n{table}");
+    let calls = match &windows {
+        Windows::Native => None,
+        Windows::Wine { wine, .. } => Some(report.require("count kernel calls", |step| {
+            let mut count = workspace.cargo("run");
+            count.args(["--release", "--package", PACKAGE, "--bin", "kernel-calls", "--"]);
+            count.args(options.only.iter().flat_map(|case| ["--only", case]));
+            count.args(wine.runner().split(' ')).arg(&executable).envs(wine.environment());
+            output_of(step, &mut count, LIMITS)
+        })?),
+    };
+    if let Some(calls) = &calls {
+        println!("\n{calls}");
+    }
     // A part of the table, or a hasty one, must not take the place of the whole.
     if !(options.no_write || options.quick || options.only.is_some()) {
         let path = workspace.root.join("docs/benchmarks.md");
         std::fs::create_dir_all(workspace.root.join("docs"))?;
-        std::fs::write(&path, document(workspace, &windows, &table)?)
+        std::fs::write(&path, document(workspace, &windows, &table, calls.as_deref())?)
             .with_context(|| format!("failed to write {}", path.display()))?;
         println!("written to {}", path.display());
     }
@@ -98,7 +111,7 @@ fn progress(line: &str) -> Option<(u64, u64, &str)> {
     Some((done.parse().ok()?, total.parse().ok()?, label))
 }
 
-fn document(workspace: &Workspace, windows: &Windows, table: &str) -> Result<String> {
+fn document(workspace: &Workspace, windows: &Windows, table: &str, calls: Option<&str>) -> Result<String> {
     let date =
         said_by(Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_else(|| "unknown".to_owned());
     let rustc =
@@ -113,7 +126,12 @@ fn document(workspace: &Workspace, windows: &Windows, table: &str) -> Result<Str
     Ok(format!(
         "# Benchmarks\n\n\
          Written by `cargo xtask bench`; do not edit. Each row compares implementations that took turns in one process.\n\n\
-         - Date: {date}\n- System: {system}{pinned}.\n- CPU: {cpu}\n- Compiler: {rustc}\n- Versions: {versions}\n\n{table}",
+         - Date: {date}\n- System: {system}{pinned}.\n- CPU: {cpu}\n- Compiler: {rustc}\n- Versions: {versions}\n\n{table}{calls}",
+        calls = calls.map_or_else(String::new, |calls| format!(
+            "\n## Kernel calls an operation\n\n\
+             Counted from outside, by Wine's trace of the system calls of a Windows program. An operation is a write, an \
+             exchange or a connection.\n\n{calls}"
+        )),
         system = windows.describe(),
         cpu = cpu_model(),
         versions = versions(&std::fs::read_to_string(workspace.root.join("Cargo.lock"))?).join(", "),
