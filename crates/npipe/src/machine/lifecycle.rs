@@ -9,6 +9,8 @@ pub(crate) struct Lifecycle {
     slot: Slot,
     /// The result of a wait that ended while nobody looked: the next `connect` takes it.
     result: Option<Connected>,
+    /// A `connect` has been asked for while the operation of the last connection is still on its way back.
+    asked: bool,
 }
 
 /// How a wait ended.
@@ -38,7 +40,11 @@ impl Lifecycle {
         match (self.result.take(), self.slot) {
             (Some(result), _) => ConnectStep::Done(result),
             (None, Slot::Free) => ConnectStep::Submit,
-            (None, Slot::InFlight | Slot::Abandoned) => ConnectStep::Wait,
+            (None, Slot::InFlight) => ConnectStep::Wait,
+            (None, Slot::Abandoned) => {
+                self.asked = true;
+                ConnectStep::Wait
+            }
         }
     }
 
@@ -53,11 +59,11 @@ impl Lifecycle {
         judge(code)
     }
 
-    /// The packet of a wait has come. Tells whether to ask the system again at once: the wait was cut short though
-    /// nobody cancelled it.
+    /// The packet of a wait has come. Tells whether to ask the system at once: the wait was cut short though nobody
+    /// cancelled it, or it was the last connection's and there has been a `connect` since.
     pub(crate) fn on_packet(&mut self, code: u32) -> bool {
         if self.slot.complete() == Claim::Unwanted {
-            return false;
+            return std::mem::take(&mut self.asked);
         }
         self.result = judge(code);
         self.result.is_none()
@@ -71,6 +77,7 @@ impl Lifecycle {
     /// The connection is over: a result that is on its way is not for the next one. Tells whether to cancel.
     pub(crate) fn reset(&mut self) -> bool {
         self.result = None;
+        self.asked = false;
         self.slot.abandon()
     }
 }
@@ -118,8 +125,16 @@ mod tests {
         let mut lifecycle = Lifecycle::default();
         lifecycle.on_pending();
         assert!(lifecycle.reset());
-        assert_eq!(lifecycle.step(), ConnectStep::Wait, "the stale operation must end first");
-        assert!(!lifecycle.on_packet(0));
+        assert!(!lifecycle.on_packet(0), "nobody has asked");
         assert_eq!(lifecycle.step(), ConnectStep::Submit);
+    }
+
+    #[test]
+    fn a_connect_that_was_asked_for_too_early_is_not_forgotten() {
+        let mut lifecycle = Lifecycle::default();
+        lifecycle.on_pending();
+        assert!(lifecycle.reset());
+        assert_eq!(lifecycle.step(), ConnectStep::Wait, "the stale operation must end first");
+        assert!(lifecycle.on_packet(0), "whether or not the one who asked still waits");
     }
 }
