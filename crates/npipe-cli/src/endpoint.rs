@@ -13,21 +13,18 @@ pub(crate) fn pipe_name(address: &str) -> Result<PipeName, String> {
     // The library knows Docker's way to write a path as a URL, whose scheme is ours.
     let written = if written.starts_with("////") { address } else { written };
     let name = PipeName::new(written).map_err(|error| error.to_string())?;
-    if is_path_of_a_pipe(&name.to_string()) {
-        Ok(name)
-    } else {
-        // A shell that eats backslashes leaves `\.\pipe\x` or `\.pipex`.
-        Err(format!(r"{name} is not the path of a pipe; write npipe:NAME, or quote npipe:'\\.\pipe\NAME'"))
+    if lost_backslashes(written) {
+        return Err(format!(
+            r"{written} has lost backslashes to a shell; write npipe:NAME, or quote npipe:'\\.\pipe\NAME'"
+        ));
     }
+    Ok(name)
 }
 
-/// `\\HOST\pipe\NAME`. The library passes other paths to the system, which may well open them: a mailslot, a disk.
-fn is_path_of_a_pipe(path: &str) -> bool {
-    let mut parts = path.strip_prefix(r"\\").unwrap_or_default().splitn(3, '\\');
-    let (host, directory, name) = (parts.next(), parts.next(), parts.next());
-    host.is_some_and(|host| !host.is_empty())
-        && directory.is_some_and(|directory| directory.eq_ignore_ascii_case("pipe"))
-        && name.is_some_and(|name| !name.is_empty() && !name.starts_with('\\'))
+/// Whether this was a path of a pipe until a shell read it: `\.\pipe\x` or `.pipex`, with or without a backslash first.
+fn lost_backslashes(written: &str) -> bool {
+    let rest = written.strip_prefix('\\').unwrap_or(written);
+    !rest.starts_with('\\') && [r".\pipe", ".pipe"].into_iter().any(|eaten| rest.starts_with(eaten))
 }
 
 /// A TCP server, written `tcp:HOST:PORT`, an IPv6 address in brackets.
@@ -124,8 +121,8 @@ mod tests {
         assert!(pipe_error("tcp:localhost:1").contains("expected npipe:NAME"));
         assert!(pipe_error("npipe:").contains("empty"));
         assert!(pipe_error(r"npipe:\\.\pipe\").contains("empty"));
-        assert!(pipe_error(r"npipe:\\.\mailslot\x").contains(r"\\.\mailslot\x is not the path of a pipe"));
-        assert!(pipe_error(r"npipe:\\\pipe\x").contains("is not the path of a pipe"));
+        assert!(pipe_error(r"npipe:\\.\mailslot\x").contains("a path to something else"));
+        assert!(pipe_error(r"npipe:\\\pipe\x").contains("a path to something else"));
         assert!(pipe_error("npipe:a\0b").contains("NUL"));
     }
 
