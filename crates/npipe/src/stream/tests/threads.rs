@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
 
 use super::peer::Pattern;
 use crate::driver::Driver;
@@ -63,6 +64,9 @@ impl Drop for Running {
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
+        // The packets of what was cancelled still own their operations.
+        let mut wake = Vec::new();
+        while self.driver.turn(&mut [Entry::EMPTY; 64], Some(Duration::ZERO), &mut wake).unwrap() > 0 {}
     }
 }
 
