@@ -91,14 +91,19 @@ fn trace(
         .stderr(Stdio::piped())
         .spawn()?;
     let mut calls = BTreeMap::new();
+    let mut said = String::new();
     for line in BufReader::new(child.stderr.take().expect("standard error is piped")).split(b'\n') {
-        if let Some(name) = called(&String::from_utf8_lossy(&line?)) {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        if let Some(name) = called(&line) {
             *calls.entry(name.to_owned()).or_default() += 1;
+        } else if !is_trace(&line) {
+            said.extend([&line, "\n"]);
         }
     }
     let status = child.wait()?;
     if !status.success() {
-        return Err(io::Error::other(format!("{case} over {implementation}: {status}")));
+        return Err(io::Error::other(format!("{case} over {implementation}: {status}; it said:\n{said}")));
     }
     Ok(calls)
 }
@@ -110,6 +115,13 @@ fn called(line: &str) -> Option<&str> {
     name.starts_with("Nt").then_some(name)
 }
 
+/// Whether a line is Wine's and not the program's: `0024:Call ...`, `0024:Ret ...`, `0024:Starting thread ...`.
+fn is_trace(line: &str) -> bool {
+    line.split_once(':').is_some_and(|(thread, _)| {
+        !thread.is_empty() && thread.chars().all(|digit| digit.is_ascii_hexdigit())
+    })
+}
+
 fn peers(arguments: &Arguments, more: &[&str]) -> Command {
     let mut command = Command::new(&arguments.peers[0]);
     command.args(&arguments.peers[1..]).args(more);
@@ -118,12 +130,13 @@ fn peers(arguments: &Arguments, more: &[&str]) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::called;
+    use super::{called, is_trace};
 
     #[test]
     fn only_calls_of_the_kernel_are_counted() {
         assert_eq!(called("0024:Call ntdll.NtReadFile(00000044,0) ret=7b01"), Some("NtReadFile"));
         assert_eq!(called("0024:Ret  ntdll.NtReadFile() retval=00000000 ret=7b01"), None);
+        assert!(is_trace("0024:Starting thread proc 1700") && !is_trace("Error: the server sent something"));
         assert_eq!(called("0024:Call ntdll.RtlAllocateHeap(00220000,8,10) ret=7b01"), None);
     }
 }
