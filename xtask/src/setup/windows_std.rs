@@ -53,7 +53,7 @@ pub(super) fn provide(
     if sysroot.join("lib/rustlib").join(target).is_dir() {
         return Ok(Some(sysroot));
     }
-    let source = match std::env::var_os(SOURCE_VARIABLE) {
+    let source = match std::env::var_os(SOURCE_VARIABLE).filter(|source| !source.is_empty()) {
         Some(named) => unpacked(workspace, step, Path::new(&named))?,
         None => {
             let refused = match add_by_rustup(step, target) {
