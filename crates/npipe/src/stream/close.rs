@@ -51,7 +51,8 @@ impl Drop for Stream {
         let mut outbound = lock(&self.core.outbound);
         outbound.waiters.take(&mut waiters);
         let end = match outbound.linger {
-            Linger::For(linger) if !outbound.machine.is_idle() => Some(Instant::now() + linger),
+            // An end that no clock reaches is none.
+            Linger::For(linger) if !outbound.machine.is_idle() => Instant::now().checked_add(linger),
             _ => None,
         };
         if let Some(end) = end {

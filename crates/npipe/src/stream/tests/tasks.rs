@@ -53,3 +53,23 @@ fn wait_for_room(driver: &Driver, server: &Stream, client: &Stream) {
         assert!(waiter.may_poll(), "the {who} was forgotten");
     }
 }
+
+#[test]
+fn a_linger_longer_than_time_itself_is_no_bound() {
+    let driver = Driver::new().unwrap();
+    let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
+    let (pipe, server) = Pipe::create(false, 0, temper);
+    let settings =
+        Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: 512, write_limit: 512 };
+    let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
+    let server = Stream::new(server, driver.clone(), settings).unwrap();
+
+    assert_eq!(server.try_write(&&b"kept"[..]).unwrap(), 4);
+    server.set_linger(Some(Duration::MAX));
+    drop(server);
+    let mut buffer = [0; 10];
+    assert_eq!(client.try_read(&mut Slice { bytes: &mut buffer, filled: 0 }).unwrap(), 4);
+
+    drop(client);
+    turn(&driver);
+}
