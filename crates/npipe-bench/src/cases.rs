@@ -143,14 +143,13 @@ pub(crate) fn all() -> Vec<Case> {
 
 fn bulk(scheduler: Scheduler, kibibytes: usize, operations: u32) -> Case {
     let bytes = kibibytes * 1024;
-    let mut runs = vec![
+    let runs = vec![
         npipe(move |operations| traffic::bulk::<Npipe>(scheduler, bytes, operations)),
         tokio(move |operations| traffic::bulk::<Tokio>(scheduler, bytes, operations)),
+        // These two have threads or a runtime of their own, and stand beside both schedulers.
+        (Implementation::Bare, Box::new(move |operations| bare::bulk(bytes, operations))),
+        (Implementation::Compio, Box::new(move |operations| completion::bulk(bytes, operations))),
     ];
-    if let CurrentThread = scheduler {
-        runs.push((Implementation::Bare, Box::new(move |operations| bare::bulk(bytes, operations))));
-        runs.push((Implementation::Compio, Box::new(move |operations| completion::bulk(bytes, operations))));
-    }
     Case {
         id: format!("bulk-{kibibytes}k{}", suffix(scheduler)),
         title: format!("bulk, {kibibytes} KiB writes{}", remark(scheduler)),

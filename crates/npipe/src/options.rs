@@ -13,8 +13,10 @@ use crate::{NamedPipeClient, NamedPipeServer};
 
 /// How many instances a pipe may have when its number is not limited.
 const UNLIMITED_INSTANCES: usize = 255;
-/// The quota of a direction, in bytes.
-const DEFAULT_QUOTA: u32 = 65536;
+/// The quota of a direction, in bytes. A write beyond it cannot finish at once, which costs both sides a wake-up: a busy
+/// pipe runs in turns as long as its quota. It is a right, not memory; measured: 64 KiB and 256 KiB are slower by a fifth and a
+/// tenth, 1 MiB is faster by a twentieth.
+const DEFAULT_QUOTA: u32 = 512 * 1024;
 
 // https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew
 const SECURITY_IDENTIFICATION: u32 = 0x0001_0000;
@@ -47,7 +49,7 @@ fn check_limits(read: usize, write: usize) -> io::Result<()> {
 /// | [`first_pipe_instance`](Self::first_pipe_instance) | no | as in Tokio; say yes for the first instance of a service |
 /// | [`reject_remote_clients`](Self::reject_remote_clients) | yes | a pipe is otherwise open to the network |
 /// | [`max_instances`](Self::max_instances) | unlimited | |
-/// | [`out_buffer_size`](Self::out_buffer_size), [`in_buffer_size`](Self::in_buffer_size) | 64 KiB | |
+/// | [`out_buffer_size`](Self::out_buffer_size), [`in_buffer_size`](Self::in_buffer_size) | 512 KiB | a busy pipe runs in turns of this size; Tokio has 64 KiB |
 /// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
 ///
 /// ```no_run
@@ -165,12 +167,17 @@ impl ServerOptions {
 
     /// The system's quota, in bytes, for what this server writes and the client has not read. Advisory: Windows rounds
     /// it, and takes a larger write too, which then ends when the client has read enough of it.
+    ///
+    /// It is a right and not memory: what the client has read costs nothing. What it has not read is kept in the kernel's
+    /// nonpaged memory, so a service with many clients that may be hostile or slow should choose less than the default of
+    /// 512 KiB, as it should for [`write_buffer_limit`](Self::write_buffer_limit).
     pub fn out_buffer_size(&mut self, buffer: u32) -> &mut Self {
         self.out_buffer_size = buffer;
         self
     }
 
-    /// The system's quota, in bytes, for what the client writes and this server has not read.
+    /// The system's quota, in bytes, for what the client writes and this server has not read: 512 KiB unless told
+    /// otherwise. See [`out_buffer_size`](Self::out_buffer_size).
     pub fn in_buffer_size(&mut self, buffer: u32) -> &mut Self {
         self.in_buffer_size = buffer;
         self

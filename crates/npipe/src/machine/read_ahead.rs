@@ -89,35 +89,37 @@ pub(crate) struct ReadDone {
 }
 
 /// Whether a read straight into the caller's buffer is likely to find data.
+///
+/// A right guess saves a copy, a wrong one costs two system calls, so a guess has to be nearly always right. The last read
+/// tells half of it: one that was not filled left the pipe empty. The other half is habit: a writer fills the pipe and
+/// is stopped, so a busy pipe runs empty after about as many reads as the last time. Around that number reads go into a
+/// buffer of ours, which may wait as well as not.
 #[derive(Debug, Default)]
 struct Forecast {
+    /// The last read was filled: more may be there.
     more: bool,
-    /// How many chances to pass over, after a forecast that was wrong.
-    pause: u8,
-    /// What the next wrong forecast costs. A wrong one costs two system calls and a right one saves a copy, so one that
-    /// is not nearly always right is not worth making: it doubles with each and falls by one only.
-    penalty: u8,
+    /// Reads since the pipe was last found empty.
+    run: u32,
+    /// How many there were before that.
+    last_run: u32,
 }
 
 impl Forecast {
-    fn try_direct(&mut self) -> bool {
-        if !self.more {
-            return false;
-        }
-        let paused = self.pause > 0;
-        self.pause = self.pause.saturating_sub(1);
-        !paused
+    fn is_sure(&self) -> bool {
+        let margin = self.last_run.div_ceil(4);
+        self.more && (self.run < self.last_run - margin || self.run > self.last_run + margin)
     }
 
-    fn was_right(&mut self, more: bool) {
-        self.penalty = self.penalty.saturating_sub(1);
+    fn on_data(&mut self, more: bool) {
         self.more = more;
+        self.run = self.run.saturating_add(1);
     }
 
-    fn was_wrong(&mut self) {
+    fn on_empty(&mut self) {
         self.more = false;
-        self.penalty = self.penalty.saturating_mul(2).saturating_add(1);
-        self.pause = self.penalty;
+        if self.run > 0 {
+            self.last_run = std::mem::take(&mut self.run);
+        }
     }
 }
 
@@ -180,7 +182,7 @@ impl ReadAhead {
             return ReadStep::End(end);
         }
         let worth_it = room >= self.size.max(DIRECT);
-        let direct = room > 0 && (self.inside_message || (worth_it && self.forecast.try_direct()));
+        let direct = room > 0 && (self.inside_message || (worth_it && self.forecast.is_sure()));
         match (direct, started) {
             (true, _) => ReadStep::Direct,
             (false, true) => ReadStep::Done,
@@ -231,12 +233,14 @@ impl ReadAhead {
     /// A read submitted for a caller goes on, and the caller waits for it.
     pub(crate) fn on_pending(&mut self) {
         self.slot.submit();
+        self.forecast.on_empty();
         self.wanted = true;
     }
 
     /// A read submitted ahead of any caller goes on.
     pub(crate) fn on_ahead_pending(&mut self) {
         self.slot.submit();
+        self.forecast.on_empty();
     }
 
     /// A submitted read was over at once.
@@ -298,7 +302,7 @@ impl ReadAhead {
             return false;
         }
         let full = buffer.len() == buffer.capacity();
-        self.forecast.more = full && !message_goes_on;
+        self.forecast.on_data(full && !message_goes_on);
         if full {
             self.grow();
         }
@@ -314,7 +318,7 @@ impl ReadAhead {
     /// bytes it brought.
     pub(crate) fn on_direct(&mut self, outcome: Option<(u32, usize)>, room: usize) -> usize {
         let Some((code, bytes)) = outcome else {
-            self.forecast.was_wrong();
+            self.forecast.on_empty();
             // Inside a message its rest is always there, unless another handle took it: then there is no rest.
             self.inside_message = false;
             return 0;
@@ -322,7 +326,7 @@ impl ReadAhead {
         match verdict::read(code) {
             verdict::Read::Complete | verdict::Read::Aborted => {
                 self.inside_message = false;
-                self.forecast.was_right(bytes == room && self.framing != Framing::Messages);
+                self.forecast.on_data(bytes == room && self.framing != Framing::Messages);
             }
             verdict::Read::MessageGoesOn => self.inside_message = true,
             verdict::Read::EndOfFile => {
@@ -413,16 +417,53 @@ mod tests {
         assert_eq!(machine.step(SMALLEST + 100_000, 0), ReadStep::Done);
     }
 
+    /// Reads `count` times from a pipe that has data for so many and is empty then; tells how many reads were direct, and
+    /// whether the one that found nothing was.
+    fn drain(machine: &mut ReadAhead, count: u32) -> (u32, bool) {
+        const ROOM: usize = LARGEST_TRANSFER;
+        let mut direct = 0;
+        for _ in 0..count {
+            match machine.step(0, ROOM) {
+                ReadStep::Direct => {
+                    machine.on_direct(Some((0, ROOM)), ROOM);
+                    direct += 1;
+                }
+                ReadStep::Submit(size) => {
+                    machine.on_finished(0, buffer(size, size));
+                    machine.consume(size);
+                }
+                step => panic!("{step:?}"),
+            }
+        }
+        let missed = machine.step(0, ROOM) == ReadStep::Direct;
+        if missed {
+            machine.on_direct(None, ROOM);
+        }
+        assert!(matches!(machine.step(0, ROOM), ReadStep::Submit(_)), "a wrong guess is not repeated");
+        machine.on_pending();
+        let filled = buffer(machine.size, machine.size);
+        machine.on_packet(0, filled);
+        machine.consume(machine.size);
+        (direct, missed)
+    }
+
     #[test]
-    fn a_wrong_forecast_costs_chances() {
+    fn a_pipe_that_runs_empty_regularly_is_not_asked_in_vain() {
         let mut machine = ReadAhead::new(Framing::Bytes, LIMIT);
-        machine.forecast.more = true;
-        assert_eq!(machine.step(0, LIMIT), ReadStep::Direct);
-        assert_eq!(machine.on_direct(None, LIMIT), 0);
-        assert_eq!(machine.step(0, LIMIT), ReadStep::Submit(SMALLEST));
-        machine.forecast.more = true;
-        assert_eq!(machine.step(0, LIMIT), ReadStep::Submit(SMALLEST), "the next chance is passed over");
-        assert_eq!(machine.step(0, LIMIT), ReadStep::Direct);
+        drain(&mut machine, 20);
+        for _ in 0..5 {
+            let (direct, missed) = drain(&mut machine, 20);
+            assert!(direct >= 12 && !missed, "{direct} direct of 20, missed: {missed}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_turns_busier_than_its_habit_is_read_directly_again() {
+        let mut machine = ReadAhead::new(Framing::Bytes, LIMIT);
+        drain(&mut machine, 20);
+        drain(&mut machine, 20);
+        let (direct, _) = drain(&mut machine, 1000);
+        assert!(direct >= 980, "{direct} direct of 1000");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::stream_data::StreamData;
 const DEFAULT_LIMIT: usize = 256 * 1024;
 
 /// The quota the kernel gives a direction unless told otherwise (`out_buffer_size`, `in_buffer_size`).
-const DEFAULT_QUOTA: usize = 64 * 1024;
+const DEFAULT_QUOTA: usize = 512 * 1024;
 
 /// Accepted bytes are in the writer's buffer, in the kernel, or in the reader's buffer: nowhere else.
 fn most_that_fits(limit_of_writer: usize, limit_of_reader: usize) -> usize {

@@ -198,10 +198,16 @@ pub(crate) async fn pair<F: Family>() -> (F::Server, F::Client) {
     pair_with::<F>(&ServerOptions::new(), &ClientOptions::new()).await
 }
 
-/// A connected pair whose both ends write and read messages.
+/// The quota of most pipes on a Windows system. It stops a writer earlier than our default does.
+pub(crate) const USUAL_QUOTA: u32 = 64 * 1024;
+
+/// A connected pair whose both ends write and read messages, with the usual quota.
 pub(crate) async fn message_pair<F: Family>() -> (F::Server, F::Client) {
     pair_with::<F>(
-        ServerOptions::new().pipe_mode(npipe::PipeMode::Message),
+        ServerOptions::new()
+            .pipe_mode(npipe::PipeMode::Message)
+            .in_buffer_size(USUAL_QUOTA)
+            .out_buffer_size(USUAL_QUOTA),
         ClientOptions::new().pipe_mode(npipe::PipeMode::Message),
     )
     .await

@@ -36,7 +36,7 @@ async fn defaults<F: Family>() {
     assert_eq!(info.mode, PipeMode::Byte);
     // `GetNamedPipeInfo` gives the number as it was passed or as "no limit".
     assert!([255, u32::MAX].contains(&info.max_instances), "{info:?}");
-    assert_eq!((info.out_buffer_size, info.in_buffer_size), (65536, 65536));
+    assert_eq!((info.out_buffer_size, info.in_buffer_size), (524_288, 524_288));
     assert!(!sys::is_inheritable(server.as_ref()), "a child process would get the server's handle");
     assert!(!sys::is_inheritable(client.as_ref()), "a child process would get the client's handle");
 }

@@ -5,7 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
 use crate::family::{End, Family, Reading, Writing};
-use crate::harness::{LONG, Within, message_pair, pair, pair_with};
+use crate::harness::{LONG, USUAL_QUOTA, Within, message_pair, pair, pair_with};
 use crate::stream_data::{StreamData, random_chunk};
 
 /// Writes `volume` bytes of the sequence in chunks of random size, then says so.
@@ -100,7 +100,11 @@ async fn no_quota_at_all_loses_nothing<F: Family>() {
 async fn writes_around_every_boundary_arrive_whole<F: Family>() {
     let sizes =
         [1, 2, 511, 512, 4095, 4096, 4097, 8191, 8192, 8193, 65535, 65536, 65537, 262_143, 262_144, 262_145];
-    let (mut server, mut client) = pair::<F>().await;
+    let (mut server, mut client) = pair_with::<F>(
+        ServerOptions::new().in_buffer_size(USUAL_QUOTA).out_buffer_size(USUAL_QUOTA),
+        &ClientOptions::new(),
+    )
+    .await;
     let mut sent = StreamData::new(1);
     let mut expected = StreamData::new(1);
     for size in sizes.into_iter().chain(sizes.into_iter().rev()).chain([(1 << 20) + 1]) {
