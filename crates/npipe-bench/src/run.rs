@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
+use crate::bare;
 use crate::cases::{self, Case, Implementation};
 use crate::report::{self, Outcome};
 
@@ -58,6 +59,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
 }
 
 fn measure_all(cases: Vec<Case>, quick: bool) -> io::Result<String> {
+    warm_up()?;
     let mut progress = Progress {
         done: 0,
         total: cases.iter().map(|case| (rounds(case, quick) + 1) * case.runs.len() as u32).sum(),
@@ -65,6 +67,12 @@ fn measure_all(cases: Vec<Case>, quick: bool) -> io::Result<String> {
     let outcomes =
         cases.into_iter().map(|case| measure(case, quick, &mut progress)).collect::<io::Result<Vec<_>>>()?;
     Ok(report::table(&outcomes))
+}
+
+/// Lets large writes pass once. Wine's server gives the memory of each 64 KiB write back to its kernel until it has met a larger
+/// one, after which it keeps it; without this, what is measured would depend on which case came first.
+fn warm_up() -> io::Result<()> {
+    bare::bulk(1 << 20, 16).map(drop)
 }
 
 /// Runs the implementations in turn, so that a round of each meets the same state of the machine.
