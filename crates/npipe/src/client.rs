@@ -45,7 +45,7 @@ pipe_end!(NamedPipeClient);
 
 impl NamedPipeClient {
     /// [`flush`](Self::flush), [`drain`](Self::drain), and the end: the orderly end of a connection. It takes as long as the
-    /// server takes to read; put it under a time-out of your runtime if the server may not.
+    /// server takes to read, and at most as long as [`set_linger`](Self::set_linger) says.
     ///
     /// # Cancellation
     ///
@@ -53,9 +53,11 @@ impl NamedPipeClient {
     ///
     /// # Errors
     ///
-    /// The first error of the two. A server that is gone already is none.
+    /// The first error of the two; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is over: then the pipe is
+    /// closed as by dropping it. A server that is gone already is none.
     pub async fn close(self) -> io::Result<()> {
-        self.drain()
+        self.stream
+            .drain_within_linger()
             .await
             .or_else(|error| if crate::error::peer_is_gone(&error) { Ok(()) } else { Err(error) })
     }

@@ -243,8 +243,9 @@ macro_rules! pipe_end {
                 self.stream.drain().await
             }
 
-            /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped. With
-            /// `None`, the default, that is until the peer has made room for them or has closed its end.
+            /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped, and how
+            /// long [`close`](Self::close) waits for the peer to read. With `None`, the default, that is until the peer has
+            /// made room for them, or read them, or has closed its end.
             pub fn set_linger(&self, linger: Option<Duration>) {
                 self.stream.set_linger(linger);
             }

@@ -92,7 +92,7 @@ impl NamedPipeServer {
     }
 
     /// [`flush`](Self::flush), [`drain`](Self::drain), [`disconnect`](Self::disconnect): the orderly end of a connection. It
-    /// takes as long as the client takes to read; put it under a time-out of your runtime if the client may not.
+    /// takes as long as the client takes to read, and at most as long as [`set_linger`](Self::set_linger) says.
     ///
     /// # Cancellation
     ///
@@ -100,9 +100,10 @@ impl NamedPipeServer {
     ///
     /// # Errors
     ///
-    /// The first error of the three. A client that is gone already is none.
+    /// The first error of the three; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is over: then the pipe is
+    /// closed as by dropping it. A client that is gone already is none.
     pub async fn close(self) -> io::Result<()> {
-        match self.drain().await {
+        match self.stream.drain_within_linger().await {
             Err(error) if crate::error::peer_is_gone(&error) => Ok(()),
             Err(error) => Err(error),
             Ok(()) => self.disconnect(),

@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "operations in flight are shared with the kernel")]
 
 mod blocking_flush;
+mod deadline;
 mod operation;
 mod timers;
 
@@ -22,6 +23,7 @@ use crate::sys::{Entry, OwnedHandle, Port};
 use timers::Timers;
 
 pub(crate) use blocking_flush::BlockingFlush;
+pub(crate) use deadline::Deadline;
 pub(crate) use operation::{Finished, InFlight, Kind, Operation, Submitted};
 
 /// How many packets one wait takes at most.
@@ -31,8 +33,11 @@ const BATCH: usize = 64;
 pub(crate) trait Completion: Send + Sync {
     /// Takes the result. Called with no lock held; wakers go to `wake`, to be woken when the batch is done.
     fn complete(self: Arc<Self>, finished: Finished, wake: &mut Vec<Waker>);
+}
 
-    /// The time of a [`Driver::schedule`] has come.
+/// Who is told that a time has come.
+pub(crate) trait Timer: Send + Sync {
+    /// The time of a [`Driver::schedule`] has come. Called with no lock held.
     fn on_timer(self: Arc<Self>);
 }
 
@@ -83,7 +88,7 @@ impl Driver {
     }
 
     /// Calls `target.on_timer` once, at `at` or soon after, if it still exists then.
-    pub(crate) fn schedule(&self, at: Instant, target: Weak<dyn Completion>) {
+    pub(crate) fn schedule(&self, at: Instant, target: Weak<dyn Timer>) {
         if lock(&self.timers).push(at, target) {
             self.port.wake();
         }

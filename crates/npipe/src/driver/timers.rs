@@ -5,22 +5,22 @@ use std::collections::BinaryHeap;
 use std::sync::Weak;
 use std::time::Instant;
 
-use super::Completion;
+use super::Timer;
 
-/// Deadlines, the earliest first.
+/// Dues, the earliest first.
 #[derive(Default)]
-pub(super) struct Timers(BinaryHeap<Deadline>);
+pub(super) struct Timers(BinaryHeap<Due>);
 
-struct Deadline {
+struct Due {
     at: Instant,
-    target: Weak<dyn Completion>,
+    target: Weak<dyn Timer>,
 }
 
 impl Timers {
     /// Adds one, and tells whether it is now the earliest.
-    pub(super) fn push(&mut self, at: Instant, target: Weak<dyn Completion>) -> bool {
+    pub(super) fn push(&mut self, at: Instant, target: Weak<dyn Timer>) -> bool {
         let earliest = self.next().is_none_or(|next| at < next);
-        self.0.push(Deadline { at, target });
+        self.0.push(Due { at, target });
         earliest
     }
 
@@ -30,26 +30,26 @@ impl Timers {
     }
 
     /// Takes one that is due.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Weak<dyn Completion>> {
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Weak<dyn Timer>> {
         (self.next()? <= now).then(|| self.0.pop().map(|deadline| deadline.target)).flatten()
     }
 }
 
-impl PartialEq for Deadline {
+impl PartialEq for Due {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
 
-impl Eq for Deadline {}
+impl Eq for Due {}
 
-impl PartialOrd for Deadline {
+impl PartialOrd for Due {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Deadline {
+impl Ord for Due {
     /// Reversed: the heap's greatest is the earliest.
     fn cmp(&self, other: &Self) -> Ordering {
         other.at.cmp(&self.at)

@@ -2,9 +2,12 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use super::{Key, Stream};
-use crate::driver::BlockingFlush;
+use crate::driver::{BlockingFlush, Deadline};
 
 /// A place among those who wait to write, given up on drop.
 struct Flushing<'a> {
@@ -30,5 +33,24 @@ impl Stream {
         self.flush().await?;
         let mut flush = BlockingFlush::start(self.handle.clone())?;
         poll_fn(|context| flush.poll(context)).await
+    }
+
+    /// [`drain`](Self::drain), for as long as the pipe end may linger. What is left then lingers no longer.
+    pub(crate) async fn drain_within_linger(&self) -> io::Result<()> {
+        let end = self.linger().and_then(|linger| Instant::now().checked_add(linger));
+        let Some(end) = end else { return self.drain().await };
+        let deadline = Deadline::new(&self.core.driver, end);
+        let mut drain = pin!(self.drain());
+        poll_fn(|context| match drain.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => deadline.poll(context).map(|()| {
+                self.set_linger(Some(Duration::ZERO));
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the peer has not read everything within the time to linger",
+                ))
+            }),
+        })
+        .await
     }
 }

@@ -21,7 +21,7 @@ use std::io;
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::driver::{Completion, Driver, Finished, InFlight, Kind, Operation};
+use crate::driver::{Completion, Driver, Finished, InFlight, Kind, Operation, Timer};
 use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
 use crate::sync::{Arc, Mutex};
 use crate::sys::OwnedHandle;
@@ -164,7 +164,9 @@ impl Completion for Core {
             Kind::Connect => self.connect_completed(finished, wake),
         }
     }
+}
 
+impl Timer for Core {
     fn on_timer(self: Arc<Self>) {
         self.give_back_if_idle();
         self.end_of_linger();

@@ -227,6 +227,22 @@ async fn dropped_close_is_a_dropped_pipe<F: Family>() {
     assert_eq!(received, b"read later");
 }
 
+/// The peer keeps its end open and never reads: the time to linger is the time that `close` takes.
+async fn close_gives_up_when_the_time_to_linger_is_over<F: Family>() {
+    let (server, mut client) = server_and_foreign_client().await;
+    assert_eq!(server.try_write(b"read later").unwrap(), 10);
+    let linger = std::time::Duration::from_millis(50);
+    server.set_linger(Some(linger));
+    let start = std::time::Instant::now();
+    let error = server.close().within("close with a reader that does not read").await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert!(start.elapsed() >= linger, "gave up after {:?}", start.elapsed());
+    // Closed, not disconnected: what the system had accepted is still there, then the end.
+    let mut received = Vec::new();
+    std::io::Read::read_to_end(&mut client, &mut received).unwrap();
+    assert_eq!(received, b"read later");
+}
+
 async fn close_after_the_peer_has_gone_is_ok<F: Family>() {
     let (server, client) = server_and_foreign_client().await;
     drop(client);
@@ -266,6 +282,7 @@ for_each_family!(
     close_delivers_and_frees_the_name,
     client_closes,
     dropped_close_is_a_dropped_pipe,
+    close_gives_up_when_the_time_to_linger_is_over,
     close_after_the_peer_has_gone_is_ok,
     flush_by_reference,
 );
