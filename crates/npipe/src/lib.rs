@@ -107,6 +107,8 @@ mod options;
 mod pipe_end;
 #[cfg(windows)]
 mod server;
+#[cfg(windows)]
+mod tasks;
 #[cfg(all(windows, feature = "tokio"))]
 mod tokio;
 
@@ -139,6 +141,8 @@ pub use client::NamedPipeClient;
 pub use options::{ClientOptions, ServerOptions};
 #[cfg(windows)]
 pub use server::NamedPipeServer;
+#[cfg(windows)]
+pub use tasks::{Executor, JoinHandle, block_on, spawn};
 
 /// Entry points for the fuzz targets, which are a workspace of their own.
 #[cfg(all(fuzzing, not(windows)))]

@@ -260,7 +260,7 @@ impl ServerOptions {
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
         };
-        Stream::new(handle, Driver::global()?, settings).map(NamedPipeServer::from_stream)
+        Stream::new(handle, Driver::current()?, settings).map(NamedPipeServer::from_stream)
     }
 
     fn check(&self) -> io::Result<()> {
@@ -434,6 +434,6 @@ impl ClientOptions {
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
         };
-        Stream::new(handle, Driver::global()?, settings).map(NamedPipeClient::from_stream)
+        Stream::new(handle, Driver::current()?, settings).map(NamedPipeClient::from_stream)
     }
 }

@@ -29,7 +29,7 @@ macro_rules! pipe_end {
                     read_limit: DEFAULT_LIMIT,
                     write_limit: DEFAULT_LIMIT,
                 };
-                Stream::new(handle, Driver::global()?, settings).map(Self::from_stream)
+                Stream::new(handle, Driver::current()?, settings).map(Self::from_stream)
             }
 
             pub(crate) fn from_stream(stream: Stream) -> Self {

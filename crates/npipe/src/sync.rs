@@ -1,16 +1,16 @@
 //! Locks: of the standard library, or loom's when loom explores the schedules.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::{Mutex, MutexGuard};
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::sync::Arc;
 
 #[cfg(all(test, loom))]
-pub(crate) use loom::sync::{Condvar, atomic};
+pub(crate) use loom::sync::atomic;
 #[cfg(all(any(test, fuzzing), not(loom), not(windows)))]
-pub(crate) use std::sync::{Condvar, atomic};
+pub(crate) use std::sync::atomic;
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// Locks, whatever happened to an earlier holder.
 ///

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 10] = [
     &["machine", "sys"],
     &["driver", "security"],
     &["stream"],
-    &["pipe_end"],
+    &["pipe_end", "tasks"],
     &["client", "server"],
     // Above the ends, because options create and open them: Tokio's signatures say so.
     &["options"],

@@ -1,27 +1,32 @@
-//! The driver: one completion port for the process, and the thread that waits on it.
+//! The driver: a completion port, and whoever waits on it. The process has one with a thread of its own; those who wait
+//! anyway (a `block_on`, an executor's thread, a readiness loop) have theirs and dequeue themselves.
 //!
 //! It owns every operation in flight, from the call that starts it until its packet has been dequeued, whatever
 //! happens to the pipe, the future or the runtime that asked for it. It does not know what an operation is for: it
 //! hands the result to whoever the operation names as its [`Completion`], and wakes whom that one lists.
 //!
-//! The thread starts with the first pipe and stays.
+//! The process's thread starts with the first pipe and stays.
 
 #![expect(unsafe_code, reason = "operations in flight are shared with the kernel")]
 
+mod attendance;
 mod blocking_flush;
 mod deadline;
 mod operation;
 mod timers;
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::{OnceLock, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::sync::{Arc, Mutex, lock};
-use crate::sys::{Entry, OwnedHandle, Port};
+use crate::sys::{Entry, Port};
+use attendance::Attendance;
 use timers::Timers;
 
+pub(crate) use attendance::Tenancy;
 pub(crate) use blocking_flush::BlockingFlush;
 pub(crate) use deadline::Deadline;
 pub(crate) use operation::{Finished, InFlight, Kind, Operation, Submitted};
@@ -45,6 +50,7 @@ pub(crate) trait Timer: Send + Sync {
 pub(crate) struct Driver {
     port: Port,
     timers: Mutex<Timers>,
+    attendance: Attendance,
 }
 
 impl std::fmt::Debug for Driver {
@@ -56,7 +62,11 @@ impl std::fmt::Debug for Driver {
 impl Driver {
     /// A driver that nobody runs yet.
     pub(crate) fn new() -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { port: Port::new()?, timers: Mutex::new(Timers::default()) }))
+        Ok(Arc::new(Self {
+            port: Port::new()?,
+            timers: Mutex::new(Timers::default()),
+            attendance: Attendance::default(),
+        }))
     }
 
     /// The driver of the process, started when it is first asked for.
@@ -72,17 +82,35 @@ impl Driver {
         }
         let driver = Self::new()?;
         let running = driver.clone();
-        std::thread::Builder::new().name("npipe-driver".into()).spawn(move || running.run())?;
+        std::thread::Builder::new().name("npipe-driver".into()).spawn(move || {
+            let mut batch = Batch::new();
+            loop {
+                running.serve(&mut batch);
+            }
+        })?;
         Ok(DRIVER.get_or_init(|| driver).clone())
     }
 
-    /// Ties a handle to the port, for life.
-    pub(crate) fn associate(&self, handle: &OwnedHandle) -> io::Result<()> {
-        self.port.associate(handle)
+    /// The driver for a pipe that is made here and now: that of the task or `block_on` that this thread is running, else that
+    /// of the process.
+    pub(crate) fn current() -> io::Result<Arc<Self>> {
+        match Self::entered() {
+            Some(driver) => Ok(driver),
+            None => Self::global(),
+        }
+    }
+
+    /// The driver of the task or `block_on` that this thread is running.
+    pub(crate) fn entered() -> Option<Arc<Self>> {
+        CURRENT.with_borrow(Clone::clone)
+    }
+
+    /// Makes this the [`current`](Self::current) driver of the thread; the guard sets the former one again.
+    pub(crate) fn enter(self: &Arc<Self>) -> Entered {
+        Entered { outer: CURRENT.replace(Some(self.clone())) }
     }
 
     /// Makes the thread in [`turn`](Self::turn) come back.
-    #[cfg(all(test, not(windows), not(loom)))]
     pub(crate) fn wake(&self) {
         self.port.wake();
     }
@@ -133,18 +161,56 @@ impl Driver {
         }
     }
 
-    fn run(&self) {
-        let mut entries = [Entry::EMPTY; BATCH];
-        let mut wake = Vec::new();
-        loop {
-            if let Err(error) = self.turn(&mut entries, None, &mut wake) {
-                // The port belongs to this thread for good; without it every pipe of the process would hang.
-                panic!("the completion port cannot be waited on: {error}");
-            }
-            for waker in wake.drain(..) {
-                // A waker is foreign code. One that panics must not take every pipe of the process with it.
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
-            }
+    /// [`turn`](Self::turn) with the memory of a batch, whose [`wake_all`](Batch::wake_all) is to follow.
+    /// Tells how many packets came.
+    pub(crate) fn collect(&self, batch: &mut Batch, limit: Option<Duration>) -> usize {
+        match self.turn(&mut batch.entries, limit, &mut batch.wake) {
+            Ok(packets) => packets,
+            // The port is open for as long as `self`; without it every pipe on it would hang.
+            Err(error) => panic!("the completion port cannot be waited on: {error}"),
         }
+    }
+
+    /// One turn of a thread that does nothing else.
+    fn serve(&self, batch: &mut Batch) {
+        self.collect(batch, None);
+        batch.wake_all();
+    }
+}
+
+/// Memory for the packets of one turn, and for whom they wake, to be used again.
+pub(crate) struct Batch {
+    entries: [Entry; BATCH],
+    wake: Vec<Waker>,
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        Self { entries: [Entry::EMPTY; BATCH], wake: Vec::new() }
+    }
+
+    /// Wakes whom the packets concern.
+    pub(crate) fn wake_all(&mut self) {
+        for waker in self.wake.drain(..) {
+            // A waker is foreign code. One that panics must not take every pipe on this port with it.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+}
+
+thread_local! {
+    /// The driver of what this thread is running.
+    #[allow(clippy::missing_const_for_thread_local, reason = "it is; the lint misreads the GNU target's expansion")]
+    static CURRENT: RefCell<Option<Arc<Driver>>> = const { RefCell::new(None) };
+}
+
+/// Sets the thread's former driver again when dropped.
+pub(crate) struct Entered {
+    outer: Option<Arc<Driver>>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.outer.take());
     }
 }

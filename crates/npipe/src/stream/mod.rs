@@ -21,7 +21,7 @@ use std::io;
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::driver::{Completion, Driver, Finished, InFlight, Kind, Operation, Timer};
+use crate::driver::{Completion, Driver, Finished, InFlight, Kind, Operation, Tenancy, Timer};
 use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
 use crate::sync::{Arc, Mutex};
 use crate::sys::OwnedHandle;
@@ -51,7 +51,7 @@ pub(crate) struct Stream {
 
 /// What the driver and the holder of a pipe end share.
 pub(crate) struct Core {
-    driver: Arc<Driver>,
+    driver: Tenancy,
     inbound: Mutex<Inbound>,
     outbound: Mutex<Outbound>,
     lifecycle: Mutex<Connecting>,
@@ -118,7 +118,7 @@ impl OperationPlace {
 impl Stream {
     /// Takes over a pipe handle that was opened for overlapped I/O and is tied to no completion port.
     pub(crate) fn new(handle: OwnedHandle, driver: Arc<Driver>, settings: Settings) -> io::Result<Self> {
-        driver.associate(&handle)?;
+        let driver = driver.admit(&handle)?;
         let core = Arc::new(Core {
             driver,
             inbound: Mutex::new(Inbound {
