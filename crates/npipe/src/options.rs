@@ -237,6 +237,16 @@ impl ServerOptions {
     }
 
     fn create_with(&self, addr: &OsStr, attributes: sys::SecurityAttributes) -> io::Result<NamedPipeServer> {
+        let (handle, settings) = self.create_handle(addr, attributes)?;
+        Stream::new(handle, Driver::current()?, settings).map(NamedPipeServer::from_stream)
+    }
+
+    /// What every face makes its server end of.
+    pub(crate) fn create_handle(
+        &self,
+        addr: &OsStr,
+        attributes: sys::SecurityAttributes,
+    ) -> io::Result<(sys::OwnedHandle, Settings)> {
         let name = PipeName::new(addr)?.to_wide();
         self.check()?;
         let parameters = sys::CreateNamedPipe {
@@ -260,7 +270,7 @@ impl ServerOptions {
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
         };
-        Stream::new(handle, Driver::current()?, settings).map(NamedPipeServer::from_stream)
+        Ok((handle, settings))
     }
 
     fn check(&self) -> io::Result<()> {
@@ -417,6 +427,16 @@ impl ClientOptions {
     }
 
     fn open_with(&self, addr: &OsStr, attributes: sys::SecurityAttributes) -> io::Result<NamedPipeClient> {
+        let (handle, settings) = self.open_handle(addr, attributes)?;
+        Stream::new(handle, Driver::current()?, settings).map(NamedPipeClient::from_stream)
+    }
+
+    /// What every face makes its client end of.
+    pub(crate) fn open_handle(
+        &self,
+        addr: &OsStr,
+        attributes: sys::SecurityAttributes,
+    ) -> io::Result<(sys::OwnedHandle, Settings)> {
         let name = PipeName::new(addr)?.to_wide();
         check_limits(self.read_buffer_limit, self.write_buffer_limit)?;
         let parameters = sys::OpenPipe {
@@ -434,6 +454,6 @@ impl ClientOptions {
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
         };
-        Stream::new(handle, Driver::current()?, settings).map(NamedPipeClient::from_stream)
+        Ok((handle, settings))
     }
 }

@@ -20,15 +20,7 @@ macro_rules! pipe_end {
             pub unsafe fn from_raw_handle(handle: RawHandle) -> io::Result<Self> {
                 // SAFETY: the caller gives the handle away.
                 let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
-                let message_type = sys::describe(&handle)?.message_type;
-                // A handle without read access may not be asked, and does not read.
-                let reads_messages = message_type && sys::reads_messages(&handle).unwrap_or(false);
-                let settings = Settings {
-                    reads: if reads_messages { Framing::Messages } else { Framing::Bytes },
-                    writes: if message_type { Framing::Messages } else { Framing::Bytes },
-                    read_limit: DEFAULT_LIMIT,
-                    write_limit: DEFAULT_LIMIT,
-                };
+                let settings = Settings::of_foreign(&handle)?;
                 Stream::new(handle, Driver::current()?, settings).map(Self::from_stream)
             }
 

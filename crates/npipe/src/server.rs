@@ -10,7 +10,6 @@ use bytes::BufMut;
 use crate::driver::Driver;
 use crate::info::{PipeEnd, PipeInfo, PipeMode};
 use crate::interest::{Interest, Ready};
-use crate::machine::{DEFAULT_LIMIT, Framing};
 use crate::pipe_end::pipe_end;
 use crate::stream::{Growing, Key, Settings, Slice, Slices, Stream};
 use crate::sys;

@@ -22,8 +22,12 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::driver::{Completion, Driver, Finished, InFlight, Kind, Operation, Tenancy, Timer};
+#[cfg(windows)]
+use crate::machine::DEFAULT_LIMIT;
 use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
 use crate::sync::{Arc, Mutex};
+#[cfg(windows)]
+use crate::sys;
 use crate::sys::OwnedHandle;
 use close::Linger;
 use waiters::Waiters;
@@ -41,6 +45,22 @@ pub(crate) struct Settings {
     pub(crate) writes: Framing,
     pub(crate) read_limit: usize,
     pub(crate) write_limit: usize,
+}
+
+impl Settings {
+    /// What fits a handle that was made elsewhere.
+    #[cfg(windows)]
+    pub(crate) fn of_foreign(handle: &OwnedHandle) -> io::Result<Self> {
+        let message_type = sys::describe(handle)?.message_type;
+        // A handle without read access may not be asked, and does not read.
+        let reads_messages = message_type && sys::reads_messages(handle).unwrap_or(false);
+        Ok(Self {
+            reads: if reads_messages { Framing::Messages } else { Framing::Bytes },
+            writes: if message_type { Framing::Messages } else { Framing::Bytes },
+            read_limit: DEFAULT_LIMIT,
+            write_limit: DEFAULT_LIMIT,
+        })
+    }
 }
 
 /// A pipe end. Dropping it closes the handle, behind what has been written.
@@ -118,6 +138,11 @@ impl OperationPlace {
 impl Stream {
     /// Takes over a pipe handle that was opened for overlapped I/O and is tied to no completion port.
     pub(crate) fn new(handle: OwnedHandle, driver: Arc<Driver>, settings: Settings) -> io::Result<Self> {
+        Self::on(Arc::new(handle), driver, settings)
+    }
+
+    /// [`new`](Self::new) of a handle that the caller keeps if this fails.
+    pub(crate) fn on(handle: Arc<OwnedHandle>, driver: Arc<Driver>, settings: Settings) -> io::Result<Self> {
         let driver = driver.admit(&handle)?;
         let core = Arc::new(Core {
             driver,
@@ -141,7 +166,7 @@ impl Stream {
                 operation: OperationPlace::Empty,
             }),
         });
-        Ok(Self { handle: Arc::new(handle), core })
+        Ok(Self { handle, core })
     }
 
     /// The handle, open for as long as `self`.
