@@ -88,12 +88,12 @@ async fn limit_of_one_byte_still_moves_data<F: Family>() {
 
 async fn limit_of_nothing_is_invalid_input<F: Family>() {
     let name = unique_name();
-    let _server = ServerOptions::new().create(&name).unwrap();
+    let _server = F::create(&ServerOptions::new(), &name).unwrap();
     let refused = [
-        ServerOptions::new().read_buffer_limit(0).create(&name).map(drop),
-        ServerOptions::new().write_buffer_limit(0).create(&name).map(drop),
-        ClientOptions::new().read_buffer_limit(0).open(&name).map(drop),
-        ClientOptions::new().write_buffer_limit(0).open(&name).map(drop),
+        F::create(ServerOptions::new().read_buffer_limit(0), &name).map(drop),
+        F::create(ServerOptions::new().write_buffer_limit(0), &name).map(drop),
+        F::open(ClientOptions::new().read_buffer_limit(0), &name).map(drop),
+        F::open(ClientOptions::new().write_buffer_limit(0), &name).map(drop),
     ];
     for result in refused {
         assert_eq!(result.expect_err("refused").kind(), io::ErrorKind::InvalidInput);

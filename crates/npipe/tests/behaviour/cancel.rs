@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
-use crate::family::{End, Family, Reading, Writing};
+use crate::family::{CancellingFamily, End, Family, Reading, Waiting, Writing};
 use crate::harness::{Alarm, LONG, Within, pair, pair_with, poll_and_drop, poll_once, write_until_stopped};
 use crate::stream_data::{StreamData, random_chunk};
 
-async fn read_dropped_while_pending<F: Family>() {
+async fn read_dropped_while_pending<F: CancellingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     assert!(poll_and_drop(server.read(&mut [0; 16])).is_pending());
     client.write_all(b"later").within("write").await.unwrap();
@@ -21,7 +21,7 @@ async fn read_dropped_while_pending<F: Family>() {
     assert_eq!(&received, b"later");
 }
 
-async fn read_dropped_after_its_data_came<F: Family>() {
+async fn read_dropped_after_its_data_came<F: CancellingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     {
         let mut buffer = [0; 16];
@@ -37,7 +37,7 @@ async fn read_dropped_after_its_data_came<F: Family>() {
 }
 
 /// What a dropped read had asked for says nothing about the next one.
-async fn read_after_a_dropped_read_of_another_size<F: Family>() {
+async fn read_after_a_dropped_read_of_another_size<F: CancellingFamily>() {
     for (dropped, next) in [(1, 100_000), (100_000, 1), (3, 5), (4096, 4097), (65536, 7)] {
         let (mut server, mut client) = pair::<F>().await;
         assert!(poll_and_drop(server.read(&mut vec![0; dropped])).is_pending());
@@ -60,7 +60,11 @@ async fn read_after_a_dropped_read_of_another_size<F: Family>() {
 }
 
 /// A `select!` loop that gives each read one poll: most are dropped, and what they had taken comes with a later one.
-async fn thousands_of_dropped_reads<F: Family>(server: F::Server, mut client: F::Client, largest: usize) {
+async fn thousands_of_dropped_reads<F: CancellingFamily>(
+    server: F::Server,
+    mut client: F::Client,
+    largest: usize,
+) {
     const DROPPED: u32 = 2000;
     let (reader, mut writer) = server.split();
     let seed = fastrand::u64(..);
@@ -100,7 +104,7 @@ async fn thousands_of_dropped_reads<F: Family>(server: F::Server, mut client: F:
                     // Spinning on one processor keeps the completions away; waiting brings them at once. Try both.
                     match chunks.u8(0..8) {
                         0 => smol::future::yield_now().await,
-                        _ => client.as_ref().readable().await.unwrap(),
+                        _ => client.readable().await.unwrap(),
                     }
                 }
             }
@@ -124,19 +128,19 @@ async fn pair_that_holds_little<F: Family>(mode: PipeMode) -> (F::Server, F::Cli
     .await
 }
 
-async fn thousands_of_dropped_reads_of_bytes<F: Family>() {
+async fn thousands_of_dropped_reads_of_bytes<F: CancellingFamily>() {
     let (server, client) = pair_that_holds_little::<F>(PipeMode::Byte).await;
     thousands_of_dropped_reads::<F>(server, client, 5000).await;
 }
 
-async fn thousands_of_dropped_reads_of_messages<F: Family>() {
+async fn thousands_of_dropped_reads_of_messages<F: CancellingFamily>() {
     let (server, client) = pair_that_holds_little::<F>(PipeMode::Message).await;
     thousands_of_dropped_reads::<F>(server, client, 5000).await;
 }
 
 /// A write that was dropped while pending has written nothing: exactly the accepted bytes arrive, then what is written
 /// later.
-async fn write_dropped_while_pending_wrote_nothing<F: Family>() {
+async fn write_dropped_while_pending_wrote_nothing<F: CancellingFamily>() {
     let (mut server, client) = pair::<F>().await;
     let (_reader, mut client) = client.split();
     let mut sent = StreamData::new(11);
@@ -157,7 +161,7 @@ async fn write_dropped_while_pending_wrote_nothing<F: Family>() {
     assert_eq!(server.read_to_end().within("the end of the file").await.unwrap(), b"");
 }
 
-async fn thousands_of_dropped_writes<F: Family>() {
+async fn thousands_of_dropped_writes<F: CancellingFamily>() {
     const DROPPED: u32 = 2000;
     let (mut reader, mut writer) = pair_that_holds_little::<F>(PipeMode::Byte).await;
     let seed = fastrand::u64(..);
@@ -188,7 +192,7 @@ async fn thousands_of_dropped_writes<F: Family>() {
                     dropped += 1;
                     match chunks.u8(0..8) {
                         0 => smol::future::yield_now().await,
-                        _ => writer.as_ref().writable().await.unwrap(),
+                        _ => writer.writable().await.unwrap(),
                     }
                 }
             }
@@ -202,7 +206,7 @@ async fn thousands_of_dropped_writes<F: Family>() {
     assert_eq!(received, data.offset(), "bytes received against bytes accepted");
 }
 
-async fn flush_dropped_while_pending<F: Family>() {
+async fn flush_dropped_while_pending<F: CancellingFamily>() {
     let (server, client) = pair::<F>().await;
     let (mut reader, _writer) = server.split();
     let (_reader, mut client) = client.split();
@@ -222,7 +226,7 @@ async fn flush_dropped_while_pending<F: Family>() {
 }
 
 /// Another task takes over: the waker of the last poll is the one that counts.
-async fn read_moves_to_another_waker<F: Family>() {
+async fn read_moves_to_another_waker<F: CancellingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     let (_first_alarm, first) = Alarm::new();
     let (second_alarm, second) = Alarm::new();
@@ -236,7 +240,7 @@ async fn read_moves_to_another_waker<F: Family>() {
     assert_eq!(&buffer, b"wake");
 }
 
-async fn write_moves_to_another_waker<F: Family>() {
+async fn write_moves_to_another_waker<F: CancellingFamily>() {
     let (mut server, client) = pair::<F>().await;
     let (_reader, mut client) = client.split();
     let accepted = write_until_stopped(&mut client, &mut StreamData::new(13)).await;
@@ -272,7 +276,7 @@ async fn pending_read_does_not_keep_a_write_waiting<F: Family>() {
     assert_eq!(&received, b"pong");
 }
 
-async fn dropping_the_pipe_under_a_dropped_read_ends_the_peer<F: Family>() {
+async fn dropping_the_pipe_under_a_dropped_read_ends_the_peer<F: CancellingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     assert!(poll_and_drop(server.read(&mut [0; 16])).is_pending());
     drop(server);
@@ -282,16 +286,16 @@ async fn dropping_the_pipe_under_a_dropped_read_ends_the_peer<F: Family>() {
 }
 
 for_each_family!(
-    read_dropped_while_pending,
-    read_dropped_after_its_data_came,
-    read_after_a_dropped_read_of_another_size,
-    thousands_of_dropped_reads_of_bytes,
-    thousands_of_dropped_reads_of_messages,
-    write_dropped_while_pending_wrote_nothing,
-    thousands_of_dropped_writes,
-    flush_dropped_while_pending,
-    read_moves_to_another_waker,
-    write_moves_to_another_waker,
+    read_dropped_while_pending => cancelling,
+    read_dropped_after_its_data_came => cancelling,
+    read_after_a_dropped_read_of_another_size => cancelling,
+    thousands_of_dropped_reads_of_bytes => cancelling,
+    thousands_of_dropped_reads_of_messages => cancelling,
+    write_dropped_while_pending_wrote_nothing => cancelling,
+    thousands_of_dropped_writes => cancelling,
+    flush_dropped_while_pending => cancelling,
+    read_moves_to_another_waker => cancelling,
+    write_moves_to_another_waker => cancelling,
     pending_read_does_not_keep_a_write_waiting,
-    dropping_the_pipe_under_a_dropped_read_ends_the_peer,
+    dropping_the_pipe_under_a_dropped_read_ends_the_peer => cancelling,
 );

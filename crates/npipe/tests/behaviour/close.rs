@@ -1,12 +1,13 @@
 //! `flush`, `drain`, `set_linger` and `close`: what each waits for, and what it reports (promises 2 and 3).
 
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use npipe::{ClientOptions, NamedPipeServer, ServerOptions};
+use npipe::{ClientOptions, ServerOptions};
 use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_PIPE_NOT_CONNECTED};
 
-use crate::family::{End, Family, Reading, Writing};
+use crate::family::{AsyncFamily, CancellingFamily, End, Family, Reading, ServerEnd, Writing};
 use crate::harness::{
     Within, assert_os_error, eventually, pair, poll_and_drop, poll_once, unique_name, write_until_stopped,
 };
@@ -14,9 +15,9 @@ use crate::stream_data::StreamData;
 use crate::sys;
 
 /// A server of the library and a foreign client, which reads nothing ahead: what it has not asked for is unread.
-async fn server_and_foreign_client() -> (NamedPipeServer, std::fs::File) {
+async fn server_and_foreign_client<F: Family>() -> (F::Server, std::fs::File) {
     let name = unique_name();
-    let server = ServerOptions::new().create(&name).unwrap();
+    let server = F::create(&ServerOptions::new(), &name).unwrap();
     let client = sys::blocking_client(&name, false).unwrap();
     server.connect().within("connect").await.unwrap();
     (server, client)
@@ -29,11 +30,10 @@ fn read_all(mut client: &std::fs::File, count: usize) -> Vec<u8> {
 }
 
 async fn drain_waits_until_the_peer_has_read<F: Family>() {
-    let (server, client) = server_and_foreign_client().await;
-    let mut server = F::server(server);
+    let (mut server, client) = server_and_foreign_client::<F>().await;
     server.write_all(b"unread").within("write").await.unwrap();
     server.flush().within("flush does not wait for the reader").await.unwrap();
-    let mut drain = pin!(server.as_ref().drain());
+    let mut drain = pin!(server.drain());
     assert!(poll_once(drain.as_mut()).is_pending(), "nobody has read");
     assert_eq!(read_all(&client, 5), b"unrea");
     assert!(poll_once(drain.as_mut()).is_pending(), "one byte is unread");
@@ -43,15 +43,15 @@ async fn drain_waits_until_the_peer_has_read<F: Family>() {
 
 async fn drain_with_nothing_written_is_done<F: Family>() {
     let (server, client) = pair::<F>().await;
-    server.as_ref().drain().within("drain of the server").await.unwrap();
-    client.as_ref().drain().within("drain of the client").await.unwrap();
+    server.drain().within("drain of the server").await.unwrap();
+    client.drain().within("drain of the client").await.unwrap();
 }
 
 async fn client_drains_too<F: Family>() {
     let (mut server, mut client) = pair::<F>().await;
     client.write_all(&StreamData::new(71).take(50_000)).within("write").await.unwrap();
     let mut received = vec![0; 50_000];
-    let (drained, read) = smol::future::zip(client.as_ref().drain(), server.read_exact(&mut received))
+    let (drained, read) = smol::future::zip(client.drain(), server.read_exact(&mut received))
         .within("drain while the peer reads")
         .await;
     drained.unwrap();
@@ -59,63 +59,58 @@ async fn client_drains_too<F: Family>() {
     StreamData::new(71).expect(&received);
 }
 
-async fn dropped_drain_leaves_the_pipe_as_it_was<F: Family>() {
-    let (server, client) = server_and_foreign_client().await;
-    let mut server = F::server(server);
+async fn dropped_drain_leaves_the_pipe_as_it_was<F: CancellingFamily>() {
+    let (mut server, client) = server_and_foreign_client::<F>().await;
     server.write_all(b"abc").within("write").await.unwrap();
     for _ in 0..20 {
-        assert!(poll_and_drop(server.as_ref().drain()).is_pending());
+        assert!(poll_and_drop(server.drain()).is_pending());
     }
     server.write_all(b"def").within("write").await.unwrap();
     assert_eq!(read_all(&client, 6), b"abcdef");
-    server.as_ref().drain().within("drain after dropped drains").await.unwrap();
+    server.drain().within("drain after dropped drains").await.unwrap();
 }
 
 /// Once the peer has closed, the system no longer tells whether it had read everything: a drain ends, with
 /// ERROR_BROKEN_PIPE if it was waiting in the kernel by then.
 async fn drain_ends_when_the_peer_leaves_without_reading<F: Family>() {
-    let (server, client) = server_and_foreign_client().await;
-    let mut server = F::server(server);
+    let (mut server, client) = server_and_foreign_client::<F>().await;
     server.write_all(b"never read").within("write").await.unwrap();
-    let mut drain = pin!(server.as_ref().drain());
+    let mut drain = pin!(server.drain());
     assert!(poll_once(drain.as_mut()).is_pending());
     drop(client);
     let drained = drain.within("drain when the peer leaves").await;
     if drained.is_err() {
         assert_os_error(drained, ERROR_BROKEN_PIPE, "drain, the peer left without reading");
     }
-    let _ = server.as_ref().drain().within("drain after the peer has left").await;
+    let _ = server.drain().within("drain after the peer has left").await;
 }
 
 async fn drain_of_a_disconnected_client_fails<F: Family>() {
     let (server, mut client) = pair::<F>().await;
     // Fills the peer's read-ahead and the kernel, so that something is unread for sure.
     let _ = write_until_stopped(&mut client, &mut StreamData::new(72)).await;
-    let mut drain = pin!(client.as_ref().drain());
+    let mut drain = pin!(client.drain());
     assert!(poll_once(drain.as_mut()).is_pending());
-    server.as_ref().disconnect().unwrap();
+    server.disconnect().unwrap();
     let drained = drain.within("drain when the server disconnects").await;
     assert_os_error(drained, ERROR_PIPE_NOT_CONNECTED, "drain, disconnected by the server");
 }
 
 /// Reads and writes go on while a drain waits.
 async fn drain_does_not_block_the_pipe<F: Family>() {
-    let (server, mut client) = server_and_foreign_client().await;
-    let server = F::server(server);
-    server.as_ref().writable().within("writable").await.unwrap();
-    assert_eq!(server.as_ref().try_write(b"unread").unwrap(), 6);
-    let mut drain = pin!(server.as_ref().drain());
+    let (mut server, mut client) = server_and_foreign_client::<F>().await;
+    server.write_all(b"unread").within("write").await.unwrap();
+    let mut drain = pin!(server.drain());
     assert!(poll_once(drain.as_mut()).is_pending());
     std::io::Write::write_all(&mut client, b"meanwhile").unwrap();
-    let mut received = [0; 9];
-    let mut filled = 0;
-    while filled < 9 {
-        server.as_ref().readable().within("readable while a drain waits").await.unwrap();
-        if let Ok(read) = server.as_ref().try_read(&mut received[filled..]) {
-            filled += read;
-        }
+    let mut received = Vec::new();
+    while received.len() < 9 {
+        let mut buffer = [0; 9];
+        let read = server.read_by_reference(&mut buffer).within("read while a drain waits").await.unwrap();
+        assert_ne!(read, 0);
+        received.extend_from_slice(&buffer[..read]);
     }
-    assert_eq!(&received, b"meanwhile");
+    assert_eq!(received, b"meanwhile");
     assert!(poll_once(drain.as_mut()).is_pending());
     assert_eq!(read_all(&client, 6), b"unread");
     drain.within("drain").await.unwrap();
@@ -129,8 +124,7 @@ async fn both_ends_drain_at_once_when_both_read<F: Family>() {
     let mut of_server = [0; 1000];
     server.read_exact(&mut of_client).within("read").await.unwrap();
     client.read_exact(&mut of_server).within("read").await.unwrap();
-    let (first, second) =
-        smol::future::zip(server.as_ref().drain(), client.as_ref().drain()).within("both drain").await;
+    let (first, second) = smol::future::zip(server.drain(), client.drain()).within("both drain").await;
     first.unwrap();
     second.unwrap();
 }
@@ -142,17 +136,17 @@ async fn drop_with_linger<F: Family>(linger: Option<Duration>) -> (F::Server, us
     options.in_buffer_size(4096).read_buffer_limit(4096);
     let server = F::create(&options, &name).unwrap();
     let mut client = F::open(&ClientOptions::new(), &name).unwrap();
-    server.as_ref().connect().within("connect").await.unwrap();
-    client.as_ref().set_linger(linger);
-    assert_eq!(client.as_ref().linger(), linger);
+    server.connect().within("connect").await.unwrap();
+    client.set_linger(linger);
+    assert_eq!(client.linger(), linger);
     let accepted = write_until_stopped(&mut client, &mut StreamData::new(73)).await;
     (server, accepted)
 }
 
 async fn default_linger_is_unbounded<F: Family>() {
     let (server, client) = pair::<F>().await;
-    assert_eq!(server.as_ref().linger(), None);
-    assert_eq!(client.as_ref().linger(), None);
+    assert_eq!(server.linger(), None);
+    assert_eq!(client.linger(), None);
 }
 
 async fn long_linger_delivers<F: Family>() {
@@ -164,11 +158,14 @@ async fn long_linger_delivers<F: Family>() {
 
 /// A peer that never reads holds the handle no longer than that.
 async fn short_linger_gives_the_handle_up<F: Family>() {
-    let (server, _accepted) = drop_with_linger::<F>(Some(Duration::from_millis(50))).await;
+    let (mut server, _accepted) = drop_with_linger::<F>(Some(Duration::from_millis(50))).await;
     // Writing tells without reading that the client's end is closed.
-    eventually("the client's handle is closed", || {
-        matches!(server.as_ref().try_write(b"x"), Err(error) if error.kind() != std::io::ErrorKind::WouldBlock)
-    })
+    async {
+        while !matches!(server.write_without_waiting(b"x").await, Poll::Ready(Err(_))) {
+            smol::Timer::after(Duration::from_millis(2)).await;
+        }
+    }
+    .within("the client's handle is closed")
     .await;
 }
 
@@ -184,10 +181,10 @@ async fn close_delivers_and_frees_the_name<F: Family>() {
     let name = unique_name();
     let mut options = ServerOptions::new();
     options.max_instances(1);
-    let server = options.create(&name).unwrap();
+    let mut server = F::create(&options, &name).unwrap();
     let mut client = F::open(&ClientOptions::new(), &name).unwrap();
     server.connect().within("connect").await.unwrap();
-    assert_eq!(server.try_write(b"goodbye").unwrap(), 7);
+    server.write_all(b"goodbye").within("write").await.unwrap();
     let mut received = [0; 7];
     let (closed, read) = smol::future::zip(server.close(), client.read_exact(&mut received))
         .within("close while the peer reads")
@@ -198,19 +195,12 @@ async fn close_delivers_and_frees_the_name<F: Family>() {
     // Nothing was discarded, so whichever way the pipe was closed, nothing more comes.
     assert!(matches!(client.read(&mut received).within("read").await, Ok(0) | Err(_)));
     drop(client);
-    eventually("the only instance is free again", || options.create(&name).is_ok()).await;
+    eventually("the only instance is free again", || F::create(&options, &name).is_ok()).await;
 }
 
 async fn client_closes<F: Family>() {
-    let (mut server, client) = {
-        let name = unique_name();
-        let server = F::create(&ServerOptions::new(), &name).unwrap();
-        let client = ClientOptions::new().open(&name).unwrap();
-        server.as_ref().connect().within("connect").await.unwrap();
-        (server, client)
-    };
-    client.writable().within("writable").await.unwrap();
-    assert_eq!(client.try_write(b"goodbye").unwrap(), 7);
+    let (mut server, mut client) = pair::<F>().await;
+    client.write_all(b"goodbye").within("write").await.unwrap();
     let (closed, received) =
         smol::future::zip(client.close(), server.read_to_end()).within("close while the peer reads").await;
     closed.unwrap();
@@ -218,9 +208,9 @@ async fn client_closes<F: Family>() {
 }
 
 /// Dropped like the pipe itself: what was written is there for the reader, then the end of the file.
-async fn dropped_close_is_a_dropped_pipe<F: Family>() {
-    let (server, mut client) = server_and_foreign_client().await;
-    assert_eq!(server.try_write(b"read later").unwrap(), 10);
+async fn dropped_close_is_a_dropped_pipe<F: CancellingFamily>() {
+    let (mut server, mut client) = server_and_foreign_client::<F>().await;
+    server.write_all(b"read later").within("write").await.unwrap();
     assert!(poll_and_drop(server.close()).is_pending(), "nobody has read");
     let mut received = Vec::new();
     std::io::Read::read_to_end(&mut client, &mut received).unwrap();
@@ -229,8 +219,8 @@ async fn dropped_close_is_a_dropped_pipe<F: Family>() {
 
 /// The peer keeps its end open and never reads: the time to linger is the time that `close` takes.
 async fn close_gives_up_when_the_time_to_linger_is_over<F: Family>() {
-    let (server, mut client) = server_and_foreign_client().await;
-    assert_eq!(server.try_write(b"read later").unwrap(), 10);
+    let (mut server, mut client) = server_and_foreign_client::<F>().await;
+    server.write_all(b"read later").within("write").await.unwrap();
     let linger = std::time::Duration::from_millis(50);
     server.set_linger(Some(linger));
     let start = std::time::Instant::now();
@@ -244,18 +234,18 @@ async fn close_gives_up_when_the_time_to_linger_is_over<F: Family>() {
 }
 
 async fn close_after_the_peer_has_gone_is_ok<F: Family>() {
-    let (server, client) = server_and_foreign_client().await;
+    let (server, client) = server_and_foreign_client::<F>().await;
     drop(client);
     server.close().within("close of a server whose client has gone").await.unwrap();
     let name = unique_name();
     let server = sys::create_pipe(&name, sys::HandleKind::Synchronous).unwrap();
-    let client = ClientOptions::new().open(&name).unwrap();
+    let client = F::open(&ClientOptions::new(), &name).unwrap();
     drop(server);
     client.close().within("close of a client whose server has gone").await.unwrap();
 }
 
 /// The pipe's own `flush` and that of the traits are the same.
-async fn flush_by_reference<F: Family>() {
+async fn flush_by_reference<F: AsyncFamily>() {
     let (mut server, client) = pair::<F>().await;
     let (mut reader, _writer) = client.split();
     let accepted = write_until_stopped(&mut server, &mut StreamData::new(74)).await;
@@ -270,7 +260,7 @@ for_each_family!(
     drain_waits_until_the_peer_has_read,
     drain_with_nothing_written_is_done,
     client_drains_too,
-    dropped_drain_leaves_the_pipe_as_it_was,
+    dropped_drain_leaves_the_pipe_as_it_was => cancelling,
     drain_ends_when_the_peer_leaves_without_reading,
     drain_of_a_disconnected_client_fails,
     drain_does_not_block_the_pipe,
@@ -281,8 +271,8 @@ for_each_family!(
     no_linger_gives_the_handle_up_at_once,
     close_delivers_and_frees_the_name,
     client_closes,
-    dropped_close_is_a_dropped_pipe,
+    dropped_close_is_a_dropped_pipe => cancelling,
     close_gives_up_when_the_time_to_linger_is_over,
     close_after_the_peer_has_gone_is_ok,
-    flush_by_reference,
+    flush_by_reference => asynchronous,
 );

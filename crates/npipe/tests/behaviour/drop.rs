@@ -4,10 +4,8 @@ use std::task::Poll;
 
 use npipe::{ClientOptions, ServerOptions};
 
-use crate::family::{Family, Reading, Writing};
-use crate::harness::{
-    Within, message_pair, pair, pair_with, poll_and_drop, unique_name, write_until_stopped,
-};
+use crate::family::{Family, Reading, ServerEnd, Writing};
+use crate::harness::{Within, message_pair, pair, pair_with, unique_name, write_until_stopped};
 use crate::stream_data::StreamData;
 
 /// Writes all that is accepted without a reader: the last of it has not reached the kernel.
@@ -83,7 +81,7 @@ async fn messages_written_before_a_drop_stay_whole<F: Family>() {
     let mut sizes = [1, 5000, 4096, 20_000, 3, 1000].into_iter().cycle();
     let mut accepted = Vec::new();
     for size in &mut sizes {
-        match poll_and_drop(client.write(&sent.take(size))) {
+        match client.write_without_waiting(&sent.take(size)).await {
             Poll::Ready(written) => accepted.push(written.unwrap()),
             Poll::Pending => break,
         }
@@ -116,7 +114,7 @@ async fn read_after<F: Family>(writing: impl FnOnce(&str) -> usize + Send + 'sta
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
     let accepted = std::thread::spawn(move || writing(&name)).join().unwrap();
-    server.as_ref().connect().within("connect").await.unwrap();
+    server.connect().within("connect").await.unwrap();
     read_slowly(&mut server, 28, accepted).await;
 }
 
@@ -163,7 +161,8 @@ async fn runtime_is_dropped_with_the_task_that_wrote<F: Family>() {
 #[cfg(feature = "tokio")]
 #[test]
 fn multi_thread_runtime_is_dropped_right_after_the_last_write() {
-    use crate::family::tokio_family::Tokio;
+    use crate::family::AsyncFamily;
+    use crate::family::on_tokio::Tokio;
 
     let name = unique_name();
     let server = ServerOptions::new().create(&name).unwrap();
@@ -175,7 +174,7 @@ fn multi_thread_runtime_is_dropped_right_after_the_last_write() {
     drop(runtime);
     Tokio::block_on(async move {
         let mut server = Tokio::server(server);
-        server.as_ref().connect().within("connect").await.unwrap();
+        server.connect().within("connect").await.unwrap();
         read_slowly(&mut server, 28, accepted).await;
     });
 }

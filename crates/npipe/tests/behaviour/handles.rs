@@ -6,19 +6,19 @@ use std::os::windows::io::{AsHandle, AsRawHandle};
 
 use npipe::{ClientOptions, PipeEnd, PipeMode, ServerOptions};
 
-use crate::family::{Family, Reading, Writing};
+use crate::family::{AsyncFamily, End, Family, Reading, ServerEnd, Writing};
 use crate::harness::{Within, pair, unique_name};
 use crate::sys::{self, HandleKind};
 
 async fn adopted_handles_are_like_our_own<F: Family>() {
     let name = unique_name();
     let server = sys::create_pipe(&name, HandleKind::Overlapped).unwrap();
-    let mut server = F::server(sys::adopt_server(server).unwrap());
+    let mut server = F::adopt_server(server).unwrap();
     let client = sys::open_pipe(&name, HandleKind::Overlapped).unwrap();
-    let mut client = F::client(sys::adopt_client(client).unwrap());
-    server.as_ref().connect().within("connect").await.unwrap();
-    assert_eq!(server.as_ref().info().unwrap().end, PipeEnd::Server);
-    assert_eq!(client.as_ref().info().unwrap().end, PipeEnd::Client);
+    let mut client = F::adopt_client(client).unwrap();
+    server.connect().within("connect").await.unwrap();
+    assert_eq!(server.info().unwrap().end, PipeEnd::Server);
+    assert_eq!(client.info().unwrap().end, PipeEnd::Client);
 
     client.write_all(b"to server").within("write").await.unwrap();
     server.write_all(b"to client").within("write").await.unwrap();
@@ -37,8 +37,8 @@ async fn adopted_server_may_be_connected_already<F: Family>() {
     let server = sys::create_pipe(&name, HandleKind::Overlapped).unwrap();
     let mut client = sys::blocking_client(&name, false).unwrap();
     client.write_all(b"waiting").unwrap();
-    let mut server = F::server(sys::adopt_server(server).unwrap());
-    server.as_ref().connect().within("connect").await.unwrap();
+    let mut server = F::adopt_server(server).unwrap();
+    server.connect().within("connect").await.unwrap();
     let mut received = [0; 7];
     server.read_exact(&mut received).within("what was written before the handle was adopted").await.unwrap();
     assert_eq!(&received, b"waiting");
@@ -51,10 +51,10 @@ async fn adopted_server_may_be_connected_already<F: Family>() {
 async fn adopted_message_handles_keep_messages_whole<F: Family>() {
     let name = unique_name();
     let server = sys::create_message_pipe(&name, HandleKind::Overlapped).unwrap();
-    let mut server = F::server(sys::adopt_server(server).unwrap());
-    assert_eq!(server.as_ref().info().unwrap().mode, PipeMode::Message);
+    let mut server = F::adopt_server(server).unwrap();
+    assert_eq!(server.info().unwrap().mode, PipeMode::Message);
     let mut client = F::open(ClientOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
-    server.as_ref().connect().within("connect").await.unwrap();
+    server.connect().within("connect").await.unwrap();
     client.write_all(&[1; 10_000]).within("write").await.unwrap();
     client.write_all(&[2; 10]).within("write").await.unwrap();
     let mut buffer = vec![0; 100_000];
@@ -67,7 +67,7 @@ async fn foreign_peers<F: Family>() {
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
     let mut client = sys::blocking_client(&name, false).unwrap();
-    server.as_ref().connect().within("connect").await.unwrap();
+    server.connect().within("connect").await.unwrap();
     client.write_all(b"ping").unwrap();
     let mut received = [0; 4];
     server.read_exact(&mut received).within("read").await.unwrap();
@@ -89,19 +89,16 @@ async fn foreign_peers<F: Family>() {
 
 async fn our_handle_is_the_pipe<F: Family>() {
     let (server, client) = pair::<F>().await;
-    assert_eq!(server.as_ref().as_raw_handle(), server.as_ref().as_handle().as_raw_handle());
-    assert_eq!(client.as_ref().as_raw_handle(), client.as_ref().as_handle().as_raw_handle());
-    assert_ne!(server.as_ref().as_raw_handle(), client.as_ref().as_raw_handle());
-    assert_eq!(sys::instances(&server.as_ref().as_handle()), 1);
-    assert_eq!(sys::instances(&client.as_ref().as_handle()), 1);
+    assert_ne!(server.as_handle().as_raw_handle(), client.as_handle().as_raw_handle());
+    assert_eq!(sys::instances(&server), 1);
+    assert_eq!(sys::instances(&client), 1);
 }
 
 async fn values_that_are_no_handles_are_errors<F: Family>() {
     // Null, INVALID_HANDLE_VALUE, the pseudo handle of the thread, and a number far beyond any handle table.
     for value in [0, usize::MAX, usize::MAX - 1, 0x7FFF_FFF0] {
-        let (server, client) = sys::adopt_nonsense(value);
-        assert!(server.is_err(), "{value:#x} was taken for a server");
-        assert!(client.is_err(), "{value:#x} was taken for a client");
+        assert!(F::adopt_server(sys::nonsense(value)).is_err(), "{value:#x} was taken for a server");
+        assert!(F::adopt_client(sys::nonsense(value)).is_err(), "{value:#x} was taken for a client");
     }
 }
 
@@ -110,26 +107,33 @@ async fn synchronous_pipe_handles_are_refused<F: Family>() {
     let name = unique_name();
     let server = sys::create_pipe(&name, HandleKind::Synchronous).unwrap();
     let client = sys::open_pipe(&name, HandleKind::Synchronous).unwrap();
-    assert!(sys::adopt_server(server).is_err());
-    assert!(sys::adopt_client(client).is_err());
+    assert!(F::adopt_server(server).is_err());
+    assert!(F::adopt_client(client).is_err());
     // They were owned and are closed.
     crate::harness::eventually("the refused handles are closed", || {
-        ClientOptions::new().open(&name).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        F::open(&ClientOptions::new(), &name).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     })
     .await;
 }
 
 async fn files_are_refused<F: Family>() {
     let program = std::env::current_exe().unwrap();
-    assert!(sys::adopt_client(File::open(&program).unwrap()).is_err());
-    assert!(sys::adopt_server(File::open(&program).unwrap()).is_err());
+    assert!(F::adopt_client(File::open(&program).unwrap().into()).is_err());
+    assert!(F::adopt_server(File::open(&program).unwrap().into()).is_err());
 }
 
 async fn handle_of_another_port_is_refused<F: Family>() {
     let name = unique_name();
     let server = sys::create_pipe(&name, HandleKind::Overlapped).unwrap();
     let _port = sys::tie_to_own_port(&server).unwrap();
-    assert!(sys::adopt_server(server).is_err());
+    assert!(F::adopt_server(server).is_err());
+}
+
+/// Two names for the one handle.
+async fn raw_and_borrowed_handle_are_the_same<F: AsyncFamily>() {
+    let (server, client) = pair::<F>().await;
+    assert_eq!(server.as_ref().as_raw_handle(), server.as_ref().as_handle().as_raw_handle());
+    assert_eq!(client.as_ref().as_raw_handle(), client.as_ref().as_handle().as_raw_handle());
 }
 
 for_each_family!(
@@ -138,6 +142,7 @@ for_each_family!(
     adopted_message_handles_keep_messages_whole,
     foreign_peers,
     our_handle_is_the_pipe,
+    raw_and_borrowed_handle_are_the_same => asynchronous,
     values_that_are_no_handles_are_errors,
     synchronous_pipe_handles_are_refused,
     files_are_refused,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use npipe::{ClientOptions, ServerOptions};
 
-use crate::family::{Family, Writing};
+use crate::family::{Family, ServerEnd, Writing};
 use crate::stream_data::StreamData;
 use crate::sys;
 
@@ -125,7 +125,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     .await;
 }
 
-/// Writes until nothing more is accepted, dropping the writes that have to wait; returns how many bytes were accepted.
+/// Writes until nothing more is accepted; returns how many bytes were accepted.
 ///
 /// A single write that has to wait may only wait for a completion that is under way; a writer is stopped when it stays so.
 pub(crate) async fn write_until_stopped(writer: &mut impl Writing, data: &mut StreamData) -> usize {
@@ -133,7 +133,7 @@ pub(crate) async fn write_until_stopped(writer: &mut impl Writing, data: &mut St
     let mut refusals = 0;
     async {
         while refusals < 10 {
-            match poll_and_drop(writer.write(data.peek(48 * 1024))) {
+            match writer.write_without_waiting(data.peek(48 * 1024)).await {
                 Poll::Ready(written) => {
                     let written = written.expect("the peer is there");
                     accepted += written;
@@ -189,7 +189,7 @@ pub(crate) async fn pair_with<F: Family>(
     let name = unique_name();
     let server = F::create(server, &name).expect("the pipe can be created");
     let client = F::open(client, &name).expect("the pipe can be opened");
-    server.as_ref().connect().within("connect with the client already there").await.expect("connect");
+    server.connect().within("connect with the client already there").await.expect("connect");
     (server, client)
 }
 

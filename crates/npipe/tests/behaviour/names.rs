@@ -6,7 +6,7 @@ use std::os::windows::ffi::OsStringExt;
 
 use npipe::{ClientOptions, ServerOptions};
 
-use crate::family::Family;
+use crate::family::{Family, ServerEnd};
 use crate::harness::{Within, unique_name};
 
 /// The bare part of a unique name.
@@ -15,10 +15,10 @@ fn unique_bare_name() -> String {
 }
 
 /// `create` and `open` by these two names must meet.
-async fn assert_same_pipe(server: impl AsRef<OsStr>, client: impl AsRef<OsStr>) {
+async fn assert_same_pipe<F: Family>(server: impl AsRef<OsStr>, client: impl AsRef<OsStr>) {
     let names = format!("{:?} and {:?}", server.as_ref(), client.as_ref());
-    let server = ServerOptions::new().create(server).unwrap_or_else(|error| panic!("{names}: {error}"));
-    let _client = ClientOptions::new().open(client).unwrap_or_else(|error| panic!("{names}: {error}"));
+    let server = F::create(&ServerOptions::new(), server).unwrap_or_else(|error| panic!("{names}: {error}"));
+    let _client = F::open(&ClientOptions::new(), client).unwrap_or_else(|error| panic!("{names}: {error}"));
     server.connect().within(&names).await.unwrap();
 }
 
@@ -32,14 +32,14 @@ async fn all_spellings_are_the_same_pipe<F: Family>() {
     for server in spellings {
         for client in spellings {
             let bare = unique_bare_name();
-            assert_same_pipe(server(&bare), client(&bare)).await;
+            assert_same_pipe::<F>(server(&bare), client(&bare)).await;
         }
     }
 }
 
 async fn case_does_not_matter<F: Family>() {
     let name = unique_name();
-    assert_same_pipe(&name, name.to_uppercase()).await;
+    assert_same_pipe::<F>(&name, name.to_uppercase()).await;
 }
 
 async fn unusual_characters<F: Family>() {
@@ -47,7 +47,7 @@ async fn unusual_characters<F: Family>() {
         ["ünïcödé-日本-🦀", "with space", "{braces}", "a.b-c_d", r"inner\backslash", "%20", "#?&*\""]
     {
         let name = format!("{}-{suffix}", unique_name());
-        assert_same_pipe(&name, &name).await;
+        assert_same_pipe::<F>(&name, &name).await;
     }
 }
 
@@ -55,13 +55,13 @@ async fn unusual_characters<F: Family>() {
 async fn unpaired_surrogate<F: Family>() {
     let units: Vec<u16> = unique_name().encode_utf16().chain([0xD800, u16::from(b'x')]).collect();
     let name = OsString::from_wide(&units);
-    assert_same_pipe(&name, &name).await;
+    assert_same_pipe::<F>(&name, &name).await;
 }
 
 async fn any_string_type_is_a_name<F: Family>() {
     let name = unique_name();
-    let server = ServerOptions::new().create(OsStr::new(&name)).unwrap();
-    let _client = ClientOptions::new().open(std::path::Path::new(&name)).unwrap();
+    let server = F::create(&ServerOptions::new(), OsStr::new(&name)).unwrap();
+    let _client = F::open(&ClientOptions::new(), std::path::Path::new(&name)).unwrap();
     server.connect().within("connect").await.unwrap();
 }
 
@@ -69,9 +69,9 @@ async fn any_string_type_is_a_name<F: Family>() {
 async fn longest_name<F: Family>() {
     let mut name = unique_name();
     name.extend(std::iter::repeat_n('x', 256 - name.len()));
-    assert_same_pipe(&name, &name).await;
+    assert_same_pipe::<F>(&name, &name).await;
     let bare = name.trim_start_matches(r"\\.\pipe\");
-    assert_same_pipe(bare, &name).await;
+    assert_same_pipe::<F>(bare, &name).await;
 }
 
 async fn bad_names_are_invalid_input<F: Family>() {
@@ -91,10 +91,10 @@ async fn bad_names_are_invalid_input<F: Family>() {
         &far_too_long,
     ] {
         let shown: String = name.chars().take(40).collect();
-        let error = ServerOptions::new().create(name).expect_err("a server by a bad name");
+        let error = F::create(&ServerOptions::new(), name).expect_err("a server by a bad name");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "create({shown:?}): {error:?}");
         assert_eq!(error.raw_os_error(), None, "create({shown:?}): the system was asked: {error:?}");
-        let error = ClientOptions::new().open(name).expect_err("a client by a bad name");
+        let error = F::open(&ClientOptions::new(), name).expect_err("a client by a bad name");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "open({shown:?}): {error:?}");
         assert_eq!(error.raw_os_error(), None, "open({shown:?}): the system was asked: {error:?}");
         assert!(!error.to_string().is_empty());
@@ -104,21 +104,21 @@ async fn bad_names_are_invalid_input<F: Family>() {
 /// A name cut off at an embedded NUL would be another pipe.
 async fn embedded_nul_does_not_reach_the_pipe_before_it<F: Family>() {
     let name = unique_name();
-    let _server = ServerOptions::new().create(&name).unwrap();
-    assert!(ClientOptions::new().open(format!("{name}\0.txt")).is_err());
+    let _server = F::create(&ServerOptions::new(), &name).unwrap();
+    assert!(F::open(&ClientOptions::new(), format!("{name}\0.txt")).is_err());
 }
 
 /// A client is not what any path gives: a file of that name is not opened as a pipe.
 async fn files_are_not_opened_by_their_paths<F: Family>() {
     for name in [r"C:\windows\system.ini", r"\\?\C:\windows\system.ini", r"\\.\C:", r"\\.\NUL", "npipe://"] {
-        assert!(ClientOptions::new().write(false).open(name).is_err(), "{name} was opened as a pipe");
+        assert!(F::open(ClientOptions::new().write(false), name).is_err(), "{name} was opened as a pipe");
     }
 }
 
 /// No pipe comes of the path of something else.
 async fn no_pipe_is_created_outside_the_pipes<F: Family>() {
     for name in [r"\\?\C:\windows\npipe", r"\\.\C:", r"\\.\pipe"] {
-        assert!(ServerOptions::new().create(name).is_err(), "{name} was created as a pipe");
+        assert!(F::create(&ServerOptions::new(), name).is_err(), "{name} was created as a pipe");
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::Context;
 
 use npipe::{ClientOptions, Interest, NamedPipeClient, NamedPipeServer, ServerOptions};
 
-use crate::family::{Family, Reading, Writing};
+use crate::family::{AsyncFamily, Reading, Writing};
 use crate::harness::{Alarm, Within, pair, poll_and_drop, poll_once, unique_name};
 use crate::stream_data::StreamData;
 
@@ -82,7 +82,7 @@ macro_rules! readiness_of {
 readiness_of!(NamedPipeServer, NamedPipeClient);
 
 /// Runs the body once with the server as the end under test, once with the client.
-async fn each_end<F: Family>(
+async fn each_end<F: AsyncFamily>(
     body_of_server: impl AsyncFnOnce(&NamedPipeServer, &mut F::Client),
     body_of_client: impl AsyncFnOnce(&NamedPipeClient, &mut F::Server),
 ) {
@@ -131,7 +131,7 @@ fn assert_would_block<T: std::fmt::Debug>(result: io::Result<T>) {
     assert_eq!(result.expect_err("nothing is ready").kind(), io::ErrorKind::WouldBlock);
 }
 
-async fn try_read_of_an_empty_pipe_would_block<F: Family>() {
+async fn try_read_of_an_empty_pipe_would_block<F: AsyncFamily>() {
     async fn body<P: Writing>(pipe: &impl Readiness, peer: &mut P) {
         let mut buffer = [0; 16];
         assert_would_block(pipe.try_read(&mut buffer));
@@ -144,7 +144,7 @@ async fn try_read_of_an_empty_pipe_would_block<F: Family>() {
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;
 }
 
-async fn readable_ends_when_data_come<F: Family>() {
+async fn readable_ends_when_data_come<F: AsyncFamily>() {
     async fn body<P: Writing>(pipe: &impl Readiness, peer: &mut P) {
         {
             let mut readable = pin!(pipe.readable());
@@ -163,7 +163,7 @@ async fn readable_ends_when_data_come<F: Family>() {
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;
 }
 
-async fn dropped_readable_loses_no_wake_up<F: Family>() {
+async fn dropped_readable_loses_no_wake_up<F: AsyncFamily>() {
     async fn body<P: Writing>(pipe: &impl Readiness, peer: &mut P) {
         for round in 0..100_u8 {
             for _ in 0..10 {
@@ -179,7 +179,7 @@ async fn dropped_readable_loses_no_wake_up<F: Family>() {
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;
 }
 
-async fn fresh_connection_is_writable_and_not_readable<F: Family>() {
+async fn fresh_connection_is_writable_and_not_readable<F: AsyncFamily>() {
     async fn body<P: Writing>(pipe: &impl Readiness, peer: &mut P) {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let ready = pipe.ready(interest).within("ready").await.unwrap();
@@ -194,7 +194,7 @@ async fn fresh_connection_is_writable_and_not_readable<F: Family>() {
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;
 }
 
-async fn many_tasks_wait_for_the_same_readiness<F: Family>() {
+async fn many_tasks_wait_for_the_same_readiness<F: AsyncFamily>() {
     async fn body<P: Writing>(pipe: &impl Readiness, peer: &mut P) {
         let waits = (0..10).map(|_| Box::pin(pipe.readable()));
         let mut waits: Vec<_> = waits.collect();
@@ -209,7 +209,7 @@ async fn many_tasks_wait_for_the_same_readiness<F: Family>() {
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;
 }
 
-async fn try_write_stops_and_writable_tells_when_to_go_on<F: Family>() {
+async fn try_write_stops_and_writable_tells_when_to_go_on<F: AsyncFamily>() {
     async fn body<P: Reading>(pipe: &impl Readiness, peer: &mut P) {
         let mut data = StreamData::new(51);
         let mut accepted = 0;
@@ -242,7 +242,7 @@ async fn try_write_stops_and_writable_tells_when_to_go_on<F: Family>() {
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;
 }
 
-async fn vectored_and_buffered_tries<F: Family>() {
+async fn vectored_and_buffered_tries<F: AsyncFamily>() {
     async fn body<P: Reading + Writing>(pipe: &impl Readiness, peer: &mut P) {
         let mut parts: Vec<&[u8]> = vec![b"vec", b"", b"tored"];
         while !parts.is_empty() {
@@ -283,7 +283,7 @@ async fn vectored_and_buffered_tries<F: Family>() {
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;
 }
 
-async fn try_io_calls_only_what_is_ready<F: Family>() {
+async fn try_io_calls_only_what_is_ready<F: AsyncFamily>() {
     async fn body<P: Writing>(pipe: &impl Readiness, peer: &mut P) {
         let called = Cell::new(0);
         let count = || {
@@ -307,7 +307,7 @@ async fn try_io_calls_only_what_is_ready<F: Family>() {
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;
 }
 
-async fn async_io_waits_while_the_closure_would_block<F: Family>() {
+async fn async_io_waits_while_the_closure_would_block<F: AsyncFamily>() {
     async fn body<P: Writing>(pipe: &impl Readiness, peer: &mut P) {
         let mut buffer = [0; 16];
         let mut read = Box::pin(pipe.async_io(Interest::READABLE, || pipe.try_read(&mut buffer)));
@@ -319,7 +319,7 @@ async fn async_io_waits_while_the_closure_would_block<F: Family>() {
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;
 }
 
-async fn polled_readiness_wakes<F: Family>() {
+async fn polled_readiness_wakes<F: AsyncFamily>() {
     async fn body<P: Reading + Writing>(pipe: &impl Readiness, peer: &mut P) {
         poll_fn(|context| pipe.poll_write_ready(context)).within("poll_write_ready").await.unwrap();
         let (alarm, waker) = Alarm::new();
@@ -346,7 +346,7 @@ async fn polled_readiness_wakes<F: Family>() {
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;
 }
 
-async fn closed_peer_is_readable_and_at_its_end<F: Family>() {
+async fn closed_peer_is_readable_and_at_its_end<F: AsyncFamily>() {
     async fn body<P>(pipe: &impl Readiness, peer: P) {
         {
             let mut readable = pin!(pipe.readable());
@@ -365,7 +365,7 @@ async fn closed_peer_is_readable_and_at_its_end<F: Family>() {
 }
 
 /// Readiness and the I/O traits look at the same bytes.
-async fn traits_and_tries_take_turns<F: Family>() {
+async fn traits_and_tries_take_turns<F: AsyncFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     send(&mut client, b"0123456789").await;
     let mut received = Vec::new();
@@ -382,7 +382,7 @@ async fn traits_and_tries_take_turns<F: Family>() {
 }
 
 /// A server nobody has connected to is neither readable nor a reason to panic.
-async fn listening_server_is_not_ready<F: Family>() {
+async fn listening_server_is_not_ready<F: AsyncFamily>() {
     let name = unique_name();
     let server = F::create(&ServerOptions::new(), &name).unwrap();
     let pipe: &NamedPipeServer = server.as_ref();
@@ -429,17 +429,17 @@ fn interest_and_ready_convert_from_and_to_tokio() {
 }
 
 for_each_family!(
-    try_read_of_an_empty_pipe_would_block,
-    readable_ends_when_data_come,
-    dropped_readable_loses_no_wake_up,
-    fresh_connection_is_writable_and_not_readable,
-    many_tasks_wait_for_the_same_readiness,
-    try_write_stops_and_writable_tells_when_to_go_on,
-    vectored_and_buffered_tries,
-    try_io_calls_only_what_is_ready,
-    async_io_waits_while_the_closure_would_block,
-    polled_readiness_wakes,
-    closed_peer_is_readable_and_at_its_end,
-    traits_and_tries_take_turns,
-    listening_server_is_not_ready,
+    try_read_of_an_empty_pipe_would_block => asynchronous,
+    readable_ends_when_data_come => asynchronous,
+    dropped_readable_loses_no_wake_up => asynchronous,
+    fresh_connection_is_writable_and_not_readable => asynchronous,
+    many_tasks_wait_for_the_same_readiness => asynchronous,
+    try_write_stops_and_writable_tells_when_to_go_on => asynchronous,
+    vectored_and_buffered_tries => asynchronous,
+    try_io_calls_only_what_is_ready => asynchronous,
+    async_io_waits_while_the_closure_would_block => asynchronous,
+    polled_readiness_wakes => asynchronous,
+    closed_peer_is_readable_and_at_its_end => asynchronous,
+    traits_and_tries_take_turns => asynchronous,
+    listening_server_is_not_ready => asynchronous,
 );

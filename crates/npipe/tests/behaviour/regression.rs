@@ -8,7 +8,7 @@ use std::sync::Arc;
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED};
 
-use crate::family::{End, Family, Reading, Writing};
+use crate::family::{CancellingFamily, End, Family, Reading, ServerEnd, Writing};
 use crate::harness::{
     Within, assert_os_error, eventually, message_pair, pair, poll_and_drop, poll_once, unique_name,
     write_until_stopped,
@@ -35,7 +35,7 @@ async fn mio_2004_failure_right_after_submission<F: Family>() {
         let name = unique_name();
         let mut server = F::create(&ServerOptions::new(), &name).unwrap();
         let client = sys::blocking_client(&name, false).unwrap();
-        server.as_ref().connect().within("connect").await.unwrap();
+        server.connect().within("connect").await.unwrap();
         let closing = std::thread::spawn(move || drop(client));
         if round % 2 == 0 {
             assert_eq!(server.read(&mut [0; 8]).within("read").await.unwrap(), 0);
@@ -48,7 +48,7 @@ async fn mio_2004_failure_right_after_submission<F: Family>() {
 
 /// <https://github.com/tokio-rs/mio/pull/1954>: a connect that completed while it was being submitted was dropped twice.
 /// Every round races a client against the call; the report says "within 2 million connects", so this is a smoke test.
-async fn mio_1954_connect_completes_while_submitted<F: Family>() {
+async fn mio_1954_connect_completes_while_submitted<F: CancellingFamily>() {
     let name = unique_name();
     let (open, requests) = std::sync::mpsc::channel::<()>();
     let client_name = name.clone();
@@ -68,12 +68,12 @@ async fn mio_1954_connect_completes_while_submitted<F: Family>() {
     // One instance stays, so that the name does; it never listens again after its own client.
     let holder = F::create(&ServerOptions::new(), &name).unwrap();
     let _held = F::open(&ClientOptions::new(), &name).unwrap();
-    holder.as_ref().connect().within("connect").await.unwrap();
+    holder.connect().within("connect").await.unwrap();
     for _ in 0..500 {
         open.send(()).unwrap();
         let server = F::create(&ServerOptions::new(), &name).unwrap();
         // The client may have come and gone before the call: then nobody is reported, and that is right.
-        let _ = poll_and_drop(server.as_ref().connect());
+        let _ = poll_and_drop(server.connect());
         drop(server);
     }
     // The last requests may find no instance any more.
@@ -88,8 +88,8 @@ async fn mio_1954_connect_completes_while_submitted<F: Family>() {
     });
     async {
         while !finished.load(std::sync::atomic::Ordering::Relaxed) {
-            let _ = poll_and_drop(last.as_ref().connect());
-            let _ = last.as_ref().disconnect();
+            let _ = poll_and_drop(last.connect());
+            let _ = last.disconnect();
             smol::future::yield_now().await;
         }
     }
@@ -100,18 +100,18 @@ async fn mio_1954_connect_completes_while_submitted<F: Family>() {
 
 /// <https://github.com/tokio-rs/mio/issues/1983>, <https://github.com/tokio-rs/mio/pull/2002>: after `disconnect` and
 /// `connect` the read of the last client was handed to the next. `reuse` has the long form.
-async fn mio_1983_stale_result_after_reuse<F: Family>() {
+async fn mio_1983_stale_result_after_reuse<F: CancellingFamily>() {
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
     for round in 0..10_u8 {
         let mut client = F::open(&ClientOptions::new(), &name).unwrap();
-        server.as_ref().connect().within("connect").await.unwrap();
+        server.connect().within("connect").await.unwrap();
         client.write_all(&[round, b'-', b'u', b'n', b'r', b'e', b'a', b'd']).within("write").await.unwrap();
         let mut first = [0];
         server.read_exact(&mut first).within("read").await.unwrap();
         assert_eq!(first[0], round, "the last client's bytes");
-        server.as_ref().disconnect().unwrap();
-        assert!(poll_and_drop(server.as_ref().connect()).is_pending(), "the last client's connection");
+        server.disconnect().unwrap();
+        assert!(poll_and_drop(server.connect()).is_pending(), "the last client's connection");
     }
 }
 
@@ -119,7 +119,7 @@ async fn mio_1983_stale_result_after_reuse<F: Family>() {
 /// <https://github.com/tokio-rs/mio/issues/1660>, <https://github.com/firezone/firezone/pull/10543>: `unreachable!` when
 /// the system ends operations with codes nobody expected (device unplugged, machine asleep). Neither can be provoked on
 /// a pipe; the nearest is a server that throws its client out at every stage.
-async fn mio_1819_unexpected_end_of_an_operation<F: Family>() {
+async fn mio_1819_unexpected_end_of_an_operation<F: CancellingFamily>() {
     for stage in 0..4 {
         let (server, mut client) = pair::<F>().await;
         if stage & 1 != 0 {
@@ -128,7 +128,7 @@ async fn mio_1819_unexpected_end_of_an_operation<F: Family>() {
         if stage & 2 != 0 {
             write_until_stopped(&mut client, &mut StreamData::new(66)).await;
         }
-        server.as_ref().disconnect().unwrap();
+        server.disconnect().unwrap();
         assert!(client.read(&mut [0; 8]).within("read").await.is_err());
         assert!(client.write(&[0; 8]).within("write").await.is_err());
         let _ = client.flush().within("flush").await;
@@ -136,27 +136,27 @@ async fn mio_1819_unexpected_end_of_an_operation<F: Family>() {
 }
 
 /// <https://github.com/tokio-rs/mio/issues/1838>: a pending read kept the instance alive after the pipe was dropped.
-async fn mio_1838_handle_closed_after_disconnect<F: Family>() {
+async fn mio_1838_handle_closed_after_disconnect<F: CancellingFamily>() {
     let name = unique_name();
     let mut options = ServerOptions::new();
     options.max_instances(1);
     for _ in 0..50 {
         let mut server = F::create(&options, &name).unwrap();
         let client = F::open(&ClientOptions::new(), &name).unwrap();
-        server.as_ref().connect().within("connect").await.unwrap();
+        server.connect().within("connect").await.unwrap();
         assert!(poll_and_drop(server.read(&mut [0; 8])).is_pending());
-        server.as_ref().disconnect().unwrap();
-        assert!(poll_and_drop(server.as_ref().connect()).is_pending());
+        server.disconnect().unwrap();
+        assert!(poll_and_drop(server.connect()).is_pending());
         drop((server, client));
         let mut again = None;
         eventually("the only instance is free again", || {
-            again = options.create(&name).ok();
+            again = F::create(&options, &name).ok();
             again.is_some()
         })
         .await;
         drop(again);
         eventually("the name is gone", || {
-            ClientOptions::new().open(&name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            F::open(&ClientOptions::new(), &name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         })
         .await;
     }
@@ -165,7 +165,7 @@ async fn mio_1838_handle_closed_after_disconnect<F: Family>() {
 /// CVE-2024-27308, <https://github.com/tokio-rs/tokio/issues/6365>, <https://github.com/tokio-rs/tokio/issues/6364>: a
 /// completion that came after the pipe had been dropped used freed memory. Here every pipe is dropped with its operations
 /// in flight and its peer completing them, while others take the freed memory.
-async fn tokio_6365_completion_after_drop<F: Family>() {
+async fn tokio_6365_completion_after_drop<F: CancellingFamily>() {
     for round in 0..300_u32 {
         let (mut server, mut client) = pair::<F>().await;
         assert!(poll_and_drop(server.read(&mut [0; 4096])).is_pending());
@@ -240,7 +240,7 @@ async fn mio_background_write_error_is_not_swallowed<F: Family>() {
 }
 
 /// Tokio's `poll_flush` and `poll_shutdown` did nothing.
-async fn tokio_flush_and_shutdown_wait<F: Family>() {
+async fn tokio_flush_and_shutdown_wait<F: CancellingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     let accepted = write_until_stopped(&mut server, &mut StreamData::new(64)).await;
     assert!(poll_and_drop(server.flush()).is_pending(), "flush with a write in flight");
@@ -255,7 +255,7 @@ async fn tokio_connect_does_not_report_who_has_left<F: Family>() {
     let name = unique_name();
     let server = F::create(&ServerOptions::new(), &name).unwrap();
     drop(sys::blocking_client(&name, false).unwrap());
-    let mut connect = pin!(server.as_ref().connect());
+    let mut connect = pin!(server.connect());
     for _ in 0..100 {
         assert!(poll_once(connect.as_mut()).is_pending());
         smol::future::yield_now().await;
@@ -265,7 +265,7 @@ async fn tokio_connect_does_not_report_who_has_left<F: Family>() {
 /// <https://github.com/tokio-rs/tokio/pull/8379>: what a pending read had taken ahead is not lost on the way to the next
 /// owner. Giving the handle itself away is not part of this API yet; the nearest is to move the pipe, with its read-ahead,
 /// to another task and thread.
-async fn tokio_8379_read_ahead_moves_with_the_pipe<F: Family>() {
+async fn tokio_8379_read_ahead_moves_with_the_pipe<F: CancellingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     assert!(poll_and_drop(server.read(&mut [0; 8])).is_pending());
     client.write_all(b"read ahead").within("write").await.unwrap();
@@ -286,7 +286,7 @@ async fn tokio_8379_read_ahead_moves_with_the_pipe<F: Family>() {
 /// of the file, and is always the same.
 async fn openvmm_714_disconnect_has_its_own_code<F: Family>() {
     let (server, mut client) = pair::<F>().await;
-    server.as_ref().disconnect().unwrap();
+    server.disconnect().unwrap();
     assert_os_error(client.read(&mut [0; 8]).within("read").await, ERROR_PIPE_NOT_CONNECTED, "read");
 }
 
@@ -296,12 +296,12 @@ async fn tokio_8418_refused_client_leaks_no_handle<F: Family>() {
     let mut options = ServerOptions::new();
     options.max_instances(1);
     for _ in 0..50 {
-        let server = options.create(&name).unwrap();
-        assert!(ClientOptions::new().pipe_mode(PipeMode::Message).open(&name).is_err());
+        let server = F::create(&options, &name).unwrap();
+        assert!(F::open(ClientOptions::new().pipe_mode(PipeMode::Message), &name).is_err());
         drop(server);
         // A leaked client would keep the instance.
         eventually("the instance is gone", || {
-            ClientOptions::new().open(&name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            F::open(&ClientOptions::new(), &name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         })
         .await;
     }
@@ -322,8 +322,9 @@ fn entracte_119_create_outside_runtime() {
 #[cfg(all(feature = "tokio", feature = "futures-io"))]
 #[test]
 fn tokio_3511_pipe_moves_between_runtimes() {
-    use crate::family::futures_family::Futures;
-    use crate::family::tokio_family::Tokio;
+    use crate::family::AsyncFamily;
+    use crate::family::on_smol::Futures;
+    use crate::family::on_tokio::Tokio;
 
     let name = unique_name();
     let server = Tokio::block_on(async { ServerOptions::new().create(&name).unwrap() });
@@ -349,21 +350,21 @@ fn tokio_3511_pipe_moves_between_runtimes() {
 /// Tokio: `max_instances(255)` panicked. `options` has the whole range.
 async fn tokio_max_instances_does_not_panic<F: Family>() {
     let name = unique_name();
-    drop(ServerOptions::new().max_instances(255).create(&name).unwrap());
-    assert!(ServerOptions::new().max_instances(usize::MAX).create(&name).is_err());
+    drop(F::create(ServerOptions::new().max_instances(255), &name).unwrap());
+    assert!(F::create(ServerOptions::new().max_instances(usize::MAX), &name).is_err());
 }
 
 /// Tokio: an embedded NUL silently cut the name off. `names` has all bad names.
 async fn tokio_embedded_nul_does_not_cut_the_name<F: Family>() {
     let name = unique_name();
-    let _server = ServerOptions::new().create(&name).unwrap();
-    let error = ClientOptions::new().open(format!("{name}\0ignored")).unwrap_err();
+    let _server = F::create(&ServerOptions::new(), &name).unwrap();
+    let error = F::open(&ClientOptions::new(), format!("{name}\0ignored")).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
 /// <https://github.com/libuv/libuv/issues/4738>, <https://github.com/nodejs/node/issues/58135>: a read of exactly as many
 /// bytes as the buffer holds blocked the loop.
-async fn libuv_4738_read_of_exactly_the_buffer<F: Family>() {
+async fn libuv_4738_read_of_exactly_the_buffer<F: CancellingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     for size in [1, 512, 4096, 8192, 65_536, 262_144] {
         let data = StreamData::new(63).take(size);
@@ -379,7 +380,7 @@ async fn libuv_4738_read_of_exactly_the_buffer<F: Family>() {
 
 /// <https://github.com/libuv/libuv/pull/5037>, <https://github.com/oven-sh/bun/pull/27535>: bytes that came with a
 /// cancelled read were thrown away. `cancel` has the long form.
-async fn libuv_5037_cancelled_read_keeps_its_bytes<F: Family>() {
+async fn libuv_5037_cancelled_read_keeps_its_bytes<F: CancellingFamily>() {
     let (server, mut client) = pair::<F>().await;
     let (mut reader, _writer) = server.split();
     for round in 0..500_u16 {
@@ -416,24 +417,24 @@ async fn cmux_16_both_ends_flush_first<F: Family>() {
 for_each_family!(
     mio_1921_message_over_8_kib_is_not_cut,
     mio_2004_failure_right_after_submission,
-    mio_1954_connect_completes_while_submitted,
-    mio_1983_stale_result_after_reuse,
-    mio_1819_unexpected_end_of_an_operation,
-    mio_1838_handle_closed_after_disconnect,
-    tokio_6365_completion_after_drop,
+    mio_1954_connect_completes_while_submitted => cancelling,
+    mio_1983_stale_result_after_reuse => cancelling,
+    mio_1819_unexpected_end_of_an_operation => cancelling,
+    mio_1838_handle_closed_after_disconnect => cancelling,
+    tokio_6365_completion_after_drop => cancelling,
     tokio_6460_message_over_4_kib,
     tokio_5307_reads_exceed_4096,
     tokio_zero_length_message_is_not_the_end,
     mio_unbounded_write_buffer,
     mio_background_write_error_is_not_swallowed,
-    tokio_flush_and_shutdown_wait,
+    tokio_flush_and_shutdown_wait => cancelling,
     tokio_connect_does_not_report_who_has_left,
-    tokio_8379_read_ahead_moves_with_the_pipe,
+    tokio_8379_read_ahead_moves_with_the_pipe => cancelling,
     openvmm_714_disconnect_has_its_own_code,
     tokio_8418_refused_client_leaks_no_handle,
     tokio_max_instances_does_not_panic,
     tokio_embedded_nul_does_not_cut_the_name,
-    libuv_4738_read_of_exactly_the_buffer,
-    libuv_5037_cancelled_read_keeps_its_bytes,
+    libuv_4738_read_of_exactly_the_buffer => cancelling,
+    libuv_5037_cancelled_read_keeps_its_bytes => cancelling,
     cmux_16_both_ends_flush_first,
 );

@@ -6,7 +6,7 @@ use std::pin::pin;
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED};
 
-use crate::family::{Family, Reading, Writing};
+use crate::family::{AsyncFamily, CancellingFamily, Family, Reading, ServerEnd, Waiting, Writing};
 use crate::harness::{Within, assert_os_error, poll_and_drop, poll_once, unique_name};
 
 /// Opens the pipe once its instance listens again.
@@ -26,7 +26,7 @@ async fn open_when_listening<F: Family>(options: &ClientOptions, name: &str) -> 
 
 /// The next client of this server.
 async fn next_client<F: Family>(server: &F::Server, options: &ClientOptions, name: &str) -> F::Client {
-    let connect = async { server.as_ref().connect().await.unwrap() };
+    let connect = async { server.connect().await.unwrap() };
     let (client, ()) = smol::future::zip(open_when_listening::<F>(options, name), connect)
         .within("the next client connects")
         .await;
@@ -84,7 +84,7 @@ const LEFTOVERS: [Left; 8] = [
     Left::ClientGoneWithDataUnread,
 ];
 
-async fn stale_results_for_a_thousand_clients<F: Family>(mode: PipeMode) {
+async fn stale_results_for_a_thousand_clients<F: CancellingFamily>(mode: PipeMode) {
     let name = unique_name();
     let mut options = ServerOptions::new();
     options.pipe_mode(mode).in_buffer_size(4096).out_buffer_size(4096);
@@ -106,7 +106,7 @@ async fn stale_results_for_a_thousand_clients<F: Family>(mode: PipeMode) {
             Left::ReadPending => assert!(poll_and_drop(server.read(&mut [0; 64])).is_pending()),
             Left::ReadableUnread => {
                 client.write_all(b"stale").within("stale").await.unwrap();
-                server.as_ref().readable().within("readable").await.unwrap();
+                server.readable().within("readable").await.unwrap();
             }
             Left::PartlyRead => {
                 client.write_all(b"stale").within("stale").await.unwrap();
@@ -125,22 +125,22 @@ async fn stale_results_for_a_thousand_clients<F: Family>(mode: PipeMode) {
                 drop(client);
             }
         }
-        if let Err(error) = server.as_ref().disconnect() {
+        if let Err(error) = server.disconnect() {
             panic!("client {number}, {left:?}: disconnect: {error:?}");
         }
     }
 }
 
-async fn stale_bytes_are_never_seen<F: Family>() {
+async fn stale_bytes_are_never_seen<F: CancellingFamily>() {
     stale_results_for_a_thousand_clients::<F>(PipeMode::Byte).await;
 }
 
-async fn stale_messages_are_never_seen<F: Family>() {
+async fn stale_messages_are_never_seen<F: CancellingFamily>() {
     stale_results_for_a_thousand_clients::<F>(PipeMode::Message).await;
 }
 
 /// A wait for data of the client that is thrown out ends; it does not wait for data of the next.
-async fn wait_of_the_last_client_ends_with_it<F: Family>() {
+async fn wait_of_the_last_client_ends_with_it<F: AsyncFamily>() {
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
     for number in 0..100 {
@@ -149,7 +149,7 @@ async fn wait_of_the_last_client_ends_with_it<F: Family>() {
         {
             let mut readable = pin!(server.as_ref().readable());
             assert!(poll_once(readable.as_mut()).is_pending());
-            server.as_ref().disconnect().unwrap();
+            server.disconnect().unwrap();
             // Ready or an error: the next read tells which.
             let _ = readable.within("a wait for readiness when its client is thrown out").await;
         }
@@ -165,7 +165,7 @@ async fn client_that_was_thrown_out_does_not_get_the_next_ones_data<F: Family>()
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
     let mut last = next_client::<F>(&server, &ClientOptions::new(), &name).await;
     for number in 0..100 {
-        server.as_ref().disconnect().unwrap();
+        server.disconnect().unwrap();
         let mut client = next_client::<F>(&server, &ClientOptions::new(), &name).await;
         exchange::<F>(&mut server, &mut client, number).await;
         let read = last.read(&mut [0; 8]).within("read").await;
@@ -177,14 +177,14 @@ async fn client_that_was_thrown_out_does_not_get_the_next_ones_data<F: Family>()
 }
 
 /// A client that came while nobody waited for it, and was thrown out, is not what the next `connect` reports.
-async fn connection_nobody_took_is_not_the_next_one<F: Family>() {
+async fn connection_nobody_took_is_not_the_next_one<F: CancellingFamily>() {
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
     for round in 0..100_u8 {
         let mut client = async {
             loop {
                 // Again until the instance listens: the last wait may have to end first.
-                let connect = poll_and_drop(server.as_ref().connect());
+                let connect = poll_and_drop(server.connect());
                 assert!(connect.is_pending(), "round {round}: the last client's connection");
                 if let Ok(client) = F::open(&ClientOptions::new(), &name) {
                     break client;
@@ -198,7 +198,7 @@ async fn connection_nobody_took_is_not_the_next_one<F: Family>() {
         let mut byte = [0];
         server.read_exact(&mut byte).within("read without a connect").await.unwrap();
         assert_eq!(byte[0], round);
-        server.as_ref().disconnect().unwrap();
+        server.disconnect().unwrap();
     }
 }
 
@@ -211,15 +211,15 @@ async fn one_instance_serves_clients_in_turn<F: Family>() {
         exchange::<F>(&mut server, &mut client, number).await;
         drop(client);
         assert_eq!(server.read_to_end().within("the client leaves").await.unwrap(), b"");
-        server.as_ref().disconnect().unwrap();
+        server.disconnect().unwrap();
     }
 }
 
 for_each_family!(
-    stale_bytes_are_never_seen,
-    stale_messages_are_never_seen,
-    wait_of_the_last_client_ends_with_it,
+    stale_bytes_are_never_seen => cancelling,
+    stale_messages_are_never_seen => cancelling,
+    wait_of_the_last_client_ends_with_it => asynchronous,
     client_that_was_thrown_out_does_not_get_the_next_ones_data,
-    connection_nobody_took_is_not_the_next_one,
+    connection_nobody_took_is_not_the_next_one => cancelling,
     one_instance_serves_clients_in_turn,
 );

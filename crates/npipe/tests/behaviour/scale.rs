@@ -3,7 +3,7 @@
 
 use npipe::{ClientOptions, ServerOptions};
 
-use crate::family::{Family, Reading, Writing};
+use crate::family::{Family, Reading, ServerEnd, Writing};
 use crate::harness::{Within, eventually, unique_name};
 use crate::sys;
 
@@ -11,7 +11,7 @@ use crate::sys;
 async fn come_and_go<F: Family>(name: &str) {
     let mut server = F::create(&ServerOptions::new(), name).unwrap();
     let mut client = F::open(&ClientOptions::new(), name).unwrap();
-    server.as_ref().connect().await.unwrap();
+    server.connect().await.unwrap();
     let mut byte = [0];
     client.write_all(b"?").await.unwrap();
     server.read_exact(&mut byte).await.unwrap();
@@ -49,7 +49,7 @@ async fn ten_thousand_connections_leave_nothing_behind<F: Family>() {
     options.max_instances(1);
     let mut last = None;
     eventually("no instance is left", || {
-        last = options.create(&name).ok();
+        last = F::create(&options, &name).ok();
         last.as_ref().is_some_and(|server| sys::instances(server) == 1)
     })
     .await;
@@ -66,7 +66,7 @@ async fn ten_thousand_clients_of_one_instance_leave_nothing_behind<F: Family>() 
     for _ in 0..CYCLES / 500 {
         serve_in_turn::<F>(&mut server, &name, 500).await;
     }
-    assert_eq!(sys::instances(server.as_ref()), 1);
+    assert_eq!(sys::instances(&server), 1);
     assert_no_growth(memory, handles, threads, CYCLES).await;
 }
 
@@ -74,7 +74,7 @@ async fn serve_in_turn<F: Family>(server: &mut F::Server, name: &str, clients: u
     async {
         for _ in 0..clients {
             {
-                let connect = async { server.as_ref().connect().await.unwrap() };
+                let connect = async { server.connect().await.unwrap() };
                 let client = async {
                     loop {
                         match F::open(&ClientOptions::new(), name) {
@@ -87,7 +87,7 @@ async fn serve_in_turn<F: Family>(server: &mut F::Server, name: &str, clients: u
             }
             let mut byte = [0];
             server.read_exact(&mut byte).await.unwrap();
-            server.as_ref().disconnect().unwrap();
+            server.disconnect().unwrap();
         }
     }
     .within("clients in turn")
@@ -119,10 +119,10 @@ async fn two_thousand_connections_at_once<F: Family>() {
     for number in 0..CONNECTIONS {
         let server = F::create(&ServerOptions::new(), &name).unwrap();
         let client = F::open(&ClientOptions::new(), &name).unwrap();
-        server.as_ref().connect().within("connect").await.unwrap();
+        server.connect().within("connect").await.unwrap();
         connections.push((number, server, client));
     }
-    assert!(sys::instances(connections[0].1.as_ref()) >= CONNECTIONS);
+    assert!(sys::instances(&connections[0].1) >= CONNECTIONS);
     // All hold something at once.
     for (number, server, client) in &mut connections {
         server.write_all(&number.to_le_bytes()).within("write").await.unwrap();
@@ -151,7 +151,7 @@ async fn a_thousand_waiting_reads<F: Family>() {
     for number in 0..CONNECTIONS {
         let server = F::create(&ServerOptions::new(), &name).unwrap();
         let mut client = F::open(&ClientOptions::new(), &name).unwrap();
-        server.as_ref().connect().within("connect").await.unwrap();
+        server.connect().within("connect").await.unwrap();
         readers.push(F::spawn(async move {
             let mut received = [0; 4];
             client.read_exact(&mut received).await.unwrap();

@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::mem::size_of;
-use std::os::windows::io::{AsRawHandle, FromRawHandle, IntoRawHandle, OwnedHandle, RawHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, IntoRawHandle, OwnedHandle, RawHandle};
 use std::ptr::{null, null_mut};
 
 use npipe::{ClientOptions, NamedPipeClient, NamedPipeServer, ServerOptions};
@@ -139,12 +139,12 @@ pub(crate) fn disconnect(server: &impl AsRawHandle) -> io::Result<()> {
 }
 
 /// How many instances the pipe has that this handle belongs to.
-pub(crate) fn instances(pipe: &impl AsRawHandle) -> u32 {
+pub(crate) fn instances(pipe: &impl AsHandle) -> u32 {
     let mut instances = 0;
     // SAFETY: the handle is open for as long as it is borrowed; only the instance count is asked for.
     let done = unsafe {
         GetNamedPipeHandleStateW(
-            pipe.as_raw_handle(),
+            pipe.as_handle().as_raw_handle(),
             null_mut(),
             &mut instances,
             null_mut(),
@@ -158,10 +158,10 @@ pub(crate) fn instances(pipe: &impl AsRawHandle) -> u32 {
 }
 
 /// Whether a child process would inherit the handle.
-pub(crate) fn is_inheritable(handle: &impl AsRawHandle) -> bool {
+pub(crate) fn is_inheritable(handle: &impl AsHandle) -> bool {
     let mut flags = 0;
     // SAFETY: the handle is open for as long as it is borrowed.
-    let done = unsafe { GetHandleInformation(handle.as_raw_handle(), &mut flags) };
+    let done = unsafe { GetHandleInformation(handle.as_handle().as_raw_handle(), &mut flags) };
     assert_ne!(done, 0, "GetHandleInformation: {}", io::Error::last_os_error());
     flags & HANDLE_FLAG_INHERIT != 0
 }
@@ -178,25 +178,21 @@ pub(crate) fn tie_to_own_port(handle: &impl AsRawHandle) -> io::Result<OwnedHand
 }
 
 /// `NamedPipeServer::from_raw_handle` of a handle made here.
-pub(crate) fn adopt_server(handle: impl IntoRawHandle) -> io::Result<NamedPipeServer> {
+pub(crate) fn adopt_server(handle: OwnedHandle) -> io::Result<NamedPipeServer> {
     // SAFETY: ownership of the handle moves to the library.
     unsafe { NamedPipeServer::from_raw_handle(handle.into_raw_handle()) }
 }
 
 /// `NamedPipeClient::from_raw_handle` of a handle made here.
-pub(crate) fn adopt_client(handle: impl IntoRawHandle) -> io::Result<NamedPipeClient> {
+pub(crate) fn adopt_client(handle: OwnedHandle) -> io::Result<NamedPipeClient> {
     // SAFETY: ownership of the handle moves to the library.
     unsafe { NamedPipeClient::from_raw_handle(handle.into_raw_handle()) }
 }
 
-/// `from_raw_handle` of values that are no handles: both ends must refuse them.
-pub(crate) fn adopt_nonsense(value: usize) -> (io::Result<NamedPipeServer>, io::Result<NamedPipeClient>) {
-    let handle = value as RawHandle;
-    // SAFETY: no handle of this process has the value, so nothing is owned twice.
-    let server = unsafe { NamedPipeServer::from_raw_handle(handle) };
-    // SAFETY: as above.
-    let client = unsafe { NamedPipeClient::from_raw_handle(handle) };
-    (server, client)
+/// What passes for a handle and is none.
+pub(crate) fn nonsense(value: usize) -> OwnedHandle {
+    // SAFETY: no handle of this process has the value, so nothing is owned twice, and closing it does nothing.
+    unsafe { OwnedHandle::from_raw_handle(value as RawHandle) }
 }
 
 /// A pair whose handles are inherited by child processes, by explicit security attributes.

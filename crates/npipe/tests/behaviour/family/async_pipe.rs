@@ -1,0 +1,144 @@
+//! What the two ends of the async face have by the same name, as a trait, and what follows from it for the streams of the
+//! families that are made of them.
+
+use std::future::Future;
+use std::io;
+use std::os::windows::io::AsHandle;
+use std::time::Duration;
+
+use npipe::{NamedPipeClient, NamedPipeServer, PipeInfo};
+
+pub(crate) trait AsyncPipe: AsHandle + std::fmt::Debug + Send + Sync + Unpin + 'static {
+    fn info(&self) -> io::Result<PipeInfo>;
+    fn read_by_reference(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
+    fn drain(&self) -> impl Future<Output = io::Result<()>> + Send;
+    fn close(self) -> impl Future<Output = io::Result<()>> + Send;
+    fn set_linger(&self, linger: Option<Duration>);
+    fn linger(&self) -> Option<Duration>;
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+    fn writable(&self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+macro_rules! async_pipe {
+    ($($pipe:ty),+) => { $(
+        impl AsyncPipe for $pipe {
+            fn info(&self) -> io::Result<PipeInfo> {
+                self.info()
+            }
+            async fn read_by_reference(&self, buffer: &mut [u8]) -> io::Result<usize> {
+                loop {
+                    self.readable().await?;
+                    match self.try_read(buffer) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        result => return result,
+                    }
+                }
+            }
+            async fn drain(&self) -> io::Result<()> {
+                self.drain().await
+            }
+            async fn close(self) -> io::Result<()> {
+                self.close().await
+            }
+            fn set_linger(&self, linger: Option<Duration>) {
+                self.set_linger(linger);
+            }
+            fn linger(&self) -> Option<Duration> {
+                self.linger()
+            }
+            async fn readable(&self) -> io::Result<()> {
+                self.readable().await
+            }
+            async fn writable(&self) -> io::Result<()> {
+                self.writable().await
+            }
+        }
+    )+ };
+}
+
+async_pipe!(NamedPipeServer, NamedPipeClient);
+
+/// What an [`End`](super::End) has besides its I/O traits, for a stream that is a tuple of a pipe.
+macro_rules! async_end {
+    () => {
+        fn info(&self) -> io::Result<PipeInfo> {
+            self.0.info()
+        }
+        fn read_by_reference(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send {
+            self.0.read_by_reference(buffer)
+        }
+        fn drain(&self) -> impl Future<Output = io::Result<()>> + Send {
+            self.0.drain()
+        }
+        fn close(self) -> impl Future<Output = io::Result<()>> + Send {
+            self.0.close()
+        }
+        fn set_linger(&self, linger: Option<Duration>) {
+            self.0.set_linger(linger);
+        }
+        fn linger(&self) -> Option<Duration> {
+            self.0.linger()
+        }
+    };
+}
+
+/// The traits of such a stream that do not depend on its I/O traits.
+macro_rules! async_stream {
+    ($stream:ident) => {
+        impl<S> AsRef<S> for $stream<S> {
+            fn as_ref(&self) -> &S {
+                &self.0
+            }
+        }
+
+        impl<S: AsHandle> AsHandle for $stream<S> {
+            fn as_handle(&self) -> BorrowedHandle<'_> {
+                self.0.as_handle()
+            }
+        }
+
+        impl<S: AsyncPipe> Waiting for $stream<S> {
+            fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
+                self.0.readable()
+            }
+
+            fn writable(&self) -> impl Future<Output = io::Result<()>> + Send {
+                self.0.writable()
+            }
+        }
+
+        impl ServerEnd for $stream<NamedPipeServer> {
+            fn connect(&self) -> impl Future<Output = io::Result<()>> + Send {
+                self.0.connect()
+            }
+
+            fn disconnect(&self) -> io::Result<()> {
+                self.0.disconnect()
+            }
+        }
+    };
+}
+
+/// What the families of the async face differ in only by the name of their stream.
+macro_rules! async_family {
+    ($stream:ident) => {
+        type Server = $stream<NamedPipeServer>;
+        type Client = $stream<NamedPipeClient>;
+
+        fn create(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Server> {
+            options.create(name).map($stream)
+        }
+
+        fn open(options: &ClientOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Client> {
+            options.open(name).map($stream)
+        }
+
+        fn adopt_server(handle: OwnedHandle) -> io::Result<Self::Server> {
+            sys::adopt_server(handle).map($stream)
+        }
+
+        fn adopt_client(handle: OwnedHandle) -> io::Result<Self::Client> {
+            sys::adopt_client(handle).map($stream)
+        }
+    };
+}
