@@ -235,7 +235,7 @@ async fn read_moves_to_another_waker<F: CancellingFamily>() {
     assert!(read.as_mut().poll(&mut Context::from_waker(&first)).is_pending());
     assert!(read.as_mut().poll(&mut Context::from_waker(&second)).is_pending());
     client.write_all(b"wake").within("write").await.unwrap();
-    second_alarm.wait("the waker of the last poll of a read");
+    second_alarm.wait("the waker of the last poll of a read").await;
     assert_eq!(read.within("the read").await.unwrap(), 4);
     assert_eq!(&buffer, b"wake");
 }
@@ -252,7 +252,7 @@ async fn write_moves_to_another_waker<F: CancellingFamily>() {
         assert!(write.as_mut().poll(&mut Context::from_waker(&second)).is_pending());
         let mut received = vec![0; accepted];
         server.read_exact(&mut received).within("all accepted bytes").await.unwrap();
-        second_alarm.wait("the waker of the last poll of a write");
+        second_alarm.wait("the waker of the last poll of a write").await;
         assert_eq!(write.within("the write").await.unwrap(), 1);
     }
     client.flush().within("flush").await.unwrap();

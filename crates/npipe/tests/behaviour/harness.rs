@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::Write;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -153,32 +153,40 @@ pub(crate) async fn write_until_stopped(writer: &mut impl Writing, data: &mut St
     accepted
 }
 
-/// A waker that lets a thread wait until it is called.
-#[derive(Default)]
+/// Waits until its waker is called. It blocks no thread: the caller's may be the one that the wake-up comes from.
 pub(crate) struct Alarm {
-    rung: Mutex<usize>,
-    changed: Condvar,
+    rung: smol::channel::Receiver<()>,
 }
 
 impl Alarm {
-    pub(crate) fn new() -> (Arc<Self>, Waker) {
-        let alarm = Arc::new(Self::default());
-        (alarm.clone(), Waker::from(alarm))
+    pub(crate) fn new() -> (Self, Waker) {
+        let (bell, rung) = smol::channel::bounded(1);
+        (Self { rung }, Waker::from(Arc::new(Bell(bell))))
     }
 
-    /// Blocks until the waker has been called.
-    pub(crate) fn wait(&self, for_what: &str) {
-        let rung = self.rung.lock().unwrap();
-        let (_rung, result) = self.changed.wait_timeout_while(rung, STEP, |rung| *rung == 0).unwrap();
-        assert!(!result.timed_out(), "not woken after {STEP:?}: {for_what}");
+    pub(crate) async fn wait(&self, for_what: &str) {
+        self.rung.recv().within(for_what).await.expect("the waker is there");
     }
 }
 
-impl Wake for Alarm {
+struct Bell(smol::channel::Sender<()>);
+
+impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        *self.rung.lock().unwrap() += 1;
-        self.changed.notify_all();
+        // Refused if it has rung already.
+        let _ = self.0.try_send(());
     }
+}
+
+/// What the closure returns, or its panic, from a thread of its own, which has ended by then. It blocks no thread meanwhile.
+pub(crate) async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (end, ended) = smol::channel::bounded::<()>(1);
+    let thread = std::thread::spawn(move || {
+        let _closed_at_the_end = end;
+        work()
+    });
+    let _ = ended.recv().within("the end of a thread").await;
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A connected pair made with these options.

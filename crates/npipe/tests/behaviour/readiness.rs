@@ -325,7 +325,7 @@ async fn polled_readiness_wakes<F: AsyncFamily>() {
         let (alarm, waker) = Alarm::new();
         assert!(pipe.poll_read_ready(&mut Context::from_waker(&waker)).is_pending());
         send(peer, b"x").await;
-        alarm.wait("poll_read_ready once data came");
+        alarm.wait("poll_read_ready once data came").await;
         poll_fn(|context| pipe.poll_read_ready(context)).within("poll_read_ready").await.unwrap();
 
         let mut accepted = 0;
@@ -340,7 +340,7 @@ async fn polled_readiness_wakes<F: AsyncFamily>() {
         // It may have been woken by a completion in between; from here on only the peer can make room.
         let mut received = vec![0; accepted];
         peer.read_exact(&mut received).within("the accepted bytes").await.unwrap();
-        alarm.wait("poll_write_ready once the peer has read");
+        alarm.wait("poll_write_ready once the peer has read").await;
         poll_fn(|context| pipe.poll_write_ready(context)).within("poll_write_ready").await.unwrap();
     }
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;

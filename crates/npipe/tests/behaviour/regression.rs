@@ -10,8 +10,8 @@ use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED};
 
 use crate::family::{CancellingFamily, End, Family, Reading, ServerEnd, Writing};
 use crate::harness::{
-    Within, assert_os_error, eventually, message_pair, pair, poll_and_drop, poll_once, unique_name,
-    write_until_stopped,
+    Within, assert_os_error, eventually, message_pair, on_a_thread, pair, poll_and_drop, poll_once,
+    unique_name, write_until_stopped,
 };
 use crate::stream_data::StreamData;
 use crate::sys;
@@ -270,13 +270,12 @@ async fn tokio_8379_read_ahead_moves_with_the_pipe<F: CancellingFamily>() {
     assert!(poll_and_drop(server.read(&mut [0; 8])).is_pending());
     client.write_all(b"read ahead").within("write").await.unwrap();
     client.flush().within("flush").await.unwrap();
-    let (server, received) = std::thread::spawn(move || {
+    let (server, received) = on_a_thread(move || {
         let mut received = [0; 10];
         F::block_on(server.read_exact(&mut received).within("read on another thread")).unwrap();
         (server, received)
     })
-    .join()
-    .unwrap();
+    .await;
     assert_eq!(&received, b"read ahead");
     drop(server);
     assert_eq!(client.read(&mut [0; 8]).within("the end of the file").await.unwrap(), 0);

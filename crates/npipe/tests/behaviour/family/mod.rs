@@ -8,6 +8,8 @@ mod executor;
 #[cfg(feature = "futures-io")]
 pub(crate) mod on_smol;
 #[cfg(feature = "tokio")]
+pub(crate) mod on_the_port;
+#[cfg(feature = "tokio")]
 pub(crate) mod on_tokio;
 
 use std::ffi::OsStr;
@@ -134,6 +136,10 @@ pub(crate) trait Family: Send + Sync + 'static {
     type Server: ServerEnd;
     type Client: End;
 
+    /// Whether tasks end, and drop what they hold, with the `block_on` that they were spawned in. Not those of
+    /// `npipe::spawn`: their executor is the process's.
+    const TASKS_END_WITH_BLOCK_ON: bool = true;
+
     fn create(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Server>;
 
     fn open(options: &ClientOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Client>;
@@ -144,7 +150,7 @@ pub(crate) trait Family: Send + Sync + 'static {
     /// Takes over a client's handle that was made elsewhere.
     fn adopt_client(handle: OwnedHandle) -> io::Result<Self::Client>;
 
-    /// Runs the future on an executor made for it, with whatever was spawned beside it, all on the calling thread.
+    /// Runs the future on the calling thread, by an executor made for it.
     fn block_on<T>(future: impl Future<Output = T>) -> T;
 
     /// Runs the future beside the caller; the returned future ends with it and passes its panic on.
@@ -193,6 +199,11 @@ macro_rules! for_each_family {
         #[cfg(feature = "tokio")]
         mod on_tokio {
             $(for_each_family!(@every $crate::family::on_tokio::Tokio, $body $($word)?);)+
+        }
+
+        #[cfg(feature = "tokio")]
+        mod on_the_port {
+            $(for_each_family!(@every $crate::family::on_the_port::Port, $body $($word)?);)+
         }
 
         #[cfg(feature = "futures-io")]

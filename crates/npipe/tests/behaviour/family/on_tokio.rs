@@ -7,7 +7,7 @@ use super::*;
 pub(crate) struct Tokio;
 
 #[derive(Debug)]
-pub(crate) struct TokioStream<S>(S);
+pub(crate) struct TokioStream<S>(pub(super) S);
 
 async_stream!(TokioStream);
 
