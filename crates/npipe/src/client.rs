@@ -8,11 +8,10 @@ use std::time::Duration;
 use bytes::BufMut;
 
 use crate::driver::Driver;
-use crate::info::{PipeEnd, PipeInfo, PipeMode};
+use crate::info::PipeInfo;
 use crate::interest::{Interest, Ready};
 use crate::pipe_end::pipe_end;
 use crate::stream::{Growing, Key, Settings, Slice, Slices, Stream};
-use crate::sys;
 
 /// The client's end of a pipe. Made by [`ClientOptions::open`](crate::ClientOptions::open).
 ///

@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign, Sub, SubAssign};
 
 /// Which readiness to wait for. Accepted wherever Tokio's is, and the other way round.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Interest(u8);
 
 impl Interest {
@@ -31,6 +31,21 @@ impl Interest {
     /// Whether it includes errors.
     pub const fn is_error(self) -> bool {
         self.0 & Self::ERROR.0 != 0
+    }
+
+    /// Never so: mio has it for other systems.
+    pub const fn is_priority(self) -> bool {
+        false
+    }
+
+    /// Never so: mio has it for other systems.
+    pub const fn is_aio(self) -> bool {
+        false
+    }
+
+    /// Never so: mio has it for other systems.
+    pub const fn is_lio(self) -> bool {
+        false
     }
 
     /// Both this and the other.

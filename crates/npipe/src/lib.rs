@@ -36,6 +36,7 @@
 //! |---|---|---|
 //! | `tokio` | yes | Tokio's `AsyncRead` and `AsyncWrite`, conversions from and to its `Interest` and `Ready` |
 //! | `futures-io` | no | `AsyncRead` and `AsyncWrite` of `futures-io`, for smol, async-compat and others |
+//! | `mio` | no | `readiness::Poll::attach`, which puts pipes into an existing event loop of mio's |
 //!
 //! Features only add. No runtime is needed to construct a pipe or to use one: the first pipe starts a thread that waits
 //! for all of them.
@@ -105,6 +106,8 @@ mod futures_io;
 mod options;
 #[cfg(windows)]
 mod pipe_end;
+#[cfg(windows)]
+pub mod readiness;
 #[cfg(windows)]
 mod server;
 #[cfg(windows)]

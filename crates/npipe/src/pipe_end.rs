@@ -1,5 +1,22 @@
 //! What both ends have in common, documented and implemented once.
 
+use std::io;
+
+use crate::info::{PipeEnd, PipeInfo, PipeMode};
+use crate::sys::{self, OwnedHandle};
+
+/// What the system says of a pipe.
+pub(crate) fn info(handle: &OwnedHandle) -> io::Result<PipeInfo> {
+    let description = sys::describe(handle)?;
+    Ok(PipeInfo {
+        mode: if description.message_type { PipeMode::Message } else { PipeMode::Byte },
+        end: if description.server_end { PipeEnd::Server } else { PipeEnd::Client },
+        max_instances: description.max_instances,
+        out_buffer_size: description.out_buffer_size,
+        in_buffer_size: description.in_buffer_size,
+    })
+}
+
 /// Gives a pipe end, a struct with a field `stream: Stream`, what it shares with the other.
 macro_rules! pipe_end {
     ($pipe:ident) => {
@@ -36,14 +53,7 @@ macro_rules! pipe_end {
             ///
             /// The system's.
             pub fn info(&self) -> io::Result<PipeInfo> {
-                let description = sys::describe(self.stream.handle())?;
-                Ok(PipeInfo {
-                    mode: if description.message_type { PipeMode::Message } else { PipeMode::Byte },
-                    end: if description.server_end { PipeEnd::Server } else { PipeEnd::Client },
-                    max_instances: description.max_instances,
-                    out_buffer_size: description.out_buffer_size,
-                    in_buffer_size: description.in_buffer_size,
-                })
+                crate::pipe_end::info(self.stream.handle())
             }
 
             /// Waits until something of `interest`, Tokio's or ours, is ready, and tells what.

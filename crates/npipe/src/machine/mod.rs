@@ -15,6 +15,8 @@ mod write_behind;
 
 pub(crate) use lifecycle::{ConnectStep, Connected, Lifecycle};
 pub(crate) use read_ahead::{ReadAhead, ReadDone, ReadEnd, ReadStep};
+#[cfg(windows)]
+pub(crate) use verdict::lacks_client;
 pub(crate) use write_behind::{FlushStep, WriteBehind, WriteStep};
 
 /// Whether the units of a direction are bytes or messages.

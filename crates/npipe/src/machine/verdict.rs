@@ -7,8 +7,8 @@
 //! [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
 
 use windows_sys::Win32::Foundation::{
-    ERROR_BROKEN_PIPE, ERROR_HANDLE_EOF, ERROR_MORE_DATA, ERROR_NO_DATA, ERROR_OPERATION_ABORTED,
-    ERROR_PIPE_CONNECTED, ERROR_SUCCESS,
+    ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_HANDLE_EOF, ERROR_MORE_DATA, ERROR_NO_DATA,
+    ERROR_OPERATION_ABORTED, ERROR_PIPE_CONNECTED, ERROR_SUCCESS,
 };
 
 /// How a read ended.
@@ -72,6 +72,12 @@ pub(super) fn connect(code: u32) -> Connect {
         ERROR_OPERATION_ABORTED => Connect::Aborted,
         code => Connect::Failed(code),
     }
+}
+
+/// Whether looking into a server's end was refused because no client has come, or none since the last was disconnected.
+#[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
+pub(crate) fn lacks_client(code: u32) -> bool {
+    code == ERROR_BAD_PIPE
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use super::{Connecting, Core, Key, OperationPlace, Stream, system_error};
 use crate::driver::{Finished, Submitted};
+#[cfg(windows)]
+use crate::machine;
 use crate::machine::{ConnectStep, Connected};
 use crate::sync::{Arc, lock};
 use crate::sys;
@@ -31,7 +33,7 @@ impl Stream {
         poll_fn(|context| self.poll_connect(context, waiting.key)).await
     }
 
-    pub(super) fn poll_connect(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_connect(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {
         loop {
             let mut connecting = lock(&self.core.lifecycle);
             let result = match connecting.machine.step() {
@@ -75,6 +77,13 @@ impl Stream {
                 connecting.machine.on_finished(outcome.code).map(Some)
             }
         }
+    }
+
+    /// Whether this is the end of a server that has no client, not even one that has left.
+    #[cfg(windows)]
+    pub(crate) fn awaits_client(&self) -> bool {
+        let code = sys::bytes_available(&self.handle).err().and_then(|error| error.raw_os_error());
+        code.is_some_and(|code| machine::lacks_client(code as u32))
     }
 
     /// Whether a client that has left wrote something that nobody has read.

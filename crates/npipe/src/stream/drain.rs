@@ -31,8 +31,13 @@ impl Stream {
     /// Waits until the peer has read everything that was written.
     pub(crate) async fn drain(&self) -> io::Result<()> {
         self.flush().await?;
-        let mut flush = BlockingFlush::start(self.handle.clone())?;
+        let mut flush = self.start_drain()?;
         poll_fn(|context| flush.poll(context)).await
+    }
+
+    /// Starts waiting until the peer has read everything that the pipe has.
+    pub(crate) fn start_drain(&self) -> io::Result<BlockingFlush> {
+        BlockingFlush::start(self.handle.clone())
     }
 
     /// [`drain`](Self::drain), for as long as the pipe end may linger. What is left then lingers no longer.

@@ -32,7 +32,7 @@ use crate::sys::OwnedHandle;
 use close::Linger;
 use waiters::Waiters;
 
-pub(crate) use transfer::{Destination, Growing, Slice, Slices};
+pub(crate) use transfer::{Destination, Growing, Slice, Slices, Source};
 pub(crate) use waiters::Key;
 
 /// How long a large buffer may wait for data before it is given back.

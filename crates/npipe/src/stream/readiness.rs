@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 
 use super::{Key, Stream};
 use crate::interest::{Interest, Ready};
+#[cfg(windows)]
+use crate::sync::lock;
 
 /// When readiness was seen, in either direction.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,6 +67,12 @@ impl Stream {
             seen.write = Some(tick);
         }
         if ready.is_empty() { Poll::Pending } else { Poll::Ready((ready, seen)) }
+    }
+
+    /// Whether the next thing read is the end or an error, as far as is known.
+    #[cfg(windows)]
+    pub(crate) fn is_read_ended(&self) -> bool {
+        lock(&self.core.inbound).machine.is_ended()
     }
 
     /// Calls `operation` if something of `interest` is ready.

@@ -27,6 +27,12 @@ pub(crate) struct Port(OwnedHandle);
 #[repr(transparent)]
 pub(crate) struct Entry(OVERLAPPED_ENTRY);
 
+// SAFETY: what the kernel wrote is copied out and final; the address is a name until somebody takes the packet, which is
+// that one's matter.
+unsafe impl Send for Entry {}
+// SAFETY: as above; nothing is reached through a shared entry.
+unsafe impl Sync for Entry {}
+
 impl Entry {
     pub(crate) const EMPTY: Self = Self(OVERLAPPED_ENTRY {
         lpCompletionKey: 0,

@@ -1,0 +1,302 @@
+//! A pipe on the port of a poll: turns "pending, and your waker will be called" into "would block, and an event will come".
+//!
+//! The pipe itself is a [`Stream`], as in the async face. Its wakers are bells, which put what has become ready on the poll's
+//! list.
+
+use std::io;
+use std::mem;
+use std::sync::Weak;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use super::queue::{Queue, Registration};
+use crate::driver::BlockingFlush;
+use crate::interest::{Interest, Ready};
+use crate::stream::{Destination, Key, Settings, Source, Stream};
+use crate::sync::{Arc, Mutex, lock};
+use crate::sys::{self, OwnedHandle};
+
+pub(super) struct Attached {
+    stream: Stream,
+    registration: Arc<Registration>,
+    connection: Mutex<Connection>,
+    drain: Mutex<Option<BlockingFlush>>,
+    reading: Waker,
+    writing: Waker,
+    connecting: Waker,
+}
+
+/// How far a server end is with its client; a client's end is [`Made`](Self::Made).
+enum Connection {
+    /// No client has come, and none has been asked for.
+    Unasked,
+    /// A `connect` is under way.
+    Asked,
+    /// A `connect` has failed, and nobody has been told why.
+    Failed(io::Error),
+    /// There is a peer or there has been one: the system knows.
+    Made,
+}
+
+/// What a pipe's waker stands for.
+#[derive(Clone, Copy)]
+enum Part {
+    Reading,
+    Writing,
+    Connecting,
+}
+
+/// A waker of a pipe. The pipe holds its bells, so they do not hold the pipe.
+struct Bell {
+    pipe: Weak<Attached>,
+    part: Part,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let Some(pipe) = self.pipe.upgrade() else { return };
+        match self.part {
+            Part::Connecting => pipe.connect_goes_on(),
+            // What the last connection left behind is no news for those who wait for the next.
+            Part::Reading | Part::Writing if pipe.is_without_client() => {}
+            Part::Reading => pipe.show_readable(pipe.stream.is_read_ended()),
+            Part::Writing => pipe.registration.show(Ready::WRITABLE),
+        }
+    }
+}
+
+fn would_block<T>() -> io::Result<T> {
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+impl Attached {
+    /// Ties a pipe to the port of a poll, not registered yet.
+    pub(super) fn new(
+        handle: &Arc<OwnedHandle>,
+        settings: Settings,
+        linger: Option<Duration>,
+        queue: &Arc<Queue>,
+    ) -> io::Result<Arc<Self>> {
+        let stream = queue.admit(handle.clone(), settings)?;
+        stream.set_linger(linger);
+        let connection = if stream.awaits_client() { Connection::Unasked } else { Connection::Made };
+        Ok(Arc::new_cyclic(|pipe| {
+            let bell = |part| Waker::from(Arc::new(Bell { pipe: pipe.clone(), part }));
+            Self {
+                stream,
+                registration: Registration::new(queue.clone()),
+                connection: Mutex::new(connection),
+                drain: Mutex::new(None),
+                reading: bell(Part::Reading),
+                writing: bell(Part::Writing),
+                connecting: bell(Part::Connecting),
+            }
+        }))
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub(super) fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// Shows what is ready now, and sees to it that what becomes so is shown.
+    pub(super) fn show_readiness(&self, interest: Interest) {
+        if self.is_without_client() {
+            return;
+        }
+        self.arm_reading(interest);
+        self.arm_writing(interest);
+    }
+
+    fn arm_reading(&self, interest: Interest) {
+        if !interest.is_readable() {
+            return;
+        }
+        let context = Context::from_waker(&self.reading);
+        if let Poll::Ready(readable) = self.stream.poll_readable(&context, Key::POLL, None) {
+            self.show_readable(readable.ended);
+        }
+    }
+
+    fn arm_writing(&self, interest: Interest) {
+        if !interest.is_writable() {
+            return;
+        }
+        let context = Context::from_waker(&self.writing);
+        if self.stream.poll_writable(&context, Key::POLL, None).is_ready() {
+            self.registration.show(Ready::WRITABLE);
+        }
+    }
+
+    fn show_readable(&self, ended: bool) {
+        let closed = if ended { Ready::READ_CLOSED } else { Ready::EMPTY };
+        self.registration.show(Ready::READABLE | closed);
+    }
+
+    pub(super) fn read(&self, destination: &mut dyn Destination) -> io::Result<usize> {
+        let room = destination.room();
+        if room == 0 {
+            return Ok(0);
+        }
+        let used_up = self.registration.use_up(Ready::READABLE | Ready::READ_CLOSED);
+        let Some(interest) = used_up else { return would_block() };
+        if self.is_without_client() {
+            return would_block();
+        }
+        match self.stream.poll_read(&Context::from_waker(&self.reading), destination) {
+            Poll::Pending => would_block(),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(count)) => {
+                match count {
+                    // Whether there is more is cheaper to find out by the next read, into the caller's buffer.
+                    count if count == room => self.show_readable(false),
+                    0 => {}
+                    _ => self.arm_reading(interest),
+                }
+                Ok(count)
+            }
+        }
+    }
+
+    pub(super) fn write(&self, source: &dyn Source) -> io::Result<usize> {
+        let Some(interest) = self.registration.use_up(Ready::WRITABLE) else { return would_block() };
+        match self.stream.poll_write(&Context::from_waker(&self.writing), source) {
+            Poll::Pending => would_block(),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(count)) => {
+                self.arm_writing(interest);
+                Ok(count)
+            }
+        }
+    }
+
+    pub(super) fn flush(&self) -> io::Result<()> {
+        match self.stream.poll_flush(&Context::from_waker(&self.writing), Key::POLL) {
+            Poll::Pending => would_block(),
+            Poll::Ready(result) => result,
+        }
+    }
+
+    pub(super) fn drain(&self) -> io::Result<()> {
+        self.flush()?;
+        let mut drain = lock(&self.drain);
+        let flush = match &mut *drain {
+            Some(flush) => flush,
+            None => drain.insert(self.stream.start_drain()?),
+        };
+        match flush.poll(&Context::from_waker(&self.writing)) {
+            Poll::Pending => would_block(),
+            Poll::Ready(result) => {
+                *drain = None;
+                result
+            }
+        }
+    }
+
+    pub(super) fn connect(&self) -> io::Result<()> {
+        let mut connection = lock(&self.connection);
+        match self.stream.poll_connect(&Context::from_waker(&self.connecting), Key::POLL) {
+            Poll::Pending => {
+                *connection = Connection::Asked;
+                would_block()
+            }
+            Poll::Ready(Ok(())) => {
+                *connection = Connection::Made;
+                drop(connection);
+                self.show_connected();
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => {
+                connection.give_up();
+                Err(error)
+            }
+        }
+    }
+
+    /// There is news for a `connect` that is under way.
+    fn connect_goes_on(&self) {
+        let mut connection = lock(&self.connection);
+        if !matches!(*connection, Connection::Asked) {
+            return;
+        }
+        match self.stream.poll_connect(&Context::from_waker(&self.connecting), Key::POLL) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => {
+                *connection = Connection::Made;
+                drop(connection);
+                self.show_connected();
+            }
+            Poll::Ready(Err(error)) => {
+                *connection = Connection::Failed(error);
+                drop(connection);
+                self.registration.show_connected(Ready::ERROR);
+            }
+        }
+    }
+
+    fn show_connected(&self) {
+        self.registration.show_connected(Ready::EMPTY);
+        if let Some(interest) = self.registration.interest() {
+            self.arm_reading(interest);
+        }
+    }
+
+    pub(super) fn disconnect(&self) -> io::Result<()> {
+        let handle = self.stream.handle();
+        if !sys::describe(handle)?.server_end {
+            // The system refuses; and what a client's end has read must not be thrown away for that.
+            return sys::disconnect(handle);
+        }
+        let mut connection = lock(&self.connection);
+        connection.give_up();
+        let result = self.stream.disconnect();
+        self.registration.use_up(Ready::ALL);
+        result
+    }
+
+    pub(super) fn take_error(&self) -> Option<io::Error> {
+        lock(&self.connection).take_error()
+    }
+
+    /// Whether reading has nothing to report before a client comes, not even an error: `connect` will tell.
+    fn is_without_client(&self) -> bool {
+        let mut connection = lock(&self.connection);
+        if matches!(*connection, Connection::Unasked) && !self.stream.awaits_client() {
+            *connection = Connection::Made;
+        }
+        !matches!(*connection, Connection::Made)
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // No event tells of a pipe that is gone.
+        let _ = self.registration.deregister();
+    }
+}
+
+impl Connection {
+    /// The `connect` that was under way, if one was, is over without a client.
+    fn give_up(&mut self) {
+        if matches!(self, Self::Asked | Self::Failed(_)) {
+            *self = Self::Unasked;
+        }
+    }
+
+    fn take_error(&mut self) -> Option<io::Error> {
+        match mem::replace(self, Self::Unasked) {
+            Self::Failed(error) => Some(error),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! What people hold: a pipe end that never waits.
+
+use std::ffi::OsStr;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle, RawHandle};
+use std::time::Duration;
+
+use super::attached::Attached;
+use super::event::Source;
+use super::queue::not_found;
+use super::{Registry, Token};
+use crate::info::PipeInfo;
+use crate::interest::Interest;
+use crate::stream::{Settings, Slice, Slices};
+use crate::sync::{Arc, Mutex, lock};
+use crate::sys;
+use crate::{ClientOptions, ServerOptions};
+
+/// A pipe end, server's or client's, whose calls never wait: they say [`WouldBlock`](io::ErrorKind::WouldBlock), and the
+/// [`Poll`](super::Poll) that it is [registered](Registry::register) with tells when to try again.
+///
+/// Before it is registered, everything would block. Reading and writing are those of the traits, which `&NamedPipe` has too,
+/// so that two threads can share one.
+///
+/// Dropping it closes the connection. What was written arrives all the same if the peer reads, also when the `Poll` is dropped
+/// with it; only the end of the process cuts that short, or [`set_linger`](Self::set_linger).
+///
+/// # Reading
+///
+/// `Ok(0)` means that the peer has closed its end and everything it wrote has been read. On a message pipe a read takes from
+/// one message at most; empty messages are passed over. Before a client has come, reading would block, and
+/// [`connect`](Self::connect) tells when one has.
+///
+/// Else the system's errors:
+#[doc = crate::documentation::read_errors!()]
+///
+/// # Writing
+///
+/// A write takes what there is room for; what was accepted may still be on its way, and [`flush`](Write::flush) says "would
+/// block" until the system has it. On a message pipe a write takes the whole message or says "would block"; an empty one is
+/// an empty message there, and nothing on a pipe of bytes.
+///
+/// Else the system's errors, of this write or of one that was accepted earlier:
+#[doc = crate::documentation::write_errors!()]
+pub struct NamedPipe {
+    state: State,
+}
+
+enum State {
+    /// On no port: a handle is tied to one for life, and to which is not known yet.
+    Loose {
+        handle: Arc<OwnedHandle>,
+        /// `None`: the handle was made elsewhere, so it has to be asked.
+        settings: Option<Settings>,
+        linger: Mutex<Option<Duration>>,
+    },
+    Attached(Arc<Attached>),
+}
+
+impl NamedPipe {
+    /// Creates the first instance of the pipe `addr`, in any of the forms of [`PipeName::new`](crate::PipeName::new), for
+    /// bytes, both ways, and local clients only. For other wishes there is [`create`](Self::create).
+    ///
+    /// Calls [`CreateNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for a name that makes no sense. Else the
+    /// system's: `ERROR_ACCESS_DENIED` when the name exists.
+    pub fn new<A: AsRef<OsStr>>(addr: A) -> io::Result<Self> {
+        Self::create(ServerOptions::new().first_pipe_instance(true), addr)
+    }
+
+    /// Creates an instance of the pipe `addr`, a server's end.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerOptions::create`].
+    pub fn create(options: &ServerOptions, addr: impl AsRef<OsStr>) -> io::Result<Self> {
+        let (handle, settings) = options.create_handle(addr.as_ref(), sys::SecurityAttributes::DEFAULT)?;
+        Ok(Self::loose(handle, Some(settings)))
+    }
+
+    /// Opens the pipe `addr`, a client's end. It does not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientOptions::open`].
+    pub fn open(options: &ClientOptions, addr: impl AsRef<OsStr>) -> io::Result<Self> {
+        let (handle, settings) = options.open_handle(addr.as_ref(), sys::SecurityAttributes::DEFAULT)?;
+        Ok(Self::loose(handle, Some(settings)))
+    }
+
+    fn loose(handle: OwnedHandle, settings: Option<Settings>) -> Self {
+        Self { state: State::Loose { handle: Arc::new(handle), settings, linger: Mutex::new(None) } }
+    }
+
+    fn attached(&self) -> Option<&Arc<Attached>> {
+        match &self.state {
+            State::Loose { .. } => None,
+            State::Attached(attached) => Some(attached),
+        }
+    }
+
+    /// What has been attached, or the error for what needs to be registered.
+    fn working(&self) -> io::Result<&Arc<Attached>> {
+        self.attached().ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    fn handle(&self) -> &OwnedHandle {
+        match &self.state {
+            State::Loose { handle, .. } => handle,
+            State::Attached(attached) => attached.stream().handle(),
+        }
+    }
+
+    /// Asks for a client, on a server's end. `Ok`: one is there.
+    ///
+    /// When it would block, the wait goes on, and its end shows as *writable*, whatever the interest.
+    /// [`take_error`](Self::take_error) then says whether it ended well. A client that came and left without a word is
+    /// passed over.
+    ///
+    /// Calls [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when no client is there yet, and before the pipe is registered: then nothing
+    /// has been asked for. Else the system's.
+    pub fn connect(&self) -> io::Result<()> {
+        self.working()?.connect()
+    }
+
+    /// Why the last [`connect`](Self::connect) that would block has failed: told once. `None` when a client is there, and when
+    /// the wait goes on.
+    ///
+    /// # Errors
+    ///
+    /// None today.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(self.attached().and_then(|attached| attached.take_error()))
+    }
+
+    /// Ends the connection, so that the instance can [`connect`](Self::connect) to the next client. What the client has not
+    /// read is discarded, and so is what was read ahead from it; nothing of either reaches the next one.
+    /// [`drain`](Self::drain) first if the client must have everything.
+    ///
+    /// Calls [`DisconnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
+    ///
+    /// # Errors
+    ///
+    /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already, `ERROR_PIPE_LISTENING` when no client has
+    /// come (a `connect` that was under way is over all the same), and one for a client's end, which has no such thing.
+    pub fn disconnect(&self) -> io::Result<()> {
+        match self.attached() {
+            Some(attached) => attached.disconnect(),
+            None => sys::disconnect(self.handle()),
+        }
+    }
+
+    /// Whether the peer has read everything that was written. If not, this would block, and a writable event comes when it
+    /// has.
+    ///
+    /// Calls [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers), on a
+    /// thread that lasts as long as the call. Dropping the pipe ends both.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock). Else the system's: `ERROR_BROKEN_PIPE` when the peer closes its end while
+    /// this waits, `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us, `ERROR_ACCESS_DENIED` on an end that may not
+    /// write.
+    pub fn drain(&self) -> io::Result<()> {
+        self.working()?.drain()
+    }
+
+    /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped. With `None`, the
+    /// default, that is until the peer has made room for them or has closed its end.
+    pub fn set_linger(&self, linger: Option<Duration>) {
+        match &self.state {
+            State::Loose { linger: kept, .. } => *lock(kept) = linger,
+            State::Attached(attached) => attached.stream().set_linger(linger),
+        }
+    }
+
+    /// What [`set_linger`](Self::set_linger) was told last.
+    pub fn linger(&self) -> Option<Duration> {
+        match &self.state {
+            State::Loose { linger, .. } => *lock(linger),
+            State::Attached(attached) => attached.stream().linger(),
+        }
+    }
+
+    /// What the system says of the pipe.
+    ///
+    /// Calls [`GetNamedPipeInfo`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-getnamedpipeinfo).
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn info(&self) -> io::Result<PipeInfo> {
+        crate::pipe_end::info(self.handle())
+    }
+
+    fn check_same(&self, registry: &Registry) -> io::Result<&Arc<Attached>> {
+        let attached = self.attached().ok_or_else(not_found)?;
+        attached.registration().check_same(registry.queue())?;
+        Ok(attached)
+    }
+}
+
+impl Source for NamedPipe {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        if let State::Loose { handle, settings, linger } = &self.state {
+            let settings = settings.map_or_else(|| Settings::of_foreign(handle), Ok)?;
+            let attached = Attached::new(handle, settings, *lock(linger), registry.queue())?;
+            self.state = State::Attached(attached);
+        }
+        let attached = self.check_same(registry)?;
+        attached.registration().register(token, interests)?;
+        attached.show_readiness(interests);
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        let attached = self.check_same(registry)?;
+        attached.registration().reregister(token, interests)?;
+        attached.show_readiness(interests);
+        Ok(())
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.check_same(registry)?.registration().deregister()
+    }
+}
+
+impl Read for &NamedPipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.working()?.read(&mut Slice { bytes: buffer, filled: 0 })
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.working()?.read(&mut Slices { slices: buffers, filled: 0 })
+    }
+}
+
+impl Write for &NamedPipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.working()?.write(&bytes)
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.working()?.write(&buffers)
+    }
+
+    /// Says "would block" until the system has everything that was written, and reports an error of it.
+    fn flush(&mut self) -> io::Result<()> {
+        self.attached().map_or(Ok(()), |attached| attached.flush())
+    }
+}
+
+impl Read for NamedPipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(buffers)
+    }
+}
+
+impl Write for NamedPipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(buffers)
+    }
+
+    /// Says "would block" until the system has everything that was written, and reports an error of it.
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self).flush()
+    }
+}
+
+impl From<OwnedHandle> for NamedPipe {
+    /// Takes over a pipe's handle, which must have been opened with `FILE_FLAG_OVERLAPPED`: registering it says whether
+    /// it was. Nobody else may read, write or wait on it, or on a duplicate.
+    fn from(handle: OwnedHandle) -> Self {
+        Self::loose(handle, None)
+    }
+}
+
+impl FromRawHandle for NamedPipe {
+    /// As `From<OwnedHandle>`.
+    #[expect(unsafe_code, reason = "the standard library's signature: the handle is the caller's word")]
+    unsafe fn from_raw_handle(handle: RawHandle) -> Self {
+        // SAFETY: the caller gives the handle away.
+        Self::from(unsafe { OwnedHandle::from_raw_handle(handle) })
+    }
+}
+
+impl AsRawHandle for NamedPipe {
+    /// The handle. Bytes that were read ahead are not to be had from it.
+    fn as_raw_handle(&self) -> RawHandle {
+        self.handle().as_raw_handle()
+    }
+}
+
+impl AsHandle for NamedPipe {
+    /// The handle. Bytes that were read ahead are not to be had from it.
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.handle().as_handle()
+    }
+}
+
+impl std::fmt::Debug for NamedPipe {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("NamedPipe").field(self.handle()).finish()
+    }
+}
