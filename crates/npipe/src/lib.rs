@@ -97,6 +97,8 @@ mod sync;
 mod sys;
 
 #[cfg(windows)]
+pub mod blocking;
+#[cfg(windows)]
 mod client;
 #[cfg(windows)]
 mod documentation;

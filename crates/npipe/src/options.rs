@@ -46,7 +46,7 @@ fn check_limits(read: usize, write: usize) -> io::Result<()> {
 /// |---|---|---|
 /// | [`pipe_mode`](Self::pipe_mode) | bytes | what most protocols expect |
 /// | [`access_inbound`](Self::access_inbound), [`access_outbound`](Self::access_outbound) | both | |
-/// | [`first_pipe_instance`](Self::first_pipe_instance) | no | as in Tokio; say yes for the first instance of a service |
+/// | [`first_pipe_instance`](Self::first_pipe_instance) | no; yes for a listener | as in Tokio; say yes for the first instance of a service |
 /// | [`reject_remote_clients`](Self::reject_remote_clients) | yes | a pipe is otherwise open to the network |
 /// | [`max_instances`](Self::max_instances) | unlimited | |
 /// | [`out_buffer_size`](Self::out_buffer_size), [`in_buffer_size`](Self::in_buffer_size) | 512 KiB | a busy pipe runs in turns of this size; Tokio has 64 KiB |
@@ -65,7 +65,8 @@ pub struct ServerOptions {
     pipe_mode: PipeMode,
     access_inbound: bool,
     access_outbound: bool,
-    first_pipe_instance: bool,
+    /// `None`: what suits who creates it.
+    first_pipe_instance: Option<bool>,
     write_dac: bool,
     write_owner: bool,
     access_system_security: bool,
@@ -90,7 +91,7 @@ impl ServerOptions {
             pipe_mode: PipeMode::Byte,
             access_inbound: true,
             access_outbound: true,
-            first_pipe_instance: false,
+            first_pipe_instance: None,
             write_dac: false,
             write_owner: false,
             access_system_security: false,
@@ -128,7 +129,7 @@ impl ServerOptions {
     /// exists already (`FILE_FLAG_FIRST_PIPE_INSTANCE`). A service wants this for its first instance: it then knows that
     /// no other program has taken the name.
     pub fn first_pipe_instance(&mut self, first: bool) -> &mut Self {
-        self.first_pipe_instance = first;
+        self.first_pipe_instance = Some(first);
         self
     }
 
@@ -254,7 +255,7 @@ impl ServerOptions {
             message_type: self.pipe_mode == PipeMode::Message,
             inbound: self.access_inbound,
             outbound: self.access_outbound,
-            first_instance: self.first_pipe_instance,
+            first_instance: self.first_pipe_instance.unwrap_or(false),
             write_dac: self.write_dac,
             write_owner: self.write_owner,
             access_system_security: self.access_system_security,
@@ -271,6 +272,14 @@ impl ServerOptions {
             write_limit: self.write_buffer_limit,
         };
         Ok((handle, settings))
+    }
+
+    /// The options of a listener's first instance, which is that of its name unless told otherwise, and of those to come.
+    pub(crate) fn of_listener(&self) -> (Self, Self) {
+        let (mut first, mut later) = (self.clone(), self.clone());
+        first.first_pipe_instance.get_or_insert(true);
+        later.first_pipe_instance = Some(false);
+        (first, later)
     }
 
     fn check(&self) -> io::Result<()> {

@@ -10,7 +10,7 @@
 mod lifecycle;
 mod read_ahead;
 mod slot;
-mod verdict;
+pub(crate) mod verdict;
 mod write_behind;
 
 pub(crate) use lifecycle::{ConnectStep, Connected, Lifecycle};

@@ -40,6 +40,8 @@ pub(crate) struct ReadAhead {
     end: Option<ReadEnd>,
     /// Someone waits for the operation in flight.
     wanted: bool,
+    /// No more reading ahead: someone waits for the operation in flight to be over, whatever it brings.
+    stopping: bool,
     forecast: Forecast,
     /// A used-up buffer, kept for the next read.
     spare: Option<Vec<u8>>,
@@ -135,6 +137,7 @@ impl ReadAhead {
             inside_message: false,
             end: None,
             wanted: false,
+            stopping: false,
             forecast: Forecast::default(),
             spare: None,
         };
@@ -255,8 +258,9 @@ impl ReadAhead {
             return ReadDone { wake: true, submit: None };
         }
         let news = self.accept(code, buffer);
+        let stopping = std::mem::take(&mut self.stopping);
         if !news {
-            return ReadDone { wake: false, submit: self.wanted.then_some(self.size) };
+            return ReadDone { wake: stopping, submit: self.wanted.then_some(self.size) };
         }
         // More reading ahead only for those who read, only when the pipe seems empty (else the caller can read
         // directly), and never inside a message, whose rest belongs straight into the caller's buffer.
@@ -351,6 +355,14 @@ impl ReadAhead {
         self.shrink();
     }
 
+    /// Reading goes on elsewhere, behind what is here: the read in flight, if any, is being cancelled. Tells whether there is
+    /// one; what it brings all the same is here then.
+    pub(crate) fn stop(&mut self) -> bool {
+        self.wanted = false;
+        self.stopping = self.slot != Slot::Free;
+        self.stopping
+    }
+
     /// Whether there is anything that a reader has not had.
     pub(crate) fn has_bytes(&self) -> bool {
         self.front.is_some()
@@ -363,6 +375,7 @@ impl ReadAhead {
         self.inside_message = false;
         self.end = None;
         self.wanted = false;
+        self.stopping = false;
         self.forecast = Forecast::default();
         self.shrink();
         self.slot.abandon()
@@ -540,6 +553,20 @@ mod tests {
         let done = machine.on_packet(ERROR_OPERATION_ABORTED, buffer(7, SMALLEST));
         assert!(done.wake);
         assert_eq!(machine.buffered().len(), 7);
+    }
+
+    #[test]
+    fn reading_that_stops_starts_no_other_read_and_keeps_what_came() {
+        let mut machine = waiting(Framing::Bytes);
+        assert!(machine.stop());
+        let done = machine.on_packet(ERROR_OPERATION_ABORTED, buffer(0, SMALLEST));
+        assert_eq!(done, ReadDone { wake: true, submit: None });
+        assert!(!machine.stop(), "nothing is in flight any more");
+
+        let mut machine = waiting(Framing::Bytes);
+        assert!(machine.stop());
+        assert_eq!(machine.on_packet(0, buffer(3, SMALLEST)), ReadDone { wake: true, submit: None });
+        assert_eq!(machine.buffered().len(), 3);
     }
 
     #[test]

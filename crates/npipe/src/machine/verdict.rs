@@ -8,12 +8,12 @@
 
 use windows_sys::Win32::Foundation::{
     ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_HANDLE_EOF, ERROR_MORE_DATA, ERROR_NO_DATA,
-    ERROR_OPERATION_ABORTED, ERROR_PIPE_CONNECTED, ERROR_SUCCESS,
+    ERROR_OPERATION_ABORTED, ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_SUCCESS,
 };
 
 /// How a read ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Read {
+pub(crate) enum Read {
     /// Bytes, or a whole message.
     Complete,
     /// The buffer is full and the message goes on.
@@ -28,7 +28,7 @@ pub(super) enum Read {
 
 /// How a write ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Write {
+pub(crate) enum Write {
     /// The pipe has it.
     Complete,
     /// The system's error.
@@ -37,7 +37,7 @@ pub(super) enum Write {
 
 /// How waiting for a client ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Connect {
+pub(crate) enum Connect {
     /// A client is there; it may have been there before the call.
     Complete,
     /// A client came and went before anyone looked. What it wrote can still be read.
@@ -48,7 +48,23 @@ pub(super) enum Connect {
     Failed(u32),
 }
 
-pub(super) fn read(code: u32) -> Read {
+/// Why a pipe could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// Every instance is taken, which passes.
+    Busy,
+    /// The system's error.
+    Failed,
+}
+
+pub(crate) fn open(code: u32) -> Open {
+    match code {
+        ERROR_PIPE_BUSY => Open::Busy,
+        _ => Open::Failed,
+    }
+}
+
+pub(crate) fn read(code: u32) -> Read {
     match code {
         ERROR_SUCCESS => Read::Complete,
         ERROR_MORE_DATA => Read::MessageGoesOn,
@@ -58,14 +74,14 @@ pub(super) fn read(code: u32) -> Read {
     }
 }
 
-pub(super) fn write(code: u32) -> Write {
+pub(crate) fn write(code: u32) -> Write {
     match code {
         ERROR_SUCCESS => Write::Complete,
         code => Write::Failed(code),
     }
 }
 
-pub(super) fn connect(code: u32) -> Connect {
+pub(crate) fn connect(code: u32) -> Connect {
     match code {
         ERROR_SUCCESS | ERROR_PIPE_CONNECTED => Connect::Complete,
         ERROR_NO_DATA => Connect::ClientLeft,

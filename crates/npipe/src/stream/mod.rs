@@ -10,6 +10,8 @@ mod connect;
 mod drain;
 mod read;
 mod readiness;
+#[cfg(windows)]
+mod release;
 mod transfer;
 mod waiters;
 mod write;
@@ -67,6 +69,8 @@ impl Settings {
 pub(crate) struct Stream {
     handle: Arc<OwnedHandle>,
     core: Arc<Core>,
+    #[cfg(windows)]
+    settings: Settings,
 }
 
 /// What the driver and the holder of a pipe end share.
@@ -166,7 +170,12 @@ impl Stream {
                 operation: OperationPlace::Empty,
             }),
         });
-        Ok(Self { handle, core })
+        Ok(Self {
+            handle,
+            core,
+            #[cfg(windows)]
+            settings,
+        })
     }
 
     /// The handle, open for as long as `self`.

@@ -10,6 +10,16 @@ use crate::machine::{ReadDone, ReadEnd, ReadStep};
 use crate::sync::{Arc, lock};
 use crate::sys::{self, OwnedHandle};
 
+/// How far a read comes without submitting an operation.
+pub(super) enum Progress {
+    /// So many bytes, 0 at the end.
+    Read(usize),
+    /// To where a read into a buffer of this size has to be submitted.
+    Submit(usize),
+    /// To where a read is in flight.
+    Wait,
+}
+
 impl Stream {
     /// Reads what there is. `None`: nothing yet, and a read is in flight.
     fn try_fill(
@@ -17,6 +27,21 @@ impl Stream {
         inbound: &mut Inbound,
         destination: &mut dyn Destination,
     ) -> io::Result<Option<usize>> {
+        loop {
+            match self.fill(inbound, destination)? {
+                Progress::Read(count) => return Ok(Some(count)),
+                Progress::Submit(size) => self.submit_read(inbound, size),
+                Progress::Wait => return Ok(None),
+            }
+        }
+    }
+
+    /// Reads what there is, from our buffers and without waiting from the pipe.
+    pub(super) fn fill(
+        &self,
+        inbound: &mut Inbound,
+        destination: &mut dyn Destination,
+    ) -> io::Result<Progress> {
         let start = destination.room();
         loop {
             let room = destination.room();
@@ -33,10 +58,10 @@ impl Stream {
                         inbound.machine.on_direct(outcome, bytes.len())
                     });
                 }
-                ReadStep::Submit(size) => self.submit_read(inbound, size),
-                ReadStep::Wait => return Ok(None),
-                ReadStep::Done => return Ok(Some(copied)),
-                ReadStep::End(ReadEnd::EndOfFile) => return Ok(Some(0)),
+                ReadStep::Submit(size) => return Ok(Progress::Submit(size)),
+                ReadStep::Wait => return Ok(Progress::Wait),
+                ReadStep::Done => return Ok(Progress::Read(copied)),
+                ReadStep::End(ReadEnd::EndOfFile) => return Ok(Progress::Read(0)),
                 ReadStep::End(ReadEnd::Failed(code)) => return Err(system_error(code)),
             }
         }

@@ -5,16 +5,15 @@
 //! exactly one, also when it is cancelled.
 
 use std::cell::UnsafeCell;
-use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::ptr;
 
 use windows_sys::Win32::Foundation::{
-    ERROR_IO_PENDING, ERROR_MORE_DATA, GetLastError, HANDLE, RtlNtStatusToDosError, STATUS_PENDING,
+    ERROR_IO_PENDING, ERROR_MORE_DATA, HANDLE, RtlNtStatusToDosError, STATUS_PENDING,
 };
 use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
-use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
+use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED};
 use windows_sys::Win32::System::Pipes::ConnectNamedPipe;
-use windows_sys::Win32::System::Threading::CreateEventW;
 
 use crate::sys::{Outcome, Submission};
 
@@ -27,7 +26,14 @@ impl Overlapped {
         Self(UnsafeCell::new(OVERLAPPED::default()))
     }
 
-    fn as_ptr(&self) -> *mut OVERLAPPED {
+    /// A block whose operation sets `event` when it ends, and queues no packet on any port: that is what the low bit says
+    /// ([documentation](https://learn.microsoft.com/windows/win32/api/ioapiset/nf-ioapiset-getqueuedcompletionstatus)).
+    pub(super) fn with_event(event: &OwnedHandle) -> Self {
+        let event = event.as_raw_handle().map_addr(|address| address | 1);
+        Self(UnsafeCell::new(OVERLAPPED { hEvent: event, ..OVERLAPPED::default() }))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut OVERLAPPED {
         self.0.get()
     }
 
@@ -150,63 +156,4 @@ pub(crate) unsafe fn connect(handle: &OwnedHandle, overlapped: *const Overlapped
 pub(crate) fn cancel(handle: &OwnedHandle, overlapped: &Overlapped) {
     // SAFETY: the handle is open for the call; the block's address serves as a name only.
     unsafe { CancelIoEx(raw(handle), overlapped.as_ptr()) };
-}
-
-/// Reads straight into `buffer`, for as long as that takes no waiting: `None` when there is nothing to read yet.
-///
-/// An operation that turns out to be pending is cancelled and waited for before this returns, so that the kernel
-/// has let go of the caller's memory; what it had transferred by then counts. Its event has the low bit set, which
-/// keeps its packet from the port
-/// ([documentation](https://learn.microsoft.com/windows/win32/api/ioapiset/nf-ioapiset-getqueuedcompletionstatus)).
-pub(crate) fn read_now(handle: &OwnedHandle, buffer: &mut [u8]) -> Option<Outcome> {
-    thread_local! {
-        static EVENT: Option<OwnedHandle> = manual_reset_event();
-    }
-    EVENT.with(|event| {
-        let event = event.as_ref()?;
-        let length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
-        let mut overlapped = OVERLAPPED {
-            hEvent: event.as_raw_handle().map_addr(|address| address | 1),
-            ..Default::default()
-        };
-        // SAFETY: the handle is open; block and buffer outlive the operation, which is over when this closure
-        // returns: either at once, or after the wait below.
-        let succeeded = unsafe {
-            ReadFile(raw(handle), buffer.as_mut_ptr().cast(), length, ptr::null_mut(), &mut overlapped)
-        };
-        // SAFETY: reads the calling thread's last error.
-        let code = if succeeded != 0 { 0 } else { unsafe { GetLastError() } };
-        match code {
-            0 | ERROR_MORE_DATA => Some(Outcome { code, bytes: overlapped.InternalHigh }),
-            ERROR_IO_PENDING => {
-                finish_now(handle, &mut overlapped);
-                // SAFETY: no preconditions; it translates a number.
-                let code = unsafe { RtlNtStatusToDosError(overlapped.Internal as i32) };
-                let bytes = overlapped.InternalHigh;
-                (bytes > 0 || code != windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED)
-                    .then_some(Outcome { code, bytes })
-            }
-            code => Some(Outcome { code, bytes: 0 }),
-        }
-    })
-}
-
-/// Cancels a pending operation that has an event and waits until the kernel has let go of it.
-fn finish_now(handle: &OwnedHandle, overlapped: &mut OVERLAPPED) {
-    // SAFETY: the handle is open and the block is in flight on it.
-    unsafe { CancelIoEx(raw(handle), overlapped) };
-    let mut bytes = 0;
-    // SAFETY: the block has an event, which the kernel sets when the cancelled operation ends.
-    unsafe { GetOverlappedResult(raw(handle), overlapped, &mut bytes, 1) };
-    if overlapped.Internal == STATUS_PENDING as usize {
-        // The wait failed, so the kernel may still write into the caller's memory: there is no sound way on.
-        std::process::abort();
-    }
-}
-
-fn manual_reset_event() -> Option<OwnedHandle> {
-    // SAFETY: an unnamed event with default security needs no memory of ours.
-    let event = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
-    // SAFETY: the call gave a handle that nobody else owns.
-    (!event.is_null()).then(|| unsafe { OwnedHandle::from_raw_handle(event) })
 }

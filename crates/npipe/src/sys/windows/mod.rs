@@ -1,21 +1,33 @@
 //! The Win32 calls themselves, one noun a file.
 
+mod event;
 mod io;
 mod pipe;
 mod port;
 
-pub(crate) use io::{Overlapped, cancel, connect, read, read_now, write};
+pub(crate) use event::{Cut, Event, Until, Waited, connect_waiting, read_now, read_waiting, write_waiting};
+pub(crate) use io::{Overlapped, cancel, connect, read, write};
 pub(crate) use pipe::{
     CreateNamedPipe, OpenPipe, SecurityAttributes, bytes_available, cancel_blocking, create, describe,
-    disconnect, flush_blocking, open, reads_messages,
+    disconnect, flush_blocking, is_overlapped, open, reads_messages, wait_for_instance,
 };
 pub(crate) use port::{Entry, Port};
 pub(crate) use std::os::windows::io::OwnedHandle;
 
+use std::time::Duration;
+
 use windows_sys::Win32::Foundation::GetLastError;
+use windows_sys::Win32::System::Threading::INFINITE;
 
 /// The calling thread's last error code.
 fn last_error() -> u32 {
     // SAFETY: no preconditions; it reads a value of the calling thread.
     unsafe { GetLastError() }
+}
+
+/// A time to wait as Win32 takes it. Rounded up: a wait that ends a fraction early would come round again at once.
+fn milliseconds(limit: Option<Duration>) -> u32 {
+    limit.map_or(INFINITE, |limit| {
+        u32::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(INFINITE - 1).min(INFINITE - 1)
+    })
 }

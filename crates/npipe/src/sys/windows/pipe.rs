@@ -5,17 +5,24 @@ use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use windows_sys::Win32::Foundation::{GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE};
+use windows_sys::Wdk::Storage::FileSystem::{
+    FILE_SYNCHRONOUS_IO_ALERT, FILE_SYNCHRONOUS_IO_NONALERT, FileModeInformation, NtQueryInformationFile,
+};
+use windows_sys::Win32::Foundation::{
+    GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE, RtlNtStatusToDosError,
+};
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FILE_WRITE_ATTRIBUTES,
     FlushFileBuffers, OPEN_EXISTING, PIPE_ACCESS_INBOUND, PIPE_ACCESS_OUTBOUND, WRITE_DAC, WRITE_OWNER,
 };
-use windows_sys::Win32::System::IO::CancelSynchronousIo;
+use windows_sys::Win32::System::IO::{CancelSynchronousIo, IO_STATUS_BLOCK};
 use windows_sys::Win32::System::Pipes::{
     CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeHandleStateW, GetNamedPipeInfo,
     PIPE_ACCEPT_REMOTE_CLIENTS, PIPE_READMODE_BYTE, PIPE_READMODE_MESSAGE, PIPE_REJECT_REMOTE_CLIENTS,
     PIPE_SERVER_END, PIPE_TYPE_BYTE, PIPE_TYPE_MESSAGE, PeekNamedPipe, SetNamedPipeHandleState,
+    WaitNamedPipeW,
 };
 use windows_sys::Win32::System::SystemServices::ACCESS_SYSTEM_SECURITY;
 
@@ -153,6 +160,14 @@ pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) ->
     Ok(handle)
 }
 
+/// [`WaitNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-waitnamedpipew): waits
+/// until an instance of the pipe seems to be free, at least for a millisecond, since 0 means the server's default.
+pub(crate) fn wait_for_instance(name: &[u16], limit: Duration) -> io::Result<()> {
+    debug_assert_eq!(name.last(), Some(&0));
+    // SAFETY: the name ends with a NUL.
+    succeeded(unsafe { WaitNamedPipeW(name.as_ptr(), super::milliseconds(Some(limit)).max(1)) })
+}
+
 fn owned(handle: *mut c_void) -> io::Result<OwnedHandle> {
     if handle == INVALID_HANDLE_VALUE {
         return Err(io::Error::last_os_error());
@@ -206,6 +221,30 @@ pub(crate) fn reads_messages(handle: &OwnedHandle) -> io::Result<bool> {
         )
     })?;
     Ok(state & PIPE_READMODE_MESSAGE != 0)
+}
+
+/// Whether the handle was opened with `FILE_FLAG_OVERLAPPED`: only then do calls on it not wait for one another
+/// ([`NtQueryInformationFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntqueryinformationfile),
+/// `FileModeInformation`).
+pub(crate) fn is_overlapped(handle: &OwnedHandle) -> io::Result<bool> {
+    let mut mode = 0_u32;
+    let mut status_block = IO_STATUS_BLOCK::default();
+    // SAFETY: the handle is open for the call; FILE_MODE_INFORMATION is the one word that is lent.
+    let status = unsafe {
+        NtQueryInformationFile(
+            handle.as_raw_handle(),
+            &mut status_block,
+            (&raw mut mode).cast(),
+            size_of_val(&mode) as u32,
+            FileModeInformation,
+        )
+    };
+    if status < 0 {
+        // SAFETY: no preconditions; it translates a number.
+        let code = unsafe { RtlNtStatusToDosError(status) };
+        return Err(io::Error::from_raw_os_error(code as i32));
+    }
+    Ok(mode & (FILE_SYNCHRONOUS_IO_ALERT | FILE_SYNCHRONOUS_IO_NONALERT) == 0)
 }
 
 /// How many bytes could be read at once

@@ -11,7 +11,6 @@ use windows_sys::Win32::System::IO::{
     CreateIoCompletionPort, GetQueuedCompletionStatusEx, OVERLAPPED, OVERLAPPED_ENTRY,
     PostQueuedCompletionStatus,
 };
-use windows_sys::Win32::System::Threading::INFINITE;
 use windows_sys::Win32::System::WindowsProgramming::{
     FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE,
 };
@@ -85,10 +84,6 @@ impl Port {
         entries: &'e mut [Entry],
         timeout: Option<Duration>,
     ) -> io::Result<&'e [Entry]> {
-        // Rounded up: a wait that ends a fraction early would come round again at once.
-        let milliseconds = timeout.map_or(INFINITE, |timeout| {
-            u32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(INFINITE - 1).min(INFINITE - 1)
-        });
         let mut count = 0;
         // SAFETY: the port is open; `Entry` is a transparent OVERLAPPED_ENTRY and the slice is writable for as many
         // as are named.
@@ -98,7 +93,7 @@ impl Port {
                 entries.as_mut_ptr().cast(),
                 entries.len() as u32,
                 &mut count,
-                milliseconds,
+                super::milliseconds(timeout),
                 0,
             )
         };

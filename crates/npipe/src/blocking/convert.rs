@@ -1,0 +1,214 @@
+//! From and to handles and the async ends.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::os::windows::io::{FromRawHandle, OwnedHandle, RawHandle};
+use std::sync::Arc;
+
+use super::PipeStream;
+use super::stream::Shared;
+use crate::driver::Driver;
+use crate::info::PipeEnd;
+use crate::stream::{Settings, Stream};
+use crate::sys;
+use crate::{NamedPipeClient, NamedPipeServer};
+
+/// A [`PipeStream`] could not be turned into something else. It is still there: [`into_stream`](Self::into_stream).
+#[derive(Debug)]
+pub struct ConversionError {
+    stream: PipeStream,
+    reason: io::Error,
+}
+
+impl ConversionError {
+    /// Why.
+    pub fn reason(&self) -> &io::Error {
+        &self.reason
+    }
+
+    /// The stream, as it was.
+    pub fn into_stream(self) -> PipeStream {
+        self.stream
+    }
+}
+
+impl fmt::Display for ConversionError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "cannot convert the stream: {}", self.reason)
+    }
+}
+
+impl Error for ConversionError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.reason)
+    }
+}
+
+impl From<ConversionError> for io::Error {
+    /// The reason; the stream is dropped.
+    fn from(error: ConversionError) -> Self {
+        error.reason
+    }
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+impl PipeStream {
+    /// Takes over a pipe's handle.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when the handle is not a pipe's (`ERROR_INVALID_HANDLE`, `ERROR_INVALID_FUNCTION`);
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when it was not opened with `FILE_FLAG_OVERLAPPED`, since calls on it would
+    /// then wait for one another, a write for a read that waits for data. The handle is closed then.
+    ///
+    /// # Safety
+    ///
+    /// `handle` must be open, and the caller's to give away. Nobody else may use it, or a duplicate of it, for overlapped
+    /// operations: a [write time-out](Self::set_write_timeout) and the async ends tie it to a completion port of this crate, where
+    /// no packets but its own may arrive.
+    #[expect(unsafe_code, reason = "the handle is the caller's word")]
+    pub unsafe fn from_raw_handle(handle: RawHandle) -> io::Result<Self> {
+        // SAFETY: the caller gives the handle away.
+        let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
+        Self::from_handle(handle, true)
+    }
+
+    fn from_handle(handle: OwnedHandle, exclusive: bool) -> io::Result<Self> {
+        let settings = Settings::of_foreign(&handle)?;
+        if !sys::is_overlapped(&handle)? {
+            return Err(invalid(
+                "the handle was not opened with FILE_FLAG_OVERLAPPED, so reading and writing would wait for one another",
+            ));
+        }
+        Ok(Self::from_shared(Shared::new(Arc::new(handle), settings, exclusive)))
+    }
+
+    /// The server's end for async code. Nothing is lost: bytes that an async end had read ahead and nobody has read since, and a
+    /// write that ran into its time-out, go with it.
+    ///
+    /// It belongs to the task, `block_on` or process that it is made in, as one that is created there, unless it was tied to a
+    /// completion port before.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when this is a client's end or a clone of it exists;
+    /// [`Unsupported`](io::ErrorKind::Unsupported) when it was made from an `OwnedHandle`; the system's, when the
+    /// handle cannot be tied to a completion port. The stream comes back with the error.
+    pub fn into_server(self) -> Result<NamedPipeServer, ConversionError> {
+        self.into_driven(PipeEnd::Server).map(NamedPipeServer::from_stream)
+    }
+
+    /// [`into_server`](Self::into_server) for the client's end.
+    ///
+    /// # Errors
+    ///
+    /// As [`into_server`](Self::into_server), and [`InvalidInput`](io::ErrorKind::InvalidInput) when this is a server's end.
+    pub fn into_client(self) -> Result<NamedPipeClient, ConversionError> {
+        self.into_driven(PipeEnd::Client).map(NamedPipeClient::from_stream)
+    }
+
+    fn into_driven(self, end: PipeEnd) -> Result<Stream, ConversionError> {
+        let mut shared = self.into_only()?;
+        let ready = match shared.check_end(end) {
+            Ok(()) => shared.drive(Driver::current).map(drop),
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = ready {
+            return Err(ConversionError { stream: Self::from_shared(shared), reason });
+        }
+        Ok(shared.driven.take().expect("it was driven just now"))
+    }
+
+    /// What is shared, if nobody shares it.
+    fn into_only(self) -> Result<Shared, ConversionError> {
+        Arc::try_unwrap(self.shared).map_err(|shared| ConversionError {
+            stream: Self { shared },
+            reason: invalid("a clone of the stream exists; drop it first"),
+        })
+    }
+}
+
+impl Shared {
+    /// Refuses the other end.
+    fn check_end(&self, wanted: PipeEnd) -> io::Result<()> {
+        let end = if sys::describe(&self.handle)?.server_end { PipeEnd::Server } else { PipeEnd::Client };
+        match wanted {
+            wanted if wanted == end => Ok(()),
+            PipeEnd::Server => Err(invalid("this is a client's end; into_client takes it")),
+            PipeEnd::Client => Err(invalid("this is a server's end; into_server takes it")),
+        }
+    }
+}
+
+impl TryFrom<OwnedHandle> for PipeStream {
+    type Error = io::Error;
+
+    /// As [`from_raw_handle`](PipeStream::from_raw_handle), of a handle of which there may be duplicates: so it is never tied
+    /// to a completion port, and write time-outs and the async ends are not to be had from it.
+    fn try_from(handle: OwnedHandle) -> io::Result<Self> {
+        Self::from_handle(handle, false)
+    }
+}
+
+impl TryFrom<PipeStream> for OwnedHandle {
+    type Error = ConversionError;
+
+    /// The handle. [`InvalidInput`](io::ErrorKind::InvalidInput) when a clone of the stream exists, or when the handle is tied
+    /// to a completion port of this crate, because the stream came from an async end or had a write time-out: that cannot be
+    /// undone, and whoever got the handle could not use it for overlapped operations.
+    fn try_from(stream: PipeStream) -> Result<Self, ConversionError> {
+        let shared = stream.into_only()?;
+        let back = |shared| {
+            let reason = invalid(
+                "the handle is tied to a completion port of npipe, since the stream was async or had a write time-out",
+            );
+            Err(ConversionError { stream: PipeStream::from_shared(shared), reason })
+        };
+        if shared.driven.get().is_some() {
+            return back(shared);
+        }
+        let Shared { handle, .. } = shared;
+        Ok(Arc::into_inner(handle).expect("only a stream that is driven shares its handle"))
+    }
+}
+
+impl NamedPipeServer {
+    /// This end for threads. Nothing is lost: it waits until the pipe has everything that was written, and bytes that were read
+    /// ahead are the first that the [`PipeStream`] reads. The error of a write that was accepted and then failed is reported by its
+    /// next write or flush.
+    ///
+    /// The handle stays tied to its completion port, which costs the stream nothing.
+    /// [`PipeStream::into_server`] is the way back.
+    ///
+    /// # Cancellation
+    ///
+    /// When the future is dropped the pipe is closed, as by dropping it.
+    pub async fn into_blocking(self) -> PipeStream {
+        into_blocking(self.stream).await
+    }
+}
+
+impl NamedPipeClient {
+    /// This end for threads. Nothing is lost: it waits until the pipe has everything that was written, and bytes that were read
+    /// ahead are the first that the [`PipeStream`] reads. The error of a write that was accepted and then failed is reported by its
+    /// next write or flush.
+    ///
+    /// The handle stays tied to its completion port, which costs the stream nothing.
+    /// [`PipeStream::into_client`] is the way back.
+    ///
+    /// # Cancellation
+    ///
+    /// When the future is dropped the pipe is closed, as by dropping it.
+    pub async fn into_blocking(self) -> PipeStream {
+        into_blocking(self.stream).await
+    }
+}
+
+async fn into_blocking(stream: Stream) -> PipeStream {
+    stream.rest().await;
+    PipeStream::from_shared(Shared::around(stream))
+}

@@ -1,0 +1,40 @@
+//! Pipes for threads: calls that wait, as those of `std::net`.
+//!
+//! [`PipeListener`] accepts clients, [`PipeStream`] is either end of a connection. They read and write through
+//! [`Read`](std::io::Read) and [`Write`](std::io::Write), from several threads at once and in both directions at once. A call
+//! that need not wait is one system call; there is no thread and no completion port behind it. The guide
+//! tells what time-outs, cancellation and the end of a connection mean here.
+//!
+//! ```no_run
+//! use std::io::{Read, Write};
+//! use std::thread;
+//!
+//! use npipe::blocking::{PipeListener, PipeStream};
+//!
+//! let listener = PipeListener::bind("greeting")?;
+//! let server = thread::spawn(move || {
+//!     let mut name = [0; 5];
+//!     let mut stream = listener.accept()?;
+//!     stream.read_exact(&mut name)?;
+//!     stream.write_all(b"hello ")?;
+//!     stream.write_all(&name)
+//! });
+//!
+//! let mut stream = PipeStream::connect("greeting")?;
+//! stream.write_all(b"world")?;
+//! let mut answer = [0; 11];
+//! stream.read_exact(&mut answer)?;
+//! assert_eq!(&answer, b"hello world");
+//! # server.join().unwrap()?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod convert;
+mod listener;
+mod stream;
+mod timeout;
+mod transfer;
+
+pub use convert::ConversionError;
+pub use listener::{Canceller, Incoming, PipeListener};
+pub use stream::PipeStream;

@@ -1,0 +1,354 @@
+//! Either end of a connection: how it is opened, what it can be told and asked.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, RawHandle};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::timeout::{Timeout, deadline_after, timed_out};
+use crate::driver::Driver;
+use crate::info::{PipeEnd, PipeInfo, PipeMode};
+use crate::machine::{Framing, verdict};
+use crate::name::PipeName;
+use crate::options::ClientOptions;
+use crate::stream::{Settings, Stream};
+use crate::sync::lock;
+use crate::sys::{self, OwnedHandle};
+
+/// How long one `WaitNamedPipe` lasts at most: it sleeps its full time when the pipe goes away meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+
+/// Either end of a connected pipe, for threads.
+///
+/// A client makes one with [`connect`](Self::connect), a server with [`PipeListener::accept`](super::PipeListener::accept). It is
+/// read and written through [`Read`](io::Read) and [`Write`](io::Write), which `&PipeStream` implements too: one thread may
+/// read while another writes.
+///
+/// ```no_run
+/// use std::io::{Read, Write};
+/// use npipe::blocking::PipeStream;
+///
+/// let stream = PipeStream::connect("inventory")?;
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| (&stream).write_all(&[b'?'; 1_000_000]));
+///     std::io::copy(&mut &stream, &mut std::io::sink())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # The end of a connection
+///
+/// A pipe has no half-close: the peer sees the end when this stream and all its clones are dropped. What was written before
+/// arrives all the same if the peer reads. A server can end the connection earlier, for both sides and all clones, with
+/// [`disconnect`](Self::disconnect), which discards what the client has not read: [`drain`](Self::drain) first.
+///
+/// # Messages
+///
+/// On a message pipe a write is one message. A read brings one message at most, or its next part if the buffer is too
+/// small for the rest of it; empty messages are passed over.
+pub struct PipeStream {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What clones have in common.
+pub(super) struct Shared {
+    pub(super) handle: Arc<OwnedHandle>,
+    settings: Settings,
+    /// The same pipe on a completion port, once something has needed that: it is never undone.
+    pub(super) driven: OnceLock<Stream>,
+    driving: Mutex<()>,
+    /// `driven` may hold bytes that are to be read before those in the pipe.
+    pub(super) has_rest: AtomicBool,
+    /// Nobody else uses the handle for overlapped operations, so it may be tied to a port.
+    pub(super) exclusive: bool,
+    message_type: OnceLock<bool>,
+    pub(super) read_timeout: Timeout,
+    pub(super) write_timeout: Timeout,
+}
+
+impl Shared {
+    pub(super) fn new(handle: Arc<OwnedHandle>, settings: Settings, exclusive: bool) -> Self {
+        Self {
+            handle,
+            settings,
+            driven: OnceLock::new(),
+            driving: Mutex::new(()),
+            has_rest: AtomicBool::new(false),
+            exclusive,
+            message_type: match settings.writes {
+                Framing::Unknown => OnceLock::new(),
+                framing => OnceLock::from(framing == Framing::Messages),
+            },
+            read_timeout: Timeout::default(),
+            write_timeout: Timeout::default(),
+        }
+    }
+
+    /// Of a stream that is at rest.
+    pub(super) fn around(stream: Stream) -> Self {
+        let mut shared = Self::new(stream.shared_handle(), stream.settings(), true);
+        shared.has_rest = AtomicBool::new(true);
+        shared.driven = OnceLock::from(stream);
+        shared
+    }
+
+    /// The pipe on a completion port.
+    pub(super) fn drive(&self, driver: fn() -> io::Result<Arc<Driver>>) -> io::Result<&Stream> {
+        if let Some(stream) = self.driven.get() {
+            return Ok(stream);
+        }
+        if !self.exclusive {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "this needs the handle for itself, and it was made from an OwnedHandle of which there may be duplicates; \
+                 make the stream with from_raw_handle",
+            ));
+        }
+        let _only_once = lock(&self.driving);
+        if let Some(stream) = self.driven.get() {
+            return Ok(stream);
+        }
+        let stream = Stream::on(self.handle.clone(), driver()?, self.settings)?;
+        Ok(self.driven.get_or_init(|| stream))
+    }
+
+    /// Whether what is written are messages.
+    pub(super) fn writes_messages(&self) -> io::Result<bool> {
+        if let Some(known) = self.message_type.get() {
+            return Ok(*known);
+        }
+        let message_type = sys::describe(&self.handle)?.message_type;
+        Ok(*self.message_type.get_or_init(|| message_type))
+    }
+
+    /// What a write of bytes that has to be copied moves at most.
+    pub(super) fn largest_copy(&self) -> usize {
+        self.settings.write_limit
+    }
+}
+
+impl PipeStream {
+    pub(super) fn from_shared(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Opens the client's end of the pipe `name`, in any of the forms of [`PipeName::new`]. Waits while every instance of the
+    /// pipe is taken, for as long as that takes; [`connect_timeout`](Self::connect_timeout) bounds it.
+    ///
+    /// Calls [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew), and waits with
+    /// [`WaitNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-waitnamedpipew).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a name that makes no sense, before any system call. Else the system's:
+    /// [`NotFound`](io::ErrorKind::NotFound) when no such pipe exists, at once, since nobody may ever create it;
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) when its access list or its directions do not allow it.
+    pub fn connect(name: impl AsRef<OsStr>) -> io::Result<Self> {
+        Self::connect_with(&ClientOptions::new(), name)
+    }
+
+    /// [`connect`](Self::connect) with options.
+    ///
+    /// ```no_run
+    /// use npipe::blocking::PipeStream;
+    /// use npipe::{ClientOptions, PipeMode};
+    ///
+    /// let stream = PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), "inventory")?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), and those of the options: see [`ClientOptions::open`].
+    pub fn connect_with(options: &ClientOptions, name: impl AsRef<OsStr>) -> io::Result<Self> {
+        Self::connect_until(options, name.as_ref(), None)
+    }
+
+    /// [`connect`](Self::connect) that waits no longer than `timeout` for a free instance. Zero waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), and [`TimedOut`](io::ErrorKind::TimedOut) when all instances were taken all the time.
+    pub fn connect_timeout(name: impl AsRef<OsStr>, timeout: Duration) -> io::Result<Self> {
+        Self::connect_timeout_with(&ClientOptions::new(), name, timeout)
+    }
+
+    /// [`connect_timeout`](Self::connect_timeout) with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_timeout`](Self::connect_timeout), and those of the options: see [`ClientOptions::open`].
+    pub fn connect_timeout_with(
+        options: &ClientOptions,
+        name: impl AsRef<OsStr>,
+        timeout: Duration,
+    ) -> io::Result<Self> {
+        Self::connect_until(options, name.as_ref(), deadline_after(timeout))
+    }
+
+    fn connect_until(options: &ClientOptions, name: &OsStr, deadline: Option<Instant>) -> io::Result<Self> {
+        let name = PipeName::new(name)?;
+        let wide = name.to_wide();
+        loop {
+            // First of all: only an attempt tells whether the pipe can be had.
+            match options.open_handle(name.as_os_str(), sys::SecurityAttributes::DEFAULT) {
+                Ok((handle, settings)) => {
+                    return Ok(Self::from_shared(Shared::new(Arc::new(handle), settings, true)));
+                }
+                Err(error) if is_busy(&error) => {}
+                Err(error) => return Err(error),
+            }
+            let left =
+                deadline.map_or(LONGEST_WAIT, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Err(timed_out(&format!(
+                    "every instance of {name} was taken until the time was over"
+                )));
+            }
+            if sys::wait_for_instance(&wide, left.min(LONGEST_WAIT)).is_err() {
+                // Not only when its time is over: a wait that is refused must not become a busy loop.
+                thread::sleep(left.min(Duration::from_millis(1)));
+            }
+        }
+    }
+
+    /// How long a read waits for data: see [`set_read_timeout`](Self::set_read_timeout).
+    pub fn read_timeout(&self) -> Option<Duration> {
+        self.shared.read_timeout.get()
+    }
+
+    /// Bounds how long a read waits for data; `None`, the default, does not. It holds for all clones, from the next read on.
+    ///
+    /// A read whose time is over fails with [`TimedOut`](io::ErrorKind::TimedOut) and has taken nothing: what comes later, or
+    /// came in that very moment, is there for the next read.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time-out of zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.shared.read_timeout.set(timeout)
+    }
+
+    /// How long a write waits for room: see [`set_write_timeout`](Self::set_write_timeout).
+    pub fn write_timeout(&self) -> Option<Duration> {
+        self.shared.write_timeout.get()
+    }
+
+    /// Bounds how long a write waits for the peer to make room; `None`, the default, does not. It holds for all clones, from
+    /// the next write on.
+    ///
+    /// A write that the system has begun cannot be taken back. So with a time-out a write is made from a copy, and when its
+    /// time is over it *stays on its way and counts as written*: it is delivered if the peer reads, also when this stream is
+    /// dropped and its thread has ended. The next write or flush waits for it first, for its own time-out at most, and then fails with
+    /// [`TimedOut`](io::ErrorKind::TimedOut), having taken nothing. So a writer is stopped by a peer that does not read, and a
+    /// write that fails with `TimedOut` may be repeated.
+    ///
+    /// Setting a time-out ties the handle to the completion port of the process for good, since only operations that report to a
+    /// port outlive their thread, and starts the thread that waits on it. Without a time-out neither is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time-out of zero; [`Unsupported`](io::ErrorKind::Unsupported) for a
+    /// stream made from an `OwnedHandle`; the system's when the handle cannot be tied to the port (`ERROR_INVALID_PARAMETER`:
+    /// it belongs to another one).
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        if timeout.is_some_and(|timeout| !timeout.is_zero()) {
+            self.shared.drive(Driver::global)?;
+        }
+        self.shared.write_timeout.set(timeout)
+    }
+
+    /// Another `PipeStream` for the same connection, with the same time-outs: what one sets holds for both. The connection ends
+    /// when the last is dropped.
+    ///
+    /// # Errors
+    ///
+    /// None; the result is that of [`TcpStream::try_clone`](std::net::TcpStream::try_clone).
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { shared: self.shared.clone() })
+    }
+
+    /// What the system says of the pipe.
+    ///
+    /// Calls [`GetNamedPipeInfo`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-getnamedpipeinfo).
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn info(&self) -> io::Result<PipeInfo> {
+        let description = sys::describe(&self.shared.handle)?;
+        Ok(PipeInfo {
+            mode: if description.message_type { PipeMode::Message } else { PipeMode::Byte },
+            end: if description.server_end { PipeEnd::Server } else { PipeEnd::Client },
+            max_instances: description.max_instances,
+            out_buffer_size: description.out_buffer_size,
+            in_buffer_size: description.in_buffer_size,
+        })
+    }
+
+    /// Waits until the peer has read everything that was written. Never implied by anything else: two ends that both wait for
+    /// the other to read would wait for ever. No time-out ends it, only the peer's reading or its end.
+    ///
+    /// Calls [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers).
+    ///
+    /// # Errors
+    ///
+    /// The system's: `ERROR_BROKEN_PIPE` when the peer closes its end while this waits (the system does not tell of one that
+    /// had closed before whether it had read everything), `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us,
+    /// `ERROR_ACCESS_DENIED` on an end that may not write. Those of [`flush`](io::Write::flush).
+    pub fn drain(&self) -> io::Result<()> {
+        self.flush_accepted()?;
+        sys::flush_blocking(&self.shared.handle)
+    }
+
+    /// Ends the connection for both sides, and for all clones: a server's `shutdown`. What the client has not read is discarded,
+    /// and so is what this end has not read. Reads and writes that wait in other threads end with
+    /// `ERROR_PIPE_NOT_CONNECTED`, as do later ones on either side.
+    ///
+    /// Calls [`DisconnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
+    ///
+    /// # Errors
+    ///
+    /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already, `ERROR_INVALID_FUNCTION` on a client's end,
+    /// which only closes, by being dropped.
+    pub fn disconnect(&self) -> io::Result<()> {
+        match self.shared.driven.get() {
+            Some(stream) => stream.disconnect(),
+            None => sys::disconnect(&self.shared.handle),
+        }
+    }
+}
+
+/// Whether a pipe could not be opened because its instances are all taken, which passes.
+fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| verdict::open(code as u32) == verdict::Open::Busy)
+}
+
+impl fmt::Debug for PipeStream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("PipeStream")
+            .field("handle", &self.shared.handle)
+            .field("read_timeout", &self.read_timeout())
+            .field("write_timeout", &self.write_timeout())
+            .finish()
+    }
+}
+
+impl AsRawHandle for PipeStream {
+    /// The handle. Bytes that an async end had read ahead are not to be had from it.
+    fn as_raw_handle(&self) -> RawHandle {
+        self.shared.handle.as_raw_handle()
+    }
+}
+
+impl AsHandle for PipeStream {
+    /// The handle. Bytes that an async end had read ahead are not to be had from it.
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.shared.handle.as_handle()
+    }
+}

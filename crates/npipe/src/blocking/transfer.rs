@@ -1,0 +1,286 @@
+//! Reading and writing. Reads go straight into the caller's buffer and writes straight out of it, except for writes with a
+//! time-out: those are the driver's, since they may outlive the call.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Instant;
+
+use super::PipeStream;
+use super::timeout::timed_out;
+use crate::machine::verdict;
+use crate::stream::{Destination, Slice, Slices, Stream};
+use crate::sys::{self, Until};
+
+/// What one read brought.
+struct Part {
+    bytes: usize,
+    message_goes_on: bool,
+}
+
+impl PipeStream {
+    /// Bytes that were read before the pipe came to this face. `None`: no more, for good.
+    fn read_rest(&self, destination: &mut dyn Destination) -> io::Result<Option<usize>> {
+        if !self.shared.has_rest.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let rest = self.shared.driven.get().map_or(Ok(None), |stream| stream.read_rest(destination))?;
+        if rest.is_none() {
+            self.shared.has_rest.store(false, Ordering::Release);
+        }
+        Ok(rest)
+    }
+
+    /// Reads from the pipe into `buffer`, which must have room: a read of nothing would wait for data.
+    fn read_pipe(&self, buffer: &mut [u8]) -> io::Result<Part> {
+        let until = Until { deadline: self.shared.read_timeout.deadline(), stop: None };
+        loop {
+            let waited = sys::read_waiting(&self.shared.handle, buffer, until)?;
+            let bytes = waited.outcome.bytes;
+            match verdict::read(waited.outcome.code) {
+                verdict::Read::MessageGoesOn => return Ok(Part { bytes, message_goes_on: true }),
+                verdict::Read::Complete | verdict::Read::Aborted if bytes > 0 => {
+                    return Ok(Part { bytes, message_goes_on: false });
+                }
+                // An empty message, or the empty write of a byte pipe's peer: not the end.
+                verdict::Read::Complete => {}
+                verdict::Read::Aborted if waited.cut.is_some() => {
+                    return Err(timed_out("no data came until the time to read was over"));
+                }
+                // Cancelled by someone else, with nothing taken.
+                verdict::Read::Aborted => {}
+                verdict::Read::EndOfFile => return Ok(Part { bytes: 0, message_goes_on: false }),
+                verdict::Read::Failed(code) => return Err(system_error(code)),
+            }
+        }
+    }
+
+    fn read_slice(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        match self.read_rest(&mut Slice { bytes: buffer, filled: 0 })? {
+            Some(bytes) => Ok(bytes),
+            None => self.read_pipe(buffer).map(|part| part.bytes),
+        }
+    }
+
+    /// Bytes go into the first slice that has room, in one call; a message that is longer goes on in the next ones.
+    fn read_slices(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if let Some(bytes) = self.read_rest_of_slices(buffers)? {
+            return Ok(bytes);
+        }
+        let mut buffers = buffers.iter_mut().filter(|buffer| !buffer.is_empty());
+        let Some(first) = buffers.next() else { return Ok(0) };
+        let mut part = self.read_pipe(first)?;
+        let mut bytes = part.bytes;
+        while part.message_goes_on {
+            let Some(next) = buffers.next() else { break };
+            // The rest of a message that has been begun is there, unless another thread took it.
+            let Some(outcome) = sys::read_now(&self.shared.handle, next) else { break };
+            bytes += outcome.bytes;
+            part.message_goes_on = verdict::read(outcome.code) == verdict::Read::MessageGoesOn;
+        }
+        Ok(bytes)
+    }
+
+    fn read_rest_of_slices(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<Option<usize>> {
+        let mut slices = Slices { slices: buffers, filled: 0 };
+        if slices.room() == 0 { Ok(None) } else { self.read_rest(&mut slices) }
+    }
+
+    fn write_slice(&self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() && !self.shared.writes_messages()? {
+            // The system would accept it. On Windows the peer's read would end with nothing, which looks like the end.
+            return Ok(0);
+        }
+        if u32::try_from(bytes.len()).is_err() && self.shared.writes_messages()? {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a message of 4 GiB or more cannot be written",
+            ));
+        }
+        if self.shared.write_timeout.get().is_some() {
+            return self.write_within(|stream| stream.try_write(&bytes));
+        }
+        self.settle(None)?;
+        let outcome = sys::write_waiting(&self.shared.handle, bytes)?;
+        match verdict::write(outcome.code) {
+            verdict::Write::Complete => Ok(outcome.bytes),
+            verdict::Write::Failed(code) => Err(system_error(code)),
+        }
+    }
+
+    fn write_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut filled = slices.iter().filter(|slice| !slice.is_empty());
+        let first = filled.next().map_or(&[][..], |slice| slice);
+        if filled.next().is_none() {
+            return self.write_slice(first);
+        }
+        if self.shared.write_timeout.get().is_some() {
+            return self.write_within(|stream| stream.try_write(&slices));
+        }
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        let limit = self.shared.largest_copy();
+        if length <= limit || self.shared.writes_messages()? {
+            self.write_slice(&gather(slices, length))
+        } else if first.len() >= limit {
+            self.write_slice(first)
+        } else {
+            self.write_slice(&gather(slices, limit))
+        }
+    }
+
+    /// Writes with a time-out: `submit` copies, and may leave the write on its way.
+    fn write_within(&self, submit: impl Fn(&Stream) -> io::Result<usize>) -> io::Result<usize> {
+        let deadline = self.shared.write_timeout.deadline();
+        let stream = self.shared.drive(crate::driver::Driver::global)?;
+        let accepted = loop {
+            self.settle(deadline)?;
+            match submit(stream) {
+                // Another thread was faster.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => break result?,
+            }
+        };
+        match flush_until(stream, deadline) {
+            Some(Err(error)) => Err(error),
+            // Late: it is on its way, and whoever writes next waits for it.
+            Some(Ok(())) | None => Ok(accepted),
+        }
+    }
+
+    /// Waits for what an earlier write left on its way.
+    fn settle(&self, deadline: Option<Instant>) -> io::Result<()> {
+        match self.shared.driven.get() {
+            None => Ok(()),
+            Some(stream) => flush_until(stream, deadline).unwrap_or_else(|| {
+                Err(timed_out("an earlier write was still on its way when the time to write was over"))
+            }),
+        }
+    }
+
+    pub(super) fn flush_accepted(&self) -> io::Result<()> {
+        self.settle(self.shared.write_timeout.deadline())
+    }
+}
+
+/// Waits until the pipe has all that `stream` has accepted. `None`: it was too late.
+fn flush_until(stream: &Stream, deadline: Option<Instant>) -> Option<io::Result<()>> {
+    let key = stream.writer_key();
+    // Almost always there is nothing to wait for.
+    if let Poll::Ready(result) = stream.poll_flush(&Context::from_waker(Waker::noop()), key) {
+        return Some(result);
+    }
+    let waker = Waker::from(Arc::new(Parked(thread::current())));
+    loop {
+        if let Poll::Ready(result) = stream.poll_flush(&Context::from_waker(&waker), key) {
+            return Some(result);
+        }
+        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            None => thread::park(),
+            Some(left) if !left.is_zero() => thread::park_timeout(left),
+            Some(_) => {
+                stream.forget_writer(key);
+                return None;
+            }
+        }
+    }
+}
+
+/// A thread that waits for its waker.
+struct Parked(Thread);
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// The system's error.
+fn system_error(code: u32) -> io::Error {
+    io::Error::from_raw_os_error(code as i32)
+}
+
+/// The first `count` bytes of `slices`, in one piece.
+fn gather(slices: &[IoSlice<'_>], count: usize) -> Vec<u8> {
+    let mut all = Vec::with_capacity(count);
+    for slice in slices {
+        all.extend_from_slice(&slice[..slice.len().min(count - all.len())]);
+    }
+    all
+}
+
+impl Read for &PipeStream {
+    /// Waits for data and reads what there is. `Ok(0)` means that the peer has closed its end and everything it wrote has been
+    /// read, or that `buffer` is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](io::ErrorKind::TimedOut) as [`set_read_timeout`](PipeStream::set_read_timeout) says. Else the system's:
+    #[doc = crate::documentation::read_errors!()]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_slice(buffer)
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.read_slices(buffers)
+    }
+}
+
+impl Write for &PipeStream {
+    /// Waits until the pipe has `bytes`, all of them unless there is a time-out. On a message pipe they are one message; an
+    /// empty one is a message there, and nothing on a byte pipe.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](io::ErrorKind::TimedOut) as [`set_write_timeout`](PipeStream::set_write_timeout) says. Else the system's:
+    #[doc = crate::documentation::write_errors!()]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_slice(bytes)
+    }
+
+    /// [`write`](Self::write) of several slices as if they were one; on a message pipe they are one message.
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_slices(slices)
+    }
+
+    /// Waits until the pipe has everything that was written. There is something to wait for only where a write ran into its
+    /// [time-out](PipeStream::set_write_timeout). It does not wait for the peer to read: that is [`drain`](PipeStream::drain).
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](io::ErrorKind::TimedOut) when that takes longer than the time-out. The system's, of a write that was accepted
+    /// and then failed.
+    fn flush(&mut self) -> io::Result<()> {
+        self.flush_accepted()
+    }
+}
+
+impl Read for PipeStream {
+    /// As that of `&PipeStream`.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(buffers)
+    }
+}
+
+impl Write for PipeStream {
+    /// As that of `&PipeStream`.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self).flush()
+    }
+}

@@ -1,0 +1,59 @@
+//! Bringing a pipe end to rest, so that its handle can be used without the driver: nothing is in flight, and what was read
+//! ahead is there to be taken first. The stream stays whole: it can be driven again at any time.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use super::read::Progress;
+use super::{Destination, Key, Settings, Stream};
+use crate::sync::{Arc, lock};
+use crate::sys::OwnedHandle;
+
+impl Stream {
+    /// Waits until nothing is in flight in either direction. The error of a write that was accepted stays to be reported, by
+    /// the next write or flush.
+    pub(crate) async fn rest(&self) {
+        let (reader, writer) = (self.reader_key(), self.writer_key());
+        poll_fn(|context| {
+            let mut outbound = lock(&self.core.outbound);
+            if outbound.machine.is_idle() {
+                return Poll::Ready(());
+            }
+            let replaced = outbound.waiters.register(writer, context);
+            drop(outbound);
+            drop(replaced);
+            Poll::Pending
+        })
+        .await;
+        poll_fn(|context| self.poll_stop(context, reader)).await;
+    }
+
+    fn poll_stop(&self, context: &Context<'_>, key: Key) -> Poll<()> {
+        let mut inbound = lock(&self.core.inbound);
+        if !inbound.machine.stop() {
+            return Poll::Ready(());
+        }
+        inbound.operation.cancel();
+        let replaced = inbound.waiters.register(key, context);
+        drop(inbound);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Reads what was read ahead before the stream came to rest. `None`: there is nothing, and the pipe itself is next.
+    pub(crate) fn read_rest(&self, destination: &mut dyn Destination) -> io::Result<Option<usize>> {
+        match self.fill(&mut lock(&self.core.inbound), destination)? {
+            Progress::Read(count) => Ok(Some(count)),
+            Progress::Submit(_) | Progress::Wait => Ok(None),
+        }
+    }
+
+    pub(crate) fn shared_handle(&self) -> Arc<OwnedHandle> {
+        self.handle.clone()
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings
+    }
+}
