@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use crate::measure::Round;
 use crate::pipes::{Npipe, Tokio};
-use crate::traffic::Scheduler::{self, CurrentThread, TwoWorkers};
+use crate::scheduler::Scheduler::{self, CurrentThread, NpipeBlockOn, NpipeSpawn, TwoWorkers};
 use crate::{bare, completion, traffic};
 
 /// Whose pipes carry the traffic.
@@ -97,23 +97,17 @@ const ROUNDS: u32 = 11;
 /// Every case, in the order of the table.
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
-    for scheduler in [CurrentThread, TwoWorkers] {
+    for scheduler in [CurrentThread, TwoWorkers, NpipeSpawn] {
         cases.push(bulk(scheduler, 4, 1024));
         cases.push(bulk(scheduler, 64, 256));
         cases.push(bulk(scheduler, 1024, 24));
+    }
+    for scheduler in [CurrentThread, TwoWorkers, NpipeSpawn, NpipeBlockOn] {
         cases.push(exchange(scheduler));
     }
-    cases.push(Case {
-        id: "many".into(),
-        title: "64 connections at once, 256 B each way".into(),
-        metric: Metric::OperationsPerSecond,
-        operations: 64 * 24,
-        rounds: ROUNDS,
-        runs: vec![
-            npipe(|operations| traffic::exchanges::<Npipe>(CurrentThread, 64, 256, operations)),
-            tokio(|operations| traffic::exchanges::<Tokio>(CurrentThread, 64, 256, operations)),
-        ],
-    });
+    for scheduler in [CurrentThread, TwoWorkers, NpipeSpawn] {
+        cases.push(many(scheduler));
+    }
     cases.push(Case {
         id: "connect".into(),
         title: "connect and accept".into(),
@@ -141,12 +135,34 @@ pub(crate) fn all() -> Vec<Case> {
     cases
 }
 
+/// On what Tokio's pipes run beside npipe's on `scheduler`.
+fn of_tokio(scheduler: Scheduler) -> Scheduler {
+    match scheduler {
+        CurrentThread | TwoWorkers => scheduler,
+        NpipeSpawn | NpipeBlockOn => CurrentThread,
+    }
+}
+
+fn many(scheduler: Scheduler) -> Case {
+    Case {
+        id: format!("many{}", suffix(scheduler)),
+        title: format!("64 connections at once, 256 B each way{}", remark(scheduler)),
+        metric: Metric::OperationsPerSecond,
+        operations: 64 * 24,
+        rounds: ROUNDS,
+        runs: vec![
+            npipe(move |operations| traffic::exchanges::<Npipe>(scheduler, 64, 256, operations)),
+            tokio(move |operations| traffic::exchanges::<Tokio>(of_tokio(scheduler), 64, 256, operations)),
+        ],
+    }
+}
+
 fn bulk(scheduler: Scheduler, kibibytes: usize, operations: u32) -> Case {
     let bytes = kibibytes * 1024;
     let runs = vec![
         npipe(move |operations| traffic::bulk::<Npipe>(scheduler, bytes, operations)),
-        tokio(move |operations| traffic::bulk::<Tokio>(scheduler, bytes, operations)),
-        // These two have threads or a runtime of their own, and stand beside both schedulers.
+        tokio(move |operations| traffic::bulk::<Tokio>(of_tokio(scheduler), bytes, operations)),
+        // These two have threads or a runtime of their own, and stand beside all schedulers.
         (Implementation::Bare, Box::new(move |operations| bare::bulk(bytes, operations))),
         (Implementation::Compio, Box::new(move |operations| completion::bulk(bytes, operations))),
     ];
@@ -161,14 +177,12 @@ fn bulk(scheduler: Scheduler, kibibytes: usize, operations: u32) -> Case {
 }
 
 fn exchange(scheduler: Scheduler) -> Case {
-    let mut runs = vec![
+    let runs = vec![
         npipe(move |operations| traffic::exchanges::<Npipe>(scheduler, 1, 64, operations)),
-        tokio(move |operations| traffic::exchanges::<Tokio>(scheduler, 1, 64, operations)),
+        tokio(move |operations| traffic::exchanges::<Tokio>(of_tokio(scheduler), 1, 64, operations)),
+        (Implementation::Bare, Box::new(|operations| bare::exchanges(64, operations))),
+        (Implementation::Compio, Box::new(|operations| completion::exchanges(64, operations))),
     ];
-    if let CurrentThread = scheduler {
-        runs.push((Implementation::Bare, Box::new(|operations| bare::exchanges(64, operations))));
-        runs.push((Implementation::Compio, Box::new(|operations| completion::exchanges(64, operations))));
-    }
     Case {
         id: format!("exchange{}", suffix(scheduler)),
         title: format!("request/response 64 B{}", remark(scheduler)),
@@ -191,6 +205,8 @@ fn suffix(scheduler: Scheduler) -> &'static str {
     match scheduler {
         CurrentThread => "",
         TwoWorkers => "-multi",
+        NpipeSpawn => "-spawn",
+        NpipeBlockOn => "-block-on",
     }
 }
 
@@ -198,5 +214,7 @@ fn remark(scheduler: Scheduler) -> &'static str {
     match scheduler {
         CurrentThread => "",
         TwoWorkers => ", runtime of two workers",
+        NpipeSpawn => ", npipe::spawn",
+        NpipeBlockOn => ", npipe::block_on",
     }
 }

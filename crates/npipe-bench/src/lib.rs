@@ -18,6 +18,8 @@ mod pipes;
 mod report;
 #[cfg(windows)]
 mod run;
+#[cfg(windows)]
+mod scheduler;
 #[cfg(any(windows, test))]
 mod statistics;
 #[cfg(windows)]

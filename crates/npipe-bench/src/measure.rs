@@ -25,7 +25,7 @@ impl Stopwatch {
         Self { start: Instant::now(), heap }
     }
 
-    pub(crate) fn stop(self, operations: u32) -> Round {
+    pub(crate) fn stop(&self, operations: u32) -> Round {
         let elapsed = self.start.elapsed();
         Round { operations, elapsed, heap_growth: sys::heap_in_use().saturating_sub(self.heap) }
     }

@@ -1,40 +1,22 @@
-//! The traffic of every case on a Tokio runtime, written once for all libraries with Tokio's interface.
+//! The traffic of every case with futures, written once for all libraries with Tokio's interface.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::runtime::Runtime;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::measure::{Round, Stopwatch, unique_pipe_name};
 use crate::pipes::Pipes;
-
-/// The Tokio runtime a case runs on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Scheduler {
-    CurrentThread,
-    TwoWorkers,
-}
-
-impl Scheduler {
-    fn start(self) -> io::Result<Runtime> {
-        match self {
-            Self::CurrentThread => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-            Self::TwoWorkers => {
-                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
-            }
-        }
-    }
-}
+use crate::scheduler::{Scheduler, Tasks};
 
 /// One direction, as fast as it goes: an operation is a write of `chunk` bytes, and the reader's buffer is as large.
 pub(crate) fn bulk<P: Pipes>(scheduler: Scheduler, chunk: usize, operations: u32) -> io::Result<Round> {
-    scheduler.start()?.block_on(async {
+    scheduler.run(async move {
         let (mut server, mut client) = connected::<P>(&unique_pipe_name()).await?;
-        let mut tasks = JoinSet::new();
+        let mut tasks = Tasks::new(scheduler);
         let watch = Stopwatch::start();
         tasks.spawn(async move {
             let data = vec![b'x'; chunk];
@@ -54,7 +36,7 @@ pub(crate) fn bulk<P: Pipes>(scheduler: Scheduler, chunk: usize, operations: u32
             }
             Ok(())
         });
-        all(tasks).await?;
+        tasks.all().await?;
         Ok(watch.stop(operations))
     })
 }
@@ -67,9 +49,9 @@ pub(crate) fn exchanges<P: Pipes>(
     size: usize,
     operations: u32,
 ) -> io::Result<Round> {
-    scheduler.start()?.block_on(async {
+    scheduler.run(async move {
         let each = operations / connections;
-        let mut tasks = JoinSet::new();
+        let mut tasks = Tasks::new(scheduler);
         let start = Arc::new(Barrier::new(connections as usize + 1));
         for _ in 0..connections {
             let (mut server, mut client) = connected::<P>(&unique_pipe_name()).await?;
@@ -91,10 +73,16 @@ pub(crate) fn exchanges<P: Pipes>(
                 Ok(())
             });
         }
-        start.wait().await;
-        let watch = Stopwatch::start();
-        all(tasks).await?;
-        Ok(watch.stop(each * connections))
+        let watch = Arc::new(OnceLock::new());
+        let starting = Arc::clone(&watch);
+        // A task like the others: some schedulers begin none of them before all are waited for.
+        tasks.spawn(async move {
+            start.wait().await;
+            starting.get_or_init(Stopwatch::start);
+            Ok(())
+        });
+        tasks.all().await?;
+        Ok(watch.get_or_init(Stopwatch::start).stop(each * connections))
     })
 }
 
@@ -103,10 +91,10 @@ pub(crate) fn exchanges<P: Pipes>(
 /// The server makes the next instance before it lets the connected one go, as Tokio documents it, so no client is
 /// ever turned away.
 pub(crate) fn connect_accept<P: Pipes>(scheduler: Scheduler, operations: u32) -> io::Result<Round> {
-    scheduler.start()?.block_on(async {
+    scheduler.run(async move {
         let name = unique_pipe_name();
         let mut listening = P::create(&name)?;
-        let mut tasks = JoinSet::new();
+        let mut tasks = Tasks::new(scheduler);
         let watch = Stopwatch::start();
         tasks.spawn({
             let name = name.clone();
@@ -127,7 +115,7 @@ pub(crate) fn connect_accept<P: Pipes>(scheduler: Scheduler, operations: u32) ->
             }
             Ok(())
         });
-        all(tasks).await?;
+        tasks.all().await?;
         Ok(watch.stop(operations))
     })
 }
@@ -139,7 +127,7 @@ pub(crate) fn idle<P: Pipes>(scheduler: Scheduler, connections: u32) -> io::Resu
     /// npipe gives buffers back after about a second without traffic.
     const SETTLE: Duration = Duration::from_secs(2);
 
-    scheduler.start()?.block_on(async {
+    scheduler.run(async move {
         let mut tasks = JoinSet::new();
         // What a library sets up once a process belongs to no connection.
         spawn_idle_connection::<P>(&mut tasks).await?;
@@ -177,11 +165,4 @@ async fn connected<P: Pipes>(name: &str) -> io::Result<(P::Server, P::Client)> {
 async fn echo(pipe: &mut (impl AsyncRead + AsyncWrite + Unpin), buffer: &mut [u8]) -> io::Result<()> {
     pipe.read_exact(buffer).await?;
     pipe.write_all(buffer).await
-}
-
-async fn all(mut tasks: JoinSet<io::Result<()>>) -> io::Result<()> {
-    while let Some(ended) = tasks.join_next().await {
-        ended.map_err(io::Error::other)??;
-    }
-    Ok(())
 }

@@ -164,8 +164,11 @@ impl Driver {
     /// [`turn`](Self::turn) with the memory of a batch, whose [`wake_all`](Batch::wake_all) is to follow.
     /// Tells how many packets came.
     pub(crate) fn collect(&self, batch: &mut Batch, limit: Option<Duration>) -> usize {
-        match self.turn(&mut batch.entries, limit, &mut batch.wake) {
-            Ok(packets) => packets,
+        match self.turn(&mut batch.entries[..batch.size], limit, &mut batch.wake) {
+            Ok(packets) => {
+                batch.adapt(packets);
+                packets
+            }
             // The port is open for as long as `self`; without it every pipe on it would hang.
             Err(error) => panic!("the completion port cannot be waited on: {error}"),
         }
@@ -181,12 +184,18 @@ impl Driver {
 /// Memory for the packets of one turn, and for whom they wake, to be used again.
 pub(crate) struct Batch {
     entries: [Entry; BATCH],
+    /// How many packets the next turn asks for. Asking for more than there are costs a round trip under Wine.
+    size: usize,
     wake: Vec<Waker>,
 }
 
 impl Batch {
     pub(crate) fn new() -> Self {
-        Self { entries: [Entry::EMPTY; BATCH], wake: Vec::new() }
+        Self { entries: [Entry::EMPTY; BATCH], size: 1, wake: Vec::new() }
+    }
+
+    fn adapt(&mut self, packets: usize) {
+        self.size = if packets == self.size { (self.size * 4).min(BATCH) } else { packets.max(1) };
     }
 
     /// Wakes whom the packets concern.
