@@ -14,11 +14,13 @@ mod blocking_flush;
 mod deadline;
 mod operation;
 mod timers;
+#[cfg(feature = "tokio")]
+mod tokio_inbox;
+mod waiting;
 
 use std::cell::RefCell;
 use std::io;
 use std::sync::{OnceLock, Weak};
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::sync::{Arc, Mutex, lock};
@@ -30,6 +32,7 @@ pub(crate) use attendance::Tenancy;
 pub(crate) use blocking_flush::BlockingFlush;
 pub(crate) use deadline::Deadline;
 pub(crate) use operation::{Finished, InFlight, Kind, Operation, Submitted};
+pub(crate) use waiting::Waiting;
 
 /// How many packets one wait takes at most.
 const BATCH: usize = 64;
@@ -37,7 +40,7 @@ const BATCH: usize = 64;
 /// Who is told that an operation has ended.
 pub(crate) trait Completion: Send + Sync {
     /// Takes the result. Called with no lock held; wakers go to `wake`, to be woken when the batch is done.
-    fn complete(self: Arc<Self>, finished: Finished, wake: &mut Vec<Waker>);
+    fn complete(self: Arc<Self>, finished: Finished, wake: &mut Vec<Waiting>);
 }
 
 /// Who is told that a time has come.
@@ -127,7 +130,7 @@ impl Driver {
         &self,
         entries: &mut [Entry],
         limit: Option<Duration>,
-        wake: &mut Vec<Waker>,
+        wake: &mut Vec<Waiting>,
     ) -> io::Result<usize> {
         let due = lock(&self.timers).next().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = match (limit, due) {
@@ -161,8 +164,8 @@ impl Driver {
         }
     }
 
-    /// [`turn`](Self::turn) with the memory of a batch, whose [`wake_all`](Batch::wake_all) is to follow.
-    /// Tells how many packets came.
+    /// [`turn`](Self::turn) with the memory of a batch, whose [`wake_all`](Batch::wake_all) is to follow. Tells how many
+    /// packets came.
     pub(crate) fn collect(&self, batch: &mut Batch, limit: Option<Duration>) -> usize {
         match self.turn(&mut batch.entries[..batch.size], limit, &mut batch.wake) {
             Ok(packets) => {
@@ -177,7 +180,7 @@ impl Driver {
     /// One turn of a thread that does nothing else.
     fn serve(&self, batch: &mut Batch) {
         self.collect(batch, None);
-        batch.wake_all();
+        Waiting::wake_together(&mut batch.wake, self);
     }
 }
 
@@ -186,7 +189,7 @@ pub(crate) struct Batch {
     entries: [Entry; BATCH],
     /// How many packets the next turn asks for. Asking for more than there are costs a round trip under Wine.
     size: usize,
-    wake: Vec<Waker>,
+    wake: Vec<Waiting>,
 }
 
 impl Batch {
@@ -198,12 +201,9 @@ impl Batch {
         self.size = if packets == self.size { (self.size * 4).min(BATCH) } else { packets.max(1) };
     }
 
-    /// Wakes whom the packets concern.
+    /// Wakes whom the packets concern, on a thread whose own tasks most of them are.
     pub(crate) fn wake_all(&mut self) {
-        for waker in self.wake.drain(..) {
-            // A waker is foreign code. One that panics must not take every pipe on this port with it.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
-        }
+        self.wake.drain(..).for_each(Waiting::wake);
     }
 }
 

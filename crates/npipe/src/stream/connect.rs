@@ -2,10 +2,10 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::{Connecting, Core, Key, OperationPlace, Stream, system_error};
-use crate::driver::{Finished, Submitted};
+use crate::driver::{Finished, Submitted, Waiting};
 #[cfg(windows)]
 use crate::machine;
 use crate::machine::{ConnectStep, Connected};
@@ -13,12 +13,12 @@ use crate::sync::{Arc, lock};
 use crate::sys;
 
 /// A place among those who wait for a client, given up on drop.
-struct Waiting<'a> {
+struct Awaiting<'a> {
     stream: &'a Stream,
     key: Key,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Awaiting<'_> {
     fn drop(&mut self) {
         let removed = lock(&self.stream.core.lifecycle).waiters.remove(self.key);
         drop(removed);
@@ -29,7 +29,7 @@ impl Stream {
     /// Waits for a client.
     pub(crate) async fn connect(&self) -> io::Result<()> {
         let key = lock(&self.core.lifecycle).waiters.key();
-        let waiting = Waiting { stream: self, key };
+        let waiting = Awaiting { stream: self, key };
         poll_fn(|context| self.poll_connect(context, waiting.key)).await
     }
 
@@ -112,7 +112,7 @@ impl Stream {
 }
 
 impl Core {
-    pub(super) fn connect_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waker>) {
+    pub(super) fn connect_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waiting>) {
         let Finished { operation, outcome, handle, .. } = finished;
         let mut connecting = lock(&self.lifecycle);
         connecting.operation = OperationPlace::Here(operation);

@@ -20,10 +20,9 @@ mod write;
 pub(crate) mod tests;
 
 use std::io;
-use std::task::Waker;
 use std::time::Duration;
 
-use crate::driver::{Completion, Driver, Finished, InFlight, Kind, Operation, Tenancy, Timer};
+use crate::driver::{Completion, Driver, Finished, InFlight, Kind, Operation, Tenancy, Timer, Waiting};
 #[cfg(windows)]
 use crate::machine::DEFAULT_LIMIT;
 use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
@@ -191,7 +190,7 @@ impl std::fmt::Debug for Stream {
 }
 
 impl Completion for Core {
-    fn complete(self: Arc<Self>, finished: Finished, wake: &mut Vec<Waker>) {
+    fn complete(self: Arc<Self>, finished: Finished, wake: &mut Vec<Waiting>) {
         match finished.kind {
             Kind::Read => self.read_completed(finished, wake),
             Kind::Write => self.write_completed(finished, wake),

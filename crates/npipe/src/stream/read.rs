@@ -1,11 +1,11 @@
 //! Reading.
 
 use std::io;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::{Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, system_error};
-use crate::driver::{Finished, Submitted};
+use crate::driver::{Finished, Submitted, Waiting};
 use crate::machine::{ReadDone, ReadEnd, ReadStep};
 use crate::sync::{Arc, lock};
 use crate::sys::{self, OwnedHandle};
@@ -168,7 +168,7 @@ pub(crate) struct Readable {
 }
 
 impl Core {
-    pub(super) fn read_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waker>) {
+    pub(super) fn read_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waiting>) {
         let Finished { operation, outcome, buffer, handle, .. } = finished;
         let mut inbound = lock(&self.inbound);
         inbound.operation = OperationPlace::Here(operation);
@@ -186,7 +186,7 @@ impl Core {
         inbound: &mut Inbound,
         mut done: ReadDone,
         handle: Option<&Arc<OwnedHandle>>,
-        wake: &mut Vec<Waker>,
+        wake: &mut Vec<Waiting>,
     ) {
         loop {
             if done.wake {

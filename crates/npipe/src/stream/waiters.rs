@@ -1,6 +1,8 @@
 //! Who waits for a direction to become ready.
 
-use std::task::{Context, Waker};
+use std::task::Context;
+
+use crate::driver::Waiting;
 
 /// Names a waiter. The poll functions of the traits share one: the last caller's waker counts, as the traits say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,8 +16,8 @@ impl Key {
 /// Wakers by key. Almost always there is one, so it is kept in place.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    first: Option<(Key, Waker)>,
-    others: Vec<(Key, Waker)>,
+    first: Option<(Key, Waiting)>,
+    others: Vec<(Key, Waiting)>,
     last_key: u32,
 }
 
@@ -28,22 +30,21 @@ impl Waiters {
 
     /// Puts the context's waker under `key`. Gives back the waker it replaced, to be dropped outside the lock.
     #[must_use]
-    pub(crate) fn register(&mut self, key: Key, context: &Context<'_>) -> Option<Waker> {
-        let waker = context.waker();
+    pub(crate) fn register(&mut self, key: Key, context: &Context<'_>) -> Option<Waiting> {
         let mut registered = self.first.iter_mut().chain(&mut self.others);
         if let Some((_, present)) = registered.find(|(of, _)| *of == key) {
-            return (!present.will_wake(waker)).then(|| std::mem::replace(present, waker.clone()));
+            return (!present.is_task_of(context)).then(|| std::mem::replace(present, Waiting::new(context)));
         }
         match self.first {
-            None => self.first = Some((key, waker.clone())),
-            Some(_) => self.others.push((key, waker.clone())),
+            None => self.first = Some((key, Waiting::new(context))),
+            Some(_) => self.others.push((key, Waiting::new(context))),
         }
         None
     }
 
     /// Takes the waker under `key` out.
     #[must_use]
-    pub(crate) fn remove(&mut self, key: Key) -> Option<Waker> {
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Waiting> {
         if self.first.as_ref().is_some_and(|(of, _)| *of == key) {
             return self.first.take().map(|(_, waker)| waker);
         }
@@ -52,7 +53,7 @@ impl Waiters {
     }
 
     /// Moves all wakers to `wake`. Who is still interested registers again.
-    pub(crate) fn take(&mut self, wake: &mut Vec<Waker>) {
+    pub(crate) fn take(&mut self, wake: &mut Vec<Waiting>) {
         wake.extend(self.first.take().map(|(_, waker)| waker));
         wake.extend(std::mem::take(&mut self.others).into_iter().map(|(_, waker)| waker));
     }

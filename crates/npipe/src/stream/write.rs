@@ -1,11 +1,11 @@
 //! Writing and flushing.
 
 use std::io;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::transfer::Source;
 use super::{Core, Key, OperationPlace, Outbound, Stream, system_error};
-use crate::driver::{Finished, Submitted};
+use crate::driver::{Finished, Submitted, Waiting};
 use crate::machine::{FlushStep, Framing, WriteStep};
 use crate::sync::{Arc, lock};
 use crate::sys;
@@ -119,7 +119,7 @@ impl Stream {
 }
 
 impl Core {
-    pub(super) fn write_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waker>) {
+    pub(super) fn write_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waiting>) {
         let Finished { operation, outcome, handle, .. } = finished;
         let mut outbound = lock(&self.outbound);
         outbound.operation = OperationPlace::Here(operation);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use loom::thread;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Waiting};
 use crate::machine::Framing;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
@@ -46,7 +46,7 @@ fn model(test: impl Fn(Model) + Send + Sync + 'static) {
 fn turn(driver: &Driver) {
     let mut wake = Vec::new();
     driver.turn(&mut [Entry::EMPTY; 2], Some(Duration::ZERO), &mut wake).unwrap();
-    wake.into_iter().for_each(Waker::wake);
+    wake.into_iter().for_each(Waiting::wake);
 }
 
 fn read(stream: &Stream, flag: &Arc<Flag>) -> Poll<usize> {

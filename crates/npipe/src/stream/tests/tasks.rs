@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::peer::Waiter;
-use crate::driver::Driver;
+use crate::driver::{Driver, Waiting};
 use crate::interest::Interest;
 use crate::machine::Framing;
 use crate::stream::{Settings, Slice, Stream};
@@ -31,7 +31,7 @@ fn a_writer_a_flush_and_one_who_waits_for_room_are_all_woken() {
 fn turn(driver: &Driver) {
     let mut wake = Vec::new();
     driver.turn(&mut [Entry::EMPTY; 4], Some(Duration::ZERO), &mut wake).unwrap();
-    wake.into_iter().for_each(Waker::wake);
+    wake.into_iter().for_each(Waiting::wake);
 }
 
 fn wait_for_room(driver: &Driver, server: &Stream, client: &Stream) {

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use super::peer::Pattern;
-use crate::driver::Driver;
+use crate::driver::{Driver, Waiting};
 use crate::machine::Framing;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
@@ -50,7 +50,7 @@ impl Running {
             let mut wake = Vec::new();
             while !its_stop.load(Ordering::Acquire) {
                 its_driver.turn(&mut entries, None, &mut wake).unwrap();
-                wake.drain(..).for_each(Waker::wake);
+                wake.drain(..).for_each(Waiting::wake);
             }
         });
         Self { driver, stop, thread: Some(thread) }

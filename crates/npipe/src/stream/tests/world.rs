@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::peer::{Ledger, Pattern, Peer, Waiter};
-use crate::driver::Driver;
+use crate::driver::{Driver, Waiting};
 use crate::machine::Framing;
 use crate::stream::{Core, Settings, Stream};
 use crate::sys::{Entry, Pipe, Temper};
@@ -157,7 +157,7 @@ impl World {
         let mut entries = vec![Entry::EMPTY; count];
         let mut wake = Vec::new();
         let packets = self.driver.turn(&mut entries, Some(Duration::ZERO), &mut wake).unwrap();
-        wake.into_iter().for_each(std::task::Waker::wake);
+        wake.into_iter().for_each(Waiting::wake);
         packets > 0
     }
 
