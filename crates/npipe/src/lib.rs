@@ -45,6 +45,7 @@
 //!
 //! - [`guide::coming_from_tokio`]: the migration, what differs and why, the errors and their meanings.
 //! - [`guide::cancellation`]: what is lost when a future is dropped (nothing), method by method.
+//! - [`guide::blocking`]: the face for threads, [`blocking`]; time-outs, and how to stop a thread that waits.
 //! - [`guide::limits_and_defaults`]: every default with its reason; Wine.
 //!
 //! The crate builds everywhere, so that code for several systems can name it in one place; the pipes themselves exist on
@@ -122,6 +123,9 @@ pub mod guide {
 
     #[doc = include_str!("guide/coming_from_tokio.md")]
     pub mod coming_from_tokio {}
+
+    #[doc = include_str!("guide/blocking.md")]
+    pub mod blocking {}
 
     #[doc = include_str!("guide/cancellation.md")]
     pub mod cancellation {}

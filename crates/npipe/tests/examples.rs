@@ -25,6 +25,27 @@ fn the_echo_client_gets_back_from_the_echo_server_what_it_sent() {
 }
 
 #[test]
+fn the_blocking_server_answers_the_blocking_client() {
+    let name = format!(r"\\.\pipe\npipe-example-blocking-{}", std::process::id());
+    let mut server = Command::new(example("blocking_echo"))
+        .args(["serve", &name, "2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(said.next(), Some(format!("listening on {name}")));
+
+    assert_eq!(output_of("blocking_echo", &["ask", &name, "ping"]), "ping\n");
+    assert_eq!(output_of("blocking_echo", &["ask", &name, "a longer question"]), "a longer question\n");
+
+    // From a thread each, so in any order.
+    let mut said: Vec<String> = said.collect();
+    said.sort_by_key(String::len);
+    assert_eq!(said, ["echoed 4 bytes", "echoed 17 bytes"]);
+    assert!(server.wait().unwrap().success());
+}
+
+#[test]
 fn tokios_accept_loop_serves_one_client_after_the_other() {
     let lines: String = (1..=5).map(|n| format!("client {n}: the square is {}\n", n * n)).collect();
     assert_eq!(output_of("tokio_loop", &[]), lines);

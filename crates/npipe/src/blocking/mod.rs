@@ -2,8 +2,8 @@
 //!
 //! [`PipeListener`] accepts clients, [`PipeStream`] is either end of a connection. They read and write through
 //! [`Read`](std::io::Read) and [`Write`](std::io::Write), from several threads at once and in both directions at once. A call
-//! that need not wait is one system call; there is no thread and no completion port behind it. The guide
-//! tells what time-outs, cancellation and the end of a connection mean here.
+//! that need not wait is one system call; there is no thread and no completion port behind it. [A page of the
+//! guide](crate::guide::blocking) tells what time-outs, cancellation and the end of a connection mean here.
 //!
 //! ```no_run
 //! use std::io::{Read, Write};

@@ -313,8 +313,8 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already, `ERROR_INVALID_FUNCTION` on a client's end,
-    /// which only closes, by being dropped.
+    /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already, and always one on a client's end, which ends a
+    /// connection by being dropped.
     pub fn disconnect(&self) -> io::Result<()> {
         match self.shared.driven.get() {
             Some(stream) => stream.disconnect(),
