@@ -363,9 +363,9 @@ impl ReadAhead {
         self.stopping
     }
 
-    /// Whether there is anything that a reader has not had.
-    pub(crate) fn has_bytes(&self) -> bool {
-        self.front.is_some()
+    /// Whether there is anything that a reader has not had. A read in flight may have taken it.
+    pub(crate) fn may_have_bytes(&self) -> bool {
+        self.front.is_some() || self.slot == Slot::InFlight
     }
 
     /// The connection is over: forget what was read. Tells whether to cancel.

@@ -88,7 +88,7 @@ impl Stream {
 
     /// Whether a client that has left wrote something that nobody has read.
     fn has_unread_bytes(&self) -> bool {
-        lock(&self.core.inbound).machine.has_bytes()
+        lock(&self.core.inbound).machine.may_have_bytes()
             || sys::bytes_available(&self.handle).is_ok_and(|bytes| bytes > 0)
     }
 
