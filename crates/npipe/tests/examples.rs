@@ -2,7 +2,7 @@
 //!
 //! Cargo builds them with `cargo test`; they lie in the directory `examples` beside the one of this test.
 //! Between them they need every feature, hence `--all-features`.
-#![cfg(all(windows, feature = "tokio", feature = "futures-io"))]
+#![cfg(all(windows, feature = "tokio", feature = "futures-io", feature = "mio"))]
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -59,6 +59,14 @@ fn hyper_answers_a_get_over_a_pipe() {
 #[test]
 fn smol_needs_no_tokio() {
     assert_eq!(output_of("smol", &[]), "npipe backwards is epipn\n");
+}
+
+#[test]
+fn a_loop_of_mios_serves_a_socket_and_a_pipe() {
+    assert_eq!(
+        output_of("mio_loop", &[]),
+        "over TCP: 17 bytes\nover the pipe: 9 bytes\nover the pipe: 13 bytes\n"
+    );
 }
 
 fn output_of(name: &str, arguments: &[&str]) -> String {

@@ -34,7 +34,7 @@
 //!
 //! # How it works
 //!
-//! A registered pipe is a [`Stream`](crate::stream::Stream), as in the async face. `attached` gives it wakers that put what
+//! A registered pipe is a `Stream`, as in the async face. `attached` gives it wakers that put what
 //! has become ready on the list in `queue`; `poll` dequeues from the port, which wakes them, and hands the list out.
 
 pub mod event;
