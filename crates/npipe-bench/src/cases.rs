@@ -9,7 +9,8 @@ use clap::ValueEnum;
 use crate::measure::Round;
 use crate::pipes::{Npipe, Tokio};
 use crate::scheduler::Scheduler::{self, CurrentThread, NpipeBlockOn, NpipeSpawn, TwoWorkers};
-use crate::{bare, completion, traffic};
+use crate::threads::{self, Bare, Interprocess, NpipeBlocking};
+use crate::{completion, readiness, traffic};
 
 /// Whose pipes carry the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,11 +19,14 @@ pub(crate) enum Implementation {
     Tokio,
     Bare,
     Compio,
+    Interprocess,
+    Mio,
 }
 
 impl Implementation {
     /// In the order of the table's columns.
-    pub(crate) const ALL: [Self; 4] = [Self::Npipe, Self::Tokio, Self::Bare, Self::Compio];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Npipe, Self::Tokio, Self::Bare, Self::Compio, Self::Interprocess, Self::Mio];
 
     /// What `--count` calls it.
     pub(crate) fn id(self) -> String {
@@ -37,6 +41,8 @@ impl fmt::Display for Implementation {
             Self::Tokio => "tokio",
             Self::Bare => "bare overlapped",
             Self::Compio => "compio",
+            Self::Interprocess => "interprocess",
+            Self::Mio => "mio",
         })
     }
 }
@@ -98,9 +104,7 @@ const ROUNDS: u32 = 11;
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for scheduler in [CurrentThread, TwoWorkers, NpipeSpawn] {
-        cases.push(bulk(scheduler, 4, 1024));
-        cases.push(bulk(scheduler, 64, 256));
-        cases.push(bulk(scheduler, 1024, 24));
+        cases.extend([4, 64, 1024].map(|kibibytes| bulk(scheduler, kibibytes)));
     }
     for scheduler in [CurrentThread, TwoWorkers, NpipeSpawn, NpipeBlockOn] {
         cases.push(exchange(scheduler));
@@ -108,6 +112,10 @@ pub(crate) fn all() -> Vec<Case> {
     for scheduler in [CurrentThread, TwoWorkers, NpipeSpawn] {
         cases.push(many(scheduler));
     }
+    for kibibytes in [4, 64, 1024] {
+        cases.extend(bulk_of_other_faces(kibibytes));
+    }
+    cases.extend(exchange_of_other_faces());
     cases.push(Case {
         id: "connect".into(),
         title: "connect and accept".into(),
@@ -117,7 +125,7 @@ pub(crate) fn all() -> Vec<Case> {
         runs: vec![
             npipe(|operations| traffic::connect_accept::<Npipe>(CurrentThread, operations)),
             tokio(|operations| traffic::connect_accept::<Tokio>(CurrentThread, operations)),
-            (Implementation::Bare, Box::new(bare::connect_accept)),
+            (Implementation::Bare, Box::new(threads::connect_accept)),
         ],
     });
     cases.push(Case {
@@ -157,20 +165,20 @@ fn many(scheduler: Scheduler) -> Case {
     }
 }
 
-fn bulk(scheduler: Scheduler, kibibytes: usize, operations: u32) -> Case {
+fn bulk(scheduler: Scheduler, kibibytes: usize) -> Case {
     let bytes = kibibytes * 1024;
     let runs = vec![
         npipe(move |operations| traffic::bulk::<Npipe>(scheduler, bytes, operations)),
         tokio(move |operations| traffic::bulk::<Tokio>(of_tokio(scheduler), bytes, operations)),
         // These two have threads or a runtime of their own, and stand beside all schedulers.
-        (Implementation::Bare, Box::new(move |operations| bare::bulk(bytes, operations))),
+        (Implementation::Bare, Box::new(move |operations| threads::bulk::<Bare>(bytes, operations))),
         (Implementation::Compio, Box::new(move |operations| completion::bulk(bytes, operations))),
     ];
     Case {
         id: format!("bulk-{kibibytes}k{}", suffix(scheduler)),
         title: format!("bulk, {kibibytes} KiB writes{}", remark(scheduler)),
         metric: Metric::MebibytesPerSecond { bytes },
-        operations,
+        operations: bulk_operations(kibibytes),
         rounds: ROUNDS,
         runs,
     }
@@ -180,7 +188,7 @@ fn exchange(scheduler: Scheduler) -> Case {
     let runs = vec![
         npipe(move |operations| traffic::exchanges::<Npipe>(scheduler, 1, 64, operations)),
         tokio(move |operations| traffic::exchanges::<Tokio>(of_tokio(scheduler), 1, 64, operations)),
-        (Implementation::Bare, Box::new(|operations| bare::exchanges(64, operations))),
+        (Implementation::Bare, Box::new(|operations| threads::exchanges::<Bare>(64, operations))),
         (Implementation::Compio, Box::new(|operations| completion::exchanges(64, operations))),
     ];
     Case {
@@ -191,6 +199,64 @@ fn exchange(scheduler: Scheduler) -> Case {
         rounds: ROUNDS,
         runs,
     }
+}
+
+/// How many operations of a bulk case take a fraction of a second.
+fn bulk_operations(kibibytes: usize) -> u32 {
+    match kibibytes {
+        4 => 1024,
+        64 => 256,
+        _ => 24,
+    }
+}
+
+fn bulk_of_other_faces(kibibytes: usize) -> [Case; 2] {
+    let bytes = kibibytes * 1024;
+    let case = |face: &str, runs| Case {
+        id: format!("bulk-{kibibytes}k-{face}"),
+        title: format!("bulk, {kibibytes} KiB writes, {face} face"),
+        metric: Metric::MebibytesPerSecond { bytes },
+        operations: bulk_operations(kibibytes),
+        rounds: ROUNDS,
+        runs,
+    };
+    let blocking: Vec<(Implementation, Run)> = vec![
+        npipe(move |operations| threads::bulk::<NpipeBlocking>(bytes, operations)),
+        (Implementation::Bare, Box::new(move |operations| threads::bulk::<Bare>(bytes, operations))),
+        (
+            Implementation::Interprocess,
+            Box::new(move |operations| threads::bulk::<Interprocess>(bytes, operations)),
+        ),
+    ];
+    let readiness: Vec<(Implementation, Run)> = vec![
+        npipe(move |operations| readiness::npipe::bulk(bytes, operations)),
+        (Implementation::Mio, Box::new(move |operations| readiness::mio::bulk(bytes, operations))),
+    ];
+    [case("blocking", blocking), case("readiness", readiness)]
+}
+
+fn exchange_of_other_faces() -> [Case; 2] {
+    let case = |face: &str, runs| Case {
+        id: format!("exchange-{face}"),
+        title: format!("request/response 64 B, {face} face"),
+        metric: Metric::MicrosecondsPerOperation,
+        operations: 500,
+        rounds: ROUNDS,
+        runs,
+    };
+    let blocking: Vec<(Implementation, Run)> = vec![
+        npipe(|operations| threads::exchanges::<NpipeBlocking>(64, operations)),
+        (Implementation::Bare, Box::new(|operations| threads::exchanges::<Bare>(64, operations))),
+        (
+            Implementation::Interprocess,
+            Box::new(|operations| threads::exchanges::<Interprocess>(64, operations)),
+        ),
+    ];
+    let readiness: Vec<(Implementation, Run)> = vec![
+        npipe(|operations| readiness::npipe::exchanges(64, operations)),
+        (Implementation::Mio, Box::new(|operations| readiness::mio::exchanges(64, operations))),
+    ];
+    [case("blocking", blocking), case("readiness", readiness)]
 }
 
 fn npipe(run: impl Fn(u32) -> io::Result<Round> + 'static) -> (Implementation, Run) {

@@ -1,10 +1,8 @@
-//! npipe beside its peers: the same traffic over npipe, Tokio, compio and bare overlapped calls, in one process, round
-//! by round in turn, so that whatever disturbs the machine disturbs all of them.
+//! npipe beside its peers: the same traffic over npipe, Tokio, mio, compio, interprocess and bare overlapped calls, in one
+//! process, round by round in turn, so that whatever disturbs the machine disturbs all of them.
 //!
 //! The result is Markdown on standard output. Standard error carries `progress: DONE/TOTAL LABEL` lines.
 
-#[cfg(windows)]
-mod bare;
 #[cfg(windows)]
 mod cases;
 #[cfg(windows)]
@@ -15,6 +13,8 @@ mod measure;
 #[cfg(windows)]
 mod pipes;
 #[cfg(windows)]
+mod readiness;
+#[cfg(windows)]
 mod report;
 #[cfg(windows)]
 mod run;
@@ -24,6 +24,8 @@ mod scheduler;
 mod statistics;
 #[cfg(windows)]
 mod sys;
+#[cfg(windows)]
+mod threads;
 #[cfg(windows)]
 mod traffic;
 

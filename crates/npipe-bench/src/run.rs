@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
-use crate::bare;
 use crate::cases::{self, Case, Implementation};
 use crate::report::{self, Outcome};
+use crate::threads::{self, Bare};
 
 /// npipe measured beside its peers.
 #[derive(Debug, Parser)]
@@ -72,7 +72,7 @@ fn measure_all(cases: Vec<Case>, quick: bool) -> io::Result<String> {
 /// Lets large writes pass once. Wine's server gives the memory of each 64 KiB write back to its kernel until it has met a larger
 /// one, after which it keeps it; without this, what is measured would depend on which case came first.
 fn warm_up() -> io::Result<()> {
-    bare::bulk(1 << 20, 16).map(drop)
+    threads::bulk::<Bare>(1 << 20, 16).map(drop)
 }
 
 /// Runs the implementations in turn, so that a round of each meets the same state of the machine.
