@@ -378,6 +378,15 @@ fn the_error_of_a_write_on_its_way_is_reported_once() {
     assert_ne!(error.kind(), ErrorKind::TimedOut, "{error:?}");
     client.flush().unwrap();
     assert_code(client.write(b"x"), ERROR_NO_DATA);
+
+    // By a write without a time-out as well.
+    let (server, mut client) = narrow_pair();
+    client.set_write_timeout(Some(SHORT)).unwrap();
+    assert_eq!(client.write(&[0; 50_000]).unwrap(), 50_000);
+    client.set_write_timeout(None).unwrap();
+    drop(server);
+    client.write(b"x").unwrap_err();
+    client.flush().unwrap();
 }
 
 #[test]
@@ -526,6 +535,23 @@ fn accept_waits_as_long_as_its_time_out_says() {
         assert_kind(listener.accept_timeout(SHORT), ErrorKind::TimedOut);
         canceller.cancel();
         assert_kind(first.join().unwrap(), ErrorKind::ConnectionAborted);
+    });
+}
+
+#[test]
+fn a_thread_that_waits_for_its_turn_to_accept_gets_it() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let listener = PipeListener::bind(&name).unwrap();
+    thread::scope(|scope| {
+        let accepts = [(); 3].map(|()| scope.spawn(|| listener.accept().unwrap()));
+        let clients = [(); 3].map(|()| PipeStream::connect(&name).unwrap());
+        for server in accepts {
+            (&server.join().unwrap()).write_all(b"x").unwrap();
+        }
+        for mut client in clients {
+            client.read_exact(&mut [0]).unwrap();
+        }
     });
 }
 
@@ -974,6 +1000,29 @@ fn a_server_end_goes_to_and_fro_too_and_from_a_block_on_that_is_over() {
     let server = stream.into_server().unwrap();
     future::block_on(server.readable()).unwrap();
     assert_eq!(server.try_read(&mut [0; 2]).unwrap(), 1);
+}
+
+#[test]
+fn a_stream_on_the_port_of_the_block_on_that_it_is_used_in_hears_of_its_writes() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    npipe::block_on(async {
+        let options = ServerOptions::new().in_buffer_size(4096).clone();
+        let server = options.create(&name).unwrap();
+        let client = ClientOptions::new().open(&name).unwrap();
+        server.connect().await.unwrap();
+        let (server, mut client) = (server.into_blocking().await, client.into_blocking().await);
+        client.set_write_timeout(Some(SHORT)).unwrap();
+        let big = Pattern::new(16).next(50_000).to_vec();
+        assert_eq!(client.write(&big).unwrap(), big.len());
+        receive(&server, 16, big.len());
+        client.set_write_timeout(Some(LONG)).unwrap();
+        client.flush().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| receive(&server, 16, big.len()));
+            client.write_all(&big).unwrap();
+        });
+    });
 }
 
 #[test]

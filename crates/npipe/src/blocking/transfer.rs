@@ -179,13 +179,17 @@ fn flush_until(stream: &Stream, deadline: Option<Instant>) -> Option<io::Result<
         if let Poll::Ready(result) = stream.poll_flush(&Context::from_waker(&waker), key) {
             return Some(result);
         }
-        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            stream.forget_writer(key);
+            return None;
+        }
+        if stream.attend(left) {
+            continue;
+        }
+        match left {
             None => thread::park(),
-            Some(left) if !left.is_zero() => thread::park_timeout(left),
-            Some(_) => {
-                stream.forget_writer(key);
-                return None;
-            }
+            Some(left) => thread::park_timeout(left),
         }
     }
 }

@@ -4,9 +4,11 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::read::Progress;
 use super::{Destination, Key, Settings, Stream};
+use crate::driver::{Batch, Driver};
 use crate::sync::{Arc, lock};
 use crate::sys::OwnedHandle;
 
@@ -47,6 +49,19 @@ impl Stream {
             Progress::Read(count) => Ok(Some(count)),
             Progress::Submit(_) | Progress::Wait => Ok(None),
         }
+    }
+
+    /// Waits on the stream's port for up to `limit`, if that is this thread's to do: inside the `block_on` or task that the port
+    /// belongs to, nobody else would. Tells whether it was.
+    pub(crate) fn attend(&self, limit: Option<Duration>) -> bool {
+        let port: &Driver = &self.core.driver;
+        let Some(driver) = Driver::entered().filter(|entered| std::ptr::eq(&**entered, port)) else {
+            return false;
+        };
+        let mut batch = Batch::new();
+        driver.collect(&mut batch, limit);
+        batch.wake_all();
+        true
     }
 
     pub(crate) fn shared_handle(&self) -> Arc<OwnedHandle> {
