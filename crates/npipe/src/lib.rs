@@ -45,6 +45,7 @@
 //!
 //! - [`guide::coming_from_tokio`]: the migration, what differs and why, the errors and their meanings.
 //! - [`guide::cancellation`]: what is lost when a future is dropped (nothing), method by method.
+//! - [`guide::tasks`]: `block_on` and `spawn`, which save a thread switch; what a runtime sees of us.
 //! - [`guide::readiness`]: coming from mio; the face for event loops, [`readiness`], what differs and why.
 //! - [`guide::blocking`]: the face for threads, [`blocking`]; time-outs, and how to stop a thread that waits.
 //! - [`guide::limits_and_defaults`]: every default with its reason; Wine.
@@ -124,6 +125,9 @@ pub mod guide {
 
     #[doc = include_str!("guide/coming_from_tokio.md")]
     pub mod coming_from_tokio {}
+
+    #[doc = include_str!("guide/tasks.md")]
+    pub mod tasks {}
 
     #[doc = include_str!("guide/readiness.md")]
     pub mod readiness {}
