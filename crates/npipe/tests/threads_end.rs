@@ -1,0 +1,99 @@
+//! The threads behind tasks on the port go when nobody needs them: caretakers with the last pipe of their port, executors' with
+//! their last task. A program of its own, because it counts the threads of the process.
+#![cfg(all(windows, feature = "tokio"))]
+
+use std::time::{Duration, Instant};
+
+use npipe::{ClientOptions, Executor, NamedPipeClient, NamedPipeServer, ServerOptions};
+use tokio::io::AsyncReadExt;
+
+/// Far above what ending a thread takes.
+const STEP: Duration = Duration::from_secs(30);
+
+async fn pair(name: &str) -> (NamedPipeServer, NamedPipeClient) {
+    let server = ServerOptions::new().create(name).unwrap();
+    let client = ClientOptions::new().open(name).unwrap();
+    server.connect().await.unwrap();
+    (server, client)
+}
+
+/// Waits until the process has this many threads: the system tells in no other way that one has ended.
+fn wait_for_threads(count: usize, after: &str) {
+    let end = Instant::now() + STEP;
+    while sys::thread_count() != count {
+        assert!(Instant::now() < end, "{} threads instead of {count}: {after}", sys::thread_count());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn no_thread_outlives_its_use() {
+    let name = format!(r"\\.\pipe\npipe-threads-end-{}", std::process::id());
+    // What a process has once it has used pipes at all.
+    npipe::block_on(async { drop(pair(&name).await) });
+    let before = sys::thread_count();
+
+    for _ in 0..20 {
+        npipe::block_on(async {
+            let (mut server, client) = pair(&name).await;
+            drop(client);
+            assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+        });
+    }
+    wait_for_threads(before, "block_on whose pipes ended with it");
+
+    let left = npipe::block_on(pair(&name));
+    wait_for_threads(before + 1, "a pipe outlives its block_on, so somebody has to wait for it");
+    npipe::block_on(async {});
+    wait_for_threads(before + 1, "the same after another block_on");
+    drop(left);
+    wait_for_threads(before, "the pipe that outlived its block_on is gone");
+
+    let outlives_thread = std::thread::spawn({
+        let name = name.clone();
+        move || npipe::block_on(pair(&name))
+    });
+    let outlives_thread = outlives_thread.join().unwrap();
+    wait_for_threads(before + 1, "a pipe outlives the thread that made it");
+    drop(outlives_thread);
+    wait_for_threads(before, "the pipe that outlived its thread is gone");
+
+    let executor = Executor::new(3).unwrap();
+    wait_for_threads(before + 3, "an executor of three");
+    let left = npipe::block_on(executor.spawn(async move { pair(&name).await }));
+    drop(executor);
+    wait_for_threads(before + 1, "the executor is gone, but for the thread that has pipes");
+    drop(left);
+    wait_for_threads(before, "the executor's last pipe is gone");
+}
+
+mod sys {
+    //! The number of threads, which Windows tells only by a list of all there are.
+    #![expect(unsafe_code, reason = "the standard library does not count threads")]
+
+    use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+
+    use windows_sys::Win32::Foundation::INVALID_HANDLE_VALUE;
+    use windows_sys::Win32::System::Diagnostics::ToolHelp::{
+        CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
+    };
+
+    pub(super) fn thread_count() -> usize {
+        // SAFETY: takes no pointers.
+        let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
+        assert_ne!(snapshot, INVALID_HANDLE_VALUE, "a snapshot of the threads can be taken");
+        // SAFETY: the call gave a handle that nobody else owns.
+        let snapshot = unsafe { OwnedHandle::from_raw_handle(snapshot) };
+        let mut entry =
+            THREADENTRY32 { dwSize: size_of::<THREADENTRY32>() as u32, ..THREADENTRY32::default() };
+        let mut count = 0;
+        // SAFETY: the snapshot is open, the entry says its size.
+        let mut more = unsafe { Thread32First(snapshot.as_raw_handle(), &mut entry) };
+        while more != 0 {
+            count += usize::from(entry.th32OwnerProcessID == std::process::id());
+            // SAFETY: as above.
+            more = unsafe { Thread32Next(snapshot.as_raw_handle(), &mut entry) };
+        }
+        count
+    }
+}
