@@ -246,7 +246,7 @@ impl Write for &PipeStream {
         self.write_slice(bytes)
     }
 
-    /// [`write`](Self::write) of several slices as if they were one; on a message pipe they are one message.
+    /// [`write`](Write::write) of several slices as if they were one; on a message pipe they are one message.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.write_slices(slices)
     }
