@@ -981,7 +981,7 @@ mod dropping {
         assert!(received == bytes, "{} of {} bytes", received.len(), bytes.len());
     }
 
-    /// As much as the pipe and our queue take: some of it is in flight and some queued behind.
+    /// As much as the pipe takes and then a write that has to wait.
     fn fill(server: &mut NamedPipe) -> Vec<u8> {
         let bytes = data(1 << 20);
         let mut written = 0;
@@ -1005,6 +1005,27 @@ mod dropping {
             assert!(events.poll(QUIET).is_empty(), "nothing is told of a dropped pipe");
         }
         reading.join().unwrap();
+    }
+
+    /// A program that has written its last and turns to something else.
+    #[test]
+    fn nothing_at_all_and_what_was_accepted_arrives_though_nobody_polls() {
+        for pipe_mode in [PipeMode::Byte, PipeMode::Message] {
+            let mut events = Loop::new();
+            let name = unique_name();
+            let mut server = NamedPipe::create(ServerOptions::new().pipe_mode(pipe_mode), &name).unwrap();
+            events.add(&mut server, SERVER);
+            let mut client = foreign_client(&name);
+            events.connect(&server, SERVER);
+            let bytes = fill(&mut server);
+            let (received, wait_received) = mpsc::channel();
+            thread::spawn(move || {
+                let mut all = vec![0; bytes.len()];
+                let read = client.read_exact(&mut all);
+                let _ = received.send(read.is_ok() && all == bytes);
+            });
+            assert_eq!(wait_received.recv_timeout(STEP), Ok(true));
+        }
     }
 
     #[test]
@@ -1184,12 +1205,12 @@ mod data_path {
         events.connect(&server, SERVER);
         events.add(&mut client, CLIENT);
         events.settle();
-        // The first one is in flight when the others come: they must not become one.
-        for message in [&data(1 << 20)[..], b"b", b"c"] {
+        // Of bytes, only a part of the first would be accepted; and the others would become one.
+        for message in [&data(300_000)[..], b"b", b"c"] {
             assert_eq!(client.write(message).unwrap(), message.len());
         }
-        let mut buffer = vec![0; 2 << 20];
-        for length in [1 << 20, 1, 1] {
+        let mut buffer = vec![0; 1 << 20];
+        for length in [300_000, 1, 1] {
             assert_eq!(events.read_some(&server, SERVER, &mut buffer).unwrap(), length);
         }
     }

@@ -23,6 +23,8 @@ const FIRST_WINDOW: usize = 4 * 1024;
 pub(crate) struct WriteBehind {
     framing: Framing,
     limit: usize,
+    /// Whether anything is accepted behind a write in flight.
+    queueing: bool,
     window: usize,
     slot: Slot,
     /// What waits behind the write in flight: the writes to come.
@@ -77,6 +79,7 @@ impl WriteBehind {
         Self {
             framing,
             limit,
+            queueing: true,
             window: FIRST_WINDOW.min(limit),
             slot: Slot::Free,
             queue: VecDeque::new(),
@@ -86,13 +89,20 @@ impl WriteBehind {
         }
     }
 
+    /// Accepts nothing any more while a write is in flight: what was accepted is then with the system, and arrives also when
+    /// nobody dequeues packets. In return, one write takes up to the limit.
+    #[cfg(any(windows, test))]
+    pub(crate) fn stop_queueing(&mut self) {
+        self.queueing = false;
+    }
+
     pub(crate) fn classify(&mut self, framing: Framing) {
         self.framing = framing;
     }
 
     /// The largest write of bytes. One such write in flight and one behind it keep the pipe busy.
     fn largest_write(&self) -> usize {
-        (self.limit / 2).clamp(1, LARGEST_TRANSFER)
+        if self.queueing { (self.limit / 2).clamp(1, LARGEST_TRANSFER) } else { self.limit }
     }
 
     /// Decides about a write of `length` bytes.
@@ -110,6 +120,7 @@ impl WriteBehind {
             (Slot::Free, Framing::Bytes | Framing::Unknown) => {
                 WriteStep::Submit(length.min(self.largest_write()))
             }
+            (Slot::InFlight, _) if !self.queueing => WriteStep::Wait,
             (Slot::InFlight, framing) => {
                 let room = self.room();
                 let accepted = match framing {
@@ -147,7 +158,7 @@ impl WriteBehind {
         let ready = self.error.is_some()
             || match self.slot {
                 Slot::Free => true,
-                Slot::InFlight => self.room() > 0,
+                Slot::InFlight => self.queueing && self.room() > 0,
                 Slot::Abandoned => false,
             };
         self.ran_full |= !ready;
@@ -320,6 +331,23 @@ mod tests {
             machine.on_pending();
         }
         assert_eq!(windows, [4096, 16384, 32768, 32768, 32768]);
+    }
+
+    #[test]
+    fn without_a_queue_everything_accepted_is_with_the_system() {
+        for framing in [Framing::Bytes, Framing::Messages] {
+            let mut machine = WriteBehind::new(framing, LIMIT);
+            machine.stop_queueing();
+            assert_eq!(machine.step(LIMIT), WriteStep::Submit(LIMIT));
+            machine.on_pending();
+            assert_eq!(machine.step(1), WriteStep::Wait);
+            assert!(!machine.is_ready());
+            assert_eq!(machine.on_packet(0), WriteDone { next: None, wake: true });
+            assert!(machine.is_ready());
+        }
+        let mut machine = WriteBehind::new(Framing::Bytes, LIMIT);
+        machine.stop_queueing();
+        assert_eq!(machine.step(10 * LIMIT), WriteStep::Submit(LIMIT), "back-pressure");
     }
 
     #[test]

@@ -83,6 +83,8 @@ impl Attached {
     ) -> io::Result<Arc<Self>> {
         let stream = queue.admit(handle.clone(), settings)?;
         stream.set_linger(linger);
+        // Whoever polls may turn to something else after its last write, and that write has to arrive.
+        stream.stop_queueing();
         let connection = if stream.awaits_client() { Connection::Unasked } else { Connection::Made };
         Ok(Arc::new_cyclic(|pipe| {
             let bell = |part| Waker::from(Arc::new(Bell { pipe: pipe.clone(), part }));

@@ -36,9 +36,10 @@ use crate::{ClientOptions, ServerOptions};
 ///
 /// # Writing
 ///
-/// A write takes what there is room for; what was accepted may still be on its way, and [`flush`](Write::flush) says "would
-/// block" until the system has it. On a message pipe a write takes the whole message or says "would block"; an empty one is
-/// an empty message there, and nothing on a pipe of bytes.
+/// One write may be on its way, of up to 256 KiB ([`write_buffer_limit`](ServerOptions::write_buffer_limit)), and the next
+/// would block. It arrives if the peer reads, whether anybody polls or not. [`flush`](Write::flush) says "would block" until
+/// the system has it. On a message pipe a write takes a message whole; an empty one is an empty message there, and nothing on a
+/// pipe of bytes.
 ///
 /// Else the system's errors, of this write or of one that was accepted earlier:
 #[doc = crate::documentation::write_errors!()]

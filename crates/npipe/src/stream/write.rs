@@ -76,6 +76,12 @@ impl Stream {
         self.try_accept(&mut outbound, source)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
+    /// Accepts nothing any more behind a write in flight: for who dequeues packets only when it suits.
+    #[cfg(windows)]
+    pub(crate) fn stop_queueing(&self) {
+        lock(&self.core.outbound).machine.stop_queueing();
+    }
+
     /// Waits until the pipe has everything that was accepted.
     pub(crate) fn poll_flush(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {
         let mut outbound = lock(&self.core.outbound);
