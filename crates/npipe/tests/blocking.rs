@@ -17,6 +17,9 @@ use futures_lite::future;
 use npipe::blocking::{PipeListener, PipeStream};
 use npipe::{ClientOptions, NamedPipeClient, PipeEnd, PipeMode, ServerOptions};
 
+#[path = "blocking/sys.rs"]
+mod sys;
+
 const ERROR_NO_DATA: i32 = 232;
 const ERROR_PIPE_BUSY: i32 = 231;
 const ERROR_PIPE_NOT_CONNECTED: i32 = 233;
@@ -1073,6 +1076,58 @@ fn a_stream_becomes_a_handle_and_back() {
     let mut client = PipeStream::try_from(duplicate).unwrap();
     server.disconnect().unwrap();
     assert_code(client.read(&mut buffer), ERROR_PIPE_NOT_CONNECTED);
+}
+
+#[test]
+fn a_handle_of_which_there_is_only_one_can_do_everything() {
+    let _watchdog = watchdog();
+    let (server, client) = narrow_pair();
+    let client = sys::adopt(OwnedHandle::try_from(client).unwrap()).unwrap();
+    client.set_write_timeout(Some(SHORT)).unwrap();
+    assert_eq!((&client).write(Pattern::new(17).next(50_000)).unwrap(), 50_000);
+    let client = client.into_client().unwrap();
+    receive(&server, 17, 50_000);
+    future::block_on(client.flush()).unwrap();
+}
+
+#[test]
+fn a_wait_that_somebody_else_cancels_goes_on() {
+    let _watchdog = watchdog();
+    let (server, client) = pair();
+    let cancelled = AtomicU32::new(0);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| receive(&client, 18, 10_000));
+        // Three reads that waited have been cancelled, the last perhaps in the midst of data.
+        while cancelled.load(Ordering::Relaxed) < 3 {
+            cancelled.fetch_add(u32::from(sys::cancel_everything(&client)), Ordering::Relaxed);
+            thread::yield_now();
+        }
+        send(&server, 18, 5_000);
+        sys::cancel_everything(&client);
+        let mut rest = Pattern::new(18);
+        rest.next(5_000);
+        (&server).write_all(rest.next(5_000)).unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_listener_is_the_first_instance_of_its_name_unless_told_otherwise() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let _listener = PipeListener::bind(&name).unwrap();
+    PipeListener::bind_with(ServerOptions::new().first_pipe_instance(false), &name).unwrap();
+    if sys::runs_under_wine() {
+        // Not `println!`: libtest keeps the output of tests that pass to itself.
+        let _ = writeln!(
+            io::stdout(),
+            "skipped-under-wine: a_listener_is_the_first_instance_of_its_name_unless_told_otherwise: \
+             FILE_FLAG_FIRST_PIPE_INSTANCE is ignored there"
+        );
+        return;
+    }
+    assert_kind(PipeListener::bind(&name), ErrorKind::PermissionDenied);
+    assert_kind(PipeListener::bind_with(&ServerOptions::new(), &name), ErrorKind::PermissionDenied);
 }
 
 #[test]

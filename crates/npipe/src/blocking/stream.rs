@@ -245,7 +245,8 @@ impl PipeStream {
     /// time is over it *stays on its way and counts as written*: it is delivered if the peer reads, also when this stream is
     /// dropped and its thread has ended. The next write or flush waits for it first, for its own time-out at most, and then fails with
     /// [`TimedOut`](io::ErrorKind::TimedOut), having taken nothing. So a writer is stopped by a peer that does not read, and a
-    /// write that fails with `TimedOut` may be repeated.
+    /// write that fails with `TimedOut` may be repeated. Because of the copy, one call takes 64 KiB of bytes at most, and
+    /// [`write_buffer_limit`](crate::ServerOptions::write_buffer_limit) makes it less; a message is always taken whole.
     ///
     /// Setting a time-out ties the handle to the completion port of the process for good, since only operations that report to a
     /// port outlive their thread, and starts the thread that waits on it. Without a time-out neither is needed.

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::PipeStream;
 use super::timeout::timed_out;
+use crate::driver::Driver;
 use crate::machine::verdict;
 use crate::stream::{Destination, Slice, Slices, Stream};
 use crate::sys::{self, Until};
@@ -136,7 +137,7 @@ impl PipeStream {
     /// Writes with a time-out: `submit` copies, and may leave the write on its way.
     fn write_within(&self, submit: impl Fn(&Stream) -> io::Result<usize>) -> io::Result<usize> {
         let deadline = self.shared.write_timeout.deadline();
-        let stream = self.shared.drive(crate::driver::Driver::global)?;
+        let stream = self.shared.drive(Driver::global)?;
         let accepted = loop {
             self.settle(deadline)?;
             match submit(stream) {
