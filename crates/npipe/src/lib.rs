@@ -115,7 +115,11 @@ mod pipe_end;
 pub mod readiness;
 #[cfg(windows)]
 mod server;
-#[cfg(windows)]
+#[cfg(any(windows, test))]
+#[cfg_attr(
+    not(windows),
+    allow(dead_code, unused_imports, unreachable_pub, reason = "what is public of it is so on Windows")
+)]
 mod tasks;
 #[cfg(all(windows, feature = "tokio"))]
 mod tokio;

@@ -11,6 +11,9 @@ mod executor;
 mod join_handle;
 mod sleeper;
 
+#[cfg(all(test, not(windows), not(loom)))]
+mod tests;
+
 pub use block_on::block_on;
 pub use executor::{Executor, spawn};
 pub use join_handle::JoinHandle;

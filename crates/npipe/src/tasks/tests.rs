@@ -1,0 +1,122 @@
+//! Tasks over the simulated kernel, on any host: who dequeues, and who owns what when an owner goes. Run under AddressSanitizer
+//! they show that nothing is left to a kernel that nobody listens to.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use super::{Executor, block_on, spawn};
+use crate::driver::Driver;
+use crate::machine::Framing;
+use crate::stream::{Key, Settings, Slice, Stream};
+use crate::sys::{Pipe, Temper};
+
+const QUOTA: usize = 700;
+
+/// A connected pair on the port of who calls.
+async fn pair(seed: u64) -> (Stream, Stream) {
+    let temper = Temper { seed, hesitates: true, splits: true, cancels_late: true };
+    let settings =
+        Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: 3000, write_limit: 2000 };
+    let (pipe, server) = Pipe::create(false, QUOTA, temper);
+    let driver = Driver::current().unwrap();
+    let server = Stream::new(server, driver.clone(), settings).unwrap();
+    let client = Stream::new(pipe.open().unwrap(), driver, settings).unwrap();
+    poll_fn(|context| server.poll_connect(context, Key::POLL)).await.unwrap();
+    (server, client)
+}
+
+async fn send(stream: &Stream, total: usize) {
+    let mut sent = 0;
+    while sent < total {
+        let bytes: Vec<u8> = (sent..total.min(sent + 1 + sent % 977)).map(|at| at as u8).collect();
+        sent += poll_fn(|context| stream.poll_write(context, &&bytes[..])).await.unwrap();
+    }
+}
+
+async fn receive(stream: &Stream, total: usize) {
+    let mut received = 0;
+    while received < total {
+        let mut bytes = [0; 613];
+        let mut slice = Slice { bytes: &mut bytes, filled: 0 };
+        let count = poll_fn(|context| stream.poll_read(context, &mut slice)).await.unwrap();
+        assert_ne!(count, 0, "the end after {received} of {total} bytes");
+        assert!(bytes[..count].iter().enumerate().all(|(at, byte)| *byte == (received + at) as u8));
+        received += count;
+    }
+}
+
+#[test]
+fn a_block_on_dequeues_for_the_pipes_made_in_it() {
+    for seed in 0..50 {
+        block_on(async {
+            let (server, client) = pair(seed).await;
+            futures_lite::future::zip(send(&client, 20_000), receive(&server, 20_000)).await;
+        });
+    }
+}
+
+#[test]
+fn pipes_that_outlive_their_block_on_go_on_elsewhere() {
+    for seed in 0..50 {
+        let (server, client) = block_on(pair(seed));
+        let sending = spawn(async move {
+            send(&client, 20_000).await;
+            client
+        });
+        let receiving = std::thread::spawn(move || block_on(receive(&server, 20_000)));
+        block_on(sending);
+        receiving.join().unwrap();
+    }
+}
+
+#[test]
+fn what_was_accepted_in_a_block_on_is_delivered_behind_it() {
+    for seed in 0..50 {
+        let (server, accepted) = block_on(async {
+            let (server, client) = pair(seed).await;
+            let mut accepted = 0;
+            while let Ok(count) = client.try_write(&&[accepted as u8][..]) {
+                accepted += count;
+            }
+            (server, accepted)
+        });
+        assert!(accepted > QUOTA, "{accepted} bytes are no more than the kernel took");
+        std::thread::spawn(move || block_on(receive(&server, accepted))).join().unwrap();
+    }
+}
+
+#[test]
+fn tasks_of_several_threads_exchange_through_pipes() {
+    let executor = Executor::new(3).unwrap();
+    let tasks: Vec<_> = (0..30)
+        .map(|seed| {
+            executor.spawn(async move {
+                let (server, client) = pair(seed).await;
+                let sending = spawn(async move { send(&client, 20_000).await });
+                receive(&server, 20_000).await;
+                sending.await;
+            })
+        })
+        .collect();
+    drop(executor);
+    tasks.into_iter().for_each(block_on);
+}
+
+#[test]
+fn aborted_tasks_leave_nothing_with_the_kernel() {
+    let executor = Executor::new(1).unwrap();
+    for seed in 0..50 {
+        let task = executor.spawn(async move {
+            let (server, client) = pair(seed).await;
+            futures_lite::future::zip(send(&client, usize::MAX), receive(&server, usize::MAX)).await;
+        });
+        block_on(async {
+            let pause = crate::driver::Deadline::new(
+                &*Driver::current().unwrap(),
+                std::time::Instant::now() + Duration::from_micros(seed * 20),
+            );
+            poll_fn(|context| pause.poll(context)).await;
+            assert!(task.cancel().await.is_none());
+        });
+    }
+}
