@@ -910,6 +910,52 @@ fn conversions_raced_against_data_lose_nothing() {
 }
 
 #[test]
+fn conversions_raced_against_messages_leave_them_whole() {
+    let _watchdog = watchdog();
+    const MESSAGES: u32 = 1500;
+    let name = unique_name();
+    let listener = PipeListener::bind_with(ServerOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let mut client = ClientOptions::new().pipe_mode(PipeMode::Message).open(&name).unwrap();
+    let server = listener.accept().unwrap();
+    // Some are longer than what an async end reads ahead.
+    let length = |number: u32| 4 + (number * 7919 % 3000) as usize;
+    let message = |number: u32| [&number.to_le_bytes()[..], &vec![number as u8; length(number) - 4]].concat();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut random = fastrand::Rng::with_seed(19);
+            for number in 0..MESSAGES {
+                (&server).write_all(&message(number)).unwrap();
+                linger(random.u64(0..50));
+            }
+        });
+        let mut buffer = [0; 4096];
+        let mut next = 0;
+        for round in 0.. {
+            let read = match client.try_read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+                result => Some(result.unwrap()),
+            };
+            let mut stream = future::block_on(client.into_blocking());
+            let read = match read {
+                None if round % 2 == 0 => stream.read(&mut buffer).unwrap(),
+                None => {
+                    client = stream.into_client().unwrap();
+                    continue;
+                }
+                Some(read) => read,
+            };
+            if read == 0 {
+                break;
+            }
+            assert!(buffer[..read] == message(next), "message {next} is whole");
+            next += 1;
+            client = stream.into_client().unwrap();
+        }
+        assert_eq!(next, MESSAGES);
+    });
+}
+
+#[test]
 fn message_boundaries_survive_the_conversions() {
     let _watchdog = watchdog();
     let name = unique_name();
