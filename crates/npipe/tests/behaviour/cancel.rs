@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
-use crate::family::{CancellingFamily, End, Family, Reading, Waiting, Writing};
+use crate::family::{End, Family, NonBlockingFamily, Reading, Waiting, Writing};
 use crate::harness::{Alarm, LONG, Within, pair, pair_with, poll_and_drop, poll_once, write_until_stopped};
 use crate::stream_data::{StreamData, random_chunk};
 
-async fn read_dropped_while_pending<F: CancellingFamily>() {
+async fn read_dropped_while_pending<F: NonBlockingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     assert!(poll_and_drop(server.read(&mut [0; 16])).is_pending());
     client.write_all(b"later").within("write").await.unwrap();
@@ -21,7 +21,7 @@ async fn read_dropped_while_pending<F: CancellingFamily>() {
     assert_eq!(&received, b"later");
 }
 
-async fn read_dropped_after_its_data_came<F: CancellingFamily>() {
+async fn read_dropped_after_its_data_came<F: NonBlockingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     {
         let mut buffer = [0; 16];
@@ -37,7 +37,7 @@ async fn read_dropped_after_its_data_came<F: CancellingFamily>() {
 }
 
 /// What a dropped read had asked for says nothing about the next one.
-async fn read_after_a_dropped_read_of_another_size<F: CancellingFamily>() {
+async fn read_after_a_dropped_read_of_another_size<F: NonBlockingFamily>() {
     for (dropped, next) in [(1, 100_000), (100_000, 1), (3, 5), (4096, 4097), (65536, 7)] {
         let (mut server, mut client) = pair::<F>().await;
         assert!(poll_and_drop(server.read(&mut vec![0; dropped])).is_pending());
@@ -60,7 +60,7 @@ async fn read_after_a_dropped_read_of_another_size<F: CancellingFamily>() {
 }
 
 /// A `select!` loop that gives each read one poll: most are dropped, and what they had taken comes with a later one.
-async fn thousands_of_dropped_reads<F: CancellingFamily>(
+async fn thousands_of_dropped_reads<F: NonBlockingFamily>(
     server: F::Server,
     mut client: F::Client,
     largest: usize,
@@ -128,19 +128,19 @@ async fn pair_that_holds_little<F: Family>(mode: PipeMode) -> (F::Server, F::Cli
     .await
 }
 
-async fn thousands_of_dropped_reads_of_bytes<F: CancellingFamily>() {
+async fn thousands_of_dropped_reads_of_bytes<F: NonBlockingFamily>() {
     let (server, client) = pair_that_holds_little::<F>(PipeMode::Byte).await;
     thousands_of_dropped_reads::<F>(server, client, 5000).await;
 }
 
-async fn thousands_of_dropped_reads_of_messages<F: CancellingFamily>() {
+async fn thousands_of_dropped_reads_of_messages<F: NonBlockingFamily>() {
     let (server, client) = pair_that_holds_little::<F>(PipeMode::Message).await;
     thousands_of_dropped_reads::<F>(server, client, 5000).await;
 }
 
 /// A write that was dropped while pending has written nothing: exactly the accepted bytes arrive, then what is written
 /// later.
-async fn write_dropped_while_pending_wrote_nothing<F: CancellingFamily>() {
+async fn write_dropped_while_pending_wrote_nothing<F: NonBlockingFamily>() {
     let (mut server, client) = pair::<F>().await;
     let (_reader, mut client) = client.split();
     let mut sent = StreamData::new(11);
@@ -161,7 +161,7 @@ async fn write_dropped_while_pending_wrote_nothing<F: CancellingFamily>() {
     assert_eq!(server.read_to_end().within("the end of the file").await.unwrap(), b"");
 }
 
-async fn thousands_of_dropped_writes<F: CancellingFamily>() {
+async fn thousands_of_dropped_writes<F: NonBlockingFamily>() {
     const DROPPED: u32 = 2000;
     let (mut reader, mut writer) = pair_that_holds_little::<F>(PipeMode::Byte).await;
     let seed = fastrand::u64(..);
@@ -206,7 +206,7 @@ async fn thousands_of_dropped_writes<F: CancellingFamily>() {
     assert_eq!(received, data.offset(), "bytes received against bytes accepted");
 }
 
-async fn flush_dropped_while_pending<F: CancellingFamily>() {
+async fn flush_dropped_while_pending<F: NonBlockingFamily>() {
     let (server, client) = pair::<F>().await;
     let (mut reader, _writer) = server.split();
     let (_reader, mut client) = client.split();
@@ -226,7 +226,7 @@ async fn flush_dropped_while_pending<F: CancellingFamily>() {
 }
 
 /// Another task takes over: the waker of the last poll is the one that counts.
-async fn read_moves_to_another_waker<F: CancellingFamily>() {
+async fn read_moves_to_another_waker<F: NonBlockingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     let (_first_alarm, first) = Alarm::new();
     let (second_alarm, second) = Alarm::new();
@@ -240,7 +240,7 @@ async fn read_moves_to_another_waker<F: CancellingFamily>() {
     assert_eq!(&buffer, b"wake");
 }
 
-async fn write_moves_to_another_waker<F: CancellingFamily>() {
+async fn write_moves_to_another_waker<F: NonBlockingFamily>() {
     let (mut server, client) = pair::<F>().await;
     let (_reader, mut client) = client.split();
     let accepted = write_until_stopped(&mut client, &mut StreamData::new(13)).await;
@@ -276,7 +276,7 @@ async fn pending_read_does_not_keep_a_write_waiting<F: Family>() {
     assert_eq!(&received, b"pong");
 }
 
-async fn dropping_the_pipe_under_a_dropped_read_ends_the_peer<F: CancellingFamily>() {
+async fn dropping_the_pipe_under_a_dropped_read_ends_the_peer<F: NonBlockingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     assert!(poll_and_drop(server.read(&mut [0; 16])).is_pending());
     drop(server);
@@ -286,16 +286,16 @@ async fn dropping_the_pipe_under_a_dropped_read_ends_the_peer<F: CancellingFamil
 }
 
 for_each_family!(
-    read_dropped_while_pending => cancelling,
-    read_dropped_after_its_data_came => cancelling,
-    read_after_a_dropped_read_of_another_size => cancelling,
-    thousands_of_dropped_reads_of_bytes => cancelling,
-    thousands_of_dropped_reads_of_messages => cancelling,
-    write_dropped_while_pending_wrote_nothing => cancelling,
-    thousands_of_dropped_writes => cancelling,
-    flush_dropped_while_pending => cancelling,
-    read_moves_to_another_waker => cancelling,
-    write_moves_to_another_waker => cancelling,
+    read_dropped_while_pending => nonblocking,
+    read_dropped_after_its_data_came => nonblocking,
+    read_after_a_dropped_read_of_another_size => nonblocking,
+    thousands_of_dropped_reads_of_bytes => nonblocking,
+    thousands_of_dropped_reads_of_messages => nonblocking,
+    write_dropped_while_pending_wrote_nothing => nonblocking,
+    thousands_of_dropped_writes => nonblocking,
+    flush_dropped_while_pending => nonblocking,
+    read_moves_to_another_waker => nonblocking,
+    write_moves_to_another_waker => nonblocking,
     pending_read_does_not_keep_a_write_waiting,
-    dropping_the_pipe_under_a_dropped_read_ends_the_peer => cancelling,
+    dropping_the_pipe_under_a_dropped_read_ends_the_peer => nonblocking,
 );

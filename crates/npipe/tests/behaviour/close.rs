@@ -7,7 +7,9 @@ use std::time::Duration;
 use npipe::{ClientOptions, ServerOptions};
 use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_PIPE_NOT_CONNECTED};
 
-use crate::family::{AsyncFamily, CancellingFamily, End, Family, Reading, ServerEnd, Writing};
+use crate::family::{
+    AsyncFamily, Closing, End, Family, Lingering, NonBlockingFamily, Reading, ServerEnd, Writing,
+};
 use crate::harness::{
     Within, assert_os_error, eventually, pair, poll_and_drop, poll_once, unique_name, write_until_stopped,
 };
@@ -59,7 +61,7 @@ async fn client_drains_too<F: Family>() {
     StreamData::new(71).expect(&received);
 }
 
-async fn dropped_drain_leaves_the_pipe_as_it_was<F: CancellingFamily>() {
+async fn dropped_drain_leaves_the_pipe_as_it_was<F: NonBlockingFamily>() {
     let (mut server, client) = server_and_foreign_client::<F>().await;
     server.write_all(b"abc").within("write").await.unwrap();
     for _ in 0..20 {
@@ -130,7 +132,7 @@ async fn both_ends_drain_at_once_when_both_read<F: Family>() {
 }
 
 /// A server that reads nothing and accepts little; `linger` is that of the client that writes to it and is dropped.
-async fn drop_with_linger<F: Family>(linger: Option<Duration>) -> (F::Server, usize) {
+async fn drop_with_linger<F: NonBlockingFamily>(linger: Option<Duration>) -> (F::Server, usize) {
     let name = unique_name();
     let mut options = ServerOptions::new();
     options.in_buffer_size(4096).read_buffer_limit(4096);
@@ -143,13 +145,13 @@ async fn drop_with_linger<F: Family>(linger: Option<Duration>) -> (F::Server, us
     (server, accepted)
 }
 
-async fn default_linger_is_unbounded<F: Family>() {
+async fn default_linger_is_unbounded<F: NonBlockingFamily>() {
     let (server, client) = pair::<F>().await;
     assert_eq!(server.linger(), None);
     assert_eq!(client.linger(), None);
 }
 
-async fn long_linger_delivers<F: Family>() {
+async fn long_linger_delivers<F: NonBlockingFamily>() {
     let (mut server, accepted) = drop_with_linger::<F>(Some(Duration::from_secs(3600))).await;
     let received = server.read_to_end().within("all that was accepted").await.unwrap();
     assert_eq!(received.len(), accepted);
@@ -157,7 +159,7 @@ async fn long_linger_delivers<F: Family>() {
 }
 
 /// A peer that never reads holds the handle no longer than that.
-async fn short_linger_gives_the_handle_up<F: Family>() {
+async fn short_linger_gives_the_handle_up<F: NonBlockingFamily>() {
     let (mut server, _accepted) = drop_with_linger::<F>(Some(Duration::from_millis(50))).await;
     // Writing tells without reading that the client's end is closed.
     async {
@@ -169,7 +171,7 @@ async fn short_linger_gives_the_handle_up<F: Family>() {
     .await;
 }
 
-async fn no_linger_gives_the_handle_up_at_once<F: Family>() {
+async fn no_linger_gives_the_handle_up_at_once<F: NonBlockingFamily>() {
     let (mut server, accepted) = drop_with_linger::<F>(Some(Duration::ZERO)).await;
     // What the kernel had taken may come, in order; then it is over.
     let received = server.read_to_end().within("the end of the file").await.unwrap();
@@ -177,7 +179,7 @@ async fn no_linger_gives_the_handle_up_at_once<F: Family>() {
     StreamData::new(73).expect(&received);
 }
 
-async fn close_delivers_and_frees_the_name<F: Family>() {
+async fn close_delivers_and_frees_the_name<F: AsyncFamily>() {
     let name = unique_name();
     let mut options = ServerOptions::new();
     options.max_instances(1);
@@ -198,7 +200,7 @@ async fn close_delivers_and_frees_the_name<F: Family>() {
     eventually("the only instance is free again", || F::create(&options, &name).is_ok()).await;
 }
 
-async fn client_closes<F: Family>() {
+async fn client_closes<F: AsyncFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     client.write_all(b"goodbye").within("write").await.unwrap();
     let (closed, received) =
@@ -208,7 +210,7 @@ async fn client_closes<F: Family>() {
 }
 
 /// Dropped like the pipe itself: what was written is there for the reader, then the end of the file.
-async fn dropped_close_is_a_dropped_pipe<F: CancellingFamily>() {
+async fn dropped_close_is_a_dropped_pipe<F: AsyncFamily>() {
     let (mut server, mut client) = server_and_foreign_client::<F>().await;
     server.write_all(b"read later").within("write").await.unwrap();
     assert!(poll_and_drop(server.close()).is_pending(), "nobody has read");
@@ -218,7 +220,7 @@ async fn dropped_close_is_a_dropped_pipe<F: CancellingFamily>() {
 }
 
 /// The peer keeps its end open and never reads: the time to linger is the time that `close` takes.
-async fn close_gives_up_when_the_time_to_linger_is_over<F: Family>() {
+async fn close_gives_up_when_the_time_to_linger_is_over<F: AsyncFamily>() {
     let (mut server, mut client) = server_and_foreign_client::<F>().await;
     server.write_all(b"read later").within("write").await.unwrap();
     let linger = std::time::Duration::from_millis(50);
@@ -233,7 +235,7 @@ async fn close_gives_up_when_the_time_to_linger_is_over<F: Family>() {
     assert_eq!(received, b"read later");
 }
 
-async fn close_after_the_peer_has_gone_is_ok<F: Family>() {
+async fn close_after_the_peer_has_gone_is_ok<F: AsyncFamily>() {
     let (server, client) = server_and_foreign_client::<F>().await;
     drop(client);
     server.close().within("close of a server whose client has gone").await.unwrap();
@@ -260,19 +262,19 @@ for_each_family!(
     drain_waits_until_the_peer_has_read,
     drain_with_nothing_written_is_done,
     client_drains_too,
-    dropped_drain_leaves_the_pipe_as_it_was => cancelling,
+    dropped_drain_leaves_the_pipe_as_it_was => nonblocking,
     drain_ends_when_the_peer_leaves_without_reading,
     drain_of_a_disconnected_client_fails,
     drain_does_not_block_the_pipe,
     both_ends_drain_at_once_when_both_read,
-    default_linger_is_unbounded,
-    long_linger_delivers,
-    short_linger_gives_the_handle_up,
-    no_linger_gives_the_handle_up_at_once,
-    close_delivers_and_frees_the_name,
-    client_closes,
-    dropped_close_is_a_dropped_pipe => cancelling,
-    close_gives_up_when_the_time_to_linger_is_over,
-    close_after_the_peer_has_gone_is_ok,
+    default_linger_is_unbounded => nonblocking,
+    long_linger_delivers => nonblocking,
+    short_linger_gives_the_handle_up => nonblocking,
+    no_linger_gives_the_handle_up_at_once => nonblocking,
+    close_delivers_and_frees_the_name => asynchronous,
+    client_closes => asynchronous,
+    dropped_close_is_a_dropped_pipe => asynchronous,
+    close_gives_up_when_the_time_to_linger_is_over => asynchronous,
+    close_after_the_peer_has_gone_is_ok => asynchronous,
     flush_by_reference => asynchronous,
 );

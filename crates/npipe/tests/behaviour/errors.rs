@@ -8,10 +8,10 @@ use std::pin::pin;
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_BROKEN_PIPE, ERROR_FILE_NOT_FOUND, ERROR_INVALID_PARAMETER, ERROR_NO_DATA,
-    ERROR_PIPE_BUSY, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
+    ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
 };
 
-use crate::family::{CancellingFamily, End, Family, Reading, ServerEnd, Writing};
+use crate::family::{End, Family, NonBlockingFamily, Reading, ServerEnd, Writing};
 use crate::harness::{
     Within, assert_os_error, message_pair, pair, pair_with, poll_and_drop, poll_once, unique_name,
     write_until_stopped,
@@ -49,7 +49,7 @@ async fn message_reads_from_a_byte_pipe_are_an_invalid_parameter<F: Family>() {
         loop {
             match F::open(&ClientOptions::new(), &name) {
                 Ok(client) => break client,
-                Err(error) => assert_eq!(error.raw_os_error(), Some(ERROR_PIPE_BUSY as i32)),
+                Err(error) => assert!(F::is_busy(&error), "{error:?}"),
             }
             // The server notices that the refused client left when it is polled.
             assert!(poll_once(connect.as_mut()).is_pending(), "connected to a client that was refused");
@@ -132,7 +132,7 @@ async fn pending_write_ends_when_the_peer_closes<F: Family>() {
 }
 
 /// Bytes that were accepted and then could not be delivered: the next call says so, be it a write or a flush.
-async fn lost_background_write_is_reported<F: CancellingFamily>() {
+async fn lost_background_write_is_reported<F: NonBlockingFamily>() {
     for report_by_flush in [true, false] {
         let (mut server, client) = pair_with::<F>(
             ServerOptions::new().in_buffer_size(4096).out_buffer_size(4096).read_buffer_limit(4096),
@@ -225,20 +225,21 @@ async fn io_on_a_disconnected_server<F: Family>() {
     assert_os_error(server.disconnect(), ERROR_PIPE_NOT_CONNECTED, "disconnect twice");
 }
 
+fn assert_busy<F: Family>(name: &str, situation: &str) {
+    let error = F::open(&ClientOptions::new(), name).expect_err(situation);
+    assert!(F::is_busy(&error), "{situation}: {error:?}");
+}
+
 // 231
 async fn open_while_all_instances_are_taken_is_pipe_busy<F: Family>() {
     let name = unique_name();
     let server = F::create(&ServerOptions::new(), &name).unwrap();
     let _client = F::open(&ClientOptions::new(), &name).unwrap();
-    assert_os_error(F::open(&ClientOptions::new(), &name), ERROR_PIPE_BUSY, "all instances are taken");
+    assert_busy::<F>(&name, "all instances are taken");
     server.connect().within("connect").await.unwrap();
-    assert_os_error(F::open(&ClientOptions::new(), &name), ERROR_PIPE_BUSY, "all instances are connected");
+    assert_busy::<F>(&name, "all instances are connected");
     server.disconnect().unwrap();
-    assert_os_error(
-        F::open(&ClientOptions::new(), &name),
-        ERROR_PIPE_BUSY,
-        "a disconnected instance does not listen",
-    );
+    assert_busy::<F>(&name, "a disconnected instance does not listen");
 }
 
 // 234 is not an error either: the message goes on in the next read.
@@ -257,7 +258,7 @@ async fn message_longer_than_the_buffer_is_no_error<F: Family>() {
 // 535 is not an error of connect: see `connect::client_is_there_first`.
 
 // 536
-async fn io_before_a_client_came<F: CancellingFamily>() {
+async fn io_before_a_client_came<F: NonBlockingFamily>() {
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
     // Tokio lets such calls wait; an answer, if one comes, is the system's.
@@ -276,7 +277,7 @@ async fn io_before_a_client_came<F: CancellingFamily>() {
 }
 
 // 995 never reaches a user: nobody asked for the cancellation.
-async fn cancelled_operations_are_nobodys_error<F: CancellingFamily>() {
+async fn cancelled_operations_are_nobodys_error<F: NonBlockingFamily>() {
     let (server, mut client) = pair::<F>().await;
     let (mut reader, _writer) = server.split();
     for round in 0..200_u8 {
@@ -297,7 +298,7 @@ for_each_family!(
     write_to_a_closed_pipe_is_no_data,
     write_to_a_pipe_just_closed_by_a_foreign_client,
     pending_write_ends_when_the_peer_closes,
-    lost_background_write_is_reported => cancelling,
+    lost_background_write_is_reported => nonblocking,
     disconnected_client_is_told,
     pending_read_of_a_disconnected_client,
     disconnect_is_not_an_end_of_file,
@@ -305,6 +306,6 @@ for_each_family!(
     io_on_a_disconnected_server,
     open_while_all_instances_are_taken_is_pipe_busy,
     message_longer_than_the_buffer_is_no_error,
-    io_before_a_client_came => cancelling,
-    cancelled_operations_are_nobodys_error => cancelling,
+    io_before_a_client_came => nonblocking,
+    cancelled_operations_are_nobodys_error => nonblocking,
 );

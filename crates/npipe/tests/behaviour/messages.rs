@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
-use crate::family::{AsyncFamily, CancellingFamily, End, Family, Reading, ServerEnd, Writing};
+use crate::family::{AsyncFamily, End, Family, NonBlockingFamily, Reading, ServerEnd, Writing};
 use crate::harness::{Within, message_pair, poll_and_drop, poll_once, unique_name};
 use crate::stream_data::StreamData;
 use crate::sys;
@@ -201,7 +201,7 @@ async fn each_write_is_one_message<F: Family>() {
     }
 }
 
-async fn dropped_read_keeps_the_message_whole<F: CancellingFamily>() {
+async fn dropped_read_keeps_the_message_whole<F: NonBlockingFamily>() {
     let (mut server, mut client) = message_pair::<F>().await;
     assert!(poll_and_drop(server.read(&mut [0; 10])).is_pending());
     let message = StreamData::new(44).take(50_000);
@@ -238,6 +238,6 @@ for_each_family!(
     try_read_skips_empty_messages => asynchronous,
     only_empty_messages_and_then_the_end,
     each_write_is_one_message,
-    dropped_read_keeps_the_message_whole => cancelling,
+    dropped_read_keeps_the_message_whole => nonblocking,
     byte_client_of_a_message_pipe_reads_across_boundaries,
 );

@@ -4,9 +4,9 @@ use std::io;
 use std::pin::pin;
 
 use npipe::{ClientOptions, PipeMode, ServerOptions};
-use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED};
+use windows_sys::Win32::Foundation::ERROR_PIPE_NOT_CONNECTED;
 
-use crate::family::{AsyncFamily, CancellingFamily, Family, Reading, ServerEnd, Waiting, Writing};
+use crate::family::{AsyncFamily, Family, NonBlockingFamily, Reading, ServerEnd, Waiting, Writing};
 use crate::harness::{Within, assert_os_error, poll_and_drop, poll_once, unique_name};
 
 /// Opens the pipe once its instance listens again.
@@ -15,7 +15,7 @@ async fn open_when_listening<F: Family>(options: &ClientOptions, name: &str) -> 
         loop {
             match F::open(options, name) {
                 Ok(client) => return client,
-                Err(error) => assert_eq!(error.raw_os_error(), Some(ERROR_PIPE_BUSY as i32), "{error:?}"),
+                Err(error) => assert!(F::is_busy(&error), "{error:?}"),
             }
             smol::future::yield_now().await;
         }
@@ -84,7 +84,7 @@ const LEFTOVERS: [Left; 8] = [
     Left::ClientGoneWithDataUnread,
 ];
 
-async fn stale_results_for_a_thousand_clients<F: CancellingFamily>(mode: PipeMode) {
+async fn stale_results_for_a_thousand_clients<F: NonBlockingFamily>(mode: PipeMode) {
     let name = unique_name();
     let mut options = ServerOptions::new();
     options.pipe_mode(mode).in_buffer_size(4096).out_buffer_size(4096);
@@ -131,11 +131,11 @@ async fn stale_results_for_a_thousand_clients<F: CancellingFamily>(mode: PipeMod
     }
 }
 
-async fn stale_bytes_are_never_seen<F: CancellingFamily>() {
+async fn stale_bytes_are_never_seen<F: NonBlockingFamily>() {
     stale_results_for_a_thousand_clients::<F>(PipeMode::Byte).await;
 }
 
-async fn stale_messages_are_never_seen<F: CancellingFamily>() {
+async fn stale_messages_are_never_seen<F: NonBlockingFamily>() {
     stale_results_for_a_thousand_clients::<F>(PipeMode::Message).await;
 }
 
@@ -160,7 +160,7 @@ async fn wait_of_the_last_client_ends_with_it<F: AsyncFamily>() {
     }
 }
 
-async fn client_that_was_thrown_out_does_not_get_the_next_ones_data<F: Family>() {
+async fn client_that_was_thrown_out_does_not_get_the_next_ones_data<F: NonBlockingFamily>() {
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
     let mut last = next_client::<F>(&server, &ClientOptions::new(), &name).await;
@@ -177,7 +177,7 @@ async fn client_that_was_thrown_out_does_not_get_the_next_ones_data<F: Family>()
 }
 
 /// A client that came while nobody waited for it, and was thrown out, is not what the next `connect` reports.
-async fn connection_nobody_took_is_not_the_next_one<F: CancellingFamily>() {
+async fn connection_nobody_took_is_not_the_next_one<F: NonBlockingFamily>() {
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
     for round in 0..100_u8 {
@@ -203,7 +203,7 @@ async fn connection_nobody_took_is_not_the_next_one<F: CancellingFamily>() {
 }
 
 /// The documented way to serve one client after the other: read to the end, then disconnect, then connect.
-async fn one_instance_serves_clients_in_turn<F: Family>() {
+async fn one_instance_serves_clients_in_turn<F: NonBlockingFamily>() {
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
     for number in 0..300 {
@@ -216,10 +216,10 @@ async fn one_instance_serves_clients_in_turn<F: Family>() {
 }
 
 for_each_family!(
-    stale_bytes_are_never_seen => cancelling,
-    stale_messages_are_never_seen => cancelling,
+    stale_bytes_are_never_seen => nonblocking,
+    stale_messages_are_never_seen => nonblocking,
     wait_of_the_last_client_ends_with_it => asynchronous,
-    client_that_was_thrown_out_does_not_get_the_next_ones_data,
-    connection_nobody_took_is_not_the_next_one => cancelling,
-    one_instance_serves_clients_in_turn,
+    client_that_was_thrown_out_does_not_get_the_next_ones_data => nonblocking,
+    connection_nobody_took_is_not_the_next_one => nonblocking,
+    one_instance_serves_clients_in_turn => nonblocking,
 );

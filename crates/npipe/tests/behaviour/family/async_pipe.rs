@@ -70,15 +70,6 @@ macro_rules! async_end {
         fn drain(&self) -> impl Future<Output = io::Result<()>> + Send {
             self.0.drain()
         }
-        fn close(self) -> impl Future<Output = io::Result<()>> + Send {
-            self.0.close()
-        }
-        fn set_linger(&self, linger: Option<Duration>) {
-            self.0.set_linger(linger);
-        }
-        fn linger(&self) -> Option<Duration> {
-            self.0.linger()
-        }
     };
 }
 
@@ -94,6 +85,22 @@ macro_rules! async_stream {
         impl<S: AsHandle> AsHandle for $stream<S> {
             fn as_handle(&self) -> BorrowedHandle<'_> {
                 self.0.as_handle()
+            }
+        }
+
+        impl<S: AsyncPipe> Lingering for $stream<S> {
+            fn set_linger(&self, linger: Option<Duration>) {
+                self.0.set_linger(linger);
+            }
+
+            fn linger(&self) -> Option<Duration> {
+                self.0.linger()
+            }
+        }
+
+        impl<S: AsyncPipe> Closing for $stream<S> {
+            fn close(self) -> impl Future<Output = io::Result<()>> + Send {
+                self.0.close()
             }
         }
 
@@ -124,9 +131,14 @@ macro_rules! async_family {
     ($stream:ident) => {
         type Server = $stream<NamedPipeServer>;
         type Client = $stream<NamedPipeClient>;
+        type Listener = InstanceLoop<Self>;
 
         fn create(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Server> {
             options.create(name).map($stream)
+        }
+
+        fn listen(options: &ServerOptions, name: &str) -> io::Result<Self::Listener> {
+            InstanceLoop::start(options, name)
         }
 
         fn open(options: &ClientOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Client> {

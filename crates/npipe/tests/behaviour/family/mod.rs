@@ -5,6 +5,8 @@
 #[macro_use]
 mod async_pipe;
 mod executor;
+pub(crate) mod on_blocking;
+pub(crate) mod on_readiness;
 #[cfg(feature = "futures-io")]
 pub(crate) mod on_smol;
 #[cfg(feature = "tokio")]
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 use async_pipe::AsyncPipe;
 use npipe::{ClientOptions, NamedPipeClient, NamedPipeServer, PipeInfo, ServerOptions};
+use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
 use crate::sys;
 
@@ -108,13 +111,6 @@ pub(crate) trait End: Reading + Writing + AsHandle + Debug + Sync {
 
     /// Waits until the peer has read everything that was written.
     fn drain(&self) -> impl Future<Output = io::Result<()>> + Send;
-
-    /// The orderly end: everything written has been read, then the pipe is closed.
-    fn close(self) -> impl Future<Output = io::Result<()>> + Send;
-
-    fn set_linger(&self, linger: Option<Duration>);
-
-    fn linger(&self) -> Option<Duration>;
 }
 
 /// A server instance: it waits for a client and throws it out again.
@@ -122,6 +118,44 @@ pub(crate) trait ServerEnd: End {
     fn connect(&self) -> impl Future<Output = io::Result<()>> + Send;
 
     fn disconnect(&self) -> io::Result<()>;
+}
+
+/// A server that accepts one client after the other, so that none finds the name missing.
+pub(crate) trait Listening<Server>: Send + 'static {
+    fn accept(&mut self) -> impl Future<Output = io::Result<Server>> + Send;
+}
+
+/// The server loop of faces without a listener: the next instance is made before the last one is handed on.
+pub(crate) struct InstanceLoop<F: Family> {
+    next: F::Server,
+    options: ServerOptions,
+    name: String,
+}
+
+impl<F: Family> InstanceLoop<F> {
+    fn start(options: &ServerOptions, name: &str) -> io::Result<Self> {
+        Ok(Self { next: F::create(options, name)?, options: options.clone(), name: name.to_owned() })
+    }
+}
+
+impl<F: Family> Listening<F::Server> for InstanceLoop<F> {
+    async fn accept(&mut self) -> io::Result<F::Server> {
+        self.next.connect().await?;
+        let next = F::create(&self.options, &self.name)?;
+        Ok(std::mem::replace(&mut self.next, next))
+    }
+}
+
+/// An end that can be told how long what it wrote may keep the pipe open after it was dropped.
+pub(crate) trait Lingering {
+    fn set_linger(&self, linger: Option<Duration>);
+
+    fn linger(&self) -> Option<Duration>;
+}
+
+/// An end that can be closed in an orderly way, which takes as long as the peer takes to read.
+pub(crate) trait Closing {
+    fn close(self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
 /// An end that can be waited for without reading or writing.
@@ -135,14 +169,32 @@ pub(crate) trait Waiting {
 pub(crate) trait Family: Send + Sync + 'static {
     type Server: ServerEnd;
     type Client: End;
+    type Listener: Listening<Self::Server>;
 
     /// Whether tasks end, and drop what they hold, with the `block_on` that they were spawned in. Not those of
     /// `npipe::spawn`: their executor is the process's.
     const TASKS_END_WITH_BLOCK_ON: bool = true;
 
+    /// Whether a handle is tied to a completion port when it is taken over, so that one that is tied to another is refused.
+    const TIES_HANDLES_TO_A_PORT: bool = true;
+
     fn create(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Server>;
 
+    /// `create` of an instance that has to be the first of its name.
+    fn create_first(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Server> {
+        Self::create(options.clone().first_pipe_instance(true), name)
+    }
+
+    /// A server of many clients, the way the face's users write it.
+    fn listen(options: &ServerOptions, name: &str) -> io::Result<Self::Listener>;
+
+    /// It does not wait for a free instance.
     fn open(options: &ClientOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Client>;
+
+    /// Whether `open` failed because all instances of the pipe are taken.
+    fn is_busy(error: &io::Error) -> bool {
+        error.raw_os_error() == Some(ERROR_PIPE_BUSY as i32)
+    }
 
     /// Takes over the handle of a server instance that was made elsewhere.
     fn adopt_server(handle: OwnedHandle) -> io::Result<Self::Server>;
@@ -159,25 +211,30 @@ pub(crate) trait Family: Send + Sync + 'static {
     ) -> impl Future<Output = T> + Send + Unpin;
 }
 
-/// A family whose operations may be given up half-way: dropping one of its futures, or polling it once and no more, does
-/// to the pipe what the face promises for it. Where a future merely waits for a thread that is in the call, it does not.
-pub(crate) trait CancellingFamily: Family<Server: Waiting, Client: Waiting> {}
+/// A family of a face whose calls do not wait. So its futures may be given up half-way: dropping one, or polling it once and
+/// no more, does to the pipe what the face promises for it, where a future of the blocking face's family merely waits for a
+/// thread that is in the call. It can be told how long to linger, as it closes behind writes that are on their way. And a
+/// server can be connected again after a disconnect; a blocking listener creates its instances itself instead.
+pub(crate) trait NonBlockingFamily:
+    Family<Server: Waiting + Lingering, Client: Waiting + Lingering>
+{
+}
 
 /// A family whose ends are those of the async face, for bodies that need what only that face has.
 pub(crate) trait AsyncFamily:
-    CancellingFamily<Server: AsRef<NamedPipeServer>, Client: AsRef<NamedPipeClient>>
+    NonBlockingFamily<Server: AsRef<NamedPipeServer> + Closing, Client: AsRef<NamedPipeClient> + Closing>
 {
     fn server(pipe: NamedPipeServer) -> Self::Server;
 
     fn client(pipe: NamedPipeClient) -> Self::Client;
 }
 
-/// `for_each_family!(body, other => word);` makes a test of each generic `async fn body<F: Family>()` for each family.
-/// The word, if there is one, is `alone` for a body that measures the whole process, `cancelling` for one that takes a
-/// [`CancellingFamily`], and `asynchronous` for one that takes an [`AsyncFamily`].
+/// `for_each_family!(body, other => words);` makes a test of each generic `async fn body<F: Family>()` for each family.
+/// Words, if there are any, are `alone` for a body that measures the whole process, and `nonblocking` or `asynchronous` for
+/// one that takes a [`NonBlockingFamily`] or an [`AsyncFamily`].
 macro_rules! for_each_family {
-    // A test, whatever the word says of families.
-    (@every $family:ty, $body:ident alone) => {
+    // Whatever the words say of families.
+    (@every $family:ty, $body:ident alone $($words:ident)*) => {
         #[test]
         fn $body() {
             $crate::harness::run_alone::<$family>(
@@ -195,20 +252,37 @@ macro_rules! for_each_family {
             )
         }
     };
-    ($($body:ident $(=> $word:ident)?),+ $(,)?) => {
+    (@nonblocking $family:ty, $body:ident asynchronous) => {};
+    (@nonblocking $family:ty, $body:ident $($words:ident)*) => {
+        for_each_family!(@every $family, $body $($words)*);
+    };
+    (@blocking $family:ty, $body:ident $(alone)? asynchronous) => {};
+    (@blocking $family:ty, $body:ident $(alone)? nonblocking) => {};
+    (@blocking $family:ty, $body:ident $($words:ident)*) => {
+        for_each_family!(@every $family, $body $($words)*);
+    };
+    ($($body:ident $(=> $($words:ident)+)?),+ $(,)?) => {
         #[cfg(feature = "tokio")]
         mod on_tokio {
-            $(for_each_family!(@every $crate::family::on_tokio::Tokio, $body $($word)?);)+
+            $(for_each_family!(@every $crate::family::on_tokio::Tokio, $body $($($words)+)?);)+
         }
 
         #[cfg(feature = "tokio")]
         mod on_the_port {
-            $(for_each_family!(@every $crate::family::on_the_port::Port, $body $($word)?);)+
+            $(for_each_family!(@every $crate::family::on_the_port::Port, $body $($($words)+)?);)+
         }
 
         #[cfg(feature = "futures-io")]
         mod on_smol {
-            $(for_each_family!(@every $crate::family::on_smol::Futures, $body $($word)?);)+
+            $(for_each_family!(@every $crate::family::on_smol::Futures, $body $($($words)+)?);)+
+        }
+
+        mod on_readiness {
+            $(for_each_family!(@nonblocking $crate::family::on_readiness::Readiness, $body $($($words)+)?);)+
+        }
+
+        mod on_blocking {
+            $(for_each_family!(@blocking $crate::family::on_blocking::Blocking, $body $($($words)+)?);)+
         }
     };
 }

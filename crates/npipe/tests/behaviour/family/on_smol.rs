@@ -68,7 +68,7 @@ impl Family for Futures {
     }
 }
 
-impl CancellingFamily for Futures {}
+impl NonBlockingFamily for Futures {}
 
 impl AsyncFamily for Futures {
     fn server(pipe: NamedPipeServer) -> Self::Server {

@@ -22,7 +22,7 @@ impl Family for Port {
     }
 }
 
-impl CancellingFamily for Port {}
+impl NonBlockingFamily for Port {}
 
 impl AsyncFamily for Port {
     fn server(pipe: NamedPipeServer) -> Self::Server {

@@ -79,7 +79,7 @@ impl Family for Tokio {
     }
 }
 
-impl CancellingFamily for Tokio {}
+impl NonBlockingFamily for Tokio {}
 
 impl AsyncFamily for Tokio {
     fn server(pipe: NamedPipeServer) -> Self::Server {
