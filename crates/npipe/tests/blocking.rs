@@ -371,6 +371,24 @@ fn a_write_on_its_way_outlives_its_thread_and_its_stream() {
 }
 
 #[test]
+fn a_write_on_its_way_lingers_as_long_as_it_was_told() {
+    let _watchdog = watchdog();
+    let (server, client) = narrow_pair();
+    assert_eq!(client.linger(), None);
+    client.set_linger(Some(LONG));
+    assert_eq!(client.linger(), Some(LONG));
+    client.set_write_timeout(Some(SHORT)).unwrap();
+    assert_eq!(client.linger(), Some(LONG), "also when it was told before there was anything to linger");
+    assert_eq!((&client).write(&[0; 50_000]).unwrap(), 50_000);
+    client.set_linger(Some(SHORT));
+    (&server).write_all(b"x").unwrap();
+    drop(client);
+    // Nobody reads, neither here nor there: only the close of the other end ends this, with an error if it still waits.
+    let _ = server.drain();
+    assert_code((&server).write(b"x"), ERROR_NO_DATA);
+}
+
+#[test]
 fn the_error_of_a_write_on_its_way_is_reported_once() {
     let _watchdog = watchdog();
     let (server, mut client) = narrow_pair();

@@ -60,7 +60,8 @@ pub(super) struct Shared {
     settings: Settings,
     /// The same pipe on a completion port, once something has needed that: it is never undone.
     pub(super) driven: OnceLock<Stream>,
-    driving: Mutex<()>,
+    /// What `driven` is told of [`set_linger`](PipeStream::set_linger) when it is made; who makes it holds the lock.
+    linger: Mutex<Option<Duration>>,
     /// `driven` may hold bytes that are to be read before those in the pipe.
     pub(super) has_rest: AtomicBool,
     /// Nobody else uses the handle for overlapped operations, so it may be tied to a port.
@@ -76,7 +77,7 @@ impl Shared {
             handle,
             settings,
             driven: OnceLock::new(),
-            driving: Mutex::new(()),
+            linger: Mutex::new(None),
             has_rest: AtomicBool::new(false),
             exclusive,
             message_type: match settings.writes {
@@ -108,11 +109,12 @@ impl Shared {
                  make the stream with from_raw_handle",
             ));
         }
-        let _only_once = lock(&self.driving);
+        let linger = lock(&self.linger);
         if let Some(stream) = self.driven.get() {
             return Ok(stream);
         }
         let stream = Stream::on(self.handle.clone(), driver()?, self.settings)?;
+        stream.set_linger(*linger);
         Ok(self.driven.get_or_init(|| stream))
     }
 
@@ -243,7 +245,7 @@ impl PipeStream {
     ///
     /// A write that the system has begun cannot be taken back. So with a time-out a write is made from a copy, and when its
     /// time is over it *stays on its way and counts as written*: it is delivered if the peer reads, also when this stream is
-    /// dropped and its thread has ended. The next write or flush waits for it first, for its own time-out at most, and then fails with
+    /// dropped and its thread has ended, for as long as [`set_linger`](Self::set_linger) says. The next write or flush waits for it first, for its own time-out at most, and then fails with
     /// [`TimedOut`](io::ErrorKind::TimedOut), having taken nothing. So a writer is stopped by a peer that does not read, and a
     /// write that fails with `TimedOut` may be repeated. Because of the copy, one call takes 64 KiB of bytes at most, and
     /// [`write_buffer_limit`](crate::ServerOptions::write_buffer_limit) makes it less; a message is always taken whole.
@@ -261,6 +263,24 @@ impl PipeStream {
             self.shared.drive(Driver::global)?;
         }
         self.shared.write_timeout.set(timeout)
+    }
+
+    /// Bounds how long a write that ran into its [time-out](Self::set_write_timeout) keeps the pipe open after this stream and its
+    /// clones are dropped. With `None`, the default, that is until the peer has made room for it or has closed its end.
+    pub fn set_linger(&self, linger: Option<Duration>) {
+        let mut told = lock(&self.shared.linger);
+        *told = linger;
+        if let Some(stream) = self.shared.driven.get() {
+            stream.set_linger(linger);
+        }
+    }
+
+    /// What [`set_linger`](Self::set_linger) was told last.
+    pub fn linger(&self) -> Option<Duration> {
+        match self.shared.driven.get() {
+            Some(stream) => stream.linger(),
+            None => *lock(&self.shared.linger),
+        }
     }
 
     /// Another `PipeStream` for the same connection, with the same time-outs: what one sets holds for both. The connection ends
