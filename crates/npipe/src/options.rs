@@ -127,7 +127,7 @@ impl ServerOptions {
 
     /// Whether [`create`](Self::create) fails with [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the name
     /// exists already (`FILE_FLAG_FIRST_PIPE_INSTANCE`). A service wants this for its first instance: it then knows that
-    /// no other program has taken the name.
+    /// no other program has taken the name. A [`PipeListener`](crate::blocking::PipeListener) asks for it unless told no.
     pub fn first_pipe_instance(&mut self, first: bool) -> &mut Self {
         self.first_pipe_instance = Some(first);
         self
