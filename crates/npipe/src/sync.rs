@@ -1,16 +1,11 @@
-//! Locks: of the standard library, or loom's when loom explores the schedules.
+//! Locks and atomics: of the standard library, or loom's when loom explores the schedules.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard, atomic};
 pub(crate) use std::sync::Arc;
 
-#[cfg(all(test, loom))]
-pub(crate) use loom::sync::atomic;
-#[cfg(all(any(test, fuzzing), not(loom), not(windows)))]
-pub(crate) use std::sync::atomic;
-
 #[cfg(not(loom))]
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
 
 /// Locks, whatever happened to an earlier holder.
 ///
