@@ -112,7 +112,7 @@ fn aborted_tasks_leave_nothing_with_the_kernel() {
         });
         block_on(async {
             let pause = crate::driver::Deadline::new(
-                &*Driver::current().unwrap(),
+                &Driver::current().unwrap(),
                 std::time::Instant::now() + Duration::from_micros(seed * 20),
             );
             poll_fn(|context| pause.poll(context)).await;
