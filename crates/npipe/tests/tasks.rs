@@ -311,8 +311,10 @@ fn an_aborted_task_is_dropped_and_its_pipe_closed() {
 fn cancel_waits_until_the_task_is_gone_and_gives_the_output_of_one_that_had_ended() {
     in_time(|| {
         let (sender, dropped) = mpsc::channel();
+        // Made out here: the task may be cancelled before it has been polled.
+        let tells = Dropped(sender);
         let task = npipe::spawn(async move {
-            let _dropped = Dropped(sender);
+            let _tells = tells;
             std::future::pending::<()>().await;
         });
         assert_eq!(npipe::block_on(task.cancel()), None);
