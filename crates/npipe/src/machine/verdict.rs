@@ -99,7 +99,9 @@ pub(crate) fn lacks_client(code: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use windows_sys::Win32::Foundation::{ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED};
+    use windows_sys::Win32::Foundation::{
+        ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
+    };
 
     #[test]
     fn the_table_of_reads() {
@@ -141,6 +143,17 @@ mod tests {
             (ERROR_PIPE_LISTENING, Connect::Failed(ERROR_PIPE_LISTENING)),
         ] {
             assert_eq!(connect(code), verdict, "code {code}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_opens() {
+        for (code, verdict) in [
+            (ERROR_PIPE_BUSY, Open::Busy),
+            (ERROR_FILE_NOT_FOUND, Open::Failed),
+            (ERROR_ACCESS_DENIED, Open::Failed),
+        ] {
+            assert_eq!(open(code), verdict, "code {code}");
         }
     }
 }
