@@ -1,5 +1,6 @@
 //! `flush`, `drain`, `set_linger` and `close`: what each waits for, and what it reports (promises 2 and 3).
 
+use std::io::Read;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use crate::family::{
     AsyncFamily, Closing, End, Family, Lingering, NonBlockingFamily, Reading, ServerEnd, Writing,
 };
 use crate::harness::{
-    Within, assert_os_error, eventually, pair, poll_and_drop, poll_once, unique_name, write_until_stopped,
+    Within, assert_os_error, eventually, pair, poll_and_drop, poll_once, unique_name, with_foreign,
+    write_until_stopped,
 };
 use crate::stream_data::StreamData;
 use crate::sys;
@@ -25,10 +27,20 @@ async fn server_and_foreign_client<F: Family>() -> (F::Server, std::fs::File) {
     (server, client)
 }
 
-fn read_all(mut client: &std::fs::File, count: usize) -> Vec<u8> {
-    let mut received = vec![0; count];
-    std::io::Read::read_exact(&mut client, &mut received).unwrap();
-    received
+async fn read_all(client: &std::fs::File, count: usize) -> Vec<u8> {
+    with_foreign(client, move |client| {
+        let mut received = vec![0; count];
+        client.read_exact(&mut received).map(|()| received)
+    })
+    .await
+}
+
+async fn read_to_end(client: &std::fs::File) -> Vec<u8> {
+    with_foreign(client, |client| {
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).map(|_| received)
+    })
+    .await
 }
 
 async fn drain_waits_until_the_peer_has_read<F: Family>() {
@@ -37,9 +49,9 @@ async fn drain_waits_until_the_peer_has_read<F: Family>() {
     server.flush().within("flush does not wait for the reader").await.unwrap();
     let mut drain = pin!(server.drain());
     assert!(poll_once(drain.as_mut()).is_pending(), "nobody has read");
-    assert_eq!(read_all(&client, 5), b"unrea");
+    assert_eq!(read_all(&client, 5).await, b"unrea");
     assert!(poll_once(drain.as_mut()).is_pending(), "one byte is unread");
-    assert_eq!(read_all(&client, 1), b"d");
+    assert_eq!(read_all(&client, 1).await, b"d");
     drain.within("drain once all was read").await.unwrap();
 }
 
@@ -68,7 +80,7 @@ async fn dropped_drain_leaves_the_pipe_as_it_was<F: NonBlockingFamily>() {
         assert!(poll_and_drop(server.drain()).is_pending());
     }
     server.write_all(b"def").within("write").await.unwrap();
-    assert_eq!(read_all(&client, 6), b"abcdef");
+    assert_eq!(read_all(&client, 6).await, b"abcdef");
     server.drain().within("drain after dropped drains").await.unwrap();
 }
 
@@ -114,7 +126,7 @@ async fn drain_does_not_block_the_pipe<F: Family>() {
     }
     assert_eq!(received, b"meanwhile");
     assert!(poll_once(drain.as_mut()).is_pending());
-    assert_eq!(read_all(&client, 6), b"unread");
+    assert_eq!(read_all(&client, 6).await, b"unread");
     drain.within("drain").await.unwrap();
 }
 
@@ -211,17 +223,15 @@ async fn client_closes<F: AsyncFamily>() {
 
 /// Dropped like the pipe itself: what was written is there for the reader, then the end of the file.
 async fn dropped_close_is_a_dropped_pipe<F: AsyncFamily>() {
-    let (mut server, mut client) = server_and_foreign_client::<F>().await;
+    let (mut server, client) = server_and_foreign_client::<F>().await;
     server.write_all(b"read later").within("write").await.unwrap();
     assert!(poll_and_drop(server.close()).is_pending(), "nobody has read");
-    let mut received = Vec::new();
-    std::io::Read::read_to_end(&mut client, &mut received).unwrap();
-    assert_eq!(received, b"read later");
+    assert_eq!(read_to_end(&client).await, b"read later");
 }
 
 /// The peer keeps its end open and never reads: the time to linger is the time that `close` takes.
 async fn close_gives_up_when_the_time_to_linger_is_over<F: AsyncFamily>() {
-    let (mut server, mut client) = server_and_foreign_client::<F>().await;
+    let (mut server, client) = server_and_foreign_client::<F>().await;
     server.write_all(b"read later").within("write").await.unwrap();
     let linger = std::time::Duration::from_millis(50);
     server.set_linger(Some(linger));
@@ -230,9 +240,7 @@ async fn close_gives_up_when_the_time_to_linger_is_over<F: AsyncFamily>() {
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     assert!(start.elapsed() >= linger, "gave up after {:?}", start.elapsed());
     // Closed, not disconnected: what the system had accepted is still there, then the end.
-    let mut received = Vec::new();
-    std::io::Read::read_to_end(&mut client, &mut received).unwrap();
-    assert_eq!(received, b"read later");
+    assert_eq!(read_to_end(&client).await, b"read later");
 }
 
 async fn close_after_the_peer_has_gone_is_ok<F: AsyncFamily>() {

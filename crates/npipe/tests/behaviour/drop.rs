@@ -1,11 +1,12 @@
 //! What was written is delivered although the writer is gone (promise 2).
 
-use std::task::Poll;
-
 use npipe::{ClientOptions, ServerOptions};
 
 use crate::family::{Family, Reading, ServerEnd, Writing};
-use crate::harness::{Within, message_pair, on_a_thread, pair, pair_with, unique_name, write_until_stopped};
+use crate::harness::{
+    Within, message_pair, on_a_thread, pair, pair_with, unique_name, write_unless_stopped,
+    write_until_stopped,
+};
 use crate::stream_data::StreamData;
 
 /// Writes all that is accepted without a reader: the last of it has not reached the kernel.
@@ -80,13 +81,16 @@ async fn messages_written_before_a_drop_stay_whole<F: Family>() {
     let mut sent = StreamData::new(26);
     let mut sizes = [1, 5000, 4096, 20_000, 3, 1000].into_iter().cycle();
     let mut accepted = Vec::new();
-    for size in &mut sizes {
-        match client.write_without_waiting(&sent.take(size)).await {
-            Poll::Ready(written) => accepted.push(written.unwrap()),
-            Poll::Pending => break,
+    async {
+        for size in &mut sizes {
+            match write_unless_stopped(&mut client, &sent.take(size)).await {
+                Some(written) => accepted.push(written),
+                None => break,
+            }
         }
     }
-    // One on its way and one behind it at least, whatever the window is.
+    .within("the writer is stopped")
+    .await;
     assert!(accepted.len() >= 2, "{accepted:?}");
     drop(client);
     let mut expected = StreamData::new(26);

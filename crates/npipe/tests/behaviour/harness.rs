@@ -1,8 +1,9 @@
 //! What keeps tests independent and finite: pipe names, deadlines, the lock of tests that measure the whole process,
 //! and the one condition by which a test is skipped. Knows nothing of pipes beyond their names.
 
+use std::fs::File;
 use std::future::Future;
-use std::io::Write;
+use std::io::{self, Write};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
@@ -125,27 +126,27 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     .await;
 }
 
-/// Writes until nothing more is accepted; returns how many bytes were accepted.
+/// Writes, or tells that the writer is stopped.
 ///
 /// A single write that has to wait may only wait for a completion that is under way; a writer is stopped when it stays so.
+pub(crate) async fn write_unless_stopped(writer: &mut impl Writing, data: &[u8]) -> Option<usize> {
+    for _ in 0..10 {
+        if let Poll::Ready(written) = writer.write_without_waiting(data).await {
+            return Some(written.expect("the peer is there"));
+        }
+        smol::Timer::after(Duration::from_millis(2)).await;
+    }
+    None
+}
+
+/// Writes until nothing more is accepted; returns how many bytes were accepted.
 pub(crate) async fn write_until_stopped(writer: &mut impl Writing, data: &mut StreamData) -> usize {
     let mut accepted = 0;
-    let mut refusals = 0;
     async {
-        while refusals < 10 {
-            match writer.write_without_waiting(data.peek(48 * 1024)).await {
-                Poll::Ready(written) => {
-                    let written = written.expect("the peer is there");
-                    accepted += written;
-                    data.advance(written);
-                    refusals = 0;
-                    assert!(accepted < 64 << 20, "nobody reads, yet {accepted} bytes were accepted");
-                }
-                Poll::Pending => {
-                    refusals += 1;
-                    smol::Timer::after(Duration::from_millis(2)).await;
-                }
-            }
+        while let Some(written) = write_unless_stopped(writer, data.peek(48 * 1024)).await {
+            accepted += written;
+            data.advance(written);
+            assert!(accepted < 64 << 20, "nobody reads, yet {accepted} bytes were accepted");
         }
     }
     .within("the writer is stopped")
@@ -187,6 +188,15 @@ pub(crate) async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Se
     });
     let _ = ended.recv().within("the end of a thread").await;
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Uses a foreign handle, whose calls block, on a thread of its own.
+pub(crate) async fn with_foreign<T: Send + 'static>(
+    pipe: &File,
+    work: impl FnOnce(&mut File) -> io::Result<T> + Send + 'static,
+) -> T {
+    let mut pipe = pipe.try_clone().expect("a handle can be duplicated");
+    on_a_thread(move || work(&mut pipe)).await.expect("a call of the foreign end")
 }
 
 /// A connected pair made with these options.
