@@ -208,8 +208,17 @@ impl NamedPipe {
     }
 }
 
+fn check(interests: Interest) -> io::Result<()> {
+    if !interests.is_readable() && !interests.is_writable() {
+        let why = "an interest in neither reading nor writing would never be met";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    Ok(())
+}
+
 impl Source for NamedPipe {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        check(interests)?;
         if let State::Loose { handle, settings, linger } = &self.state {
             let settings = settings.map_or_else(|| Settings::of_foreign(handle), Ok)?;
             let attached = Attached::new(handle, settings, *lock(linger), registry.queue())?;
@@ -222,6 +231,7 @@ impl Source for NamedPipe {
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        check(interests)?;
         let attached = self.check_same(registry)?;
         attached.registration().reregister(token, interests)?;
         attached.show_readiness(interests);

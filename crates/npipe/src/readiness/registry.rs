@@ -41,7 +41,6 @@ impl Registry {
     where
         S: Source + ?Sized,
     {
-        check(interests)?;
         source.register(self, token, interests)
     }
 
@@ -56,7 +55,6 @@ impl Registry {
     where
         S: Source + ?Sized,
     {
-        check(interests)?;
         source.reregister(self, token, interests)
     }
 
@@ -81,14 +79,6 @@ impl Registry {
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { queue: self.queue.clone() })
     }
-}
-
-fn check(interests: Interest) -> io::Result<()> {
-    if !interests.is_readable() && !interests.is_writable() {
-        let why = "an interest in neither reading nor writing would never be met";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-    }
-    Ok(())
 }
 
 impl std::fmt::Debug for Registry {
