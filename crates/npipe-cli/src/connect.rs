@@ -1,30 +1,28 @@
 //! `npipe connect`: opens a pipe, joins it with stdin and stdout, and says by its exit code how that ended. The
 //! meaning of the system's error codes for a client of a pipe is decided here.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use npipe::{ClientOptions, NamedPipeClient, PipeName};
-use tokio::time::{Instant, sleep_until};
-use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED};
+use npipe::PipeName;
+use npipe::blocking::PipeStream;
+use windows_sys::Win32::Foundation::ERROR_PIPE_NOT_CONNECTED;
 
 use crate::cli::ConnectArguments;
 use crate::exit::{Exit, Failure};
-use crate::relay::{ClientEnd, End, Summary, relay};
+use crate::relay::{End, Summary};
 use crate::report::Report;
-use crate::stdio::stdio;
+use crate::session::{self, EndOfInput, Streams};
+use crate::stdio;
 
-/// The pauses between attempts at a busy pipe: short at first, since most servers make a new instance at once.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-
-pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &ConnectArguments, report: Report) -> Result<(), Failure> {
     let name = &arguments.target;
-    let mut stdio = stdio()
-        .map_err(|error| Failure::new(Exit::Failure, format!("cannot use stdin and stdout: {error}")))?;
-    let mut pipe = open(name, arguments.wait, report).await?;
+    let stdio_failure = |error| Failure::new(Exit::Failure, format!("cannot use stdin and stdout: {error}"));
+    let (stdin, stdout) = (stdio::stdin().map_err(stdio_failure)?, stdio::stdout().map_err(stdio_failure)?);
+    let pipe = open(name, arguments.wait, report)?;
     report.detail(format_args!("connected to {name}"));
-    let summary = relay(&mut stdio, &mut pipe, ClientEnd::HalfClose).await;
+    let summary = join(stdin, stdout, pipe)
+        .map_err(|error| Failure::new(Exit::Failure, format!("cannot start the session: {error}")))?;
     report.detail(format_args!(
         "{name} ended: {} bytes sent, {} bytes received",
         summary.requests.bytes, summary.replies.bytes
@@ -32,26 +30,32 @@ pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(
     verdict(name, summary)
 }
 
-/// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another client
-/// may take the instance it saw.
-async fn open(name: &PipeName, wait: u32, report: Report) -> Result<NamedPipeClient, Failure> {
-    let deadline = Instant::now() + Duration::from_secs(wait.into());
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match ClientOptions::new().open(name) {
-            Ok(pipe) => return Ok(pipe),
-            Err(error) if has_code(&error, ERROR_PIPE_BUSY) && Instant::now() < deadline => {
-                if pause == FIRST_PAUSE {
-                    report.detail(format_args!("every instance of {name} is busy, waiting"));
-                }
-                sleep_until(deadline.min(Instant::now() + pause)).await;
-                pause = LONGEST_PAUSE.min(pause * 2);
-            }
-            Err(error) => return Err(open_failure(name, wait, &error)),
+/// Opens first and asks later: only an attempt tells whether the pipe can be had.
+fn open(name: &PipeName, wait: u32, report: Report) -> Result<PipeStream, Failure> {
+    let attempt = PipeStream::connect_timeout(name, Duration::ZERO);
+    let pipe = match attempt {
+        Err(error) if is_busy(&error) && wait > 0 => {
+            report.detail(format_args!("every instance of {name} is busy, waiting"));
+            PipeStream::connect_timeout(name, Duration::from_secs(wait.into()))
         }
-    }
+        attempt => attempt,
+    };
+    pipe.map_err(|error| open_failure(name, wait, &error))
 }
 
+/// The library's time-out carries no code; that of a machine which does not answer does.
+fn is_busy(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none()
+}
+
+fn join(
+    stdin: impl Read + Send + 'static,
+    stdout: impl Write + Send + 'static,
+    pipe: PipeStream,
+) -> io::Result<Summary> {
+    let streams = Streams { stdin, stdout, to_server: pipe.try_clone()?, from_server: pipe };
+    session::run(streams, EndOfInput::KeepsSession, |_| Ok(()))
+}
 fn open_failure(name: &PipeName, wait: u32, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::NotFound => {
@@ -64,7 +68,7 @@ fn open_failure(name: &PipeName, wait: u32, error: &io::Error) -> Failure {
                  direction only"
             ),
         ),
-        _ if has_code(error, ERROR_PIPE_BUSY) => Failure::new(
+        _ if is_busy(error) => Failure::new(
             Exit::Busy,
             format!(
                 "every instance of {name} stayed busy for {wait} s; try later, or wait longer with --wait"

@@ -21,8 +21,11 @@ mod exit;
 #[cfg(windows)]
 mod forward;
 #[cfg(any(windows, test))]
+#[cfg_attr(not(test), allow(dead_code, reason = "no client that can half-close is forwarded yet"))]
 mod relay;
 mod report;
+#[cfg(any(windows, test))]
+mod session;
 #[cfg(windows)]
 mod stdio;
 
@@ -41,17 +44,20 @@ fn main() -> ExitCode {
 
 #[cfg(windows)]
 fn run(command: Command, report: Report) -> Result<(), Failure> {
+    match command {
+        Command::Connect(arguments) => connect::run(&arguments, report),
+        Command::Forward(arguments) => on_runtime(forward::run(arguments, report)),
+    }
+}
+
+#[cfg(windows)]
+fn on_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot start: {error}")))?;
-    let outcome = runtime.block_on(async {
-        match command {
-            Command::Connect(arguments) => connect::run(arguments, report).await,
-            Command::Forward(arguments) => forward::run(arguments, report).await,
-        }
-    });
-    // A thread may sit in a read of stdin, which nothing can cancel; the end of the process ends it.
+    let outcome = runtime.block_on(command);
+    // A thread may sit in a call that nothing can cancel; the end of the process ends it.
     runtime.shutdown_background();
     outcome
 }
