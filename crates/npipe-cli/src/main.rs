@@ -13,6 +13,8 @@ use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
 use crate::report::Report;
 
+#[allow(dead_code, reason = "its two halves come next")]
+mod bridge;
 mod cli;
 #[cfg(windows)]
 mod connect;
