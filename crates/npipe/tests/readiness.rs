@@ -147,16 +147,43 @@ impl Loop {
     }
 
     #[track_caller]
-    fn write(&mut self, mut pipe: &NamedPipe, token: Token, bytes: &[u8]) {
-        let mut written = 0;
-        while written < bytes.len() {
-            match pipe.write(&bytes[written..]) {
+    fn write_some(&mut self, mut pipe: &NamedPipe, token: Token, bytes: &[u8]) -> usize {
+        loop {
+            match pipe.write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.until(token, Event::is_writable);
                 }
-                result => written += result.unwrap(),
+                result => return result.unwrap(),
             }
         }
+    }
+
+    #[track_caller]
+    fn write(&mut self, pipe: &NamedPipe, token: Token, bytes: &[u8]) {
+        let mut written = 0;
+        while written < bytes.len() {
+            written += self.write_some(pipe, token, &bytes[written..]);
+        }
+    }
+
+    /// As much as the pipe takes, and then a write that has to wait. Gives what was accepted.
+    fn fill(&mut self, mut pipe: &NamedPipe) -> Vec<u8> {
+        let bytes = data(2 << 20);
+        let mut written = 0;
+        loop {
+            match pipe.write(&bytes[written..][..64 * 1024]) {
+                Ok(count) => written += count,
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    if self.poll(QUIET).is_empty() {
+                        break;
+                    }
+                }
+            }
+            assert!(written < bytes.len(), "a reader that does not read stops the writer");
+        }
+        assert!(would_block(pipe.flush()), "something is in flight");
+        bytes[..written].to_vec()
     }
 
     #[track_caller]
@@ -300,10 +327,14 @@ mod registration {
         let mut client = foreign_client(&name);
         client.write_all(b"early").unwrap();
         events.add(&mut server, SERVER);
-        let told = events.poll(STEP);
-        assert_eq!(told.len(), 1, "one pipe, one event: {told:?}");
-        assert_eq!(told[0].token(), SERVER);
-        assert!(told[0].is_readable() && told[0].is_writable() && !told[0].is_read_closed());
+        let (mut readable, mut writable) = (false, false);
+        while !(readable && writable) {
+            let told = events.poll(STEP);
+            assert_eq!(told.len(), 1, "one pipe, one event: {told:?}");
+            assert!(told[0].token() == SERVER && !told[0].is_read_closed());
+            readable |= told[0].is_readable();
+            writable |= told[0].is_writable();
+        }
         assert_eq!(events.read(&server, SERVER, 5), b"early");
     }
 
@@ -657,24 +688,11 @@ mod edges {
     fn a_writer_that_would_block_is_told_when_there_is_room_again() {
         let mut events = Loop::new();
         let (mut server, mut client) = events.server_and_foreign_client();
-        let bytes = data(64 * 1024);
-        let mut written = 0;
-        loop {
-            match server.write(&bytes) {
-                Ok(count) => written += count,
-                Err(error) => {
-                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-                    // Not before it has waited for all that may wait.
-                    if would_block(server.flush()) && events.poll(QUIET).is_empty() {
-                        break;
-                    }
-                }
-            }
-            assert!(written < 8 << 20, "a reader that does not read stops the writer");
-        }
-        let mut received = vec![0; written];
+        let bytes = events.fill(&server);
         let reading = thread::spawn(move || {
+            let mut received = vec![0; bytes.len()];
             client.read_exact(&mut received).unwrap();
+            assert!(received == bytes);
             client
         });
         events.until(SERVER, Event::is_writable);
@@ -981,22 +999,11 @@ mod dropping {
         assert!(received == bytes, "{} of {} bytes", received.len(), bytes.len());
     }
 
-    /// As much as the pipe takes and then a write that has to wait.
-    fn fill(server: &mut NamedPipe) -> Vec<u8> {
-        let bytes = data(1 << 20);
-        let mut written = 0;
-        while let Ok(count) = server.write(&bytes[written..]) {
-            written += count;
-        }
-        assert!(would_block(server.flush()), "something is in flight");
-        bytes[..written].to_vec()
-    }
-
     #[test]
     fn the_pipe_first_then_a_slow_reader_while_the_poll_goes_on() {
         let mut events = Loop::new();
-        let (mut server, client) = events.server_and_foreign_client();
-        let bytes = fill(&mut server);
+        let (server, client) = events.server_and_foreign_client();
+        let bytes = events.fill(&server);
         drop(server);
         let reading = thread::spawn(move || read_slowly(client, &bytes));
         let end = Instant::now() + STEP;
@@ -1017,7 +1024,7 @@ mod dropping {
             events.add(&mut server, SERVER);
             let mut client = foreign_client(&name);
             events.connect(&server, SERVER);
-            let bytes = fill(&mut server);
+            let bytes = events.fill(&server);
             let (received, wait_received) = mpsc::channel();
             thread::spawn(move || {
                 let mut all = vec![0; bytes.len()];
@@ -1031,8 +1038,8 @@ mod dropping {
     #[test]
     fn the_pipe_first_and_then_the_poll() {
         let mut events = Loop::new();
-        let (mut server, client) = events.server_and_foreign_client();
-        let bytes = fill(&mut server);
+        let (server, client) = events.server_and_foreign_client();
+        let bytes = events.fill(&server);
         drop(server);
         drop(events.poll);
         read_slowly(client, &bytes);
@@ -1041,8 +1048,8 @@ mod dropping {
     #[test]
     fn the_poll_first_and_then_the_pipe() {
         let mut events = Loop::new();
-        let (mut server, client) = events.server_and_foreign_client();
-        let bytes = fill(&mut server);
+        let (server, client) = events.server_and_foreign_client();
+        let bytes = events.fill(&server);
         drop(events.poll);
         drop(server);
         read_slowly(client, &bytes);
@@ -1108,7 +1115,7 @@ mod dropping {
         assert_eq!(server.linger(), Some(Duration::ZERO));
         let mut client = foreign_client(&name);
         events.connect(&server, SERVER);
-        let bytes = fill(&mut server);
+        let bytes = events.fill(&server);
         drop(server);
         events.settle();
         let mut received = Vec::new();
@@ -1158,22 +1165,25 @@ mod data_path {
     #[test]
     fn messages_arrive_whole() {
         let mut events = Loop::new();
-        let (mut server, mut client, _) = events.pair_with(
+        let (server, mut client, _) = events.pair_with(
             ServerOptions::new().pipe_mode(PipeMode::Message),
             ClientOptions::new().pipe_mode(PipeMode::Message),
         );
         let mut buffer = vec![0; 200_000];
         for length in [1, 511, 512, 513, 4096, 65_536, 65_537, 150_000] {
             let message = data(length);
-            assert_eq!(server.write(&message).unwrap(), length);
-            server.write_all(b"next").unwrap();
+            assert_eq!(events.write_some(&server, SERVER, &message), length);
+            events.write(&server, SERVER, b"next");
             let count = events.read_some(&client, CLIENT, &mut buffer).unwrap();
             assert!(buffer[..count] == message, "{count} bytes of a message of {length}");
             let count = events.read_some(&client, CLIENT, &mut buffer).unwrap();
             assert_eq!(&buffer[..count], b"next");
         }
-        assert_eq!(client.write(b"").unwrap(), 0);
-        assert_eq!(client.write_vectored(&[IoSlice::new(b"one "), IoSlice::new(b"message")]).unwrap(), 11);
+        assert_eq!(events.write_some(&client, CLIENT, b""), 0);
+        let parts = [IoSlice::new(b"one "), IoSlice::new(b"message")];
+        while would_block(client.write_vectored(&parts)) {
+            events.until(CLIENT, Event::is_writable);
+        }
         let count = events.read_some(&server, SERVER, &mut buffer).unwrap();
         assert_eq!(&buffer[..count], b"one message", "the empty one is passed over");
     }
@@ -1207,7 +1217,7 @@ mod data_path {
         events.settle();
         // Of bytes, only a part of the first would be accepted; and the others would become one.
         for message in [&data(300_000)[..], b"b", b"c"] {
-            assert_eq!(client.write(message).unwrap(), message.len());
+            assert_eq!(events.write_some(&client, CLIENT, message), message.len());
         }
         let mut buffer = vec![0; 1 << 20];
         for length in [300_000, 1, 1] {
@@ -1228,7 +1238,9 @@ mod data_path {
             })
             .unwrap();
         server.write_all(b"unread").unwrap();
-        server.flush().unwrap();
+        while would_block(server.flush()) {
+            events.until(SERVER, Event::is_writable);
+        }
         assert!(would_block(server.drain()));
         events.settle();
         assert!(would_block(server.drain()));
@@ -1360,12 +1372,21 @@ mod beside_mio {
                 both.until(SERVER, Event::is_readable);
             }
             assert_eq!(question, round.to_le_bytes());
-            server.write_all(&question).unwrap();
+            while would_block(server.write(&question)) {
+                both.until(SERVER, Event::is_writable);
+            }
             client.read_exact(&mut question).unwrap();
         }
         drop(client);
-        both.until(SERVER, Event::is_readable);
-        assert_eq!(server.read(&mut [0; 4]).unwrap(), 0);
+        let end = loop {
+            match server.read(&mut [0; 4]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    both.until(SERVER, Event::is_readable);
+                }
+                end => break end,
+            }
+        };
+        assert_eq!(end.unwrap(), 0);
     }
 
     #[test]
