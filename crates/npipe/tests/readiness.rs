@@ -570,6 +570,16 @@ mod connecting {
     }
 
     #[test]
+    fn a_read_that_waited_for_the_last_client_is_no_news_for_who_waits_for_the_next() {
+        let mut events = Loop::new();
+        let (mut server, _client) = events.server_and_foreign_client();
+        assert!(would_block(server.read(&mut [0; 8])));
+        server.disconnect().unwrap();
+        assert!(would_block(server.connect()));
+        events.assert_quiet();
+    }
+
+    #[test]
     fn many_clients_are_accepted_and_served_in_one_loop() {
         const CLIENTS: usize = 60;
         const INSTANCES: usize = 4;
