@@ -256,6 +256,8 @@ impl Attached {
             // The system refuses; and what a client's end has read must not be thrown away for that.
             return sys::disconnect(handle);
         }
+        let drain = lock(&self.drain).take();
+        drop(drain);
         let mut connection = lock(&self.connection);
         connection.give_up();
         let result = self.stream.disconnect();
