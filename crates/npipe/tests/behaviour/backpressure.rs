@@ -5,7 +5,7 @@ use std::pin::pin;
 
 use npipe::{ClientOptions, ServerOptions};
 
-use crate::family::{End, Family, Reading, Writing};
+use crate::family::{End, Family, NonBlockingFamily, Reading, Waiting, Writing};
 use crate::harness::{Within, pair, pair_with, poll_once, unique_name, write_until_stopped};
 use crate::stream_data::StreamData;
 
@@ -118,6 +118,25 @@ async fn directions_are_stopped_separately<F: Family>() {
     StreamData::new(36).expect(&received);
 }
 
+/// That there is more to read is told also when something was written since.
+async fn directions_tell_their_readiness_separately<F: NonBlockingFamily>() {
+    let (mut server, mut client) = pair::<F>().await;
+    for round in 0..100_u8 {
+        client.write_all(&[round, !round]).within("write").await.unwrap();
+        client.flush().within("flush").await.unwrap();
+        for expected in [round, !round] {
+            server.readable().within("readable").await.unwrap();
+            let mut byte = [0];
+            server.read_exact(&mut byte).within("read").await.unwrap();
+            assert_eq!(byte[0], expected);
+            server.write_all(&byte).within("write").await.unwrap();
+        }
+        let mut echo = [0; 2];
+        client.read_exact(&mut echo).within("the echo").await.unwrap();
+        assert_eq!(echo, [round, !round]);
+    }
+}
+
 /// `flush` waits for the kernel, never for what the peer does with the bytes: two ends that flush at once both return.
 async fn both_ends_flush_at_once<F: Family>() {
     let (mut server, mut client) = pair::<F>().await;
@@ -157,6 +176,7 @@ for_each_family!(
     limit_of_one_byte_still_moves_data,
     limit_of_nothing_is_invalid_input,
     directions_are_stopped_separately,
+    directions_tell_their_readiness_separately => nonblocking,
     both_ends_flush_at_once,
     flush_waits_until_the_kernel_has_taken_all,
 );

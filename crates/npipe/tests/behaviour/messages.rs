@@ -1,7 +1,7 @@
 //! Message pipes read through the stream traits: boundaries where the buffer allows it, and an end of file only at the
 //! end.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
@@ -205,6 +205,46 @@ async fn each_write_is_one_message<F: Family>() {
     }
 }
 
+async fn vectored_write_is_one_message<F: Family>() {
+    let (mut server, mut client) = message_pair::<F>().await;
+    let mut data = StreamData::new(45);
+    for parts in [vec![4, 0, 7], vec![1], vec![5000, 4096, 3], vec![30_000, 1, 30_000]] {
+        let parts: Vec<_> = parts.into_iter().map(|size| data.take(size)).collect();
+        let message = parts.concat();
+        let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut buffer = vec![0; 100_000];
+        let (written, read) = smol::future::zip(client.write_vectored(&slices), server.read(&mut buffer))
+            .within("a vectored write and its read")
+            .await;
+        assert_eq!(written.unwrap(), message.len());
+        assert!(buffer[..read.unwrap()] == message, "one write of {} slices", parts.len());
+    }
+}
+
+/// Several buffers may take one message, in order, and never a part of the next.
+async fn vectored_reads_stop_at_the_end_of_a_message<F: Family>() {
+    let (mut server, mut client) = message_pair::<F>().await;
+    for round in 0..20 {
+        for message in ["abcdefgh", "next"] {
+            client.write_all(message.as_bytes()).within("write").await.unwrap();
+        }
+        if round % 2 == 0 {
+            client.flush().within("flush").await.unwrap();
+        }
+        for message in ["abcdefgh", "next"] {
+            let mut received = Vec::new();
+            while received.len() < message.len() {
+                let mut parts = [3, 0, 2, 9, 9].map(|size| vec![0; size]);
+                let mut slices: Vec<_> = parts.iter_mut().map(|part| IoSliceMut::new(part)).collect();
+                let read = server.read_vectored(&mut slices).within("a vectored read").await.unwrap();
+                assert_ne!(read, 0);
+                received.extend_from_slice(&parts.concat()[..read]);
+            }
+            assert_eq!(received, message.as_bytes());
+        }
+    }
+}
+
 async fn dropped_read_keeps_the_message_whole<F: NonBlockingFamily>() {
     let (mut server, mut client) = message_pair::<F>().await;
     assert!(poll_and_drop(server.read(&mut [0; 10])).is_pending());
@@ -242,6 +282,8 @@ for_each_family!(
     try_read_skips_empty_messages => asynchronous,
     only_empty_messages_and_then_the_end,
     each_write_is_one_message,
+    vectored_write_is_one_message,
+    vectored_reads_stop_at_the_end_of_a_message,
     dropped_read_keeps_the_message_whole => nonblocking,
     byte_client_of_a_message_pipe_reads_across_boundaries,
 );
