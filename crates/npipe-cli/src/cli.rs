@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 use npipe::PipeName;
 
 use crate::endpoint::{TcpAddress, pipe_name};
@@ -29,6 +29,11 @@ pub(crate) enum Command {
     /// Bytes go both ways unchanged. A byte pipe has no way to say "that was all" in one direction only, so the end of
     /// stdin closes nothing: replies are still delivered, and the session ends when the server closes the pipe. It
     /// then ends at once, even when stdin is still open. When the reader of stdout goes away, the session ends too.
+    ///
+    /// The command line of npiperelay and its forks works too, without a command: npipe -ei -s //./pipe/NAME. So a copy
+    /// of this program that is called npiperelay.exe takes its place. Two flags are accepted and ask for what is always so: -ep,
+    /// since the end of the pipe ends the session, and -bg, since this program opens no window and needs no
+    /// console. A window that Windows opens for it before it runs stays.
     #[command(after_long_help = CONNECT_EXAMPLES)]
     Connect(ConnectArguments),
 
@@ -47,15 +52,48 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct ConnectArguments {
     /// The pipe: npipe:NAME, npipe:\\.\pipe\NAME or npipe://./pipe/NAME
-    #[arg(value_name = "TARGET", value_parser = pipe_name)]
+    #[arg(value_name = "TARGET", value_parser = connect_target)]
     pub(crate) target: PipeName,
 
     /// How many seconds to wait while every instance of the pipe is busy
     ///
     /// Servers often have a single instance that is free, so that clients which come together meet a busy pipe for a
-    /// moment. A pipe that does not exist is not waited for.
+    /// moment. A pipe that does not exist is waited for with --poll only.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) wait: u32,
+
+    /// Try again while the pipe does not exist or is busy [npiperelay: -p]
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) poll: bool,
+
+    /// Give up after so many attempts, of which there are about five a second [npiperelay: -l, which is 300]
+    #[arg(long, value_name = "ATTEMPTS", requires = "poll", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) poll_limit: Option<u32>,
+
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", requires = "poll")]
+    pub(crate) poll_deadline: Option<u32>,
+
+    /// At the end of stdin, send a message of zero bytes [npiperelay: -s]
+    ///
+    /// Servers with message pipes, Docker's among them, take it for the end of the client's data. On a pipe of bytes
+    /// there is no such message, and nothing is sent.
+    #[arg(long)]
+    pub(crate) eof_message: bool,
+
+    /// End the session when stdin ends [npiperelay: -ei]
+    ///
+    /// All of stdin has been handed to the pipe by then, and the message of --eof-message. Replies that have arrived are
+    /// delivered: the session ends when the server has been silent for a tenth of a second.
+    #[arg(long)]
+    pub(crate) exit_on_stdin_eof: bool,
+
+    /// Take a server that disconnects for one that closes
+    ///
+    /// A server that disconnects its client may discard what it has said, so it has an exit code of its own.
+    /// npiperelay makes no difference, and neither does its command line here.
+    #[arg(long)]
+    pub(crate) accept_disconnect: bool,
 }
 
 #[derive(Args, Debug)]
@@ -69,6 +107,13 @@ pub(crate) struct ForwardArguments {
     pub(crate) target: TcpAddress,
 }
 
+fn connect_target(address: &str) -> Result<PipeName, String> {
+    if address.starts_with("assuan:") {
+        return Err("socket files of GnuPG cannot be connected to yet; expected npipe:NAME".to_owned());
+    }
+    pipe_name(address)
+}
+
 const CONNECT_EXAMPLES: &str = r"Examples:
   Talk to the OpenSSH agent
       npipe connect npipe:openssh-ssh-agent
@@ -76,6 +121,10 @@ const CONNECT_EXAMPLES: &str = r"Examples:
       printf 'GET /version HTTP/1.0\r\n\r\n' | npipe connect npipe:docker_engine
   Fail at once when the server is busy, and say why
       npipe -v connect --wait 0 npipe://./pipe/my-service
+  Wait until a virtual machine has its serial console, for a minute at most
+      npipe connect --poll --poll-deadline 60 npipe:my-vm-com1
+  The same words as npiperelay
+      npipe -ei -s //./pipe/openssh-ssh-agent
 
 The exit codes are listed by `npipe --help`.";
 

@@ -22,6 +22,7 @@ mod endpoint;
 mod exit;
 #[cfg(windows)]
 mod forward;
+mod npiperelay;
 #[cfg(any(windows, test))]
 #[cfg_attr(not(test), allow(dead_code, reason = "no client that can half-close is forwarded yet"))]
 mod relay;
@@ -32,7 +33,7 @@ mod session;
 mod stdio;
 
 fn main() -> ExitCode {
-    let Cli { verbose, command } = Cli::parse();
+    let Cli { verbose, command } = Cli::parse_from(npiperelay::translated(std::env::args_os().collect()));
     let report = Report::new(verbose);
     let exit = match run(command, report) {
         Ok(()) => Exit::Success,

@@ -42,11 +42,11 @@ pub(crate) struct Streams<Stdin, Stdout, ToServer, FromServer> {
 }
 
 /// Runs the session. `farewell` is called with the server's stream when stdin has ended well and all of it was sent:
-/// some protocols have a word for that. A thread may still sit in a read on return; the end of the process ends it.
+/// some protocols have a word for that, and a server that has gone meanwhile is not worse for missing it. A thread may still sit in a read on return; the end of the process ends it.
 pub(crate) fn run<Stdin, Stdout, ToServer, FromServer>(
     streams: Streams<Stdin, Stdout, ToServer, FromServer>,
     end_of_input: EndOfInput,
-    farewell: impl FnOnce(&mut ToServer) -> io::Result<()> + Send + 'static,
+    farewell: impl FnOnce(&mut ToServer) + Send + 'static,
 ) -> io::Result<Summary>
 where
     Stdin: Read + Send + 'static,
@@ -63,7 +63,7 @@ where
         .spawn(move || requests.run(stdin, to_server, farewell))?;
     thread::Builder::new()
         .name("server to stdout".to_owned())
-        .spawn(move || replies.run(from_server, stdout, |_| Ok(())))?;
+        .spawn(move || replies.run(from_server, stdout, |_| {}))?;
     Ok(board.wait(end_of_input))
 }
 
@@ -192,19 +192,11 @@ struct Pump {
 }
 
 impl Pump {
-    fn run<R: Read, W: Write>(
-        self,
-        sender: R,
-        mut receiver: W,
-        farewell: impl FnOnce(&mut W) -> io::Result<()>,
-    ) {
-        let end = match self.copy(sender, &mut receiver) {
-            End::Eof => match farewell(&mut receiver) {
-                Ok(()) => End::Eof,
-                Err(error) => End::WriteFailed(error),
-            },
-            end => end,
-        };
+    fn run<R: Read, W: Write>(self, sender: R, mut receiver: W, farewell: impl FnOnce(&mut W)) {
+        let end = self.copy(sender, &mut receiver);
+        if let End::Eof = end {
+            farewell(&mut receiver);
+        }
         self.note(0, Phase::Ended(end));
     }
 
@@ -297,7 +289,7 @@ mod tests {
         F: Read + Send + 'static,
     {
         let (done, summary) = channel();
-        thread::spawn(move || done.send(run(streams, end_of_input, |_| Ok(())).unwrap()));
+        thread::spawn(move || done.send(run(streams, end_of_input, |_| {}).unwrap()));
         summary
     }
 

@@ -5,5 +5,7 @@
 mod connect;
 #[cfg(windows)]
 mod forward;
+#[cfg(windows)]
+mod npiperelay;
 mod process;
 mod usage;

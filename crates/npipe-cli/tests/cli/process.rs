@@ -4,6 +4,7 @@
 #![cfg_attr(not(windows), allow(dead_code, reason = "most of it serves tests that need pipes"))]
 
 use std::future::Future;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -31,16 +32,27 @@ pub(crate) struct Npipe {
 
 impl Npipe {
     pub(crate) fn start(arguments: &[&str]) -> Npipe {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_npipe"))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        Npipe::start_with(arguments, |_| {})
+    }
+
+    /// [`start`](Self::start) with more to say of the process.
+    pub(crate) fn start_with(arguments: &[&str], adjust: impl FnOnce(&mut Command)) -> Npipe {
+        Npipe::start_program(Path::new(env!("CARGO_BIN_EXE_npipe")), arguments, adjust)
+    }
+
+    /// A copy of the program elsewhere.
+    pub(crate) fn start_program(
+        program: &Path,
+        arguments: &[&str],
+        adjust: impl FnOnce(&mut Command),
+    ) -> Npipe {
+        let mut command = Command::new(program);
+        command.args(arguments).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        adjust(&mut command);
+        let mut child = command.spawn().unwrap();
         Npipe {
-            command: format!("npipe {}", arguments.join(" ")),
+            command: format!("{} {}", program.display(), arguments.join(" ")),
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),
             stderr: BufReader::new(child.stderr.take().unwrap()),

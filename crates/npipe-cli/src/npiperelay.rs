@@ -1,0 +1,195 @@
+//! The command line of npiperelay and its forks, turned into that of `npipe connect`, so that scripts need to change
+//! the name of a program at most. Words go in and words come out: what they mean is the business of `cli`.
+//!
+//! npiperelay is written in Go, whose flags have one dash or two, any number of letters, and values only after `=`.
+//! They end at the first word that is none.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+/// Each flag of npiperelay (jstarks), albertony's and NZSmartie's forks, and ours.
+const FLAGS: [(&str, &[&str]); 6] = [
+    ("p", &["--poll"]),
+    ("s", &["--eof-message"]),
+    ("ei", &["--exit-on-stdin-eof"]),
+    // What they ask for is always so.
+    ("ep", &[]),
+    ("bg", &[]),
+    ("v", &["--verbose"]),
+];
+/// albertony's fork: the limit of `-p`, after 300 attempts, which is about a minute.
+const LIMIT: &str = "l";
+const LIMIT_ATTEMPTS: &str = "--poll-limit=300";
+/// The target is a socket file of GnuPG.
+const ASSUAN: &str = "a";
+
+/// The same command line in our words, if it is one of npiperelay; else as it is.
+pub(crate) fn translated(arguments: Vec<OsString>) -> Vec<OsString> {
+    match translate(&arguments) {
+        Some(translation) => translation,
+        None => arguments,
+    }
+}
+
+fn translate(arguments: &[OsString]) -> Option<Vec<OsString>> {
+    let (program, rest) = arguments.split_first()?;
+    let Relay { flags, target } = Relay::parse(rest)?;
+    let assuan = flags.contains(&ASSUAN);
+    if !(is_npiperelay(program) || assuan || is_path_of_pipe(target)) {
+        return None;
+    }
+    let mut ours: Vec<OsString> = vec![program.clone(), "connect".into()];
+    // npiperelay takes it for the end of a session that the server disconnects.
+    ours.push("--accept-disconnect".into());
+    for (theirs, words) in FLAGS {
+        if flags.contains(&theirs) {
+            ours.extend(words.iter().map(OsString::from));
+        }
+    }
+    if flags.contains(&LIMIT) && flags.contains(&"p") {
+        ours.push(LIMIT_ATTEMPTS.into());
+    }
+    let kind = if assuan { "assuan:" } else { "npipe:" };
+    ours.push([OsStr::new(kind), target].into_iter().collect());
+    Some(ours)
+}
+
+/// A command line as npiperelay reads it.
+struct Relay<'a> {
+    flags: Vec<&'a str>,
+    target: &'a OsStr,
+}
+
+impl<'a> Relay<'a> {
+    fn parse(mut words: &'a [OsString]) -> Option<Relay<'a>> {
+        let mut flags = Vec::new();
+        while let [word, rest @ ..] = words {
+            if word == "--" {
+                words = rest;
+                break;
+            }
+            let Some(flag) = word.to_str().and_then(|word| word.strip_prefix('-')) else { break };
+            let (flag, is_set) = value(flag.strip_prefix('-').unwrap_or(flag))?;
+            if !(FLAGS.iter().any(|(theirs, _)| *theirs == flag) || [LIMIT, ASSUAN].contains(&flag)) {
+                return None;
+            }
+            // Of several the last counts.
+            flags.retain(|earlier| *earlier != flag);
+            if is_set {
+                flags.push(flag);
+            }
+            words = rest;
+        }
+        match words {
+            [target] => Some(Relay { flags, target }),
+            _ => None,
+        }
+    }
+}
+
+/// A flag and whether it is set: Go's booleans.
+fn value(flag: &str) -> Option<(&str, bool)> {
+    match flag.split_once('=') {
+        None => Some((flag, true)),
+        Some((flag, "1" | "t" | "T" | "true" | "TRUE" | "True")) => Some((flag, true)),
+        Some((flag, "0" | "f" | "F" | "false" | "FALSE" | "False")) => Some((flag, false)),
+        Some(_) => None,
+    }
+}
+
+/// `npiperelay.exe`, wherever it lies.
+fn is_npiperelay(program: &OsStr) -> bool {
+    Path::new(program).file_stem().is_some_and(|stem| stem.eq_ignore_ascii_case("npiperelay"))
+}
+
+/// Whether nothing but a pipe can be meant, so that no command of ours is.
+fn is_path_of_pipe(target: &OsStr) -> bool {
+    let target = target.to_string_lossy().replace('\\', "/");
+    target.starts_with("//")
+        && target[2..].split('/').nth(1).is_some_and(|part| part.eq_ignore_ascii_case("pipe"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use clap::Parser;
+
+    use super::translated;
+    use crate::cli::{Cli, Command, ConnectArguments};
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[track_caller]
+    fn connect(line: &str) -> (ConnectArguments, bool) {
+        match Cli::parse_from(translated(words(line))) {
+            Cli { verbose, command: Command::Connect(arguments), .. } => (arguments, verbose),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn unchanged(line: &str) {
+        assert_eq!(translated(words(line)), words(line), "{line}");
+    }
+
+    #[test]
+    fn each_flag_has_its_meaning() {
+        let (none, verbose) = connect("npipe //./pipe/x");
+        assert_eq!(none.target.to_string(), r"\\.\pipe\x");
+        assert!(!none.poll && !none.eof_message && !none.exit_on_stdin_eof && !verbose);
+        assert!(connect("npipe -p //./pipe/x").0.poll);
+        assert!(connect("npipe -s //./pipe/x").0.eof_message);
+        assert!(connect("npipe -ei //./pipe/x").0.exit_on_stdin_eof);
+        connect("npipe -ep //./pipe/x");
+        connect("npipe -bg //./pipe/x");
+        assert!(connect("npipe -v //./pipe/x").1);
+    }
+
+    #[test]
+    fn flags_combine_in_any_order() {
+        let (all, verbose) = connect("npiperelay.exe -v -s -ei -ep -bg -l -p //./pipe/openssh-ssh-agent");
+        assert!(all.poll && all.eof_message && all.exit_on_stdin_eof && verbose);
+        assert_eq!(all.poll_limit, Some(300));
+    }
+
+    #[test]
+    fn the_limit_is_that_of_polling() {
+        assert_eq!(connect("npipe -l -p //./pipe/x").0.poll_limit, Some(300));
+        assert_eq!(connect("npipe -l //./pipe/x").0.poll_limit, None);
+        assert_eq!(connect("npipe -p //./pipe/x").0.poll_limit, None);
+    }
+
+    #[test]
+    fn flags_are_written_as_go_reads_them() {
+        assert!(connect("npipe --ei //./pipe/x").0.exit_on_stdin_eof);
+        assert!(connect("npipe -ei=true -- //./pipe/x").0.exit_on_stdin_eof);
+        assert!(!connect("npipe -ei -ei=false //./pipe/x").0.exit_on_stdin_eof);
+    }
+
+    #[test]
+    fn a_path_of_a_pipe_is_known_with_either_slash() {
+        assert_eq!(connect(r"npipe -ei \\.\pipe\x").0.target.to_string(), r"\\.\pipe\x");
+        assert_eq!(connect("npipe //server/PIPE/x").0.target.to_string(), r"\\server\PIPE\x");
+    }
+
+    #[test]
+    fn under_its_name_any_target_is_one() {
+        for program in ["npiperelay", "NPIPERELAY.EXE", "/mnt/c/tools/npiperelay.exe"] {
+            assert_eq!(connect(&format!("{program} x")).0.target.to_string(), r"\\.\pipe\x");
+        }
+    }
+
+    #[test]
+    fn a_command_of_ours_is_left_alone() {
+        unchanged("npipe -v connect npipe:x");
+        unchanged("npipe connect //./pipe/x");
+        unchanged("npipe list");
+        unchanged("npipe --help");
+        unchanged("npipe");
+        unchanged("npiperelay.exe connect npipe:x");
+        unchanged("npiperelay.exe -x //./pipe/x");
+    }
+}
