@@ -317,6 +317,24 @@ fn io_before_a_client_is_pipe_listening() {
 
 /// Why a handle is closed only when no write is in flight on it. Wine drops the bytes of the pending write; by ReactOS's
 /// NPFS Windows keeps them. The library builds on neither: what is asserted is that the peer gets an end either way.
+/// How a server's end is known to have no client.
+#[test]
+fn peek_of_a_server_is_bad_pipe_only_while_no_client_has_come_or_it_was_disconnected() {
+    let name = unique_name();
+    let server = sys::create(&name, false, 4096).unwrap();
+    assert_eq!(sys::peek(&server), Err(ERROR_BAD_PIPE));
+    let client = sys::open(&name, Access::ReadWrite, false).unwrap();
+    assert_eq!(sys::peek(&server), Ok(0));
+    send(&client, b"left");
+    drop(client);
+    assert_eq!(sys::peek(&server), Ok(4));
+    let mut read = Operation::new();
+    assert_eq!(sys::read(&server, 4, &mut read), Issued::Done(4));
+    assert_eq!(sys::peek(&server), Err(ERROR_BROKEN_PIPE));
+    sys::disconnect(&server).unwrap();
+    assert_eq!(sys::peek(&server), Err(ERROR_BAD_PIPE));
+}
+
 #[test]
 fn closing_with_a_write_in_flight_ends_the_peer() {
     let (port, server, client) = pair(false, 4096, SKIP);

@@ -84,6 +84,7 @@ impl Stream {
     pub(crate) fn awaits_client(&self) -> bool {
         let code = sys::bytes_available(&self.handle).err().and_then(|error| error.raw_os_error());
         code.is_some_and(|code| machine::lacks_client(code as u32))
+            && sys::describe(&self.handle).is_ok_and(|pipe| pipe.server_end)
     }
 
     /// Whether a client that has left wrote something that nobody has read.

@@ -21,7 +21,7 @@ use windows_sys::Win32::System::IO::{
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Pipes::{
     ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, PIPE_READMODE_MESSAGE, PIPE_TYPE_BYTE,
-    PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, SetNamedPipeHandleState,
+    PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, PeekNamedPipe, SetNamedPipeHandleState,
 };
 use windows_sys::Win32::System::WindowsProgramming::{
     FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE,
@@ -248,6 +248,16 @@ pub(crate) fn connect(server: &Handle, operation: &mut Operation) -> Issued {
 pub(crate) fn disconnect(server: &Handle) -> Outcome<()> {
     // SAFETY: the handle is open for as long as it is borrowed.
     outcome(unsafe { DisconnectNamedPipe(server.as_raw_handle()) })
+}
+
+/// How many bytes are there to be read.
+pub(crate) fn peek(pipe: &Handle) -> Outcome<u32> {
+    let mut available = 0;
+    // SAFETY: the handle is open for as long as it is borrowed; only the count is asked for.
+    outcome(unsafe {
+        PeekNamedPipe(pipe.as_raw_handle(), null_mut(), 0, null_mut(), &mut available, null_mut())
+    })?;
+    Ok(available)
 }
 
 pub(crate) fn cancel(pipe: &Handle, operation: &Operation) -> Outcome<()> {
