@@ -47,6 +47,10 @@ pub(crate) enum Command {
     /// server, whose side is then told the end; the server has 30 seconds to end its own.
     #[command(after_long_help = FORWARD_EXAMPLES)]
     Forward(ForwardArguments),
+
+    /// The Windows half of the bridge, which the Linux half starts
+    #[command(hide = true)]
+    BridgeServer,
 }
 
 #[derive(Args, Debug)]

@@ -13,7 +13,6 @@ use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
 use crate::report::Report;
 
-#[allow(dead_code, reason = "its two halves come next")]
 mod bridge;
 mod cli;
 #[cfg(windows)]
@@ -31,6 +30,8 @@ mod report;
 mod session;
 #[cfg(windows)]
 mod stdio;
+#[cfg(unix)]
+mod wsl;
 
 fn main() -> ExitCode {
     let Cli { verbose, command } = Cli::parse_from(npiperelay::translated(std::env::args_os().collect()));
@@ -50,10 +51,10 @@ fn run(command: Command, report: Report) -> Result<(), Failure> {
     match command {
         Command::Connect(arguments) => connect::run(&arguments, report),
         Command::Forward(arguments) => on_runtime(forward::run(arguments, report)),
+        Command::BridgeServer => on_runtime(bridge::server::run(report)),
     }
 }
 
-#[cfg(windows)]
 fn on_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -66,7 +67,12 @@ fn on_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), 
 }
 
 #[cfg(not(windows))]
-fn run(_: Command, _: Report) -> Result<(), Failure> {
-    let message = "named pipes of this kind exist on Windows only; run npipe.exe there";
-    Err(Failure::new(Exit::Unsupported, message))
+fn run(command: Command, report: Report) -> Result<(), Failure> {
+    match command {
+        Command::BridgeServer => on_runtime(bridge::server::run(report)),
+        Command::Connect(_) | Command::Forward(_) => {
+            let message = "named pipes of this kind exist on Windows only; run npipe.exe there";
+            Err(Failure::new(Exit::Unsupported, message))
+        }
+    }
 }

@@ -28,13 +28,16 @@ impl Report {
     }
 
     /// Something went wrong and the process goes on.
-    #[cfg(windows)]
     pub(crate) fn warning(self, what: fmt::Arguments<'_>) {
         line(format_args!("npipe: {what}"));
     }
 
+    #[cfg(unix)]
+    pub(crate) fn is_verbose(self) -> bool {
+        self.verbose
+    }
+
     /// What only those who asked for it with `-v` want to read.
-    #[cfg(windows)]
     pub(crate) fn detail(self, what: fmt::Arguments<'_>) {
         if self.verbose {
             line(format_args!("npipe: {what}"));

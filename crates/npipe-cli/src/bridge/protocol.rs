@@ -22,7 +22,7 @@ const VERSIONS: RangeInclusive<u16> = 1..=1;
 const MAGIC: [u8; 8] = *b"\x93npipe\r\n";
 
 /// Far above what any block needs, and small enough to be of no use to an attacker.
-const LONGEST_BLOCK: usize = 4096;
+pub(super) const LONGEST_BLOCK: usize = 4096;
 const LONGEST_PROGRAM: usize = 64;
 /// The path of a pipe has at most 256 characters; a host name has fewer.
 const LONGEST_TARGET: usize = 1024;
@@ -33,7 +33,7 @@ const LONGEST_QUOTE: usize = 200;
 
 /// Bytes that this protocol does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed(&'static str);
+pub(crate) struct Malformed(pub(super) &'static str);
 
 impl fmt::Display for Malformed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

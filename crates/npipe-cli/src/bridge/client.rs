@@ -1,0 +1,315 @@
+//! The half of the bridge that runs on Linux: connections to Windows pipes for whoever asks, all through one Windows
+//! process. It is started by the first connection, again after it has died, and ended when it has been idle for as long
+//! as told. When it dies, its connections end with an error.
+
+use std::future::poll_fn;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
+use yamux::Mode;
+
+use super::mux::{MOST_CONNECTIONS, Mux, mux};
+use super::process::{self, Process, Transport};
+use super::protocol::{Answer, Hello, OpenRequest, read_block, shake_hands, write_block};
+use super::records::Records;
+use crate::report::Report;
+
+/// A program on a Linux file system, seen from Windows and read by its virus scanner, has been seen to take 30 s.
+const LONGEST_START: Duration = Duration::from_secs(60);
+
+/// The pauses after a failure to start. Connections asked for meanwhile are refused at once with what went wrong.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How a bridge is set up.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The Windows program, where it is not to be looked for.
+    pub(crate) program: Option<PathBuf>,
+    /// How long the Windows process stays without a connection; for ever if none.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// The way to Windows. Clones share one Windows process.
+#[derive(Clone, Debug)]
+pub(crate) struct Bridge {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    report: Report,
+    state: Mutex<State>,
+    /// One for each connection that there may be.
+    room: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// No process was needed yet, or the last one is not needed any more.
+    Down,
+    Up(Session),
+    Failed {
+        error: Arc<str>,
+        until: Instant,
+        pause: Duration,
+    },
+}
+
+/// What is left in the hand of a running Windows process, which a task of its own looks after.
+#[derive(Clone, Debug)]
+struct Session {
+    streams: mpsc::Sender<oneshot::Sender<yamux::Stream>>,
+    connections: Arc<watch::Sender<usize>>,
+}
+
+/// One connection to a target on the Windows side.
+#[derive(Debug)]
+pub(crate) struct BridgeStream {
+    records: Records<Compat<yamux::Stream>>,
+    _counted: Counted,
+}
+
+/// A connection that is, or is about to be. The process is not idle meanwhile.
+#[derive(Debug)]
+struct Counted {
+    /// Kept, so that the process is looked after also when the bridge is dropped before its connections.
+    session: Session,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Counted {
+    fn new(session: Session, room: OwnedSemaphorePermit) -> Counted {
+        session.connections.send_modify(|count| *count += 1);
+        Counted { session, _room: room }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.session.connections.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Bridge {
+    pub(crate) fn new(settings: Settings, report: Report) -> Bridge {
+        let shared = Shared {
+            settings,
+            report,
+            state: Mutex::new(State::Down),
+            room: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+        };
+        Bridge { shared: Arc::new(shared) }
+    }
+
+    /// A connection to `target`, an address as on the command line, on the Windows side. `wait` is how long a pipe may
+    /// be busy.
+    pub(crate) async fn open(&self, target: &str, wait: Duration) -> io::Result<BridgeStream> {
+        let request = OpenRequest { target: target.to_owned(), wait }.encode()?;
+        // The process may end, idle or not, between two of these steps: then a new one is asked once.
+        let (stream, counted) = match self.stream().await? {
+            Some(stream) => stream,
+            None => self.stream().await?.ok_or_else(broke_off)?,
+        };
+        let mut stream = stream.compat();
+        let answer = async {
+            write_block(&mut stream, &request).await?;
+            read_block(&mut stream).await
+        };
+        // yamux's words for the end of its transport ("unexpected end of file", "write zero") say nothing to people.
+        let answer = answer.await.map_err(|_| broke_off())?;
+        match Answer::decode(&answer)? {
+            Answer::Opened => Ok(BridgeStream { records: Records::new(stream), _counted: counted }),
+            Answer::Failed(error) => Err(error.into()),
+        }
+    }
+
+    /// A new stream to the Windows process, or none if the process has ended meanwhile.
+    async fn stream(&self) -> io::Result<Option<(yamux::Stream, Counted)>> {
+        let room = Arc::clone(&self.shared.room).acquire_owned().await.map_err(io::Error::other)?;
+        let session = self.session().await?;
+        let counted = Counted::new(session, room);
+        let (send, receive) = oneshot::channel();
+        if counted.session.streams.send(send).await.is_err() {
+            return Ok(None);
+        }
+        Ok(receive.await.ok().map(|stream| (stream, counted)))
+    }
+
+    /// The session that runs, or a new one. Who comes while it starts waits for the same one.
+    async fn session(&self) -> io::Result<Session> {
+        let mut state = self.shared.state.lock().await;
+        let pause = match &*state {
+            State::Up(session) if !session.streams.is_closed() => return Ok(session.clone()),
+            State::Up(_) | State::Down => FIRST_PAUSE,
+            State::Failed { error, until, .. } if Instant::now() < *until => {
+                return Err(io::Error::other(format!("{error} (not tried again so soon)")));
+            }
+            State::Failed { pause, .. } => LONGEST_PAUSE.min(*pause * 2),
+        };
+        match self.start().await {
+            Ok(session) => {
+                *state = State::Up(session.clone());
+                Ok(session)
+            }
+            Err(error) => {
+                let error = Arc::from(error);
+                let failed =
+                    State::Failed { error: Arc::clone(&error), until: Instant::now() + pause, pause };
+                *state = failed;
+                Err(io::Error::other(error.to_string()))
+            }
+        }
+    }
+
+    async fn start(&self) -> Result<Session, String> {
+        let Shared { settings, report, .. } = &*self.shared;
+        let program = process::find(settings.program.as_deref())?;
+        let shown = program.display();
+        let begin = Instant::now();
+        let (process, mut transport) = Process::start(&program, *report)
+            .map_err(|error| format!("cannot start the Windows program {shown}: {error}"))?;
+        let agreed = timeout(LONGEST_START, shake_hands(&mut transport, &Hello::ours())).await;
+        let cause = match agreed {
+            Ok(Ok(theirs)) => {
+                report.detail(format_args!("{shown} runs {theirs}, started in {:.1?}", begin.elapsed()));
+                return Ok(self.look_after(process, transport));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("it did not answer within {LONGEST_START:?}"),
+        };
+        drop(transport);
+        Err(format!("the Windows program {shown} is of no use: {cause}; it {}", process.end().await))
+    }
+
+    fn look_after(&self, process: Process, transport: Transport) -> Session {
+        let Shared { settings, report, .. } = &*self.shared;
+        let (streams, asked) = mpsc::channel(1);
+        let (connections, counted) = watch::channel(0);
+        let mux = mux(transport, Mode::Client);
+        tokio::spawn(look_after(process, mux, asked, idle(counted, settings.idle), *report));
+        Session { streams, connections: Arc::new(connections) }
+    }
+}
+
+fn broke_off() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "the bridge to Windows broke off")
+}
+
+/// Ends when there has been no connection for `limit`.
+async fn idle(mut connections: watch::Receiver<usize>, limit: Option<Duration>) {
+    let Some(limit) = limit else { return std::future::pending().await };
+    loop {
+        // An error means that the bridge and all its connections are gone.
+        let _ = connections.wait_for(|count| *count == 0).await;
+        tokio::select! {
+            () = sleep(limit) => return,
+            _ = connections.changed() => {}
+        }
+    }
+}
+
+enum Ended {
+    Idle,
+    /// Nobody has the bridge or a connection any more.
+    Unused,
+    Broken(String),
+}
+
+/// Looks after one Windows process until it ends, or is to be ended.
+async fn look_after(
+    process: Process,
+    mut mux: Mux<Transport>,
+    mut asked: mpsc::Receiver<oneshot::Sender<yamux::Stream>>,
+    idle: impl Future<Output = ()>,
+    report: Report,
+) {
+    let ended = tokio::select! {
+        ended = hand_out_streams(&mut mux, &mut asked) => ended,
+        () = idle => Ended::Idle,
+    };
+    // From here on whoever asks is told to start another; without its stdin the process ends.
+    drop(asked);
+    drop(mux);
+    let end = process.end().await;
+    match ended {
+        Ended::Idle => report.detail(format_args!("the Windows process was idle and {end}")),
+        Ended::Unused => {}
+        Ended::Broken(cause) => {
+            report.warning(format_args!(
+                "the bridge to Windows broke off ({cause}): the Windows process {end}"
+            ));
+        }
+    }
+}
+
+/// Drives the transport, without which no connection moves, and makes a stream for each who asks.
+async fn hand_out_streams(
+    mux: &mut Mux<Transport>,
+    asked: &mut mpsc::Receiver<oneshot::Sender<yamux::Stream>>,
+) -> Ended {
+    let mut asking = None;
+    poll_fn(|cx| {
+        loop {
+            match mux.poll_next_inbound(cx) {
+                Poll::Ready(Some(Ok(_))) => {
+                    return Poll::Ready(Ended::Broken("it opened a connection to us".to_owned()));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Ended::Broken(error.to_string())),
+                Poll::Ready(None) => return Poll::Ready(Ended::Broken("its stdout ended".to_owned())),
+                Poll::Pending => {}
+            }
+            if asking.is_none() {
+                match asked.poll_recv(cx) {
+                    Poll::Ready(Some(next)) => asking = Some(next),
+                    Poll::Ready(None) => return Poll::Ready(Ended::Unused),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            match mux.poll_new_outbound(cx) {
+                Poll::Ready(Ok(stream)) => {
+                    // Who does not want it any more drops it.
+                    if let Some(asking) = asking.take() {
+                        let _ = asking.send(stream);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Ended::Broken(error.to_string())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+impl AsyncRead for BridgeStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.records).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for BridgeStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.records).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.records).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.records).poll_shutdown(cx)
+    }
+}

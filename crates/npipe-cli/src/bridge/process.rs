@@ -1,0 +1,227 @@
+//! The Windows process: where its program is, how it is started, what it says on stderr, and that it ends. What goes
+//! over its stdin and stdout is not known here.
+
+use std::collections::VecDeque;
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, Join};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::report::Report;
+use crate::wsl;
+
+const PROGRAM: &str = "npipe.exe";
+pub(crate) const PROGRAM_VARIABLE: &str = "NPIPE_WINDOWS_EXE";
+
+/// How long the process may take to end after its stdin has.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How long what it wrote to stderr may take to arrive after its end: a process that it left behind may keep it open.
+const LAST_STDERR: Duration = Duration::from_millis(500);
+
+const LAST_WORDS: usize = 5;
+const LONGEST_LINE: u64 = 500;
+
+/// Where the Windows program is: `told` (a flag or [`PROGRAM_VARIABLE`]), else beside this program, else on PATH.
+pub(super) fn find(told: Option<&Path>) -> Result<PathBuf, String> {
+    let own = env::current_exe().ok();
+    find_in(told, own.as_deref().and_then(Path::parent), env::var_os("PATH").as_deref())
+}
+
+fn find_in(told: Option<&Path>, beside: Option<&Path>, path: Option<&OsStr>) -> Result<PathBuf, String> {
+    if let Some(told) = told {
+        return match told.is_file() {
+            true => Ok(told.to_owned()),
+            false => Err(format!("there is no Windows program at {}", told.display())),
+        };
+    }
+    let on_path = path.map(env::split_paths).into_iter().flatten();
+    let candidates =
+        beside.map(Path::to_owned).into_iter().chain(on_path).map(|directory| directory.join(PROGRAM));
+    candidates.into_iter().find(|candidate| candidate.is_file()).ok_or_else(|| {
+        format!(
+            "{PROGRAM} is neither beside this program nor on PATH; install it on Windows and name it with \
+             --windows-exe or {PROGRAM_VARIABLE}"
+        )
+    })
+}
+
+pub(super) type Transport = Join<ChildStdout, ChildStdin>;
+
+/// A running Windows process and whatever it was started through, such as a wrapper script: they are one process group,
+/// which does not outlive this.
+pub(super) struct Process {
+    child: Child,
+    /// Until it was killed: afterwards the number may become another's.
+    group: Option<Pid>,
+    stderr: JoinHandle<()>,
+    last_words: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Process {
+    pub(super) fn start(program: &Path, report: Report) -> io::Result<(Process, Transport)> {
+        let mut command = Command::new(program);
+        if report.is_verbose() {
+            command.arg("--verbose");
+        }
+        command.arg("bridge-server");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own: an interrupt from the terminal is for us, and the process ends in order when we do.
+        command.process_group(0).kill_on_drop(true);
+        if let Some(socket) = wsl::socket_to_use(report) {
+            command.env(wsl::SOCKET_VARIABLE, socket);
+        }
+        let mut child = command.spawn()?;
+        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let parts = (child.stdin.take(), child.stdout.take(), child.stderr.take(), group);
+        let (Some(stdin), Some(stdout), Some(stderr), group @ Some(_)) = parts else {
+            return Err(io::Error::other("the process has no streams"));
+        };
+        let last_words = Arc::default();
+        let stderr = tokio::spawn(listen(stderr, Arc::clone(&last_words), report));
+        Ok((Process { child, group, stderr, last_words }, tokio::io::join(stdout, stdin)))
+    }
+
+    /// Waits for the end that is due, now that the process's stdin has ended, and makes it come if it does not. Gives back
+    /// how it ended, in words, with what it said last.
+    pub(super) async fn end(mut self) -> String {
+        let how = match timeout(FAREWELL, self.child.wait()).await {
+            Ok(Ok(status)) => in_words(status),
+            Ok(Err(error)) => format!("cannot be waited for: {error}"),
+            Err(_) => format!("was killed, since it went on for {FAREWELL:?} after it was told to end"),
+        };
+        // The process is gone, but what it was started through, or what it started, may not be.
+        self.kill();
+        let _ = timeout(LAST_STDERR, &mut self.stderr).await;
+        let last_words = self.last_words.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if last_words.is_empty() {
+            return how;
+        }
+        format!("{how}; it said: {}", last_words.iter().map(String::as_str).collect::<Vec<_>>().join(" | "))
+    }
+
+    fn kill(&mut self) {
+        if let Some(group) = self.group.take() {
+            // "No such process" is what is hoped for.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        self.stderr.abort();
+    }
+}
+
+fn in_words(status: ExitStatus) -> String {
+    match status.code() {
+        Some(code) => format!("ended with exit code {code}"),
+        None => format!("was ended by a {status}"),
+    }
+}
+
+/// Passes the process's words on, and remembers the last of them.
+async fn listen(stderr: ChildStderr, last_words: Arc<Mutex<VecDeque<String>>>, report: Report) {
+    let mut stderr = BufReader::new(stderr);
+    while let Some(line) = next_line(&mut stderr).await {
+        report.detail(format_args!("windows: {line}"));
+        let mut last_words = last_words.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if last_words.len() == LAST_WORDS {
+            last_words.pop_front();
+        }
+        last_words.push_back(line);
+    }
+}
+
+/// The next line that says something; a very long one in pieces.
+async fn next_line<R: AsyncRead + Unpin>(reader: &mut BufReader<R>) -> Option<String> {
+    loop {
+        let mut line = Vec::new();
+        match reader.take(LONGEST_LINE).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return None,
+            Ok(_) => {}
+        }
+        let line = String::from_utf8_lossy(&line).trim().replace(char::is_control, " ");
+        if !line.is_empty() {
+            return Some(line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use tokio::io::BufReader;
+
+    use super::{LONGEST_LINE, PROGRAM, find_in, next_line};
+
+    /// A directory with a program in it, which goes with the test.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn with_program(name: &str) -> Directory {
+            let path = env::temp_dir().join(format!("npipe-find-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join(PROGRAM), "").unwrap();
+            Directory(path)
+        }
+
+        fn program(&self) -> PathBuf {
+            self.0.join(PROGRAM)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_program_is_the_one_told_then_the_one_beside_then_the_one_on_path() {
+        let (told, beside, on_path) = (
+            Directory::with_program("told"),
+            Directory::with_program("beside"),
+            Directory::with_program("path"),
+        );
+        let path = env::join_paths([Path::new("/nonexistent"), &on_path.0]).unwrap();
+        let own = Some(beside.0.as_path());
+        assert_eq!(find_in(Some(&told.program()), own, Some(&path)), Ok(told.program()));
+        assert_eq!(find_in(None, own, Some(&path)), Ok(beside.program()));
+        assert_eq!(find_in(None, Some(Path::new("/nonexistent")), Some(&path)), Ok(on_path.program()));
+    }
+
+    #[test]
+    fn a_program_that_is_missing_is_named_with_what_to_do() {
+        let error = find_in(Some(Path::new("/nonexistent/npipe.exe")), None, None).unwrap_err();
+        assert!(error.contains("/nonexistent/npipe.exe"), "{error}");
+        let error = find_in(None, Some(Path::new("/nonexistent")), Some(OsStr::new(""))).unwrap_err();
+        assert!(error.contains("--windows-exe") && error.contains("NPIPE_WINDOWS_EXE"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn lines_are_trimmed_empty_ones_left_out_and_endless_ones_cut() {
+        let said = format!("one\r\n\r\ntwo\x1b[0m\n{}", "x".repeat(LONGEST_LINE as usize + 7));
+        let mut reader = BufReader::new(said.as_bytes());
+        assert_eq!(next_line(&mut reader).await.unwrap(), "one");
+        assert_eq!(next_line(&mut reader).await.unwrap(), "two [0m");
+        assert_eq!(next_line(&mut reader).await.unwrap().len(), LONGEST_LINE as usize);
+        assert_eq!(next_line(&mut reader).await.unwrap(), "xxxxxxx");
+        assert_eq!(next_line(&mut reader).await, None);
+    }
+}

@@ -1,0 +1,206 @@
+//! The half of the bridge that runs on Windows: it takes connections from its stdin and stdout, opens a pipe for each,
+//! and ends when stdin ends, so that nothing is left behind however the Linux half went.
+
+use std::future::poll_fn;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+use yamux::Mode;
+
+use super::mux::mux;
+use super::protocol::{Answer, Hello, OpenRequest, read_block, shake_hands, write_block};
+use super::records::Records;
+use crate::exit::{Exit, Failure};
+use crate::report::Report;
+
+/// How long pipes may take to accept what their clients had sent when stdin ends.
+const LAST_DELIVERY: Duration = Duration::from_secs(1);
+
+/// A pipe that stays busy does not hold a connection for ever, whatever the request says.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+const SMALLEST_BUFFER: usize = 8 * 1024;
+const LARGEST_BUFFER: usize = 64 * 1024;
+
+/// Serves the Linux half at stdin and stdout until stdin ends.
+pub(crate) async fn run(report: Report) -> Result<(), Failure> {
+    let transport = stdio()
+        .map_err(|error| Failure::new(Exit::Failure, format!("cannot use stdin and stdout: {error}")))?;
+    serve(transport, report)
+        .await
+        .map_err(|error| Failure::new(Exit::Failure, format!("the bridge broke off: {error}")))
+}
+
+/// Threads of Tokio's pool read and write, since neither stream can be polled on Windows. `Stdout` would split what it
+/// is given at the last newline; a file of our own on the same handle does not.
+fn stdio() -> io::Result<impl AsyncRead + AsyncWrite + Unpin> {
+    #[cfg(unix)]
+    let stdout = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned()?;
+    #[cfg(windows)]
+    let stdout = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned()?;
+    Ok(tokio::io::join(tokio::io::stdin(), tokio::fs::File::from_std(stdout.into())))
+}
+
+async fn serve<T: AsyncRead + AsyncWrite + Unpin>(mut transport: T, report: Report) -> io::Result<()> {
+    let client = shake_hands(&mut transport, &Hello::ours())
+        .await
+        .map_err(|error| io::Error::other(format!("cannot agree with the Linux half: {error}")))?;
+    report.detail(format_args!("serving {client}"));
+    let mut mux = mux(transport, Mode::Server);
+    let mut connections = JoinSet::new();
+    let ended = loop {
+        match poll_fn(|cx| mux.poll_next_inbound(cx)).await {
+            Some(Ok(stream)) => {
+                connections.spawn(connection(stream, report));
+            }
+            Some(Err(error)) => break Err(io::Error::other(error)),
+            None => break Ok(()),
+        }
+        while connections.try_join_next().is_some() {}
+    };
+    let _ = timeout(LAST_DELIVERY, connections.join_all()).await;
+    ended
+}
+
+async fn connection(stream: yamux::Stream, report: Report) {
+    let mut stream = stream.compat();
+    let request = match read_request(&mut stream).await {
+        Ok(request) => request,
+        Err(error) => return report.warning(format_args!("a connection without a request: {error}")),
+    };
+    let target = &request.target;
+    let answer = open(&request).await;
+    let sent = match &answer {
+        Ok(_) => write_block(&mut stream, &Answer::Opened.encode()).await,
+        Err(error) => {
+            report.detail(format_args!("cannot open {target}: {error}"));
+            write_block(&mut stream, &Answer::Failed(error.into()).encode()).await
+        }
+    };
+    if let (Ok(opened), Ok(())) = (answer, sent) {
+        report.detail(format_args!("connected to {target}"));
+        relay(Records::new(stream), opened).await;
+        report.detail(format_args!("connection to {target} ended"));
+    }
+}
+
+async fn read_request<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<OpenRequest> {
+    Ok(OpenRequest::decode(&read_block(stream).await?)?)
+}
+
+trait Target: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Target for T {}
+
+async fn open(request: &OpenRequest) -> io::Result<Box<dyn Target>> {
+    let OpenRequest { target, wait } = request;
+    if target.starts_with("npipe:") {
+        return open_pipe(target, LONGEST_WAIT.min(*wait)).await;
+    }
+    let address: crate::endpoint::TcpAddress =
+        target.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let stream = tokio::net::TcpStream::connect((address.host.as_str(), address.port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(Box::new(stream))
+}
+
+#[cfg(windows)]
+async fn open_pipe(target: &str, wait: Duration) -> io::Result<Box<dyn Target>> {
+    use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
+
+    /// The pauses between attempts at a busy pipe: short at first, since most servers make a new instance at once.
+    const FIRST_PAUSE: Duration = Duration::from_millis(1);
+    const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+    let name = crate::endpoint::pipe_name(target)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let deadline = tokio::time::Instant::now() + wait;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match npipe::ClientOptions::new().open(&name) {
+            Err(error)
+                if error.raw_os_error() == Some(ERROR_PIPE_BUSY.cast_signed())
+                    && tokio::time::Instant::now() < deadline =>
+            {
+                tokio::time::sleep(pause).await;
+                pause = LONGEST_PAUSE.min(pause * 2);
+            }
+            opened => return Ok(Box::new(opened?)),
+        }
+    }
+}
+
+#[cfg(not(windows))]
+async fn open_pipe(_: &str, _: Duration) -> io::Result<Box<dyn Target>> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this half of the bridge does not run on Windows"))
+}
+
+/// Joins the two until the target has said all, or the client has gone. The end of the client's bytes alone ends
+/// nothing: the reply may be still to come.
+async fn relay<C, T>(client: Records<C>, target: T)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut from_target, mut to_target) = split(target);
+    let (mut from_client, mut to_client) = split(client);
+    let requests = async {
+        match pump(&mut from_client, &mut to_target, Flush::Never).await {
+            // The client has gone: nobody is there to be told of the reply.
+            Err(Broken::Reading(_)) => {}
+            // What the target still has to say is worth having, also when it takes no more.
+            Ok(()) | Err(Broken::Writing) => {
+                let _ = to_target.shutdown().await;
+                std::future::pending().await
+            }
+        }
+    };
+    let replies = pump(&mut from_target, &mut to_client, Flush::EachChunk);
+    let ended = tokio::select! {
+        ended = replies => ended,
+        () = requests => return,
+    };
+    let _ = match ended {
+        Ok(()) => to_client.shutdown().await,
+        Err(Broken::Reading(error)) => from_client.unsplit(to_client).fail(&error).await,
+        Err(Broken::Writing) => Ok(()),
+    };
+}
+
+enum Broken {
+    Reading(io::Error),
+    Writing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    /// Records hand what is left of a chunk to yamux, which costs no system call.
+    EachChunk,
+    /// Pipes and sockets send what they took by themselves; waiting for it would keep the next chunk from being read.
+    Never,
+}
+
+/// Copies until the reader ends.
+async fn pump<R, W>(reader: &mut R, writer: &mut W, flush: Flush) -> Result<(), Broken>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; SMALLEST_BUFFER];
+    loop {
+        let read = reader.read(&mut buffer).await.map_err(Broken::Reading)?;
+        if read == 0 {
+            return Ok(());
+        }
+        writer.write_all(&buffer[..read]).await.map_err(|_| Broken::Writing)?;
+        if flush == Flush::EachChunk {
+            writer.flush().await.map_err(|_| Broken::Writing)?;
+        }
+        if read == buffer.len() && read < LARGEST_BUFFER {
+            buffer.resize(read * 2, 0);
+        }
+    }
+}
