@@ -896,6 +896,19 @@ mod polling {
     }
 
     #[test]
+    fn a_time_out_is_not_cut_short_by_what_concerns_nobody() {
+        let mut events = Loop::new();
+        let (mut server, _client) = events.server_and_foreign_client();
+        assert!(would_block(server.read(&mut [0; 8])));
+        drop(server);
+        // The packet of the read that was given up is in the port.
+        let timeout = Duration::from_millis(40);
+        let start = Instant::now();
+        assert!(events.poll(timeout).is_empty());
+        assert!(start.elapsed() >= timeout, "{:?}", start.elapsed());
+    }
+
+    #[test]
     fn events_are_used_again_and_hold_no_more_than_their_capacity() {
         let mut events = Loop::new();
         let mut pipes = Vec::new();
@@ -1098,6 +1111,7 @@ mod dropping {
         assert_kind(Waker::new(&registry, Token(6)), io::ErrorKind::NotConnected);
         let mut other = NamedPipe::new(unique_name()).unwrap();
         assert_kind(registry.register(&mut other, Token(7), BOTH), io::ErrorKind::NotConnected);
+        Poll::new().unwrap().registry().register(&mut other, Token(7), BOTH).unwrap();
         registry.deregister(&mut server).unwrap();
         assert_kind(registry.register(&mut server, SERVER, BOTH), io::ErrorKind::NotConnected);
     }
