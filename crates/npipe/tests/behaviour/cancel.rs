@@ -65,7 +65,6 @@ async fn thousands_of_dropped_reads<F: NonBlockingFamily>(
     mut client: F::Client,
     largest: usize,
 ) {
-    const DROPPED: u32 = 2000;
     let (reader, mut writer) = server.split();
     let seed = fastrand::u64(..);
     println!("seed {seed}");
@@ -91,7 +90,7 @@ async fn thousands_of_dropped_reads<F: NonBlockingFamily>(
     let mut buffer = vec![0; largest];
     let mut dropped = 0;
     async {
-        while dropped < DROPPED {
+        while dropped < 2000 / F::COST {
             let size = random_chunk(&mut chunks, largest);
             match poll_and_drop(client.read(&mut buffer[..size])) {
                 Poll::Ready(read) => {
@@ -162,7 +161,6 @@ async fn write_dropped_while_pending_wrote_nothing<F: NonBlockingFamily>() {
 }
 
 async fn thousands_of_dropped_writes<F: NonBlockingFamily>() {
-    const DROPPED: u32 = 2000;
     let (mut reader, mut writer) = pair_that_holds_little::<F>(PipeMode::Byte).await;
     let seed = fastrand::u64(..);
     println!("seed {seed}");
@@ -185,7 +183,7 @@ async fn thousands_of_dropped_writes<F: NonBlockingFamily>() {
     let mut chunks = fastrand::Rng::with_seed(!seed);
     let mut dropped = 0;
     async {
-        while dropped < DROPPED {
+        while dropped < 2000 / F::COST {
             match poll_and_drop(writer.write(data.peek(random_chunk(&mut chunks, 20_000)))) {
                 Poll::Ready(written) => data.advance(written.unwrap()),
                 Poll::Pending => {

@@ -59,12 +59,13 @@ async fn writer_with_a_small_quota_drops_before_the_reader_reads<F: Family>() {
 
 async fn many_small_writes_and_a_drop<F: Family>() {
     let (mut server, mut client) = pair::<F>().await;
-    let data = StreamData::new(24).take(10_000);
+    let count = 10_000 / F::COST as usize;
+    let data = StreamData::new(24).take(count);
     for byte in &data {
         client.write_all(&[*byte]).within("write").await.unwrap();
     }
     drop(client);
-    read_slowly(&mut server, 24, 10_000).await;
+    read_slowly(&mut server, 24, count).await;
 }
 
 async fn finish_and_drop_delivers<F: Family>() {

@@ -171,6 +171,10 @@ pub(crate) trait Family: Send + Sync + 'static {
     type Client: End;
     type Listener: Listening<Self::Server>;
 
+    /// What an operation costs, that of the async face being 1: a switch of threads or more. The longest bodies do that much
+    /// less.
+    const COST: u32 = 1;
+
     /// Whether tasks end, and drop what they hold, with the `block_on` that they were spawned in. Not those of
     /// `npipe::spawn`: their executor is the process's.
     const TASKS_END_WITH_BLOCK_ON: bool = true;

@@ -244,6 +244,8 @@ impl Family for Blocking {
     type Client = BlockingStream;
     type Listener = BlockingListener;
 
+    const COST: u32 = 4;
+
     /// A listener wants to be the first of its name unless told otherwise, and bodies create many of one name.
     fn create(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<BlockingServer> {
         PipeListener::bind_with(options.clone().first_pipe_instance(false), name)

@@ -247,6 +247,8 @@ impl Family for Readiness {
     type Client = ReadinessStream;
     type Listener = InstanceLoop<Self>;
 
+    const COST: u32 = 4;
+
     fn create(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<ReadinessStream> {
         ReadinessStream::register(NamedPipe::create(options, name)?)
     }
