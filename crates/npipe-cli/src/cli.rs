@@ -1,6 +1,8 @@
 //! The command line: flags and their help texts, nothing else. What a flag does is decided where it is used.
 
 use std::fmt::Write;
+use std::num::ParseIntError;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use npipe::PipeName;
@@ -48,6 +50,19 @@ pub(crate) enum Command {
     #[command(after_long_help = FORWARD_EXAMPLES)]
     Forward(ForwardArguments),
 
+    /// List the pipes of this machine
+    ///
+    /// With the number of instances that each has at the moment. No pipe is opened for that.
+    #[command(after_long_help = LIST_EXAMPLES)]
+    List(ListArguments),
+
+    /// Tell what a pipe is: bytes or messages, its buffers, how many instances it may have
+    ///
+    /// The system tells that to clients only. So the pipe is opened for a moment, without the right to read or to write: it
+    /// takes an instance, and the server sees a client that comes and goes.
+    #[command(after_long_help = INFO_EXAMPLES)]
+    Info(InfoArguments),
+
     /// The Windows half of the bridge, which the Linux half starts
     #[command(hide = true)]
     BridgeServer,
@@ -63,8 +78,8 @@ pub(crate) struct ConnectArguments {
     ///
     /// Servers often have a single instance that is free, so that clients which come together meet a busy pipe for a
     /// moment. A pipe that does not exist is waited for with --poll only.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    pub(crate) wait: u32,
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) wait: Duration,
 
     /// Try again while the pipe does not exist or is busy [npiperelay: -p]
     #[arg(long, conflicts_with = "wait")]
@@ -75,8 +90,8 @@ pub(crate) struct ConnectArguments {
     pub(crate) poll_limit: Option<u32>,
 
     /// Give up after so many seconds
-    #[arg(long, value_name = "SECONDS", requires = "poll")]
-    pub(crate) poll_deadline: Option<u32>,
+    #[arg(long, value_name = "SECONDS", requires = "poll", value_parser = seconds)]
+    pub(crate) poll_deadline: Option<Duration>,
 
     /// At the end of stdin, send a message of zero bytes [npiperelay: -s]
     ///
@@ -111,6 +126,40 @@ pub(crate) struct ForwardArguments {
     pub(crate) target: TcpAddress,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct ListArguments {
+    /// Only pipes whose name has this in it, or matches it as a whole where it has * or ?; case does not matter
+    #[arg(value_name = "PATTERN")]
+    pub(crate) pattern: Option<String>,
+
+    /// Print a JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InfoArguments {
+    /// The pipe: NAME, or a path with either slash
+    #[arg(value_name = "NAME", value_parser = any_pipe_name)]
+    pub(crate) name: PipeName,
+
+    /// Print a JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How many seconds to wait while every instance of the pipe is busy
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) wait: Duration,
+}
+
+fn any_pipe_name(name: &str) -> Result<PipeName, String> {
+    if name.starts_with("npipe:") { pipe_name(name) } else { pipe_name(&format!("npipe:{name}")) }
+}
+
+fn seconds(text: &str) -> Result<Duration, ParseIntError> {
+    text.parse().map(|seconds: u32| Duration::from_secs(seconds.into()))
+}
+
 fn connect_target(address: &str) -> Result<PipeName, String> {
     if address.starts_with("assuan:") {
         return Err("socket files of GnuPG cannot be connected to yet; expected npipe:NAME".to_owned());
@@ -140,10 +189,26 @@ const FORWARD_EXAMPLES: &str = r"Examples:
 
 The exit codes are listed by `npipe --help`.";
 
+const LIST_EXAMPLES: &str = r"Examples:
+  Every pipe that has ssh in its name
+      npipe list ssh
+  The pipes of Docker, for a script
+      npipe list --json docker_*
+
+The exit codes are listed by `npipe --help`.";
+
+const INFO_EXAMPLES: &str = r"Examples:
+  Does this server carry messages?
+      npipe info docker_engine
+  How many instances may it have?
+      npipe info --json //./pipe/my-service
+
+The exit codes are listed by `npipe --help`.";
+
 fn exit_codes() -> String {
     let mut text = "Exit codes:".to_owned();
     for exit in Exit::ALL {
-        let _ = write!(text, "\n  {}  {}", exit as u8, exit.meaning());
+        let _ = write!(text, "\n  {:>2}  {}", exit as u8, exit.meaning());
     }
     text
 }

@@ -20,10 +20,11 @@ pub(crate) enum Exit {
     Disconnected = 7,
     OutputClosed = 8,
     Unsupported = 9,
+    NotListed = 10,
 }
 
 impl Exit {
-    pub(crate) const ALL: [Exit; 10] = [
+    pub(crate) const ALL: [Exit; 11] = [
         Exit::Success,
         Exit::Failure,
         Exit::Usage,
@@ -34,6 +35,7 @@ impl Exit {
         Exit::Disconnected,
         Exit::OutputClosed,
         Exit::Unsupported,
+        Exit::NotListed,
     ];
 
     /// The line of the help text.
@@ -51,6 +53,7 @@ impl Exit {
             Exit::Disconnected => "the server disconnected the pipe; what it had sent may be incomplete",
             Exit::OutputClosed => "the reader of stdout went away",
             Exit::Unsupported => "this system has no Windows named pipes",
+            Exit::NotListed => "the system does not list its pipes; Wine does not",
         }
     }
 }

@@ -21,7 +21,13 @@ mod endpoint;
 mod exit;
 #[cfg(windows)]
 mod forward;
+#[cfg(windows)]
+mod info;
+mod list;
 mod npiperelay;
+#[cfg(windows)]
+mod open;
+mod output;
 #[cfg(any(windows, test))]
 #[cfg_attr(not(test), allow(dead_code, reason = "no client that can half-close is forwarded yet"))]
 mod relay;
@@ -50,6 +56,8 @@ fn main() -> ExitCode {
 fn run(command: Command, report: Report) -> Result<(), Failure> {
     match command {
         Command::Connect(arguments) => connect::run(&arguments, report),
+        Command::Info(arguments) => info::run(&arguments, report),
+        Command::List(arguments) => list::run(&arguments),
         Command::Forward(arguments) => on_runtime(forward::run(arguments, report)),
         Command::BridgeServer => on_runtime(bridge::server::run(report)),
     }
@@ -70,7 +78,7 @@ fn on_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), 
 fn run(command: Command, report: Report) -> Result<(), Failure> {
     match command {
         Command::BridgeServer => on_runtime(bridge::server::run(report)),
-        Command::Connect(_) | Command::Forward(_) => {
+        Command::Connect(_) | Command::Forward(_) | Command::Info(_) | Command::List(_) => {
             let message = "named pipes of this kind exist on Windows only; run npipe.exe there";
             Err(Failure::new(Exit::Unsupported, message))
         }

@@ -6,6 +6,8 @@ mod connect;
 #[cfg(windows)]
 mod forward;
 #[cfg(windows)]
+mod inspect;
+#[cfg(windows)]
 mod npiperelay;
 mod process;
 mod usage;

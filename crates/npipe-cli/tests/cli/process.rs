@@ -115,6 +115,10 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    pub(crate) fn ended_with(&self, code: i32) -> bool {
+        self.code == Some(code)
+    }
+
     #[track_caller]
     pub(crate) fn code(&self, expected: i32) -> &Outcome {
         self.check(self.code == Some(expected), &format!("exit code {expected}"))

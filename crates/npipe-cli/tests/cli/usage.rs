@@ -15,9 +15,9 @@ async fn help_goes_to_stdout_and_lists_commands_and_exit_codes() {
 
 #[tokio::test]
 async fn each_command_shows_examples() {
-    for command in ["connect", "forward"] {
+    for command in ["connect", "forward", "list", "info"] {
         let outcome = Npipe::start(&[command, "--help"]).finish().await;
-        outcome.code(0).stdout_has("Examples:").stdout_has(&format!("npipe {command} npipe:"));
+        outcome.code(0).stdout_has("Examples:").stdout_has(&format!("      npipe {command} "));
     }
 }
 
@@ -36,7 +36,8 @@ async fn without_a_command_the_usage_is_shown() {
 #[cfg(not(windows))]
 #[tokio::test]
 async fn elsewhere_it_says_that_pipes_exist_on_windows_only() {
-    for arguments in [&["connect", "npipe:x"][..], &["forward", "npipe:x", "tcp:localhost:80"]] {
+    let forward = &["forward", "npipe:x", "tcp:localhost:80"][..];
+    for arguments in [&["connect", "npipe:x"][..], forward, &["list"], &["info", "x"]] {
         Npipe::start(arguments).finish().await.code(9).stdout(b"").stderr_has("exist on Windows only");
     }
 }
