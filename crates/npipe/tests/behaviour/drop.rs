@@ -169,8 +169,7 @@ async fn runtime_is_dropped_with_the_task_that_wrote<F: Family>() {
 #[cfg(feature = "tokio")]
 #[test]
 fn multi_thread_runtime_is_dropped_right_after_the_last_write() {
-    use crate::family::AsyncFamily;
-    use crate::family::on_tokio::Tokio;
+    use crate::family::on_tokio::{Tokio, TokioStream};
 
     let name = unique_name();
     let server = ServerOptions::new().create(&name).unwrap();
@@ -181,7 +180,7 @@ fn multi_thread_runtime_is_dropped_right_after_the_last_write() {
     });
     drop(runtime);
     Tokio::block_on(async move {
-        let mut server = Tokio::server(server);
+        let mut server = TokioStream(server);
         server.connect().within("connect").await.unwrap();
         read_slowly(&mut server, 28, accepted).await;
     });

@@ -323,21 +323,20 @@ fn entracte_119_create_outside_runtime() {
 #[cfg(all(feature = "tokio", feature = "futures-io"))]
 #[test]
 fn tokio_3511_pipe_moves_between_runtimes() {
-    use crate::family::AsyncFamily;
-    use crate::family::on_smol::Futures;
-    use crate::family::on_tokio::Tokio;
+    use crate::family::on_smol::{Futures, FuturesStream};
+    use crate::family::on_tokio::{Tokio, TokioStream};
 
     let name = unique_name();
     let server = Tokio::block_on(async { ServerOptions::new().create(&name).unwrap() });
     let client = Futures::block_on(async { ClientOptions::new().open(&name).unwrap() });
     let server = Futures::block_on(async {
         server.connect().within("connect").await.unwrap();
-        let mut server = Futures::server(server);
+        let mut server = FuturesStream(server);
         assert!(poll_and_drop(server.read(&mut [0; 8])).is_pending());
         server
     });
     Tokio::block_on(async move {
-        let mut client = Tokio::client(client);
+        let mut client = TokioStream(client);
         client.write_all(b"moved").within("write").await.unwrap();
         client.flush().within("flush").await.unwrap();
         drop(client);

@@ -228,9 +228,6 @@ pub(crate) trait NonBlockingFamily:
 pub(crate) trait AsyncFamily:
     NonBlockingFamily<Server: AsRef<NamedPipeServer> + Closing, Client: AsRef<NamedPipeClient> + Closing>
 {
-    fn server(pipe: NamedPipeServer) -> Self::Server;
-
-    fn client(pipe: NamedPipeClient) -> Self::Client;
 }
 
 /// `for_each_family!(body, other => words);` makes a test of each generic `async fn body<F: Family>()` for each family.

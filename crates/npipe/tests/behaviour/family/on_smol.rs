@@ -10,7 +10,7 @@ use super::*;
 pub(crate) struct Futures;
 
 #[derive(Debug)]
-pub(crate) struct FuturesStream<S>(S);
+pub(crate) struct FuturesStream<S>(pub(crate) S);
 
 async_stream!(FuturesStream);
 
@@ -70,12 +70,4 @@ impl Family for Futures {
 
 impl NonBlockingFamily for Futures {}
 
-impl AsyncFamily for Futures {
-    fn server(pipe: NamedPipeServer) -> Self::Server {
-        FuturesStream(pipe)
-    }
-
-    fn client(pipe: NamedPipeClient) -> Self::Client {
-        FuturesStream(pipe)
-    }
-}
+impl AsyncFamily for Futures {}

@@ -24,12 +24,4 @@ impl Family for Port {
 
 impl NonBlockingFamily for Port {}
 
-impl AsyncFamily for Port {
-    fn server(pipe: NamedPipeServer) -> Self::Server {
-        TokioStream(pipe)
-    }
-
-    fn client(pipe: NamedPipeClient) -> Self::Client {
-        TokioStream(pipe)
-    }
-}
+impl AsyncFamily for Port {}

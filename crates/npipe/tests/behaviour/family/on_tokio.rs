@@ -7,7 +7,7 @@ use super::*;
 pub(crate) struct Tokio;
 
 #[derive(Debug)]
-pub(crate) struct TokioStream<S>(pub(super) S);
+pub(crate) struct TokioStream<S>(pub(crate) S);
 
 async_stream!(TokioStream);
 
@@ -81,12 +81,4 @@ impl Family for Tokio {
 
 impl NonBlockingFamily for Tokio {}
 
-impl AsyncFamily for Tokio {
-    fn server(pipe: NamedPipeServer) -> Self::Server {
-        TokioStream(pipe)
-    }
-
-    fn client(pipe: NamedPipeClient) -> Self::Client {
-        TokioStream(pipe)
-    }
-}
+impl AsyncFamily for Tokio {}
