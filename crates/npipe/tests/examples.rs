@@ -57,6 +57,11 @@ fn hyper_answers_a_get_over_a_pipe() {
 }
 
 #[test]
+fn tasks_on_the_port_serve_clients_on_tokio() {
+    assert_eq!(output_of("spawn", &[]), "order 1 done\norder 2 done\norder 3 done\n");
+}
+
+#[test]
 fn smol_needs_no_tokio() {
     assert_eq!(output_of("smol", &[]), "npipe backwards is epipn\n");
 }
