@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 thread_local! {
     /// The executor `block_on` is running on this thread.
-    #[expect(clippy::missing_const_for_thread_local, reason = "it is; the lint misreads the GNU target's expansion")]
+    #[allow(clippy::missing_const_for_thread_local, reason = "it is; the lint misreads the GNU target's expansion")]
     static EXECUTOR: RefCell<Option<Rc<smol::LocalExecutor<'static>>>> = const { RefCell::new(None) };
 }
 
