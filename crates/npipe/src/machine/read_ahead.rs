@@ -570,6 +570,14 @@ mod tests {
     }
 
     #[test]
+    fn a_read_in_flight_may_hold_the_last_bytes_of_a_client_that_left() {
+        let mut machine = waiting(Framing::Bytes);
+        assert!(machine.may_have_bytes());
+        machine.on_packet(ERROR_BROKEN_PIPE, buffer(0, SMALLEST));
+        assert!(!machine.may_have_bytes());
+    }
+
+    #[test]
     fn nothing_of_a_connection_outlives_it() {
         let mut machine = waiting(Framing::Bytes);
         assert!(machine.reset());

@@ -9,7 +9,6 @@ use std::mem::size_of;
 use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, IntoRawHandle, OwnedHandle, RawHandle};
 use std::ptr::{null, null_mut};
 
-use npipe::blocking::PipeStream;
 use npipe::{ClientOptions, NamedPipeClient, NamedPipeServer, ServerOptions};
 use windows_sys::Win32::Foundation::{
     CloseHandle, GENERIC_READ, GENERIC_WRITE, GetHandleInformation, HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE,
@@ -191,9 +190,10 @@ pub(crate) fn adopt_client(handle: OwnedHandle) -> io::Result<NamedPipeClient> {
 }
 
 /// `PipeStream::from_raw_handle` of a handle made here.
-pub(crate) fn adopt_blocking(handle: OwnedHandle) -> io::Result<PipeStream> {
+#[cfg(not(npipe_test_always_queue))]
+pub(crate) fn adopt_blocking(handle: OwnedHandle) -> io::Result<npipe::blocking::PipeStream> {
     // SAFETY: ownership of the handle moves to the library; there are no duplicates of it.
-    unsafe { PipeStream::from_raw_handle(handle.into_raw_handle()) }
+    unsafe { npipe::blocking::PipeStream::from_raw_handle(handle.into_raw_handle()) }
 }
 
 /// What passes for a handle and is none.

@@ -5,11 +5,12 @@
 #[macro_use]
 mod async_pipe;
 mod executor;
+#[cfg(not(npipe_test_always_queue))]
 pub(crate) mod on_blocking;
 pub(crate) mod on_readiness;
 #[cfg(feature = "futures-io")]
 pub(crate) mod on_smol;
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", not(npipe_test_always_queue)))]
 pub(crate) mod on_the_port;
 #[cfg(feature = "tokio")]
 pub(crate) mod on_tokio;
@@ -233,6 +234,9 @@ pub(crate) trait AsyncFamily:
 /// `for_each_family!(body, other => words);` makes a test of each generic `async fn body<F: Family>()` for each family.
 /// Words, if there are any, are `alone` for a body that measures the whole process, and `nonblocking` or `asynchronous` for
 /// one that takes a [`NonBlockingFamily`] or an [`AsyncFamily`].
+///
+/// Where every completion is queued (`--cfg npipe_test_always_queue`), a family for each kind of port is enough: that of
+/// the process and one's own. Blocking calls have nothing queued at all.
 macro_rules! for_each_family {
     // Whatever the words say of families.
     (@every $family:ty, $body:ident alone $($words:ident)*) => {
@@ -268,12 +272,12 @@ macro_rules! for_each_family {
             $(for_each_family!(@every $crate::family::on_tokio::Tokio, $body $($($words)+)?);)+
         }
 
-        #[cfg(feature = "tokio")]
+        #[cfg(all(feature = "tokio", not(npipe_test_always_queue)))]
         mod on_the_port {
             $(for_each_family!(@every $crate::family::on_the_port::Port, $body $($($words)+)?);)+
         }
 
-        #[cfg(feature = "futures-io")]
+        #[cfg(all(feature = "futures-io", not(npipe_test_always_queue)))]
         mod on_smol {
             $(for_each_family!(@every $crate::family::on_smol::Futures, $body $($($words)+)?);)+
         }
@@ -282,6 +286,7 @@ macro_rules! for_each_family {
             $(for_each_family!(@nonblocking $crate::family::on_readiness::Readiness, $body $($($words)+)?);)+
         }
 
+        #[cfg(not(npipe_test_always_queue))]
         mod on_blocking {
             $(for_each_family!(@blocking $crate::family::on_blocking::Blocking, $body $($($words)+)?);)+
         }
