@@ -2,6 +2,7 @@
 //! meaning of the system's error codes for a client of a pipe is decided here.
 
 use std::io::{self, Read, Write};
+use std::time::Instant;
 
 use npipe::blocking::PipeStream;
 use npipe::{ClientOptions, PipeMode, PipeName};
@@ -21,11 +22,14 @@ pub(crate) fn run(arguments: &ConnectArguments, report: Report) -> Result<(), Fa
     let (stdin, stdout) = (stdio::stdin().map_err(stdio_failure)?, stdio::stdout().map_err(stdio_failure)?);
     let pipe = open(name, &ClientOptions::new(), Patience::of(arguments), report)?;
     report.detail(format_args!("connected to {name}"));
+    let start = Instant::now();
     let summary = join(stdin, stdout, pipe, arguments, report)
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot start the session: {error}")))?;
     report.detail(format_args!(
-        "{name} ended: {} bytes sent, {} bytes received",
-        summary.requests.bytes, summary.replies.bytes
+        "{name} ended after {:.1?}: {} bytes sent, {} bytes received",
+        start.elapsed(),
+        summary.requests.bytes,
+        summary.replies.bytes
     ));
     verdict(name, summary, arguments.accept_disconnect)
 }

@@ -41,9 +41,7 @@ impl Exit {
     /// The line of the help text.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
-            Exit::Success => {
-                "the session ended well: the server closed the pipe and all it sent was delivered"
-            }
+            Exit::Success => "all went well; what the server of a session sent was delivered to its end",
             Exit::Failure => "another error; stderr names it",
             Exit::Usage => "the command line cannot be used",
             Exit::NotFound => "no program serves the pipe",

@@ -1,8 +1,11 @@
 //! `npipe list`: the pipes of this machine, by reading their directory, which opens none of them.
 
+use std::cmp::Ordering;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use wildmatch::WildMatch;
@@ -25,10 +28,32 @@ struct Entry {
     instances: u64,
 }
 
+/// Between two looks of `--watch`. The system has no notification for this directory.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+impl Entry {
+    fn order(&self) -> (String, String) {
+        (self.name.to_lowercase(), self.name.clone())
+    }
+}
+
 pub(crate) fn run(arguments: &ListArguments) -> Result<(), Failure> {
+    let mut entries = listed(arguments)?;
+    output::write(&if arguments.json { document(&entries) } else { table(&entries) })?;
+    if !arguments.watch {
+        return Ok(());
+    }
+    loop {
+        thread::sleep(LOOK_AGAIN);
+        let now = listed(arguments)?;
+        output::write(&changes(&entries, &now))?;
+        entries = now;
+    }
+}
+
+fn listed(arguments: &ListArguments) -> Result<Vec<Entry>, Failure> {
     let entries = read(Path::new(DIRECTORY)).map_err(|error| refused(&error))?;
-    let entries = selected(entries, arguments.pattern.as_deref());
-    output::write(&if arguments.json { document(&entries) } else { table(&entries) })
+    Ok(selected(entries, arguments.pattern.as_deref()))
 }
 
 /// Windows gives the number of a pipe's instances where a file has its size
@@ -61,7 +86,7 @@ fn selected(mut entries: Vec<Entry>, pattern: Option<&str>) -> Vec<Entry> {
         let pattern = WildMatch::new_case_insensitive(&pattern);
         entries.retain(|entry| pattern.matches(&entry.name));
     }
-    entries.sort_by_cached_key(|entry| (entry.name.to_lowercase(), entry.name.clone()));
+    entries.sort_by_cached_key(Entry::order);
     entries
 }
 
@@ -71,6 +96,30 @@ fn table(entries: &[Entry]) -> String {
         text += &format!("{instances:>9}  {}\n", output::printable(name));
     }
     text
+}
+
+/// One line for each pipe that came, went or has another number of instances; both lists are in order.
+fn changes(before: &[Entry], now: &[Entry]) -> String {
+    let mut text = String::new();
+    let (mut before, mut now) = (before, now);
+    loop {
+        let order = match (before.first(), now.first()) {
+            (None, None) => return text,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(old), Some(new)) => old.order().cmp(&new.order()),
+        };
+        let change = match order {
+            Ordering::Less => Some(("-", &before[0])),
+            Ordering::Greater => Some(("+", &now[0])),
+            Ordering::Equal => (before[0] != now[0]).then_some(("=", &now[0])),
+        };
+        if let Some((sign, Entry { name, instances })) = change {
+            text += &format!("{sign}{instances:>8}  {}\n", output::printable(name));
+        }
+        before = &before[usize::from(order.is_le())..];
+        now = &now[usize::from(order.is_ge())..];
+    }
 }
 
 fn document(entries: &[Entry]) -> String {
@@ -87,7 +136,7 @@ fn document(entries: &[Entry]) -> String {
 mod tests {
     use serde_json::Value;
 
-    use super::{Entry, document, selected, table};
+    use super::{Entry, changes, document, selected, table};
 
     /// Names of a Windows 11 machine: with backslashes, dots, braces and capitals.
     fn recorded() -> Vec<Entry> {
@@ -140,6 +189,20 @@ mod tests {
         assert_eq!(names("l?ass"), ["lsass"]);
         assert_eq!(names(r"*\*"), names(r"\"));
         assert!(names("agent?").is_empty());
+    }
+
+    #[test]
+    fn what_came_went_or_changed_has_a_line() {
+        let before = selected(recorded(), None);
+        let mut now = before.clone();
+        now.retain(|entry| entry.name != "docker_engine");
+        for entry in now.iter_mut().filter(|entry| entry.name == "lsass") {
+            entry.instances = 5;
+        }
+        now.push(Entry { name: "zebra".to_owned(), instances: 2 });
+        assert_eq!(changes(&before, &now), "-      14  docker_engine\n=       5  lsass\n+       2  zebra\n");
+        assert_eq!(changes(&now, &now), "");
+        assert_eq!(changes(&[], &now[..1]).lines().count(), 1);
     }
 
     #[test]
