@@ -124,7 +124,7 @@ mod tests {
 
     #[track_caller]
     fn connect(line: &str) -> (ConnectArguments, bool) {
-        match Cli::parse_from(translated(words(line))) {
+        match Cli::try_parse_from(translated(words(line))).unwrap_or_else(|error| panic!("{line}: {error}")) {
             Cli { verbose, command: Command::Connect(arguments), .. } => (arguments, verbose),
             other => panic!("{line}: {other:?}"),
         }

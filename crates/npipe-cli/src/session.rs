@@ -257,9 +257,9 @@ mod tests {
     use std::io::{self, PipeReader, PipeWriter, Read, Write};
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::thread;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
-    use super::{End, EndOfInput, LARGEST_BUFFER, Streams, Summary, run};
+    use super::{End, EndOfInput, LARGEST_BUFFER, LAST_WRITE, Streams, Summary, run};
 
     /// Far above what any session here takes: reached only when one hangs.
     const LIMIT: Duration = Duration::from_secs(60);
@@ -336,6 +336,21 @@ mod tests {
         }
     }
 
+    /// Takes its time once it has begun, longer than the server takes to end.
+    struct Slow(Sender<()>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(());
+            thread::sleep(Duration::from_millis(200));
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn both_directions_carry_everything_at_once() {
         let (inside, outside) = streams();
@@ -380,6 +395,23 @@ mod tests {
         let summary = finished(&summary);
         assert!(matches!(summary.requests.end, End::WriteFailed(_)), "{summary:?}");
         assert!(matches!(summary.replies.end, End::Eof), "{summary:?}");
+    }
+
+    #[test]
+    fn a_server_that_takes_the_last_request_and_ends_is_not_waited_for_any_longer() {
+        let (Streams { stdin, stdout, from_server, .. }, outside) = streams();
+        let (begins, begun) = channel();
+        let inside = Streams { stdin, stdout, to_server: Slow(begins), from_server };
+        let Outside { mut stdin, replies, .. } = outside;
+        stdin.write_all(b"request").unwrap();
+        let session = start(inside, EndOfInput::KeepsSession);
+        begun.recv_timeout(LIMIT).unwrap();
+        let end_of_server = Instant::now();
+        drop(replies);
+        let summary = finished(&session);
+        assert!(end_of_server.elapsed() < LAST_WRITE);
+        assert_eq!(summary.requests.bytes, 7);
+        assert!(matches!(summary.requests.end, End::Abandoned { undelivered: 0 }), "{summary:?}");
     }
 
     #[test]
