@@ -11,6 +11,7 @@
 //!
 //! const PIPE: Token = Token(0);
 //!
+//! # fn echo() -> io::Result<()> {
 //! let mut poll = Poll::new()?;
 //! let mut events = Events::with_capacity(64);
 //! let mut pipe = NamedPipe::new(r"\\.\pipe\inventory")?;
@@ -30,6 +31,7 @@
 //!         }
 //!     }
 //! }
+//! # }
 //! ```
 //!
 //! # How it works
