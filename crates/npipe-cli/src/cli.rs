@@ -1,13 +1,13 @@
 //! The command line: flags and their help texts, nothing else. What a flag does is decided where it is used.
 
 use std::fmt::Write;
-use std::num::ParseIntError;
+use std::num::{NonZeroU16, ParseIntError};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use npipe::PipeName;
 
-use crate::endpoint::{TcpAddress, pipe_name};
+use crate::endpoint::{Listener, Target, pipe_name};
 use crate::exit::Exit;
 
 /// Connect and forward Windows named pipes
@@ -39,14 +39,17 @@ pub(crate) enum Command {
     #[command(after_long_help = CONNECT_EXAMPLES)]
     Connect(ConnectArguments),
 
-    /// Listen on a pipe and make a TCP connection for each client
+    /// Listen on a pipe or socket and make a connection for each client
     ///
-    /// Says "listening on \\.\pipe\NAME" on stderr once clients can connect, and runs until it is stopped. A client
-    /// for which no TCP connection can be made is closed and named on stderr; the others go on.
+    /// Says "listening on ..." on stderr once clients can connect, and runs until it is stopped. A client for which no
+    /// connection can be made is closed and named on stderr; the others go on.
     ///
-    /// A byte pipe cannot be closed in one direction only. When the TCP server ends its side, what it sent is handed
-    /// to the client and then the pipe is closed. When the client closes the pipe, what it sent is handed to the TCP
-    /// server, whose side is then told the end; the server has 30 seconds to end its own.
+    /// Between sockets, each direction ends for itself. A byte pipe cannot be closed in one direction only. When a
+    /// server ends its side, what it sent is handed to the client of the pipe and then the pipe is closed. When the
+    /// client closes the pipe, what it sent is handed to the server, which is then told the end; the server has 30
+    /// seconds to end its own side.
+    ///
+    /// With stdio at one end there is one connection, and npipe ends with it.
     #[command(after_long_help = FORWARD_EXAMPLES)]
     Forward(ForwardArguments),
 
@@ -117,13 +120,39 @@ pub(crate) struct ConnectArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct ForwardArguments {
-    /// The pipe to listen on: npipe:NAME, npipe:\\.\pipe\NAME or npipe://./pipe/NAME
-    #[arg(value_name = "LISTEN", value_parser = pipe_name)]
-    pub(crate) listen: PipeName,
+    /// Where clients come: npipe:NAME, tcp:PORT, tcp:HOST:PORT, unix:PATH, stdio, or the name ssh-agent or docker
+    ///
+    /// Pipes are served on Windows, Unix sockets elsewhere. tcp:PORT listens on loopback: only programs of this machine
+    /// can connect, but those of all its users. Port 0 is any free one. A Unix socket is accessible to its owner only
+    /// and removed at the end; one that was left behind is replaced.
+    #[arg(value_name = "LISTEN")]
+    pub(crate) listen: Listener,
 
-    /// The TCP server to connect to: tcp:HOST:PORT
+    /// What to connect to: tcp:HOST:PORT, npipe:NAME, unix:PATH, exec:COMMAND, assuan:FILE, stdio, or the name
+    /// ssh-agent, gpg-agent, gpg-agent-ssh or docker
+    ///
+    /// exec: starts the command once for each client, joined by its stdin and stdout, and ends it and all that it
+    /// started with the connection. On Windows it is a command line, elsewhere a line for /bin/sh.
     #[arg(value_name = "TARGET")]
-    pub(crate) target: TcpAddress,
+    pub(crate) target: Target,
+
+    /// Serve so many clients at once; others wait until one has left
+    #[arg(long, value_name = "N")]
+    pub(crate) max_connections: Option<NonZeroU16>,
+
+    /// Close a connection on which nothing was sent either way for so long
+    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) idle_timeout: Option<u32>,
+
+    /// Make so many instances of the pipe and no more: clients beyond that find it busy
+    ///
+    /// Without it there are always some that wait, so that clients which come together find one each.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=254))]
+    pub(crate) instances: Option<u8>,
+
+    /// Make the pipe one of messages: what is sent to a client arrives in messages as it was read from the target
+    #[arg(long)]
+    pub(crate) message: bool,
 }
 
 #[derive(Args, Debug)]
@@ -190,6 +219,10 @@ const FORWARD_EXAMPLES: &str = r"Examples:
       npipe forward npipe:my-service tcp:127.0.0.1:8080
   Show each connection and what went through it
       npipe -v forward npipe:my-service tcp:[::1]:8080
+  Let programs on TCP use a pipe; only those of this machine can
+      npipe forward tcp:2375 docker
+  Join a Unix socket with a program
+      npipe forward unix:/tmp/echo.sock exec:cat
 
 The exit codes are listed by `npipe --help`.";
 

@@ -2,9 +2,180 @@
 //! or looked up here, and it behaves alike on every system.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use npipe::PipeName;
+
+/// Where `npipe` waits for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listener {
+    Pipe(PipeName),
+    /// Port 0 lets the system choose.
+    Tcp(TcpAddress),
+    Unix(PathBuf),
+    /// One client, that is there from the start.
+    Stdio,
+}
+
+/// What `npipe` makes a connection to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Pipe(PipeName),
+    Tcp(TcpAddress),
+    Unix(PathBuf),
+    Stdio,
+    /// A command line, whose process talks by its stdin and stdout.
+    Exec(String),
+    /// A file of GnuPG's that stands for a socket: see `assuan`.
+    Assuan(PathBuf),
+    /// The same, where GnuPG itself knows which file it is.
+    Gpg(GpgSocket),
+}
+
+/// The sockets of gpg-agent that people use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GpgSocket {
+    Agent,
+    Ssh,
+}
+
+/// What Windows' own ssh-agent serves, and what all ssh clients for Windows look for.
+const SSH_AGENT: &str = "openssh-ssh-agent";
+const DOCKER: &str = "docker_engine";
+
+/// The usual mistake is an address without its kind, so all kinds are listed.
+fn unknown_listener(address: &str) -> String {
+    format!(
+        "{address:?} is no address to listen at; expected npipe:NAME, tcp:PORT, tcp:HOST:PORT, unix:PATH, stdio, \
+         ssh-agent or docker, for example tcp:8080"
+    )
+}
+
+fn unknown_target(address: &str) -> String {
+    format!(
+        "{address:?} is no target; expected tcp:HOST:PORT, npipe:NAME, unix:PATH, exec:COMMAND, assuan:FILE, stdio, \
+         ssh-agent, gpg-agent, gpg-agent-ssh or docker, for example tcp:127.0.0.1:8080"
+    )
+}
+
+impl FromStr for Listener {
+    type Err = String;
+
+    fn from_str(address: &str) -> Result<Listener, String> {
+        let Some((kind, rest)) = address.split_once(':') else {
+            return match address {
+                "stdio" => Ok(Listener::Stdio),
+                "ssh-agent" => known_pipe(SSH_AGENT).map(Listener::Pipe),
+                "docker" => known_pipe(DOCKER).map(Listener::Pipe),
+                "gpg-agent" | "gpg-agent-ssh" => {
+                    Err(format!("{address} can be a target only; gpg-agent itself listens there"))
+                }
+                _ => Err(unknown_listener(address)),
+            };
+        };
+        match kind {
+            "npipe" => pipe_name(address).map(Listener::Pipe),
+            "tcp" => tcp_listener(rest).map(Listener::Tcp),
+            "unix" => unix_path(rest).map(Listener::Unix),
+            "exec" | "assuan" => {
+                Err(format!("{kind}: can be a target only; listen at unix:PATH or tcp:PORT, for example"))
+            }
+            _ => Err(unknown_listener(address)),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(address: &str) -> Result<Target, String> {
+        let Some((kind, rest)) = address.split_once(':') else {
+            return match address {
+                "stdio" => Ok(Target::Stdio),
+                "ssh-agent" => known_pipe(SSH_AGENT).map(Target::Pipe),
+                "docker" => known_pipe(DOCKER).map(Target::Pipe),
+                "gpg-agent" => Ok(Target::Gpg(GpgSocket::Agent)),
+                "gpg-agent-ssh" => Ok(Target::Gpg(GpgSocket::Ssh)),
+                _ => Err(unknown_target(address)),
+            };
+        };
+        match kind {
+            "npipe" => pipe_name(address).map(Target::Pipe),
+            "tcp" => address.parse().map(Target::Tcp),
+            "unix" => unix_path(rest).map(Target::Unix),
+            "exec" => command(rest).map(Target::Exec),
+            "assuan" => assuan_file(rest).map(Target::Assuan),
+            _ => Err(unknown_target(address)),
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listener::Pipe(name) => write!(formatter, "{name}"),
+            Listener::Tcp(address) => write!(formatter, "{address}"),
+            Listener::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Listener::Stdio => formatter.write_str("stdio"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Pipe(name) => write!(formatter, "{name}"),
+            Target::Tcp(address) => write!(formatter, "{address}"),
+            Target::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Target::Stdio => formatter.write_str("stdio"),
+            Target::Exec(command) => write!(formatter, "exec:{command}"),
+            Target::Assuan(file) => write!(formatter, "assuan:{}", file.display()),
+            Target::Gpg(GpgSocket::Agent) => formatter.write_str("gpg-agent"),
+            Target::Gpg(GpgSocket::Ssh) => formatter.write_str("gpg-agent-ssh"),
+        }
+    }
+}
+
+fn known_pipe(name: &str) -> Result<PipeName, String> {
+    PipeName::new(name).map_err(|error| error.to_string())
+}
+
+fn unix_path(path: &str) -> Result<PathBuf, String> {
+    local_path(path)
+        .map_err(|reason| format!("{reason}; expected unix:PATH, for example unix:/tmp/agent.sock"))
+}
+
+fn assuan_file(path: &str) -> Result<PathBuf, String> {
+    local_path(path).map_err(|reason| {
+        format!(
+            r"{reason}; expected assuan:FILE, for example assuan:C:\Users\me\AppData\Local\gnupg\S.gpg-agent"
+        )
+    })
+}
+
+fn local_path(path: &str) -> Result<PathBuf, String> {
+    if path.is_empty() {
+        Err("the path is empty".to_owned())
+    } else if path.contains('\0') {
+        Err("the path contains a NUL character".to_owned())
+    } else if path == "~" || path.starts_with("~/") {
+        // Shells replace a tilde at the beginning of a word only. A directory of that name is never meant.
+        Err(format!("the shell has left {path:?} as it is: write $HOME instead of the tilde"))
+    } else {
+        Ok(PathBuf::from(path))
+    }
+}
+
+fn command(line: &str) -> Result<String, String> {
+    if line.trim().is_empty() {
+        return Err("the command is empty; expected exec:COMMAND, for example 'exec:ssh-add -l'".to_owned());
+    }
+    if line.contains('\0') {
+        return Err("the command contains a NUL character".to_owned());
+    }
+    Ok(line.to_owned())
+}
 
 /// A named pipe, written `npipe:NAME`, where NAME is bare or a path with either slash.
 pub(crate) fn pipe_name(address: &str) -> Result<PipeName, String> {
@@ -42,23 +213,45 @@ impl FromStr for TcpAddress {
             .strip_prefix("tcp:")
             .and_then(|rest| rest.rsplit_once(':'))
             .ok_or("expected tcp:HOST:PORT, for example tcp:127.0.0.1:8080")?;
-        let host = match host.strip_prefix('[') {
-            Some(rest) => {
-                rest.strip_suffix(']').ok_or("the bracket around the IPv6 address is not closed")?
-            }
-            None if host.contains(':') => {
-                return Err(format!("put the IPv6 address in brackets: tcp:[{host}]:{port}"));
-            }
-            None => host,
-        };
-        if host.is_empty() {
-            return Err("the host is empty; expected tcp:HOST:PORT".to_owned());
-        }
-        match port.parse() {
-            Ok(0) | Err(_) => Err(format!("{port:?} is not a port; expected a number from 1 to 65535")),
-            Ok(port) => Ok(TcpAddress { host: host.to_owned(), port }),
+        let host = tcp_host(host, port)?;
+        match port_number(port) {
+            None | Some(0) => Err(format!("{port:?} is not a port; expected a number from 1 to 65535")),
+            Some(port) => Ok(TcpAddress { host, port }),
         }
     }
+}
+
+/// A port alone is one of loopback: what others may reach is to be said aloud.
+fn tcp_listener(rest: &str) -> Result<TcpAddress, String> {
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) => (tcp_host(host, port)?, port),
+        None => ("127.0.0.1".to_owned(), rest),
+    };
+    let port = port_number(port).ok_or_else(|| {
+        format!(
+            "{port:?} is not a port; expected a number from 0 (any free port) to 65535, for example tcp:8080"
+        )
+    })?;
+    Ok(TcpAddress { host, port })
+}
+
+fn tcp_host(host: &str, port: &str) -> Result<String, String> {
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').ok_or("the bracket around the IPv6 address is not closed")?,
+        None if host.contains(':') => {
+            return Err(format!("put the IPv6 address in brackets: tcp:[{host}]:{port}"));
+        }
+        None => host,
+    };
+    if host.is_empty() {
+        return Err("the host is empty; expected tcp:HOST:PORT, for example tcp:127.0.0.1:8080".to_owned());
+    }
+    Ok(host.to_owned())
+}
+
+/// Digits only: the standard library would take a sign too.
+fn port_number(port: &str) -> Option<u16> {
+    port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())?
 }
 
 impl fmt::Display for TcpAddress {
@@ -73,7 +266,7 @@ impl fmt::Display for TcpAddress {
 
 #[cfg(test)]
 mod tests {
-    use super::{TcpAddress, pipe_name};
+    use super::{GpgSocket, Listener, Target, TcpAddress, pipe_name};
 
     fn path(address: &str) -> String {
         pipe_name(address).expect(address).to_string()
@@ -157,5 +350,85 @@ mod tests {
         assert!(tcp_error("tcp:localhost:ssh").contains("not a port"));
         assert!(tcp_error("tcp:::1:22").contains("tcp:[::1]:22"));
         assert!(tcp_error("tcp:[::1:22").contains("bracket"));
+    }
+
+    #[test]
+    fn every_target_is_shown_as_it_is_written() {
+        for address in [
+            "tcp:localhost:22",
+            "tcp:[::1]:8080",
+            "unix:/run/user/1000/a.sock",
+            "unix:relative path: with colon",
+            "stdio",
+            "exec:ssh-add -l",
+            r"assuan:C:\Users\me\AppData\Local\gnupg\S.gpg-agent",
+            "gpg-agent",
+            "gpg-agent-ssh",
+        ] {
+            assert_eq!(address.parse::<Target>().unwrap().to_string(), address);
+        }
+    }
+
+    #[test]
+    fn everyday_names_stand_for_pipes_and_sockets() {
+        let shown = |name: &str| name.parse::<Target>().unwrap().to_string();
+        assert_eq!(shown("ssh-agent"), r"\\.\pipe\openssh-ssh-agent");
+        assert_eq!(shown("docker"), r"\\.\pipe\docker_engine");
+        assert_eq!("docker".parse::<Listener>().unwrap().to_string(), r"\\.\pipe\docker_engine");
+        assert_eq!("gpg-agent-ssh".parse(), Ok(Target::Gpg(GpgSocket::Ssh)));
+    }
+
+    #[test]
+    fn a_port_alone_listens_on_loopback() {
+        for (address, shown) in [
+            ("tcp:8080", "tcp:127.0.0.1:8080"),
+            ("tcp:0", "tcp:127.0.0.1:0"),
+            ("tcp:0.0.0.0:80", "tcp:0.0.0.0:80"),
+            ("tcp:[::]:80", "tcp:[::]:80"),
+        ] {
+            assert_eq!(address.parse::<Listener>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_listened_at_is_refused_with_the_reason_and_an_example() {
+        for (address, reason) in [
+            ("8080", "for example tcp:8080"),
+            ("localhost:80", "expected npipe:NAME"),
+            ("tcp:", "is not a port"),
+            ("tcp:+80", "is not a port"),
+            ("tcp:65536", "is not a port"),
+            ("tcp::80", "host is empty"),
+            ("unix:", "for example unix:/tmp/agent.sock"),
+            ("unix:~/agent.sock", "$HOME"),
+            ("unix:a\0b", "NUL"),
+            ("exec:cat", "a target only"),
+            ("assuan:x", "a target only"),
+            ("gpg-agent", "a target only"),
+            ("stdio:", "no address"),
+            ("", "no address"),
+        ] {
+            let error = address.parse::<Listener>().expect_err(address);
+            assert!(error.contains(reason), "{address}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_target_is_refused_with_the_reason_and_an_example() {
+        for (address, reason) in [
+            ("localhost:80", "expected tcp:HOST:PORT"),
+            ("tcp:80", "expected tcp:HOST:PORT"),
+            ("npipe:", "empty"),
+            ("exec:", "for example 'exec:ssh-add -l'"),
+            ("exec:  ", "the command is empty"),
+            ("exec:a\0b", "NUL"),
+            ("assuan:", "for example assuan:"),
+            ("assuan:~/.gnupg/S.gpg-agent", "$HOME"),
+            ("GPG-AGENT", "gpg-agent"),
+            ("", "no target"),
+        ] {
+            let error = address.parse::<Target>().expect_err(address);
+            assert!(error.contains(reason), "{address}: {error}");
+        }
     }
 }

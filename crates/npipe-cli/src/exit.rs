@@ -44,13 +44,13 @@ impl Exit {
             Exit::Success => "all went well; what the server of a session sent was delivered to its end",
             Exit::Failure => "another error; stderr names it",
             Exit::Usage => "the command line cannot be used",
-            Exit::NotFound => "no program serves the pipe",
+            Exit::NotFound => "no program serves the pipe, or whatever the target is",
             Exit::Busy => "every instance of the pipe stayed busy",
-            Exit::AccessDenied => "the system refused access to the pipe, or its name is taken",
-            Exit::InputLost => "the server closed the pipe before it took all that was read from stdin",
-            Exit::Disconnected => "the server disconnected the pipe; what it had sent may be incomplete",
+            Exit::AccessDenied => "the system refused access, or another program has the name",
+            Exit::InputLost => "the server closed before it took all that was read from stdin",
+            Exit::Disconnected => "the server disconnected; what it had sent may be incomplete",
             Exit::OutputClosed => "the reader of stdout went away",
-            Exit::Unsupported => "this system has no Windows named pipes",
+            Exit::Unsupported => "this system does not have what was asked for, such as Windows named pipes",
             Exit::NotListed => "the system does not list its pipes; Wine does not",
         }
     }

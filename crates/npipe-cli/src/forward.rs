@@ -1,141 +1,257 @@
-//! `npipe forward`: listens on a pipe and joins each client with a TCP connection of its own. What befalls one client
-//! is that client's matter: it is reported, its pipe is closed, and the others and the listener go on.
+//! `npipe forward`: joins each client of a listener with a connection of its own to the target. What befalls one
+//! client is that client's matter: it is reported, its connection is closed, and the others and the listener go on.
 
-use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use npipe::{NamedPipeServer, PipeName, ServerOptions};
-use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::cli::ForwardArguments;
-use crate::endpoint::TcpAddress;
+use crate::dial::{Connection, Dialer, Stream};
+use crate::endpoint::{Listener, Target};
 use crate::exit::{Exit, Failure};
-use crate::relay::{ClientEnd, End, Flow, relay};
+use crate::listener::Tcp;
+#[cfg(windows)]
+use crate::listener::pipe::Pipe;
+#[cfg(unix)]
+use crate::listener::unix::Unix;
+use crate::relay::{End, Kind, Session, Stop, Summary, relay};
 use crate::report::Report;
 
-/// Instances that wait for a client at any time. With one, clients that come together meet ERROR_PIPE_BUSY, and many
-/// (OpenSSH's among them) do not try again.
-const BACKLOG: usize = 4;
-
-/// The pause before another attempt when no instance can be made or none takes clients: the causes, such as memory or
-/// the limit of instances, pass when clients leave.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(200);
-
 pub(crate) async fn run(arguments: ForwardArguments, report: Report) -> Result<(), Failure> {
+    check(&arguments)?;
+    tokio::select! {
+        // In this order: by the time that clients are told to come, signals no longer end the process by themselves.
+        biased;
+        () = told_to_stop() => {
+            report.detail(format_args!("stopped"));
+            Ok(())
+        }
+        outcome = forward(arguments, report) => outcome,
+    }
+}
+
+/// What can be refused before anything is done.
+fn check(arguments: &ForwardArguments) -> Result<(), Failure> {
+    let ForwardArguments { listen, target, instances, message, .. } = arguments;
+    let usage = |reason: &str| Err(Failure::new(Exit::Usage, reason));
+    let unsupported =
+        |reason: &str| Err(Failure::new(Exit::Unsupported, format!("cannot listen on {listen}: {reason}")));
+    match (listen, target) {
+        (Listener::Stdio, Target::Stdio) => return usage("stdin and stdout cannot be both ends"),
+        (Listener::Pipe(_), _) if cfg!(not(windows)) => {
+            return unsupported("named pipes of this kind exist on Windows only; use unix: or tcp: here");
+        }
+        (Listener::Unix(_), _) if cfg!(not(unix)) => {
+            return unsupported("npipe has no Unix sockets on this system; use npipe: or tcp: here");
+        }
+        _ => {}
+    }
+    if (instances.is_some() || *message) && !matches!(listen, Listener::Pipe(_)) {
+        return usage("--instances and --message are for pipes: listen at npipe:NAME to use them");
+    }
+    Ok(())
+}
+
+async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Failure> {
+    let ForwardArguments { listen, target, max_connections, idle_timeout, .. } = arguments;
+    let idle_timeout = idle_timeout.map(|seconds| Duration::from_secs(seconds.into()));
+    if target == Target::Stdio {
+        return stdio_serves_the_first_client(&listen, idle_timeout, report).await;
+    }
+    let dialer = Dialer::new(target)?;
+    if listen == Listener::Stdio {
+        let Connection { stream, kind } = dialer.dial().await?;
+        return join_stdio(stream, kind, idle_timeout, dialer.target(), report).await;
+    }
     let forward = Arc::new(Forward {
-        listen: arguments.listen,
-        target: arguments.target,
+        dialer,
         report,
+        idle_timeout,
+        room: Arc::new(Semaphore::new(
+            max_connections.map_or(Semaphore::MAX_PERMITS, |limit| limit.get().into()),
+        )),
         clients: AtomicU64::new(0),
     });
-    let first = instance(&forward.listen, true).map_err(|error| listen_failure(&forward.listen, &error))?;
-    for _ in 1..BACKLOG {
-        let spare =
-            instance(&forward.listen, false).map_err(|error| listen_failure(&forward.listen, &error))?;
-        tokio::spawn(Arc::clone(&forward).accept(spare));
+    match listen {
+        Listener::Tcp(address) => {
+            let listener = Tcp::bind(&address, report).await?;
+            loop {
+                forward.serve_in_background(listener.accept().await, Kind::Socket).await;
+            }
+        }
+        #[cfg(unix)]
+        Listener::Unix(path) => {
+            let listener = Unix::bind(&path, report).await?;
+            loop {
+                forward.serve_in_background(listener.accept().await, Kind::Socket).await;
+            }
+        }
+        #[cfg(windows)]
+        Listener::Pipe(name) => {
+            let mode = if arguments.message { npipe::PipeMode::Message } else { npipe::PipeMode::Byte };
+            let (pipe, instances) = Pipe::bind(&name, mode, arguments.instances, report)?;
+            let pipe = Arc::new(pipe);
+            for instance in instances {
+                tokio::spawn(Arc::clone(&forward).serve_instance(Arc::clone(&pipe), instance));
+            }
+            std::future::pending().await
+        }
+        _ => unreachable!("refused by check, or served above"),
     }
-    report.listening(&forward.listen);
-    match forward.accept(first).await {}
-}
-
-fn listen_failure(name: &PipeName, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Failure::new(
-            Exit::AccessDenied,
-            format!("cannot listen on {name}: another program serves that name, or you may not create it"),
-        ),
-        _ => Failure::new(Exit::Failure, format!("cannot listen on {name}: {error}")),
-    }
-}
-
-fn instance(name: &PipeName, first: bool) -> io::Result<NamedPipeServer> {
-    ServerOptions::new().first_pipe_instance(first).create(name)
 }
 
 /// What all clients of one listener share.
 struct Forward {
-    listen: PipeName,
-    target: TcpAddress,
+    dialer: Dialer,
     report: Report,
+    idle_timeout: Option<Duration>,
+    /// One permit for each connection. Clients that find none wait, the next of them here, the others in the system.
+    room: Arc<Semaphore>,
     clients: AtomicU64,
 }
 
 impl Forward {
-    /// Takes clients with one instance after another. The next instance exists before the client of the last one is
-    /// served, and before a broken one is dropped: the name never vanishes, so that nobody else can take it and no
-    /// client finds it missing.
-    async fn accept(self: Arc<Self>, mut waiting: NamedPipeServer) -> Infallible {
+    async fn serve_in_background(self: &Arc<Self>, mut client: impl Stream + 'static, kind: Kind) {
+        let number = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
+        let forward = Arc::clone(self);
+        let permit = Arc::clone(&self.room).acquire_owned().await;
+        tokio::spawn(async move {
+            let _permit = permit;
+            forward.serve(number, &mut client, kind).await;
+        });
+    }
+
+    #[cfg(windows)]
+    async fn serve_instance(self: Arc<Self>, pipe: Arc<Pipe>, mut instance: npipe::NamedPipeServer) {
         loop {
-            let accepted = waiting.connect().await;
-            let served = std::mem::replace(&mut waiting, self.next_instance().await);
-            match accepted {
-                Ok(()) => {
-                    let client = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
-                    tokio::spawn(Arc::clone(&self).serve(client, served));
-                }
-                Err(error) => {
-                    self.report.warning(format_args!("cannot take a client of {}: {error}", self.listen));
-                    sleep(PAUSE_AFTER_ERROR).await;
-                }
+            if pipe.has_limit() {
+                pipe.connect(&instance).await;
+                let number = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
+                let _permit = self.room.acquire().await;
+                self.serve(number, &mut instance, Kind::Pipe).await;
+                pipe.release(&instance).await;
+            } else {
+                let client = pipe.accept(&mut instance).await;
+                self.serve_in_background(client, Kind::Pipe).await;
             }
         }
     }
 
-    async fn next_instance(&self) -> NamedPipeServer {
-        let mut reported = false;
-        loop {
-            match instance(&self.listen, false) {
-                Ok(next) => return next,
-                Err(error) => {
-                    if !reported {
-                        let name = &self.listen;
-                        self.report
-                            .warning(format_args!("cannot add an instance of {name}, trying on: {error}"));
-                        reported = true;
-                    }
-                    sleep(PAUSE_AFTER_ERROR).await;
-                }
-            }
-        }
-    }
-
-    async fn serve(self: Arc<Self>, client: u64, mut pipe: NamedPipeServer) {
-        let Forward { target, report, .. } = &*self;
-        let mut server = match connect(target).await {
+    async fn serve<C: Stream>(&self, number: u64, client: &mut C, kind: Kind) {
+        let report = self.report;
+        let started = Instant::now();
+        let mut server = match self.dialer.dial().await {
             Ok(server) => server,
-            Err(error) => {
-                report.warning(format_args!(
-                    "client {client}: cannot connect to {target}: {error}; pipe closed"
-                ));
-                return;
+            Err(failure) => {
+                return report.warning(format_args!("client {number}: {failure}; connection closed"));
             }
         };
-        report.detail(format_args!("client {client}: connected to {target}"));
-        let summary = relay(&mut pipe, &mut server, ClientEnd::Gone).await;
-        self.report_tcp_failure(client, &summary.requests, &summary.replies);
+        report.detail(format_args!("client {number}: connected to {}", self.dialer.target()));
+        let session = Session { client: kind, server: server.kind, idle_timeout: self.idle_timeout };
+        let (stop, summary) = relay(client, &mut server.stream, session).await;
+        self.report_broken_server(number, &summary);
         report.detail(format_args!(
-            "client {client}: ended, {} bytes to the server, {} bytes to the client",
-            summary.requests.bytes, summary.replies.bytes
+            "client {number}: ended, {} bytes to the server, {} bytes to the client, {:.1} s{}",
+            summary.requests.bytes,
+            summary.replies.bytes,
+            started.elapsed().as_secs_f64(),
+            if stop == Stop::Idle { ", idle" } else { "" },
         ));
     }
 
-    /// An error of the pipe means that the client went, which is its right. An error of TCP cut the session short.
-    fn report_tcp_failure(&self, client: u64, requests: &Flow, replies: &Flow) {
-        let error = match (&replies.end, &requests.end) {
+    /// An error of the client means that it went, which is its right. An error of the server cut the session short.
+    fn report_broken_server(&self, number: u64, summary: &Summary) {
+        let error = match (&summary.replies.end, &summary.requests.end) {
             (End::ReadFailed(error), _) | (_, End::WriteFailed(error)) => error,
             _ => return,
         };
-        self.report.warning(format_args!("client {client}: {} broke off: {error}", self.target));
+        self.report.warning(format_args!("client {number}: {} broke off: {error}", self.dialer.target()));
     }
 }
 
-async fn connect(target: &TcpAddress) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
-    // Pipes send at once what they are given; requests of a few bytes would otherwise wait for an acknowledgement.
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// There is one stdin and one stdout: one client is taken and no other after it.
+async fn stdio_serves_the_first_client(
+    listen: &Listener,
+    idle_timeout: Option<Duration>,
+    report: Report,
+) -> Result<(), Failure> {
+    match listen {
+        Listener::Tcp(address) => {
+            let client = Tcp::bind(address, report).await?.accept().await;
+            join_stdio(client, Kind::Socket, idle_timeout, listen, report).await
+        }
+        #[cfg(unix)]
+        Listener::Unix(path) => {
+            let client = Unix::bind(path, report).await?.accept().await;
+            join_stdio(client, Kind::Socket, idle_timeout, listen, report).await
+        }
+        #[cfg(windows)]
+        Listener::Pipe(name) => {
+            let (pipe, instances) = Pipe::bind(name, npipe::PipeMode::Byte, Some(1), report)?;
+            let [client] =
+                instances.try_into().unwrap_or_else(|_| unreachable!("one instance was asked for"));
+            pipe.connect(&client).await;
+            join_stdio(client, Kind::Pipe, idle_timeout, listen, report).await
+        }
+        _ => unreachable!("refused by check"),
+    }
+}
+
+/// Joins stdin and stdout with `peer`, which is the one that decides when the session is over.
+async fn join_stdio(
+    mut peer: impl Stream,
+    kind: Kind,
+    idle_timeout: Option<Duration>,
+    name: &dyn std::fmt::Display,
+    report: Report,
+) -> Result<(), Failure> {
+    let mut stdio = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+    let session = Session { client: Kind::Stdio, server: kind, idle_timeout };
+    let (_, summary) = relay(&mut stdio, &mut peer, session).await;
+    report.detail(format_args!(
+        "{name} ended: {} bytes sent, {} bytes received",
+        summary.requests.bytes, summary.replies.bytes
+    ));
+    let failure = |exit, message: String| Err(Failure::new(exit, message));
+    match (&summary.replies.end, &summary.requests.end) {
+        (End::WriteFailed(_), _) => {
+            failure(Exit::OutputClosed, format!("the reader of stdout went away before {name} ended"))
+        }
+        (End::ReadFailed(error), _) => failure(Exit::Disconnected, format!("{name} broke off: {error}")),
+        (_, End::ReadFailed(error)) => failure(Exit::Failure, format!("cannot read from stdin: {error}")),
+        (_, End::WriteFailed(_) | End::Abandoned { undelivered: 1.. }) => failure(
+            Exit::InputLost,
+            format!(
+                "{name} ended before it took all that was read from stdin ({} bytes were sent)",
+                summary.requests.bytes
+            ),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// By somebody who may: the terminal, the service manager. What is to be cleaned up is, when the caller drops it.
+#[cfg(unix)]
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // The signals end the process then, as they would by default.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Windows ends the process itself, and what is to be cleaned up goes with its handles.
+#[cfg(windows)]
+async fn told_to_stop() {
+    std::future::pending().await
 }

@@ -17,19 +17,19 @@ mod bridge;
 mod cli;
 #[cfg(windows)]
 mod connect;
+mod dial;
 mod endpoint;
+mod exec;
 mod exit;
-#[cfg(windows)]
 mod forward;
 #[cfg(windows)]
 mod info;
 mod list;
+mod listener;
 mod npiperelay;
 #[cfg(windows)]
 mod open;
 mod output;
-#[cfg(any(windows, test))]
-#[cfg_attr(not(test), allow(dead_code, reason = "no client that can half-close is forwarded yet"))]
 mod relay;
 mod report;
 #[cfg(any(windows, test))]
@@ -52,12 +52,19 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-#[cfg(windows)]
 fn run(command: Command, report: Report) -> Result<(), Failure> {
     match command {
+        #[cfg(windows)]
         Command::Connect(arguments) => connect::run(&arguments, report),
+        #[cfg(windows)]
         Command::Info(arguments) => info::run(&arguments, report),
+        #[cfg(windows)]
         Command::List(arguments) => list::run(&arguments),
+        #[cfg(not(windows))]
+        Command::Connect(_) | Command::Info(_) | Command::List(_) => Err(Failure::new(
+            Exit::Unsupported,
+            "named pipes of this kind exist on Windows only; run npipe.exe there",
+        )),
         Command::Forward(arguments) => on_runtime(forward::run(arguments, report)),
         Command::BridgeServer => on_runtime(bridge::server::run(report)),
     }
@@ -69,18 +76,8 @@ fn on_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), 
         .build()
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(command);
-    // A thread may sit in a call that nothing can cancel; the end of the process ends it.
+    // A thread may sit in a call that nothing can cancel; the end of the process ends it. Tasks are dropped, and what
+    // they hold is cleaned up.
     runtime.shutdown_background();
     outcome
-}
-
-#[cfg(not(windows))]
-fn run(command: Command, report: Report) -> Result<(), Failure> {
-    match command {
-        Command::BridgeServer => on_runtime(bridge::server::run(report)),
-        Command::Connect(_) | Command::Forward(_) | Command::Info(_) | Command::List(_) => {
-            let message = "named pipes of this kind exist on Windows only; run npipe.exe there";
-            Err(Failure::new(Exit::Unsupported, message))
-        }
-    }
 }

@@ -1,12 +1,13 @@
 //! Two byte streams joined: what a client says goes to a server, what the server says goes to the client.
 //!
-//! The rules of endings live here, once for every kind of end. What decides is the server: when it has no more to
-//! say, and all it said has been taken by the client, the session is over. The end of the client's bytes is passed
-//! on (`shutdown`: half-close where the server's stream has one, else a flush) and the replies keep coming, so that
-//! no reply is lost; what it means beyond that differs, see [`ClientEnd`]. Relays that stop both directions at the
-//! first end lose the reply (winsocat), those that wait for both ends hang on a stdin that stays open.
+//! The rules of endings live here, once for every kind of stream. The end of the client's bytes is passed on
+//! (`shutdown`: half-close where the server's stream has one, else a flush) and the replies keep coming, so that no
+//! reply is lost. When the server has no more to say, and all it said has been taken by the client, the session is
+//! over, unless both streams can end in one direction only: then each direction ends for itself. What else an end
+//! means depends on the [`Kind`] of stream. Relays that stop both directions at the first end lose the reply
+//! (winsocat), those that wait for both ends hang on a stdin that stays open.
 //!
-//! Nothing here knows what the streams are or what an error is called: it sees `AsyncRead` and `AsyncWrite`.
+//! Nothing here opens a stream or knows what an error is called: it sees `AsyncRead` and `AsyncWrite`.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 /// A buffer starts small, because most connections are idle or short, and doubles while reads fill it.
 const SMALLEST_BUFFER: usize = 8 * 1024;
@@ -25,22 +26,106 @@ const LARGEST_BUFFER: usize = 64 * 1024;
 /// is always ready would keep the thread for itself.
 const STEPS_PER_TURN: usize = 32;
 
-/// How long a server may keep its side open after it was told that its client has gone. It cannot be told more than
-/// that, and a server that never ends its side must not hold a connection for ever.
+/// How long a side may stay silent and open after the other one has ended. It was told and cannot be told more than
+/// that, and one that never ends its side must not hold a connection for ever.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(30);
 
 /// How long the system may take to accept the last bytes for the server once the session is over.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
 
-/// What the end of the client's bytes says about the client.
+/// What the end of a stream's bytes says, and what the stream can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ClientEnd {
-    /// It has no more to say and still listens: stdin, a socket. The session goes on until the server ends it, or
-    /// until the client takes no more replies.
-    HalfClose,
-    /// It has gone: a byte pipe ends in both directions at once. What it said is still delivered; replies have no
-    /// reader and are dropped until the server ends its side, or for [`FAREWELL`] at most.
-    Gone,
+pub(crate) enum Kind {
+    /// Stdin and stdout, as a client. It has no more to say and still listens; when it takes no more, the session is
+    /// over. It can be told an end by the end of the process only.
+    Stdio,
+    /// It ends in both directions at once: a byte pipe. As a client it has gone. What it said is still delivered;
+    /// replies have no reader and are dropped until the server ends its side, or for [`FAREWELL`] at most.
+    Pipe,
+    /// Stdin and stdout of another process, as a server. It can be told the end of its input; when its output ends, it
+    /// has ended itself.
+    Process,
+    /// Each direction ends for itself, and the other goes on. A client that takes no more replies has gone.
+    Socket,
+}
+
+/// Who the two are, and how long both may be silent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Session {
+    pub(crate) client: Kind,
+    pub(crate) server: Kind,
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+/// Why a session stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Over,
+    ClientHasGone,
+    /// Nothing moved for as long as the session allowed.
+    Idle,
+}
+
+impl Session {
+    fn has_stopped(self, requests: &Pump, replies: &Pump) -> Option<Stop> {
+        let client_has_gone = match self.client {
+            Kind::Stdio | Kind::Process => false,
+            Kind::Pipe => requests.sender_ended() || replies.receiver_failed(),
+            Kind::Socket => replies.receiver_failed(),
+        };
+        let directions_are_independent = self.client == Kind::Socket && self.server == Kind::Socket;
+        let over = replies.has_ended()
+            && (requests.has_ended() || !(directions_are_independent && replies.ended_well()));
+        match (client_has_gone, over) {
+            (true, _) => Some(Stop::ClientHasGone),
+            (false, true) => Some(Stop::Over),
+            (false, false) => None,
+        }
+    }
+
+    /// How long nothing may happen. A client whose server has ended is given no more time than a server whose client
+    /// has; one whose answer is being computed takes as long as it takes.
+    fn longest_silence(self, replies: &Pump) -> Option<Duration> {
+        let farewell = replies.has_ended().then_some(FAREWELL);
+        [self.idle_timeout, farewell].into_iter().flatten().min()
+    }
+}
+
+/// Notices that nothing has moved for a while. The timer is set anew when it fires, not with each byte.
+struct Silence {
+    limit: Option<Duration>,
+    since: Instant,
+    bytes: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    fn new() -> Silence {
+        Silence { limit: None, since: Instant::now(), bytes: 0, timer: None }
+    }
+
+    /// Ready when it has lasted for `limit`, counted anew from the last byte and from the last change of the limit.
+    fn poll(&mut self, cx: &mut Context<'_>, bytes: u64, limit: Option<Duration>) -> Poll<()> {
+        let previous = self.limit;
+        self.limit = limit;
+        let Some(limit) = limit else { return Poll::Pending };
+        if previous != Some(limit) || bytes != self.bytes {
+            self.bytes = bytes;
+            self.since = Instant::now();
+        }
+        let deadline = self.since + limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if deadline < timer.deadline() {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
 }
 
 /// What went through, and how each direction ended.
@@ -72,22 +157,26 @@ pub(crate) enum End {
 
 /// Joins the two until the session is over. On return all that was delivered is flushed, and neither stream is closed
 /// beyond what the rules above say: dropping them is the caller's part.
-pub(crate) async fn relay<C, S>(client: &mut C, server: &mut S, client_end: ClientEnd) -> Summary
+pub(crate) async fn relay<C, S>(client: &mut C, server: &mut S, session: Session) -> (Stop, Summary)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut requests = Pump::new();
     let mut replies = Pump::new();
-    let client_has_gone = poll_fn(|cx| {
+    let mut silence = Silence::new();
+    let stop = poll_fn(|cx| {
         let _ = requests.poll(cx, client, server);
         let _ = replies.poll(cx, server, client);
-        let gone = client_end == ClientEnd::Gone && (requests.sender_ended() || replies.receiver_failed());
-        if gone || replies.has_ended() { Poll::Ready(gone) } else { Poll::Pending }
+        if let Some(stop) = session.has_stopped(&requests, &replies) {
+            return Poll::Ready(stop);
+        }
+        let limit = session.longest_silence(&replies);
+        silence.poll(cx, requests.bytes + replies.bytes, limit).map(|()| Stop::Idle)
     })
     .await;
-    if client_has_gone {
-        say_farewell(&mut requests, client, server).await;
+    if stop == Stop::ClientHasGone {
+        say_farewell(&mut requests, client, server, session.server).await;
     }
     if !requests.has_ended() {
         // The last bytes that the server's stream took may still be on their way to the kernel.
@@ -95,25 +184,33 @@ where
             requests.state = State::Ended(End::WriteFailed(error));
         }
     }
-    Summary { requests: requests.into_flow(), replies: replies.into_flow() }
+    (stop, Summary { requests: requests.into_flow(), replies: replies.into_flow() })
 }
 
 /// Delivers the rest of what a client said that has gone, and drops what the server still says, so that a server that
 /// is busy talking gets round to reading and its stream is not cut off with unread bytes (TCP would reset it, and the
 /// server might lose the requests).
-async fn say_farewell<C, S>(requests: &mut Pump, client: &mut C, server: &mut S)
+///
+/// A server that takes nothing and ends nothing is left too: a pipe cannot even be told, so it is closed at once.
+async fn say_farewell<C, S>(requests: &mut Pump, client: &mut C, server: &mut S, kind: Kind)
 where
     C: AsyncRead + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut dropped = Pump::new();
     let mut nowhere = tokio::io::sink();
-    poll_fn(|cx| {
+    let mut silence = Silence::new();
+    let delivered = poll_fn(|cx| {
         let _ = dropped.poll(cx, server, &mut nowhere);
-        requests.poll(cx, client, server)
+        if requests.poll(cx, client, server).is_ready() {
+            return Poll::Ready(true);
+        }
+        silence.poll(cx, requests.bytes + dropped.bytes, Some(FAREWELL)).map(|()| false)
     })
     .await;
-    let _ = timeout(FAREWELL, poll_fn(|cx| dropped.poll(cx, server, &mut nowhere))).await;
+    if delivered && kind != Kind::Pipe {
+        let _ = timeout(FAREWELL, poll_fn(|cx| dropped.poll(cx, server, &mut nowhere))).await;
+    }
 }
 
 /// One direction at work.
@@ -166,7 +263,7 @@ impl Pump {
         W: AsyncWrite + Unpin,
     {
         let sender = Pin::new(sender);
-        let receiver = Pin::new(receiver);
+        let mut receiver = Pin::new(receiver);
         let next = match &mut self.state {
             State::Reading { unflushed } => {
                 let mut chunk = ReadBuf::new(&mut self.buffer);
@@ -198,7 +295,11 @@ impl Pump {
                 }
             }
             State::Closing(read) => {
-                let shutdown = ready!(receiver.poll_shutdown(cx));
+                // A shutdown should flush by itself; Tokio's stdout does not.
+                let shutdown = match ready!(receiver.as_mut().poll_flush(cx)) {
+                    Ok(()) => ready!(receiver.poll_shutdown(cx)),
+                    Err(error) => Err(error),
+                };
                 State::Ended(match (std::mem::replace(read, Ok(())), shutdown) {
                     (Err(error), _) => End::ReadFailed(error),
                     (Ok(()), Err(error)) => End::WriteFailed(error),
@@ -225,6 +326,10 @@ impl Pump {
         matches!(self.state, State::Ended(End::Eof | End::ReadFailed(_)))
     }
 
+    fn ended_well(&self) -> bool {
+        matches!(self.state, State::Ended(End::Eof))
+    }
+
     fn receiver_failed(&self) -> bool {
         matches!(self.state, State::Ended(End::WriteFailed(_)))
     }
@@ -242,15 +347,16 @@ impl Pump {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::time::Duration;
 
     use tokio::io::{
         AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, DuplexStream, Join, duplex, empty,
         join, repeat, sink,
     };
-    use tokio::time::{Instant, timeout};
+    use tokio::time::{Instant, sleep, timeout};
     use tokio_test::io::Builder;
 
-    use super::{ClientEnd, End, FAREWELL, LAST_FLUSH, Summary, relay};
+    use super::{End, FAREWELL, Kind, LAST_FLUSH, Session, Stop, Summary, relay};
 
     /// Small, so that a direction that nobody reads is blocked after a few bytes.
     const ROOM: usize = 64;
@@ -262,13 +368,21 @@ mod tests {
         (join(read, write), feed, output)
     }
 
-    async fn run<C, S>(mut client: C, mut server: S, client_end: ClientEnd) -> Summary
+    async fn run<C, S>(client: C, server: S, kind: Kind) -> Summary
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        session(client, server, Session { client: kind, server: Kind::Socket, idle_timeout: None }).await.1
+    }
+
+    async fn session<C, S>(mut client: C, mut server: S, session: Session) -> (Stop, Summary)
     where
         C: AsyncRead + AsyncWrite + Unpin,
         S: AsyncRead + AsyncWrite + Unpin,
     {
         // The clock is paused: it jumps to this limit as soon as everything waits for something that will not come.
-        let session = timeout(FAREWELL * 10, relay(&mut client, &mut server, client_end));
+        let session = timeout(FAREWELL * 10, relay(&mut client, &mut server, session));
         session.await.expect("the session hangs")
     }
 
@@ -299,7 +413,7 @@ mod tests {
         let (server, replies, requests) = stream();
         let (sent, answered) = (random(1, 1_000_003), random(2, 700_001));
         let (summary, (), requests, stdout) = tokio::join!(
-            run(client, server, ClientEnd::HalfClose),
+            run(client, server, Kind::Stdio),
             feed(stdin, &sent),
             async {
                 let mut replies = replies;
@@ -320,7 +434,7 @@ mod tests {
         let (server, replies, requests) = stream();
         let answer = random(3, 100_000);
         let (summary, (), stdout) = tokio::join!(
-            run(client, server, ClientEnd::HalfClose),
+            run(client, server, Kind::Stdio),
             async {
                 feed(stdin, b"request").await;
                 assert_eq!(drink(requests).await, b"request");
@@ -337,7 +451,7 @@ mod tests {
         let (client, _stdin_stays_open, stdout) = stream();
         let (server, replies, _requests) = stream();
         let (summary, (), stdout) =
-            tokio::join!(run(client, server, ClientEnd::HalfClose), feed(replies, b"bye"), drink(stdout));
+            tokio::join!(run(client, server, Kind::Stdio), feed(replies, b"bye"), drink(stdout));
         assert_eq!(stdout, b"bye");
         assert!(matches!(summary.requests.end, End::Abandoned { undelivered: 0 }));
     }
@@ -348,7 +462,7 @@ mod tests {
         let (server, replies, _never_read) = stream();
         let answer = random(4, 10_000);
         let (summary, stdout, _) = tokio::join!(
-            run(client, server, ClientEnd::HalfClose),
+            run(client, server, Kind::Stdio),
             async {
                 let ((), stdout) = tokio::join!(feed(replies, &answer), drink(stdout));
                 stdout
@@ -369,7 +483,7 @@ mod tests {
         let (server, replies, requests) = stream();
         let sent = random(5, 10_000);
         let requests = tokio::select! {
-            _ = run(client, server, ClientEnd::HalfClose) => unreachable!("the server has not ended"),
+            _ = run(client, server, Kind::Stdio) => unreachable!("the server has not ended"),
             _ = async {
                 let mut replies = replies;
                 replies.write_all(&[7; 10 * ROOM]).await.unwrap();
@@ -384,7 +498,7 @@ mod tests {
     async fn an_endless_direction_leaves_the_other_its_turn() {
         let (read, replies) = duplex(ROOM);
         let (summary, ()) = tokio::join!(
-            run(join(repeat(7), sink()), join(read, sink()), ClientEnd::HalfClose),
+            run(join(repeat(7), sink()), join(read, sink()), Kind::Stdio),
             feed(replies, b"bye"),
         );
         assert_eq!(summary.replies.bytes, 3);
@@ -397,7 +511,7 @@ mod tests {
         let client = join(empty(), BufWriter::new(write));
         let mut received = [0; 6];
         tokio::select! {
-            _ = run(client, join(read, sink()), ClientEnd::HalfClose) => unreachable!("the server has not ended"),
+            _ = run(client, join(read, sink()), Kind::Stdio) => unreachable!("the server has not ended"),
             _ = async {
                 replies.write_all(b"prompt").await.unwrap();
                 stdout.read_exact(&mut received).await.unwrap();
@@ -414,7 +528,7 @@ mod tests {
         let (server, replies, _requests) = stream();
         let mut replies = replies;
         let (summary, _) =
-            tokio::join!(run(join(read, write), server, ClientEnd::HalfClose), replies.write_all(b"reply"));
+            tokio::join!(run(join(read, write), server, Kind::Stdio), replies.write_all(b"reply"));
         assert!(
             matches!(summary.replies.end, End::WriteFailed(error) if error.kind() == io::ErrorKind::BrokenPipe)
         );
@@ -427,7 +541,7 @@ mod tests {
         let refuses = Builder::new().write(b"half ").write_error(reset()).build();
         let reason = random(7, 10_000);
         let (summary, (), stdout) = tokio::join!(
-            run(client, join(read, refuses), ClientEnd::HalfClose),
+            run(client, join(read, refuses), Kind::Stdio),
             async {
                 feed(stdin, b"half a request").await;
                 feed(replies, &reason).await;
@@ -443,7 +557,7 @@ mod tests {
     async fn what_came_before_a_read_error_is_delivered() {
         let (client, _stdin, stdout) = stream();
         let server = join(Builder::new().read(b"half a reply").read_error(reset()).build(), sink());
-        let (summary, stdout) = tokio::join!(run(client, server, ClientEnd::HalfClose), drink(stdout));
+        let (summary, stdout) = tokio::join!(run(client, server, Kind::Stdio), drink(stdout));
         assert_eq!(stdout, b"half a reply");
         assert!(matches!(summary.replies.end, End::ReadFailed(error) if error.kind() == reset().kind()));
     }
@@ -454,7 +568,7 @@ mod tests {
         let client = join(Builder::new().read(b"request").read_error(reset()).build(), write);
         let (server, replies, requests) = stream();
         let (summary, (), stdout) = tokio::join!(
-            run(client, server, ClientEnd::HalfClose),
+            run(client, server, Kind::Stdio),
             async {
                 assert_eq!(drink(requests).await, b"request");
                 feed(replies, b"reply").await;
@@ -470,7 +584,7 @@ mod tests {
         let (client, stdin, _stdout) = stream();
         let (read, replies) = duplex(ROOM);
         let refuses = BufWriter::new(Builder::new().write_error(reset()).build());
-        let (summary, ()) = tokio::join!(run(client, join(read, refuses), ClientEnd::HalfClose), async {
+        let (summary, ()) = tokio::join!(run(client, join(read, refuses), Kind::Stdio), async {
             feed(stdin, b"accepted, not sent").await;
             drop(replies);
         });
@@ -484,7 +598,7 @@ mod tests {
         let (write, _never_read) = duplex(1);
         let server = join(read, BufWriter::new(write));
         let start = Instant::now();
-        let (summary, ()) = tokio::join!(run(client, server, ClientEnd::HalfClose), async {
+        let (summary, ()) = tokio::join!(run(client, server, Kind::Stdio), async {
             stdin.write_all(b"accepted, not sent").await.unwrap();
             drop(replies);
         });
@@ -499,7 +613,7 @@ mod tests {
         drop(client_output);
         let sent = random(6, 10_000);
         let (summary, (), requests) =
-            tokio::join!(run(client, server, ClientEnd::Gone), feed(pipe, &sent), async {
+            tokio::join!(run(client, server, Kind::Pipe), feed(pipe, &sent), async {
                 // The server talks before it reads: replies that nobody wants must not keep it from the requests.
                 feed(replies, &[7; 10 * ROOM]).await;
                 drink(requests).await
@@ -515,7 +629,7 @@ mod tests {
         let (server, _silent, requests) = stream();
         let start = Instant::now();
         let (summary, (), requests) =
-            tokio::join!(run(client, server, ClientEnd::Gone), feed(pipe, b"request"), drink(requests));
+            tokio::join!(run(client, server, Kind::Pipe), feed(pipe, b"request"), drink(requests));
         assert_eq!((start.elapsed(), requests), (FAREWELL, b"request".to_vec()));
         assert!(matches!(summary.replies.end, End::Abandoned { undelivered: 0 }), "{summary:?}");
     }
@@ -525,8 +639,103 @@ mod tests {
         let (client, _pipe_stays_open, client_output) = stream();
         let (server, replies, _requests) = stream();
         let (summary, (), output) =
-            tokio::join!(run(client, server, ClientEnd::Gone), feed(replies, b"bye"), drink(client_output));
+            tokio::join!(run(client, server, Kind::Pipe), feed(replies, b"bye"), drink(client_output));
         assert_eq!(output, b"bye");
         assert!(matches!(summary.replies.end, End::Eof));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sockets_end_each_direction_for_itself() {
+        let (client, mut stdin, stdout) = stream();
+        let (server, replies, requests) = stream();
+        let late = random(8, 100_000);
+        let (summary, (), requests) = tokio::join!(
+            run(client, server, Kind::Socket),
+            async {
+                feed(replies, b"that was all").await;
+                assert_eq!(drink(stdout).await, b"that was all");
+                // The client was told, and still has something to say, in pieces, each within the time it has.
+                for piece in late.chunks(20_000) {
+                    sleep(FAREWELL / 2).await;
+                    stdin.write_all(piece).await.unwrap();
+                }
+                drop(stdin);
+            },
+            drink(requests),
+        );
+        assert!(requests == late);
+        assert!(matches!((summary.requests.end, summary.replies.end), (End::Eof, End::Eof)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stays_silent_after_its_server_has_ended_is_left_in_the_end() {
+        let (client, _stdin, stdout) = stream();
+        let (server, replies, _requests) = stream();
+        let start = Instant::now();
+        let kinds = Session { client: Kind::Socket, server: Kind::Socket, idle_timeout: None };
+        let ((stop, _), (), stdout) = tokio::join!(
+            session(client, server, kinds),
+            async {
+                sleep(FAREWELL * 2).await;
+                feed(replies, b"").await;
+            },
+            drink(stdout)
+        );
+        assert_eq!((start.elapsed(), stdout), (FAREWELL * 3, vec![]));
+        assert_eq!(stop, Stop::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_takes_no_replies_has_its_requests_delivered() {
+        let (client, stdin, stdout) = stream();
+        let (server, replies, requests) = stream();
+        drop(stdout);
+        let sent = random(9, 10_000);
+        let ((_, summary), (), requests) = tokio::join!(
+            session(client, server, Session { client: Kind::Socket, server: Kind::Pipe, idle_timeout: None }),
+            feed(stdin, &sent),
+            async {
+                feed(replies, b"refused").await;
+                drink(requests).await
+            }
+        );
+        assert_eq!(requests, sent);
+        assert!(matches!(summary.replies.end, End::WriteFailed(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pipe_or_a_process_that_ends_ends_the_session() {
+        for server_kind in [Kind::Pipe, Kind::Process] {
+            let (client, _stdin_stays_open, stdout) = stream();
+            let (server, replies, _requests) = stream();
+            let kinds = Session { client: Kind::Socket, server: server_kind, idle_timeout: None };
+            let start = Instant::now();
+            let ((_, summary), (), stdout) =
+                tokio::join!(session(client, server, kinds), feed(replies, b"bye"), drink(stdout));
+            assert_eq!((start.elapsed(), stdout), (Duration::ZERO, b"bye".to_vec()));
+            assert!(matches!(summary.replies.end, End::Eof));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_session_that_bounds_it_and_any_byte_begins_it_anew() {
+        let (client, mut stdin, _stdout) = stream();
+        let (server, _replies, requests) = stream();
+        let idle_timeout = Duration::from_secs(10);
+        let kinds = Session { client: Kind::Socket, server: Kind::Socket, idle_timeout: Some(idle_timeout) };
+        let start = Instant::now();
+        let ((stop, summary), (), _) = tokio::join!(
+            session(client, server, kinds),
+            async {
+                for _ in 0..5 {
+                    sleep(idle_timeout * 9 / 10).await;
+                    stdin.write_all(b"alive").await.unwrap();
+                }
+            },
+            drink(requests),
+        );
+        assert_eq!(start.elapsed(), idle_timeout * 9 / 10 * 5 + idle_timeout);
+        assert_eq!(stop, Stop::Idle);
+        assert_eq!(summary.requests.bytes, 25);
     }
 }

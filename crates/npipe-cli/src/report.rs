@@ -1,5 +1,6 @@
-//! Every byte that goes to stderr (clap's refusal of a command line apart), and nothing that decides anything. A line is one write, so that the lines of
-//! processes that share a terminal or a log do not mix; a stderr that is closed is nobody's reason to stop.
+//! Every byte that goes to stderr (clap's refusal of a command line apart), and nothing that decides anything. A line is
+//! one write, so that the lines of processes that share a terminal or a log do not mix; a stderr that is closed is
+//! nobody's reason to stop.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -22,8 +23,7 @@ impl Report {
     }
 
     /// Programs wait for exactly this line before they connect.
-    #[cfg(windows)]
-    pub(crate) fn listening(self, name: &npipe::PipeName) {
+    pub(crate) fn listening(self, name: &dyn fmt::Display) {
         line(format_args!("listening on {name}"));
     }
 

@@ -3,7 +3,6 @@
 
 #[cfg(windows)]
 mod connect;
-#[cfg(windows)]
 mod forward;
 #[cfg(windows)]
 mod inspect;

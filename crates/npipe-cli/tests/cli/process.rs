@@ -60,6 +60,12 @@ impl Npipe {
         }
     }
 
+    #[cfg(unix)]
+    pub(crate) fn id(&self) -> rustix::process::Pid {
+        let id = self.child.id().expect("the process has been waited for");
+        rustix::process::Pid::from_raw(id.cast_signed()).unwrap()
+    }
+
     /// Waits for the line of stderr that contains `text`, and gives it back.
     pub(crate) async fn stderr_line(&mut self, text: &str) -> String {
         let mut seen = String::new();

@@ -1,0 +1,160 @@
+//! Makes a connection to a target, once for each client. What this system cannot connect to at all is said when the
+//! dialer is made, before anybody listens.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::endpoint::{Target, TcpAddress};
+use crate::exec::Process;
+use crate::exit::{Exit, Failure};
+use crate::relay::Kind;
+
+/// How long a target may take to answer. Systems wait two minutes for a machine that is not there, and the client
+/// does not know what for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Any two-way stream of bytes.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+pub(crate) struct Connection {
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) kind: Kind,
+}
+
+impl Connection {
+    fn new(stream: impl Stream + 'static, kind: Kind) -> Connection {
+        Connection { stream: Box::new(stream), kind }
+    }
+}
+
+pub(crate) struct Dialer {
+    target: Target,
+}
+
+impl Dialer {
+    pub(crate) fn new(target: Target) -> Result<Dialer, Failure> {
+        match &target {
+            #[cfg(not(windows))]
+            Target::Pipe(name) => Err(Failure::new(
+                Exit::Unsupported,
+                format!(
+                    "cannot connect to {name}: named pipes of this kind exist on Windows only; run npipe.exe there"
+                ),
+            )),
+            #[cfg(not(unix))]
+            Target::Unix(_) => Err(Failure::new(
+                Exit::Unsupported,
+                format!(
+                    "cannot connect to {target}: npipe has no Unix sockets on this system; use npipe: or tcp:"
+                ),
+            )),
+            Target::Assuan(_) | Target::Gpg(_) => {
+                Err(Failure::new(Exit::Unsupported, format!("cannot connect to {target}: not yet")))
+            }
+            _ => Ok(Dialer { target }),
+        }
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(crate) async fn dial(&self) -> Result<Connection, Failure> {
+        timeout(PATIENCE, self.connect()).await.unwrap_or_else(|_| {
+            Err(Failure::new(
+                Exit::NotFound,
+                format!("cannot connect to {}: no answer within {} s", self.target, PATIENCE.as_secs()),
+            ))
+        })
+    }
+
+    async fn connect(&self) -> Result<Connection, Failure> {
+        match &self.target {
+            #[cfg(windows)]
+            Target::Pipe(name) => pipe::open(name).await.map(|pipe| Connection::new(pipe, Kind::Pipe)),
+            Target::Tcp(address) => match tcp(address).await {
+                Ok(stream) => Ok(Connection::new(stream, Kind::Socket)),
+                Err(error) => Err(self.failure(&error)),
+            },
+            #[cfg(unix)]
+            Target::Unix(path) => match tokio::net::UnixStream::connect(path).await {
+                Ok(stream) => Ok(Connection::new(stream, Kind::Socket)),
+                Err(error) => Err(self.failure(&error)),
+            },
+            Target::Exec(line) => match Process::start(line) {
+                Ok(process) => Ok(Connection::new(process, Kind::Process)),
+                Err(error) => Err(Failure::new(exit_for(&error), format!("cannot run {line:?}: {error}"))),
+            },
+            _ => unreachable!("refused by Dialer::new"),
+        }
+    }
+
+    fn failure(&self, error: &io::Error) -> Failure {
+        Failure::new(exit_for(error), format!("cannot connect to {}: {error}", self.target))
+    }
+}
+
+fn exit_for(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Exit::NotFound,
+        io::ErrorKind::PermissionDenied => Exit::AccessDenied,
+        _ => Exit::Failure,
+    }
+}
+
+async fn tcp(address: &TcpAddress) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+    // Pipes send at once what they are given; requests of a few bytes would otherwise wait for an acknowledgement.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+#[cfg(windows)]
+mod pipe {
+    //! Opening a pipe for a client of ours: a busy one is waited for, as long as clients commonly wait.
+
+    use std::time::Duration;
+
+    use npipe::{ClientOptions, NamedPipeClient, PipeName};
+    use tokio::time::{Instant, sleep};
+    use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
+
+    use super::exit_for;
+    use crate::exit::{Exit, Failure};
+
+    /// The pauses between attempts: short at first, since most servers make a new instance at once.
+    const FIRST_PAUSE: Duration = Duration::from_millis(1);
+    const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+    const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+    /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another
+    /// client may take the instance it saw.
+    pub(super) async fn open(name: &PipeName) -> Result<NamedPipeClient, Failure> {
+        let deadline = Instant::now() + LONGEST_WAIT;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match ClientOptions::new().open(name) {
+                Ok(pipe) => return Ok(pipe),
+                Err(error) if error.raw_os_error() != Some(ERROR_PIPE_BUSY.cast_signed()) => {
+                    return Err(Failure::new(exit_for(&error), format!("cannot open {name}: {error}")));
+                }
+                Err(_) if Instant::now() >= deadline => {
+                    return Err(Failure::new(
+                        Exit::Busy,
+                        format!("every instance of {name} stayed busy for {} s", LONGEST_WAIT.as_secs()),
+                    ));
+                }
+                Err(_) => {
+                    sleep(pause).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                }
+            }
+        }
+    }
+}

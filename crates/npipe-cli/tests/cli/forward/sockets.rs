@@ -1,0 +1,428 @@
+//! Unix sockets, TCP and processes. The test is the server and the clients; nothing here needs a pipe.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::process::{Npipe, within_limit};
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+fn random(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
+/// A running `npipe forward` that listens on a Unix socket.
+struct Forward {
+    process: Npipe,
+    directory: TempDir,
+}
+
+impl Forward {
+    async fn start(options: &[&str], target: &str) -> Forward {
+        let directory = tempfile::tempdir().unwrap();
+        let listen = format!("unix:{}", socket(&directory).display());
+        let mut arguments = vec!["-v", "forward"];
+        arguments.extend(options);
+        arguments.extend([listen.as_str(), target]);
+        let mut process = Npipe::start(&arguments);
+        assert_eq!(process.stderr_line("").await, format!("listening on {listen}"));
+        Forward { process, directory }
+    }
+
+    fn path(&self) -> PathBuf {
+        socket(&self.directory)
+    }
+
+    async fn client(&self) -> UnixStream {
+        connect(&self.path()).await
+    }
+}
+
+fn socket(directory: &TempDir) -> PathBuf {
+    directory.path().join("listener.sock")
+}
+
+async fn connect(path: &Path) -> UnixStream {
+    within_limit("connecting", UnixStream::connect(path)).await.unwrap()
+}
+
+/// A server of the test, and its address.
+fn unix_server(directory: &TempDir) -> (UnixListener, String) {
+    let path = directory.path().join("server.sock");
+    (UnixListener::bind(&path).unwrap(), format!("unix:{}", path.display()))
+}
+
+async fn accept(server: &UnixListener) -> UnixStream {
+    within_limit("the connection of the client", server.accept()).await.unwrap().0
+}
+
+async fn read_to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    within_limit("reading to the end", stream.read_to_end(&mut bytes)).await.unwrap();
+    bytes
+}
+
+async fn listening_tcp(process: &mut Npipe) -> String {
+    let line = process.stderr_line("listening on tcp:").await;
+    line.trim_start_matches("listening on tcp:").to_owned()
+}
+
+fn terminate(process: &Npipe) {
+    kill_process(process.id(), Signal::TERM).unwrap();
+}
+
+/// Waits until the process runs no more. A zombie does not: whom it was left to (process 1, for those that our own
+/// child had started) may take its time.
+async fn ended(id: Pid) {
+    let stat = format!("/proc/{}/stat", id.as_raw_pid());
+    within_limit("the end of a process that was started", async {
+        // The state follows the name of the program, which is in parentheses.
+        while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_ends_first_gets_the_whole_reply() {
+    let servers = tempfile::tempdir().unwrap();
+    let (server, target) = unix_server(&servers);
+    let forward = Forward::start(&[], &target).await;
+    let (request, reply) = (random(1, 4 * MEBIBYTE), random(2, 4 * MEBIBYTE));
+    let mut client = forward.client().await;
+    let (received, ()) = tokio::join!(
+        async {
+            client.write_all(&request).await.unwrap();
+            client.shutdown().await.unwrap();
+            read_to_end(&mut client).await
+        },
+        async {
+            let mut stream = accept(&server).await;
+            assert!(read_to_end(&mut stream).await == request);
+            stream.write_all(&reply).await.unwrap();
+        }
+    );
+    assert!(received == reply);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_first_gets_the_whole_request() {
+    let servers = tempfile::tempdir().unwrap();
+    let (server, target) = unix_server(&servers);
+    let mut forward = Forward::start(&[], &target).await;
+    let request = random(3, 4 * MEBIBYTE);
+    let mut client = forward.client().await;
+    let (received, ()) = tokio::join!(
+        async {
+            let mut stream = accept(&server).await;
+            stream.write_all(b"that was all").await.unwrap();
+            stream.shutdown().await.unwrap();
+            read_to_end(&mut stream).await
+        },
+        async {
+            assert_eq!(read_to_end(&mut client).await, b"that was all");
+            client.write_all(&request).await.unwrap();
+            client.shutdown().await.unwrap();
+        }
+    );
+    assert!(received == request);
+    forward.process.stderr_line("client 1: ended, 4194304 bytes to the server, 12 bytes to the client").await;
+}
+
+#[tokio::test]
+async fn tcp_listens_on_loopback_and_joins_with_a_unix_socket_both_ways_at_once() {
+    let servers = tempfile::tempdir().unwrap();
+    let (server, target) = unix_server(&servers);
+    let mut forward = Npipe::start(&["forward", "tcp:0", &target]);
+    let address = listening_tcp(&mut forward).await;
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    let (request, reply) = (random(4, 8 * MEBIBYTE), random(5, 8 * MEBIBYTE));
+    let client = TcpStream::connect(&address).await.unwrap();
+    let exchange =
+        async |stream: (Box<dyn tokio::io::AsyncRead + Unpin>, Box<dyn tokio::io::AsyncWrite + Unpin>),
+               sent: &[u8]| {
+            let (mut read, mut write) = stream;
+            let (received, ()) = tokio::join!(read_to_end(&mut read), async {
+                write.write_all(sent).await.unwrap();
+                write.shutdown().await.unwrap();
+            });
+            received
+        };
+    let (at_client, at_server) = tokio::join!(
+        async {
+            let (read, write) = client.into_split();
+            exchange((Box::new(read), Box::new(write)), &request).await
+        },
+        async {
+            let (read, write) = accept(&server).await.into_split();
+            exchange((Box::new(read), Box::new(write)), &reply).await
+        }
+    );
+    assert!(at_client == reply && at_server == request);
+}
+
+#[tokio::test]
+async fn tcp_that_others_can_reach_is_warned_of() {
+    let mut forward = Npipe::start(&["forward", "tcp:0.0.0.0:0", "exec:cat"]);
+    forward.stderr_line("open to other machines").await;
+    forward.stderr_line("listening on tcp:0.0.0.0:").await;
+}
+
+#[tokio::test]
+async fn many_clients_at_once_each_get_their_own_connection() {
+    let forward = Forward::start(&[], "exec:cat").await;
+    let mut clients = tokio::task::JoinSet::new();
+    for seed in 0..20 {
+        let mut client = forward.client().await;
+        clients.spawn(async move {
+            let request = random(seed, 100_000 + seed as usize);
+            let (mut read, mut write) = client.split();
+            let (reply, ()) = tokio::join!(read_to_end(&mut read), async {
+                write.write_all(&request).await.unwrap();
+                write.shutdown().await.unwrap();
+            });
+            assert!(reply == request, "client {seed} got other bytes than it sent");
+        });
+    }
+    within_limit("the clients", clients.join_all()).await;
+}
+
+#[tokio::test]
+async fn a_process_is_told_the_end_of_its_input_and_its_reply_arrives() {
+    let forward = Forward::start(&[], "exec:sort -n | tr '\\n' ' '").await;
+    let mut client = forward.client().await;
+    client.write_all(b"3\n10\n2\n").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, b"2 3 10 ");
+}
+
+/// Starts a process with a child of its own, both of which would stay for ever, and gives their ids.
+async fn two_that_stay(client: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<Pid> {
+    let mut lines = BufReader::new(client).lines();
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let line = within_limit("the ids", lines.next_line()).await.unwrap().unwrap();
+        ids.push(Pid::from_raw(line.parse().unwrap()).unwrap());
+    }
+    ids
+}
+
+const TWO_THAT_STAY: &str = "exec:sleep 1000 & echo $!; echo $$; wait; exec sleep 1000";
+
+#[tokio::test]
+async fn a_process_and_its_children_end_with_an_idle_connection() {
+    let mut forward = Forward::start(&["--idle-timeout", "1"], TWO_THAT_STAY).await;
+    let mut client = forward.client().await;
+    let ids = two_that_stay(&mut client).await;
+    assert_eq!(read_to_end(&mut client).await, b"");
+    forward.process.stderr_line(", idle").await;
+    for id in ids {
+        ended(id).await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_and_its_children_end_when_npipe_is_told_to_stop() {
+    let forward = Forward::start(&[], TWO_THAT_STAY).await;
+    let mut client = forward.client().await;
+    let ids = two_that_stay(&mut client).await;
+    let path = forward.path();
+    terminate(&forward.process);
+    forward.process.finish().await.code(0).stdout(b"");
+    for id in ids {
+        ended(id).await;
+    }
+    assert!(!path.exists(), "the socket was left behind");
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_exist_costs_its_client_only() {
+    let mut forward = Forward::start(&[], "exec:/nonexistent/program").await;
+    for number in 1..3 {
+        assert_eq!(read_to_end(&mut forward.client().await).await, b"");
+        forward.process.stderr_line(&format!("client {number}: ended")).await;
+    }
+}
+
+#[tokio::test]
+async fn the_socket_is_its_owners_only_whatever_the_mask_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let listen = format!("unix:{}", socket(&directory).display());
+    let shell =
+        ["-c", "umask 000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_npipe"), "forward", &listen, "exec:umask"];
+    let mut forward = Npipe::start_program(Path::new("/bin/sh"), &shell, |_| {});
+    forward.stderr_line("listening on").await;
+    let mode = fs::symlink_metadata(socket(&directory)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // The mask is the caller's again.
+    assert_eq!(read_to_end(&mut connect(&socket(&directory)).await).await, b"0000\n");
+}
+
+#[tokio::test]
+async fn a_socket_that_was_left_behind_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(std::os::unix::net::UnixListener::bind(socket(&directory)).unwrap());
+    let listen = format!("unix:{}", socket(&directory).display());
+    let mut forward = Npipe::start(&["forward", &listen, "exec:echo served"]);
+    forward.stderr_line("listening on").await;
+    assert_eq!(read_to_end(&mut connect(&socket(&directory)).await).await, b"served\n");
+}
+
+#[tokio::test]
+async fn a_socket_that_is_served_is_refused_and_left_alone() {
+    let forward = Forward::start(&[], "exec:echo first").await;
+    let listen = format!("unix:{}", forward.path().display());
+    let second = Npipe::start(&["forward", &listen, "exec:echo second"]).finish().await;
+    second.code(5).stderr_has(&format!("cannot listen on {listen}: another program listens there"));
+    assert_eq!(read_to_end(&mut forward.client().await).await, b"first\n");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_socket_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(socket(&directory), "precious").unwrap();
+    let listen = format!("unix:{}", socket(&directory).display());
+    let outcome = Npipe::start(&["forward", &listen, "exec:cat"]).finish().await;
+    outcome.code(5).stderr_has("not a socket");
+    assert_eq!(fs::read(socket(&directory)).unwrap(), b"precious");
+}
+
+#[tokio::test]
+async fn a_socket_of_somebody_else_is_not_removed_at_the_end() {
+    let forward = Forward::start(&[], "exec:cat").await;
+    let path = forward.path();
+    fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    terminate(&forward.process);
+    let directory = forward.directory;
+    forward.process.finish().await.code(0);
+    assert!(socket(&directory).exists());
+}
+
+#[tokio::test]
+async fn a_directory_that_does_not_exist_is_named_with_what_to_do() {
+    let outcome = Npipe::start(&["forward", "unix:/nonexistent/x.sock", "exec:cat"]).finish().await;
+    outcome.code(1).stderr_has("cannot listen on unix:/nonexistent/x.sock: the directory does not exist");
+}
+
+#[tokio::test]
+async fn running_out_of_handles_does_not_end_the_listener() {
+    let directory = tempfile::tempdir().unwrap();
+    let servers = tempfile::tempdir().unwrap();
+    let (server, target) = unix_server(&servers);
+    let listen = format!("unix:{}", socket(&directory).display());
+    let shell =
+        ["-c", "ulimit -n 24; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_npipe"), "forward", &listen, &target];
+    let mut forward = Npipe::start_program(Path::new("/bin/sh"), &shell, |_| {});
+    forward.stderr_line("listening on").await;
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        crowd.push(connect(&socket(&directory)).await);
+    }
+    forward.stderr_line("cannot take a client, trying on").await;
+    drop(crowd);
+    let mut client = connect(&socket(&directory)).await;
+    client.write_all(b"!").await.unwrap();
+    within_limit("the client that came later", async {
+        loop {
+            let mut stream = accept(&server).await;
+            if stream.read(&mut [0]).await.is_ok_and(|read| read == 1) {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_costs_one_client_and_not_the_listener() {
+    let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = refusing.local_addr().unwrap();
+    drop(refusing);
+    let mut forward = Forward::start(&[], &format!("tcp:{address}")).await;
+    assert_eq!(read_to_end(&mut forward.client().await).await, b"");
+    let line = forward.process.stderr_line("client 1").await;
+    assert!(line.contains(&format!("cannot connect to tcp:{address}")), "{line}");
+
+    let server = TcpListener::bind(address).await.unwrap();
+    let mut client = forward.client().await;
+    let (mut stream, _) = within_limit("the second client", server.accept()).await.unwrap();
+    stream.write_all(b"welcome").await.unwrap();
+    drop(stream);
+    assert_eq!(read_to_end(&mut client).await, b"welcome");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_reset_is_reported() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut forward = Forward::start(&[], &format!("tcp:{}", server.local_addr().unwrap())).await;
+    let mut client = forward.client().await;
+    let (mut stream, _) = within_limit("the client", server.accept()).await.unwrap();
+    // What arrives shows that the connection is joined, and not reset while it is being made.
+    stream.write_all(b"!").await.unwrap();
+    within_limit("the first byte", client.read_exact(&mut [0])).await.unwrap();
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    assert_eq!(read_to_end(&mut client).await, b"");
+    forward.process.stderr_line("broke off").await;
+}
+
+#[tokio::test]
+async fn clients_beyond_the_limit_wait_until_one_has_left() {
+    let mut forward = Forward::start(&["--max-connections", "1"], "exec:echo served; cat").await;
+    let mut first = forward.client().await;
+    let mut second = forward.client().await;
+    let mut greeting = [0; 7];
+    within_limit("the first client", first.read_exact(&mut greeting)).await.unwrap();
+    drop(first);
+    within_limit("the second client", second.read_exact(&mut greeting)).await.unwrap();
+    // The order of the lines is the order of what happened.
+    forward.process.stderr_line("client 1: ended").await;
+    forward.process.stderr_line("client 2: connected").await;
+}
+
+#[tokio::test]
+async fn stdin_and_stdout_may_be_the_client() {
+    let outcome = Npipe::start(&["forward", "stdio", "exec:tr a-z A-Z"]).finish_with(b"shout").await;
+    outcome.code(0).stdout(b"SHOUT").no_stderr();
+}
+
+#[tokio::test]
+async fn stdin_and_stdout_may_be_the_server_of_one_client() {
+    let mut forward = Npipe::start(&["forward", "tcp:0", "stdio"]);
+    let address = listening_tcp(&mut forward).await;
+    let mut client = TcpStream::connect(&address).await.unwrap();
+    let (outcome, reply) = tokio::join!(forward.finish_with(b"to the client"), async {
+        client.write_all(b"to stdout").await.unwrap();
+        let mut reply = [0; 13];
+        within_limit("the reply", client.read_exact(&mut reply)).await.unwrap();
+        drop(client);
+        reply
+    });
+    outcome.code(0).stdout(b"to stdout");
+    assert_eq!(&reply, b"to the client");
+}
+
+#[tokio::test]
+async fn a_target_that_nobody_serves_has_its_exit_code() {
+    let outcome = Npipe::start(&["forward", "stdio", "unix:/nonexistent/x.sock"]).finish().await;
+    outcome.code(3).stderr_has("cannot connect to unix:/nonexistent/x.sock");
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_before_anything_is_done() {
+    Npipe::start(&["forward", "stdio", "stdio"]).finish().await.code(2).stderr_has("both ends");
+    let outcome = Npipe::start(&["forward", "--message", "tcp:0", "exec:cat"]).finish().await;
+    outcome.code(2).stderr_has("for pipes");
+    let outcome = Npipe::start(&["forward", "tcp:0", "npipe:x"]).finish().await;
+    outcome.code(9).stderr_has("exist on Windows only");
+}
