@@ -153,6 +153,10 @@ pub(crate) struct ForwardArguments {
     /// Make the pipe one of messages: what is sent to a client arrives in messages as it was read from the target
     #[arg(long)]
     pub(crate) message: bool,
+
+    /// Start gpg-agent, by gpgconf, when it does not run as a client comes
+    #[arg(long)]
+    pub(crate) launch: bool,
 }
 
 #[derive(Args, Debug)]
@@ -223,6 +227,8 @@ const FORWARD_EXAMPLES: &str = r"Examples:
       npipe forward tcp:2375 docker
   Join a Unix socket with a program
       npipe forward unix:/tmp/echo.sock exec:cat
+  Give programs on TCP the ssh side of GnuPG's agent, started when needed
+      npipe forward --launch tcp:4711 gpg-agent-ssh
 
 The exit codes are listed by `npipe --help`.";
 

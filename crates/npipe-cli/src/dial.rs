@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::assuan;
 use crate::endpoint::{Target, TcpAddress};
 use crate::exec::Process;
 use crate::exit::{Exit, Failure};
@@ -35,10 +36,12 @@ impl Connection {
 
 pub(crate) struct Dialer {
     target: Target,
+    /// Whether a gpg-agent that does not run is to be started.
+    launch: bool,
 }
 
 impl Dialer {
-    pub(crate) fn new(target: Target) -> Result<Dialer, Failure> {
+    pub(crate) fn new(target: Target, launch: bool) -> Result<Dialer, Failure> {
         match &target {
             #[cfg(not(windows))]
             Target::Pipe(name) => Err(Failure::new(
@@ -54,10 +57,22 @@ impl Dialer {
                     "cannot connect to {target}: npipe has no Unix sockets on this system; use npipe: or tcp:"
                 ),
             )),
-            Target::Assuan(_) | Target::Gpg(_) => {
-                Err(Failure::new(Exit::Unsupported, format!("cannot connect to {target}: not yet")))
-            }
-            _ => Ok(Dialer { target }),
+            #[cfg(not(windows))]
+            Target::Gpg(_) => Err(Failure::new(
+                Exit::Unsupported,
+                format!(
+                    "cannot connect to {target}: this is the agent of Windows; run npipe.exe there, or use unix: for the one here"
+                ),
+            )),
+            #[cfg(windows)]
+            Target::Gpg(socket) => match assuan::find::socket_file(*socket) {
+                Some(file) => Ok(Dialer { target: Target::Assuan(file), launch }),
+                None => Err(Failure::new(
+                    Exit::NotFound,
+                    format!("cannot find the socket file of {target}; name it with assuan:FILE"),
+                )),
+            },
+            _ => Ok(Dialer { target, launch }),
         }
     }
 
@@ -91,7 +106,10 @@ impl Dialer {
                 Ok(process) => Ok(Connection::new(process, Kind::Process)),
                 Err(error) => Err(Failure::new(exit_for(&error), format!("cannot run {line:?}: {error}"))),
             },
-            _ => unreachable!("refused by Dialer::new"),
+            Target::Assuan(file) => {
+                assuan::connect(file, self.launch).await.map(|stream| Connection::new(stream, Kind::Socket))
+            }
+            _ => unreachable!("refused or replaced by Dialer::new"),
         }
     }
 

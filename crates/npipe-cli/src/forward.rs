@@ -35,7 +35,7 @@ pub(crate) async fn run(arguments: ForwardArguments, report: Report) -> Result<(
 
 /// What can be refused before anything is done.
 fn check(arguments: &ForwardArguments) -> Result<(), Failure> {
-    let ForwardArguments { listen, target, instances, message, .. } = arguments;
+    let ForwardArguments { listen, target, instances, message, launch, .. } = arguments;
     let usage = |reason: &str| Err(Failure::new(Exit::Usage, reason));
     let unsupported =
         |reason: &str| Err(Failure::new(Exit::Unsupported, format!("cannot listen on {listen}: {reason}")));
@@ -49,6 +49,11 @@ fn check(arguments: &ForwardArguments) -> Result<(), Failure> {
         }
         _ => {}
     }
+    if *launch && !matches!(target, Target::Assuan(_) | Target::Gpg(_)) {
+        return usage(
+            "--launch starts gpg-agent: it is for the targets gpg-agent, gpg-agent-ssh and assuan:",
+        );
+    }
     if (instances.is_some() || *message) && !matches!(listen, Listener::Pipe(_)) {
         return usage("--instances and --message are for pipes: listen at npipe:NAME to use them");
     }
@@ -56,12 +61,12 @@ fn check(arguments: &ForwardArguments) -> Result<(), Failure> {
 }
 
 async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Failure> {
-    let ForwardArguments { listen, target, max_connections, idle_timeout, .. } = arguments;
+    let ForwardArguments { listen, target, max_connections, idle_timeout, launch, .. } = arguments;
     let idle_timeout = idle_timeout.map(|seconds| Duration::from_secs(seconds.into()));
     if target == Target::Stdio {
         return stdio_serves_the_first_client(&listen, idle_timeout, report).await;
     }
-    let dialer = Dialer::new(target)?;
+    let dialer = Dialer::new(target, launch)?;
     if listen == Listener::Stdio {
         let Connection { stream, kind } = dialer.dial().await?;
         return join_stdio(stream, kind, idle_timeout, dialer.target(), report).await;

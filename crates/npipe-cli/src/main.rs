@@ -13,6 +13,7 @@ use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
 use crate::report::Report;
 
+mod assuan;
 mod bridge;
 mod cli;
 #[cfg(windows)]

@@ -1,6 +1,7 @@
 //! The tool from outside: real processes, and what a user sees of them (stdout, stderr, the exit code). The other end
 //! of a pipe is Tokio's own implementation, so that ours is not only shown to understand itself.
 
+mod assuan;
 #[cfg(windows)]
 mod connect;
 mod forward;
