@@ -73,7 +73,7 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct ConnectArguments {
-    /// The pipe: npipe:NAME, npipe:\\.\pipe\NAME or npipe://./pipe/NAME
+    /// The pipe: npipe:NAME, npipe:\\.\pipe\NAME or npipe://./pipe/NAME, or the name ssh-agent or docker
     #[arg(value_name = "TARGET", value_parser = connect_target)]
     pub(crate) target: PipeName,
 
@@ -198,15 +198,19 @@ fn seconds(text: &str) -> Result<Duration, ParseIntError> {
 }
 
 fn connect_target(address: &str) -> Result<PipeName, String> {
-    if address.starts_with("assuan:") {
-        return Err("socket files of GnuPG cannot be connected to yet; expected npipe:NAME".to_owned());
+    match address.parse() {
+        Ok(Target::Pipe(name)) => Ok(name),
+        Ok(Target::Assuan(_) | Target::Gpg(_)) => {
+            Err("socket files of GnuPG cannot be connected to yet; expected npipe:NAME".to_owned())
+        }
+        Ok(_) => Err(format!("connect is for pipes; this is: npipe forward stdio {address}")),
+        Err(_) => pipe_name(address),
     }
-    pipe_name(address)
 }
 
 const CONNECT_EXAMPLES: &str = r"Examples:
-  Talk to the OpenSSH agent
-      npipe connect npipe:openssh-ssh-agent
+  Talk to the OpenSSH agent, whose pipe is npipe:openssh-ssh-agent
+      npipe connect ssh-agent
   Ask Docker for its version
       printf 'GET /version HTTP/1.0\r\n\r\n' | npipe connect npipe:docker_engine
   Fail at once when the server is busy, and say why

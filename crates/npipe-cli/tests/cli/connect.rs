@@ -235,6 +235,13 @@ async fn a_name_that_nobody_serves_is_named() {
 }
 
 #[tokio::test]
+async fn a_pipe_that_everybody_knows_has_a_short_name() {
+    // Whether an agent runs on this machine or not: the pipe is named when the session is over.
+    let outcome = Npipe::start(&["-v", "connect", "--exit-on-stdin-eof", "ssh-agent"]).finish_with(b"").await;
+    outcome.stdout(b"").stderr_has(r"\\.\pipe\openssh-ssh-agent");
+}
+
+#[tokio::test]
 async fn a_pipe_in_one_direction_only_denies_access() {
     let name = unique_name();
     let _server = ServerOptions::new().access_inbound(false).create(path(&name)).unwrap();

@@ -24,6 +24,8 @@ async fn each_command_shows_examples() {
 #[tokio::test]
 async fn an_address_that_cannot_be_used_is_refused_with_the_expected_form() {
     Npipe::start(&["connect", "agent"]).finish().await.code(2).stdout(b"").stderr_has("expected npipe:NAME");
+    let outcome = Npipe::start(&["connect", "tcp:localhost:80"]).finish().await;
+    outcome.code(2).stdout(b"").stderr_has("npipe forward stdio tcp:localhost:80");
     let outcome = Npipe::start(&["forward", "npipe:x", "localhost:80"]).finish().await;
     outcome.code(2).stdout(b"").stderr_has("expected tcp:HOST:PORT");
 }
