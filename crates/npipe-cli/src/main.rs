@@ -2,7 +2,7 @@
 
 #![cfg_attr(
     not(windows),
-    allow(dead_code, reason = "no command runs here, but flags, names and help are the same")
+    allow(dead_code, reason = "some commands exist on Windows only, but flags, names and help are the same")
 )]
 
 use std::process::ExitCode;

@@ -347,6 +347,8 @@ impl Pump {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
     use std::time::Duration;
 
     use tokio::io::{
@@ -737,5 +739,37 @@ mod tests {
         assert_eq!(start.elapsed(), idle_timeout * 9 / 10 * 5 + idle_timeout);
         assert_eq!(stop, Stop::Idle);
         assert_eq!(summary.requests.bytes, 25);
+    }
+
+    /// Keeps what it is given until it is flushed, and forgets it when it is only shut down: Tokio's stdout.
+    struct FlushedByFlushOnly<W>(BufWriter<W>);
+
+    impl<W: AsyncWrite + Unpin> AsyncWrite for FlushedByFlushOnly<W> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_that_does_not_flush_loses_nothing() {
+        let (write, stdout) = duplex(ROOM);
+        let (stdin, _stays_open) = duplex(ROOM);
+        let client = join(stdin, FlushedByFlushOnly(BufWriter::new(write)));
+        // The end comes with the last byte, before the relay finds nothing to read and flushes for that reason.
+        let server = join(&b"reply"[..], sink());
+        let (_, stdout) = tokio::join!(run(client, server, Kind::Stdio), drink(stdout));
+        assert_eq!(stdout, b"reply");
     }
 }

@@ -119,7 +119,7 @@ async fn a_program_that_took_the_port_since_is_told_from_an_agent() {
     let client = Npipe::start(&["forward", "stdio", &server.target()]);
     let (outcome, ()) = tokio::join!(client.finish(), async {
         let (mut stream, _) = within_limit("the client", server.listener.accept()).await.unwrap();
-        stream.write_all(b"220 another program").await.unwrap();
+        stream.write_all(b"220 another program, which greets at once\r\n").await.unwrap();
     });
     outcome.code(1).stderr_has("did not accept the nonce").stderr_has("probably stale");
 }
