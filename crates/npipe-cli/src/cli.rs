@@ -200,9 +200,6 @@ fn seconds(text: &str) -> Result<Duration, ParseIntError> {
 fn connect_target(address: &str) -> Result<PipeName, String> {
     match address.parse() {
         Ok(Target::Pipe(name)) => Ok(name),
-        Ok(Target::Assuan(_) | Target::Gpg(_)) => {
-            Err("socket files of GnuPG cannot be connected to yet; expected npipe:NAME".to_owned())
-        }
         Ok(_) => Err(format!("connect is for pipes; this is: npipe forward stdio {address}")),
         Err(_) => pipe_name(address),
     }

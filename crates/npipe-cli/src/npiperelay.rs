@@ -38,6 +38,15 @@ fn translate(arguments: &[OsString]) -> Option<Vec<OsString>> {
     if !(is_npiperelay(program) || assuan || is_path_of_pipe(target)) {
         return None;
     }
+    if assuan {
+        // A socket: it has an end of its own for each direction, which is what the flags make up for on a pipe.
+        let mut ours: Vec<OsString> = vec![program.clone(), "forward".into(), "stdio".into()];
+        if flags.contains(&"v") {
+            ours.push("--verbose".into());
+        }
+        ours.push([OsStr::new("assuan:"), target].into_iter().collect());
+        return Some(ours);
+    }
     let mut ours: Vec<OsString> = vec![program.clone(), "connect".into()];
     // npiperelay takes it for the end of a session that the server disconnects.
     ours.push("--accept-disconnect".into());
@@ -49,8 +58,7 @@ fn translate(arguments: &[OsString]) -> Option<Vec<OsString>> {
     if flags.contains(&LIMIT) && flags.contains(&"p") {
         ours.push(LIMIT_ATTEMPTS.into());
     }
-    let kind = if assuan { "assuan:" } else { "npipe:" };
-    ours.push([OsStr::new(kind), target].into_iter().collect());
+    ours.push([OsStr::new("npipe:"), target].into_iter().collect());
     Some(ours)
 }
 
@@ -173,6 +181,14 @@ mod tests {
     fn a_path_of_a_pipe_is_known_with_either_slash() {
         assert_eq!(connect(r"npipe -ei \\.\pipe\x").0.target.to_string(), r"\\.\pipe\x");
         assert_eq!(connect("npipe //server/PIPE/x").0.target.to_string(), r"\\server\PIPE\x");
+    }
+
+    #[test]
+    fn a_socket_file_of_gnupg_is_forwarded_to() {
+        assert_eq!(
+            translated(words("npipe -ei -ep -s -v -a C:/Users/me/S.gpg-agent")),
+            words("npipe forward stdio --verbose assuan:C:/Users/me/S.gpg-agent")
+        );
     }
 
     #[test]

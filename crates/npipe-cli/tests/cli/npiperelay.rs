@@ -281,8 +281,22 @@ async fn called_npiperelay_it_takes_its_place() {
     outcome.code(0).stdout(b"pong").no_stderr();
 }
 
+/// The forks know one of the two forms of these files; gpg-agent writes the one for ssh in the other.
 #[tokio::test]
-async fn a_socket_file_of_gnupg_is_refused_in_words() {
-    let outcome = Npipe::start(&["-a", "C:/nowhere/S.gpg-agent"]).finish().await;
-    outcome.code(2).stdout(b"").stderr_has("socket files of GnuPG cannot be connected to yet");
+async fn with_a_a_socket_file_of_gnupg_is_connected_to() {
+    let agent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let file = std::env::temp_dir().join(unique_name());
+    let nonce = b"0123456789abcdef";
+    let port = agent.local_addr().unwrap().port();
+    std::fs::write(&file, [port.to_string().as_bytes(), b"\n", nonce].concat()).unwrap();
+    let client = Npipe::start(&["-ei", "-ep", "-s", "-a", file.to_str().unwrap()]);
+    let (outcome, ()) = tokio::join!(client.finish_with(b"BYE\n"), async {
+        let (mut agent, _) = within_limit("the connection", agent.accept()).await.unwrap();
+        let mut request = [0; 20];
+        within_limit("nonce and request", agent.read_exact(&mut request)).await.unwrap();
+        assert_eq!(request[..16], nonce[..]);
+        agent.write_all(b"OK closing connection\n").await.unwrap();
+    });
+    std::fs::remove_file(&file).unwrap();
+    outcome.code(0).stdout(b"OK closing connection\n").no_stderr();
 }
