@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 use std::num::{NonZeroU16, ParseIntError};
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, value_parser};
@@ -136,6 +138,10 @@ pub(crate) struct ForwardArguments {
     #[arg(value_name = "TARGET")]
     pub(crate) target: Target,
 
+    #[cfg(unix)]
+    #[command(flatten)]
+    pub(crate) bridge: BridgeArguments,
+
     /// Serve so many clients at once; others wait until one has left
     #[arg(long, value_name = "N")]
     pub(crate) max_connections: Option<NonZeroU16>,
@@ -195,6 +201,24 @@ fn any_pipe_name(name: &str) -> Result<PipeName, String> {
 
 fn seconds(text: &str) -> Result<Duration, ParseIntError> {
     text.parse().map(|seconds: u32| Duration::from_secs(seconds.into()))
+}
+
+/// Pipes are on the Windows side of WSL: one Windows process carries all connections there.
+#[cfg(unix)]
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BridgeArguments {
+    /// The Windows program npipe.exe, by which pipes are reached from Linux
+    ///
+    /// Without it the program is looked for beside this one and on PATH. It must be of a version that this one can talk
+    /// to, and starts fastest from a Windows drive.
+    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE")]
+    pub(crate) windows_exe: Option<PathBuf>,
+
+    /// End the Windows process when there was no connection for so long; the next one starts it again
+    ///
+    /// Without it the process stays for as long as this one runs.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) bridge_idle: Option<u32>,
 }
 
 fn connect_target(address: &str) -> Result<PipeName, String> {

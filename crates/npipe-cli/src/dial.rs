@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::assuan;
+#[cfg(unix)]
+use crate::bridge::client::Bridge;
 use crate::endpoint::{Target, TcpAddress};
 use crate::exec::Process;
 use crate::exit::{Exit, Failure};
@@ -17,6 +19,9 @@ use crate::relay::Kind;
 /// How long a target may take to answer. Systems wait two minutes for a machine that is not there, and the client
 /// does not know what for.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a pipe may be busy.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Any two-way stream of bytes.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -38,30 +43,25 @@ pub(crate) struct Dialer {
     target: Target,
     /// Whether a gpg-agent that does not run is to be started.
     launch: bool,
+    /// The way to what is on the Windows side.
+    #[cfg(unix)]
+    bridge: Bridge,
 }
 
 impl Dialer {
-    pub(crate) fn new(target: Target, launch: bool) -> Result<Dialer, Failure> {
+    /// A dialer to `target`. On Linux, what is on the Windows side is reached as `bridge` says.
+    pub(crate) fn new(target: Target, launch: bool, #[cfg(unix)] bridge: Bridge) -> Result<Dialer, Failure> {
         match &target {
-            #[cfg(not(windows))]
-            Target::Pipe(name) => Err(Failure::new(
-                Exit::Unsupported,
-                format!(
-                    "cannot connect to {name}: named pipes of this kind exist on Windows only; run npipe.exe there"
-                ),
+            #[cfg(not(unix))]
+            Target::Windows(target) => Err(Failure::new(
+                Exit::Usage,
+                format!("this is the Windows side already: write {target} without windows:"),
             )),
             #[cfg(not(unix))]
             Target::Unix(_) => Err(Failure::new(
                 Exit::Unsupported,
                 format!(
                     "cannot connect to {target}: npipe has no Unix sockets on this system; use npipe: or tcp:"
-                ),
-            )),
-            #[cfg(not(windows))]
-            Target::Gpg(_) => Err(Failure::new(
-                Exit::Unsupported,
-                format!(
-                    "cannot connect to {target}: this is the agent of Windows; run npipe.exe there, or use unix: for the one here"
                 ),
             )),
             #[cfg(windows)]
@@ -72,7 +72,12 @@ impl Dialer {
                     format!("cannot find the socket file of {target}; name it with assuan:FILE"),
                 )),
             },
-            _ => Ok(Dialer { target, launch }),
+            _ => Ok(Dialer {
+                target,
+                launch,
+                #[cfg(unix)]
+                bridge,
+            }),
         }
     }
 
@@ -81,6 +86,10 @@ impl Dialer {
     }
 
     pub(crate) async fn dial(&self) -> Result<Connection, Failure> {
+        #[cfg(unix)]
+        if let Some((address, kind)) = on_windows_side(&self.target) {
+            return self.cross(&address, kind).await;
+        }
         timeout(PATIENCE, self.connect()).await.unwrap_or_else(|_| {
             Err(Failure::new(
                 Exit::NotFound,
@@ -113,8 +122,37 @@ impl Dialer {
         }
     }
 
+    /// Without a limit of time of its own: the bridge has one for its start, and the Windows side for the target.
+    #[cfg(unix)]
+    async fn cross(&self, address: &str, kind: Kind) -> Result<Connection, Failure> {
+        match self.bridge.open(address, LONGEST_WAIT).await {
+            Ok(stream) => Ok(Connection::new(stream, kind)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && kind == Kind::Pipe => Err(Failure::new(
+                Exit::NotFound,
+                format!(
+                    "no program on the Windows side serves {}; is the server running? ({error})",
+                    self.target
+                ),
+            )),
+            Err(error) => Err(self.failure(&error)),
+        }
+    }
+
     fn failure(&self, error: &io::Error) -> Failure {
         Failure::new(exit_for(error), format!("cannot connect to {}: {error}", self.target))
+    }
+}
+
+/// How the Windows side is told of `target`, if it is there, and what it is.
+#[cfg(unix)]
+fn on_windows_side(target: &Target) -> Option<(String, Kind)> {
+    match target {
+        Target::Windows(target) => {
+            on_windows_side(target).or_else(|| Some((target.to_string(), Kind::Socket)))
+        }
+        Target::Pipe(name) => Some((format!("npipe:{name}"), Kind::Pipe)),
+        Target::Gpg(_) => Some((target.to_string(), Kind::Socket)),
+        Target::Tcp(_) | Target::Unix(_) | Target::Stdio | Target::Exec(_) | Target::Assuan(_) => None,
     }
 }
 
@@ -143,13 +181,12 @@ mod pipe {
     use tokio::time::{Instant, sleep};
     use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
-    use super::exit_for;
+    use super::{LONGEST_WAIT, exit_for};
     use crate::exit::{Exit, Failure};
 
     /// The pauses between attempts: short at first, since most servers make a new instance at once.
     const FIRST_PAUSE: Duration = Duration::from_millis(1);
     const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-    const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
     /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another
     /// client may take the instance it saw.

@@ -31,6 +31,8 @@ pub(crate) enum Target {
     Assuan(PathBuf),
     /// The same, where GnuPG itself knows which file it is.
     Gpg(GpgSocket),
+    /// Any of these on the Windows side, from Linux. Pipes and GnuPG itself are there also without being told.
+    Windows(Box<Target>),
 }
 
 /// The sockets of gpg-agent that people use.
@@ -106,8 +108,18 @@ impl FromStr for Target {
             "unix" => unix_path(rest).map(Target::Unix),
             "exec" => command(rest).map(Target::Exec),
             "assuan" => assuan_file(rest).map(Target::Assuan),
+            "windows" => windows_target(rest),
             _ => Err(unknown_target(address)),
         }
+    }
+}
+
+fn windows_target(address: &str) -> Result<Target, String> {
+    match address.parse()? {
+        Target::Stdio | Target::Windows(_) => Err(format!(
+            "{address:?} cannot be on the Windows side; expected for example windows:tcp:127.0.0.1:80"
+        )),
+        target => Ok(Target::Windows(Box::new(target))),
     }
 }
 
@@ -133,6 +145,7 @@ impl fmt::Display for Target {
             Target::Assuan(file) => write!(formatter, "assuan:{}", file.display()),
             Target::Gpg(GpgSocket::Agent) => formatter.write_str("gpg-agent"),
             Target::Gpg(GpgSocket::Ssh) => formatter.write_str("gpg-agent-ssh"),
+            Target::Windows(target) => write!(formatter, "windows:{target}"),
         }
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+#[cfg(unix)]
+use crate::bridge::client::Bridge;
 use crate::cli::ForwardArguments;
 use crate::dial::{Connection, Dialer, Stream};
 use crate::endpoint::{Listener, Target};
@@ -66,6 +68,9 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
     if target == Target::Stdio {
         return stdio_serves_the_first_client(&listen, idle_timeout, report).await;
     }
+    #[cfg(unix)]
+    let dialer = Dialer::new(target, launch, Bridge::new(arguments.bridge.into(), report))?;
+    #[cfg(windows)]
     let dialer = Dialer::new(target, launch)?;
     if listen == Listener::Stdio {
         let Connection { stream, kind } = dialer.dial().await?;

@@ -82,9 +82,13 @@ pub(crate) mod unix {
     use std::io;
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     use std::path::{Path, PathBuf};
+    use std::pin::Pin;
+    use std::task::{Context, Poll, ready};
 
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::fs::Mode;
     use rustix::process::umask;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
     use tokio::net::{UnixListener, UnixStream};
 
     use super::until_it_succeeds;
@@ -122,9 +126,9 @@ pub(crate) mod unix {
             Ok(Unix { listener, path: path.to_owned(), identity, report })
         }
 
-        pub(crate) async fn accept(&self) -> UnixStream {
+        pub(crate) async fn accept(&self) -> Client {
             let what = "cannot take a client";
-            until_it_succeeds(self.report, what, || self.listener.accept()).await.0
+            Client(until_it_succeeds(self.report, what, || self.listener.accept()).await.0)
         }
     }
 
@@ -133,6 +137,55 @@ pub(crate) mod unix {
             if identity(&self.path).is_ok_and(|found| found == self.identity) {
                 let _ = fs::remove_file(&self.path);
             }
+        }
+    }
+
+    /// A client that tells having gone from having said all. A pipe at the other end can be told only the first; without
+    /// it, each client that leaves, such as `ssh-add`, would leave a connection behind.
+    #[derive(Debug)]
+    pub(crate) struct Client(UnixStream);
+
+    impl Client {
+        /// Closed, and not only for what it says.
+        fn has_gone(&self) -> bool {
+            let mut asked = [PollFd::new(&self.0, PollFlags::empty())];
+            poll(&mut asked, Some(&Timespec::default())).is_ok()
+                && asked[0].revents().contains(PollFlags::HUP)
+        }
+    }
+
+    impl AsyncRead for Client {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.0).poll_read(cx, buffer))?;
+            let ended = buffer.filled().len() == before && buffer.remaining() > 0;
+            Poll::Ready(if ended && self.has_gone() {
+                Err(io::ErrorKind::ConnectionReset.into())
+            } else {
+                Ok(())
+            })
+        }
+    }
+
+    impl AsyncWrite for Client {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
         }
     }
 

@@ -45,7 +45,8 @@ pub(crate) enum Kind {
     /// Stdin and stdout of another process, as a server. It can be told the end of its input; when its output ends, it
     /// has ended itself.
     Process,
-    /// Each direction ends for itself, and the other goes on. A client that takes no more replies has gone.
+    /// Each direction ends for itself, and the other goes on. A client that takes no more replies, or breaks off, has
+    /// gone.
     Socket,
 }
 
@@ -71,7 +72,7 @@ impl Session {
         let client_has_gone = match self.client {
             Kind::Stdio | Kind::Process => false,
             Kind::Pipe => requests.sender_ended() || replies.receiver_failed(),
-            Kind::Socket => replies.receiver_failed(),
+            Kind::Socket => requests.sender_failed() || replies.receiver_failed(),
         };
         let directions_are_independent = self.client == Kind::Socket && self.server == Kind::Socket;
         let over = replies.has_ended()
@@ -328,6 +329,10 @@ impl Pump {
 
     fn ended_well(&self) -> bool {
         matches!(self.state, State::Ended(End::Eof))
+    }
+
+    fn sender_failed(&self) -> bool {
+        matches!(self.state, State::Ended(End::ReadFailed(_)))
     }
 
     fn receiver_failed(&self) -> bool {

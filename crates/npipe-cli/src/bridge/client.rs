@@ -20,6 +20,7 @@ use super::mux::{MOST_CONNECTIONS, Mux, mux};
 use super::process::{self, Process, Transport};
 use super::protocol::{Answer, Hello, OpenRequest, read_block, shake_hands, write_block};
 use super::records::Records;
+use crate::cli::BridgeArguments;
 use crate::report::Report;
 
 /// A program on a Linux file system, seen from Windows and read by its virus scanner, has been seen to take 30 s.
@@ -36,6 +37,15 @@ pub(crate) struct Settings {
     pub(crate) program: Option<PathBuf>,
     /// How long the Windows process stays without a connection; for ever if none.
     pub(crate) idle: Option<Duration>,
+}
+
+impl From<BridgeArguments> for Settings {
+    fn from(arguments: BridgeArguments) -> Settings {
+        Settings {
+            program: arguments.windows_exe,
+            idle: arguments.bridge_idle.map(|seconds| Duration::from_secs(seconds.into())),
+        }
+    }
 }
 
 /// The way to Windows. Clones share one Windows process.

@@ -152,13 +152,16 @@ pub(crate) async fn shake_hands<T>(transport: &mut T, ours: &Hello) -> Result<He
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    transport.write_all(&MAGIC).await?;
-    write_block(transport, &ours.encode()).await?;
+    let mut hello = MAGIC.to_vec();
+    write_block(&mut hello, &ours.encode()).await?;
+    // One that does not listen, since it is no bridge, may have said so.
+    let said = transport.write_all(&hello).await.and(transport.flush().await);
     let mut magic = [0; MAGIC.len()];
     transport.read_exact(&mut magic).await?;
     if magic != MAGIC {
         return Err(HandshakeError::NotABridge(quote(&magic, transport).await));
     }
+    said?;
     let body = read_block(transport).await?;
     let theirs = Hello::decode(&body)?;
     ours.agree(&theirs)?;

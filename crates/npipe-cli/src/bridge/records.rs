@@ -23,6 +23,9 @@ const END: u32 = 0;
 const ERROR: u32 = 0xffff_0000;
 
 /// A stream of records, seen as a stream of bytes with half-close (`shutdown`) and errors.
+///
+/// A read after the end waits until the other half drops the connection, and then fails: how else would one who has
+/// nothing to say himself learn that his listener has gone.
 #[derive(Debug)]
 pub(crate) struct Records<S> {
     stream: S,
@@ -36,10 +39,21 @@ pub(crate) struct Records<S> {
 
 #[derive(Debug)]
 enum Incoming {
-    Header { bytes: [u8; HEADER], filled: usize },
-    Data { left: usize },
-    Error { body: Vec<u8>, filled: usize },
-    Ended,
+    Header {
+        bytes: [u8; HEADER],
+        filled: usize,
+    },
+    Data {
+        left: usize,
+    },
+    Error {
+        body: Vec<u8>,
+        filled: usize,
+    },
+    /// `told`: the reader has seen the end.
+    Ended {
+        told: bool,
+    },
 }
 
 impl Incoming {
@@ -48,7 +62,7 @@ impl Incoming {
     fn announced(header: [u8; HEADER]) -> Result<Incoming, Malformed> {
         let number = u32::from_be_bytes(header);
         match (number, (number & !ERROR) as usize) {
-            (END, _) => Ok(Incoming::Ended),
+            (END, _) => Ok(Incoming::Ended { told: false }),
             (ERROR.., length) if length <= LONGEST_BLOCK => {
                 Ok(Incoming::Error { body: vec![0; length], filled: 0 })
             }
@@ -135,10 +149,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Records<S> {
                 }
                 Incoming::Error { body, .. } => {
                     let error = RemoteError::decode(body)?;
-                    *incoming = Incoming::Ended;
+                    *incoming = Incoming::Ended { told: true };
                     return Poll::Ready(Err(error.into()));
                 }
-                Incoming::Ended => return Poll::Ready(Ok(())),
+                Incoming::Ended { told: told @ false } => {
+                    *told = true;
+                    return Poll::Ready(Ok(()));
+                }
+                Incoming::Ended { told: true } => {
+                    ready!(read_some(stream, cx, &mut [0]))?;
+                    return Poll::Ready(Err(Malformed("data after its end").into()));
+                }
             }
         }
     }
@@ -249,6 +270,17 @@ mod tests {
         let mut received = Vec::new();
         let error = here.read_to_end(&mut received).await.unwrap_err();
         assert_eq!((&received[..], error.kind()), (&b"half"[..], io::ErrorKind::ConnectionReset));
+    }
+
+    #[tokio::test]
+    async fn after_the_end_a_read_tells_when_the_other_half_has_gone() {
+        let (mut here, mut there) = pair(1000);
+        there.shutdown().await.unwrap();
+        assert_eq!(here.read(&mut [0]).await.unwrap(), 0);
+        let mut listening = tokio_test::task::spawn(async { here.read(&mut [0]).await });
+        assert!(listening.poll().is_pending());
+        drop(there);
+        assert_eq!(listening.await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]

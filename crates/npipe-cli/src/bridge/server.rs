@@ -151,10 +151,12 @@ where
         match pump(&mut from_client, &mut to_target, Flush::Never).await {
             // The client has gone: nobody is there to be told of the reply.
             Err(Broken::Reading(_)) => {}
-            // What the target still has to say is worth having, also when it takes no more.
+            // What the target still has to say is worth having, also when it takes no more, for as long as the client
+            // is there.
             Ok(()) | Err(Broken::Writing) => {
                 let _ = to_target.shutdown().await;
-                std::future::pending().await
+                let mut dropped = vec![0; SMALLEST_BUFFER];
+                while from_client.read(&mut dropped).await.is_ok() {}
             }
         }
     };

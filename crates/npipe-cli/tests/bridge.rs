@@ -1,0 +1,456 @@
+//! The bridge from outside: `npipe forward` on Linux, the Windows process that it starts, and programs on both sides.
+//!
+//! Each test runs twice. In `native` the Windows half is our own program of this system, and what is reached are TCP
+//! servers: the mechanics, in milliseconds. In `wine` it is the program that `NPIPE_TEST_WINDOWS_EXE` names, such as a
+//! script that runs npipe.exe under Wine, and what is reached are pipes.
+
+#![cfg(target_os = "linux")]
+
+use std::env;
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+const WINDOWS_PROGRAM: &str = "NPIPE_TEST_WINDOWS_EXE";
+
+/// Far above what any step takes on a slow machine: reached only when something hangs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How long to look away while waiting for what nobody announces, such as the end of a process that is not our child.
+const GLANCE: Duration = Duration::from_millis(10);
+
+async fn within_limit<F: Future>(what: &str, step: F) -> F::Output {
+    match tokio::time::timeout(LIMIT, step).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what}: nothing within {LIMIT:?}"),
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    within_limit(what, async {
+        while !holds() {
+            sleep(GLANCE).await;
+        }
+    })
+    .await;
+}
+
+fn unique() -> String {
+    static COUNTER: AtomicUsize = AtomicUsize::new(0);
+    format!("npipe-bridge-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+fn random(seed: usize, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed as u64).fill(&mut bytes);
+    bytes
+}
+
+/// What plays the Windows side.
+#[derive(Clone)]
+enum Side {
+    Native,
+    Windows(PathBuf),
+}
+
+impl Side {
+    fn program(&self) -> &Path {
+        match self {
+            Side::Native => Path::new(env!("CARGO_BIN_EXE_npipe")),
+            Side::Windows(program) => program,
+        }
+    }
+}
+
+/// A running `npipe` whose stderr is read. It is killed when it is dropped.
+struct Npipe {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Npipe {
+    fn start(program: &Path, arguments: &[&str]) -> Npipe {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Npipe { stderr: BufReader::new(child.stderr.take().unwrap()), child }
+    }
+
+    /// The next line of stderr that contains `text`.
+    async fn line(&mut self, text: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            within_limit(&format!("a line with {text:?} after\n{seen}"), self.stderr.read_line(&mut line))
+                .await
+                .unwrap();
+            assert!(!line.is_empty(), "no line with {text:?} in\n{seen}");
+            if line.contains(text) {
+                return line.trim_end().to_owned();
+            }
+            seen += &line;
+        }
+    }
+}
+
+/// A server of the test, seen from Linux through the bridge.
+struct World {
+    side: Side,
+    server: TcpListener,
+    bridge: Npipe,
+    socket: PathBuf,
+    /// Puts the server behind a pipe, where there are pipes.
+    _pipe: Option<Npipe>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+impl World {
+    async fn new(side: Side) -> World {
+        World::with(side, &[]).await
+    }
+
+    async fn with(side: Side, options: &[&str]) -> World {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = format!("tcp:{}", server.local_addr().unwrap());
+        let (target, pipe) = match &side {
+            Side::Native => (format!("windows:{tcp}"), None),
+            Side::Windows(program) => {
+                let name = format!("npipe:{}", unique());
+                let mut pipe = Npipe::start(program, &["forward", &name, &tcp]);
+                pipe.line("listening on").await;
+                (name, Some(pipe))
+            }
+        };
+        let (bridge, socket) = start_bridge(side.program(), &target, options).await;
+        World { side, server, bridge, socket, _pipe: pipe }
+    }
+
+    async fn client(&self) -> UnixStream {
+        UnixStream::connect(&self.socket).await.unwrap()
+    }
+
+    async fn accept(&self) -> TcpStream {
+        within_limit("a client of the server", self.server.accept()).await.unwrap().0
+    }
+
+    /// Both ends of a new connection.
+    async fn connection(&self) -> (UnixStream, TcpStream) {
+        let client = self.client().await;
+        (client, self.accept().await)
+    }
+
+    /// The Windows processes that run now.
+    fn windows_processes(&self) -> Vec<u32> {
+        children(self.bridge.child.id().unwrap())
+    }
+
+    fn windows_process(&self) -> u32 {
+        match self.windows_processes()[..] {
+            [process] => process,
+            ref other => panic!("one Windows process was expected: {other:?}"),
+        }
+    }
+
+    async fn echo(&self, streams: usize) {
+        let mut echoes = JoinSet::new();
+        for _ in 0..streams {
+            let (mut read, mut write) = self.accept().await.into_split();
+            echoes.spawn(async move { drop(tokio::io::copy(&mut read, &mut write).await) });
+        }
+        within_limit("the echoes", echoes.join_all()).await;
+    }
+}
+
+async fn start_bridge(program: &Path, target: &str, options: &[&str]) -> (Npipe, PathBuf) {
+    let socket = env::temp_dir().join(format!("{}.sock", unique()));
+    let listen = format!("unix:{}", socket.display());
+    let program = program.to_str().unwrap();
+    let arguments = ["-v", "forward", &listen, target, "--windows-exe", program];
+    let mut bridge = Npipe::start(Path::new(env!("CARGO_BIN_EXE_npipe")), &[&arguments, options].concat());
+    bridge.line("listening on").await;
+    (bridge, socket)
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Whether it does something still: a process that has ended stays visible until its parent asks for it.
+fn runs(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    status
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.trim().chars().next())
+        .is_some_and(|state| !"ZX".contains(state))
+}
+
+fn kill(process: u32) {
+    kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::KILL).unwrap();
+}
+
+async fn exchange(client: UnixStream, seed: usize, length: usize) -> UnixStream {
+    let request = random(seed, length);
+    let mut reply = vec![0; length];
+    let (mut read, mut write) = client.into_split();
+    let exchange = async { tokio::join!(write.write_all(&request), read.read_exact(&mut reply)) };
+    let (written, read_all) = within_limit("the echo", exchange).await;
+    written.unwrap();
+    read_all.unwrap();
+    assert!(reply == request, "client {seed} got other bytes than it sent");
+    read.reunite(write).unwrap()
+}
+
+async fn read_to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A connection that breaks off may be reset.
+    let _ = within_limit("the end", stream.read_to_end(&mut bytes)).await;
+    bytes
+}
+
+async fn hundreds_of_connections_go_through_one_process(side: Side) {
+    let world = World::new(side).await;
+    let mut clients = JoinSet::new();
+    for seed in 0..250 {
+        let socket = world.socket.clone();
+        clients.spawn(async move {
+            let client = UnixStream::connect(socket).await.unwrap();
+            exchange(client, seed, 40_000 + seed).await
+        });
+    }
+    let ((), clients) = tokio::join!(world.echo(250), async {
+        let clients = within_limit("the clients", clients.join_all()).await;
+        assert_eq!(world.windows_processes().len(), 1);
+        drop(clients);
+    });
+    clients
+}
+
+async fn a_reader_that_does_not_read_stops_nobody_else(side: Side) {
+    let world = World::new(side).await;
+    let (mut slow, mut talker) = world.connection().await;
+    let speech = random(1, 8 * 1024 * 1024);
+    let talk = async {
+        talker.write_all(&speech).await.unwrap();
+        talker.shutdown().await.unwrap();
+    };
+    let others = async {
+        for seed in 0..20 {
+            let ((), client) = tokio::join!(world.echo(1), async {
+                drop(exchange(world.client().await, seed, 300_000).await);
+            });
+            client
+        }
+        read_to_end(&mut slow).await
+    };
+    let ((), heard) = within_limit("the speech", async { tokio::join!(talk, others) }).await;
+    assert!(heard == speech, "{} of {} bytes", heard.len(), speech.len());
+}
+
+async fn when_the_windows_process_is_killed_its_connections_end_and_the_next_one_works(side: Side) {
+    let mut world = World::new(side).await;
+    for _ in 0..3 {
+        let (mut client, mut server) = world.connection().await;
+        client.write_all(b"x").await.unwrap();
+        server.read_exact(&mut [0]).await.unwrap();
+        let process = world.windows_process();
+        kill(process);
+        assert_eq!(read_to_end(&mut client).await, b"");
+        world.bridge.line("broke off").await;
+        assert_eq!(read_to_end(&mut server).await, b"");
+        until("the end of the process", || !runs(process)).await;
+    }
+    tokio::join!(world.echo(1), async { drop(exchange(world.client().await, 1, 100_000).await) });
+}
+
+async fn when_the_linux_side_is_killed_the_windows_process_ends(side: Side) {
+    let world = World::new(side).await;
+    let (_client, mut server) = world.connection().await;
+    // One that is stuck in the middle of a reply, too.
+    let (_slow, mut talker) = world.connection().await;
+    let mut stuck = tokio::spawn(async move { talker.write_all(&random(1, 64 * 1024 * 1024)).await });
+    assert!(tokio::time::timeout(GLANCE, &mut stuck).await.is_err());
+    let process = world.windows_process();
+    kill(world.bridge.child.id().unwrap());
+    until("the end of the Windows process", || !runs(process)).await;
+    assert_eq!(read_to_end(&mut server).await, b"");
+    // Whether it is told by an error depends on what is between: a forward to a pipe takes the rest and drops it.
+    let _ = within_limit("the talker", stuck).await.unwrap();
+}
+
+async fn what_is_not_there_is_refused_at_once_in_words(side: Side) {
+    let (target, words) = match &side {
+        Side::Native => {
+            let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+            (format!("windows:tcp:{closed}"), "Connection refused (os error 111)".to_owned())
+        }
+        Side::Windows(_) => {
+            let name = unique();
+            (format!("npipe:{name}"), format!(r"no program on the Windows side serves \\.\pipe\{name}"))
+        }
+    };
+    let (mut bridge, socket) = start_bridge(side.program(), &target, &[]).await;
+    for number in 1..=2 {
+        let mut client = UnixStream::connect(&socket).await.unwrap();
+        assert_eq!(read_to_end(&mut client).await, b"");
+        let line = bridge.line(&format!("client {number}: ")).await;
+        assert!(line.contains(&words), "{line}");
+        if let Side::Windows(_) = side {
+            assert!(line.contains("(os error 2)"), "{line}");
+        }
+    }
+}
+
+async fn an_idle_process_is_ended_and_the_next_connection_starts_another(side: Side) {
+    let mut world = World::with(side, &["--bridge-idle", "0"]).await;
+    for _ in 0..2 {
+        let (client, server) = world.connection().await;
+        let process = world.windows_process();
+        assert!(runs(process));
+        drop((client, server));
+        world.bridge.line("was idle and ended").await;
+        until("the end of the process", || !runs(process)).await;
+    }
+}
+
+async fn each_end_reaches_the_other_side(side: Side) {
+    let world = World::new(side).await;
+    let (client, mut server) = world.connection().await;
+    drop(client);
+    assert_eq!(read_to_end(&mut server).await, b"", "a client that closes closes the connection");
+
+    let (mut client, mut server) = world.connection().await;
+    let last_words = random(2, 1_000_000);
+    let (written, heard) = tokio::join!(
+        async {
+            let written = server.write_all(&last_words).await;
+            drop(server);
+            written
+        },
+        read_to_end(&mut client)
+    );
+    written.unwrap();
+    assert!(heard == last_words, "the last words of a server arrive whole");
+
+    if let Side::Windows(_) = world.side {
+        return; // Byte pipes have no half-close.
+    }
+    let (mut client, mut server) = world.connection().await;
+    client.write_all(b"request").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_to_end(&mut server).await, b"request");
+    server.write_all(b"reply").await.unwrap();
+    drop(server);
+    assert_eq!(read_to_end(&mut client).await, b"reply");
+}
+
+/// The program that plays Windows, or none and a word about it.
+fn windows_program(test: &str) -> Option<PathBuf> {
+    let program = env::var_os(WINDOWS_PROGRAM).map(PathBuf::from);
+    if program.is_none() {
+        eprintln!("skipped: {test}: {WINDOWS_PROGRAM} names no Windows program");
+    }
+    program
+}
+
+macro_rules! on_both_sides {
+    ($($test:ident)*) => {
+        mod native {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Side::Native).await;
+            })*
+        }
+
+        mod wine {
+            $(#[tokio::test]
+            async fn $test() {
+                if let Some(program) = super::windows_program(stringify!($test)) {
+                    super::$test(super::Side::Windows(program)).await;
+                }
+            })*
+        }
+    };
+}
+
+on_both_sides! {
+    hundreds_of_connections_go_through_one_process
+    a_reader_that_does_not_read_stops_nobody_else
+    when_the_windows_process_is_killed_its_connections_end_and_the_next_one_works
+    when_the_linux_side_is_killed_the_windows_process_ends
+    what_is_not_there_is_refused_at_once_in_words
+    an_idle_process_is_ended_and_the_next_connection_starts_another
+    each_end_reaches_the_other_side
+}
+
+/// What is said when `program` plays Windows.
+async fn refusal(program: &Path) -> String {
+    let (mut bridge, socket) = start_bridge(program, "npipe:x", &[]).await;
+    let mut client = UnixStream::connect(&socket).await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, b"");
+    bridge.line("client 1: ").await
+}
+
+fn script(text: &str) -> io::Result<PathBuf> {
+    let path = env::temp_dir().join(format!("{}.sh", unique()));
+    fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+    Ok(path)
+}
+
+#[tokio::test]
+async fn a_windows_program_that_is_none_is_named_with_what_it_said() {
+    let line = refusal(Path::new("/nonexistent/npipe.exe")).await;
+    assert!(line.contains("no Windows program at /nonexistent/npipe.exe"), "{line}");
+
+    let program = script("echo 'no interop today' >&2; exit 7").unwrap();
+    let line = refusal(&program).await;
+    assert!(line.contains("no interop today") && line.contains("exit code 7"), "{line}");
+    fs::remove_file(program).unwrap();
+
+    let program = script("echo 'The system cannot find the drive specified.'").unwrap();
+    let line = refusal(&program).await;
+    assert!(line.contains("it answered \"The system cannot find the drive specified."), "{line}");
+    fs::remove_file(program).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_wrapper_leaves_running_ends_with_the_process() {
+    let own = env!("CARGO_BIN_EXE_npipe");
+    let program = script(&format!("sleep 1000 & echo child $! >&2; {own} \"$@\"; exit $?")).unwrap();
+    let (mut bridge, socket) =
+        start_bridge(&program, "windows:tcp:127.0.0.1:1", &["--bridge-idle", "0"]).await;
+    let mut client = UnixStream::connect(&socket).await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, b"");
+    let line = bridge.line("windows: child ").await;
+    let left: u32 = line.rsplit(' ').next().unwrap().parse().unwrap();
+    bridge.line("was idle and ended").await;
+    until("the end of what was left running", || !runs(left)).await;
+    fs::remove_file(program).unwrap();
+}
