@@ -117,9 +117,11 @@ async fn a_stale_file_is_told_with_what_to_do() {
 async fn a_program_that_took_the_port_since_is_told_from_an_agent() {
     let server = Server::start(Form::Cygwin).await;
     let client = Npipe::start(&["forward", "stdio", &server.target()]);
-    let (outcome, ()) = tokio::join!(client.finish(), async {
+    let (outcome, ()) = tokio::join!(client.finish_with(b""), async {
         let (mut stream, _) = within_limit("the client", server.listener.accept()).await.unwrap();
         stream.write_all(b"220 another program, which greets at once\r\n").await.unwrap();
+        // It reads, so that what it said is not lost to a reset.
+        let _ = within_limit("the client's end", stream.read_to_end(&mut Vec::new())).await;
     });
     outcome.code(1).stderr_has("did not accept the nonce").stderr_has("probably stale");
 }
