@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
+use npipe::PipeName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -14,6 +15,10 @@ use yamux::Mode;
 use super::mux::mux;
 use super::protocol::{Answer, Hello, OpenRequest, read_block, shake_hands, write_block};
 use super::records::Records;
+#[cfg(unix)]
+use crate::bridge::client::{Bridge, Settings};
+use crate::dial::{Dialer, Stream};
+use crate::endpoint::Target;
 use crate::exit::{Exit, Failure};
 use crate::report::Report;
 
@@ -73,7 +78,7 @@ async fn connection(stream: yamux::Stream, report: Report) {
         Err(error) => return report.warning(format_args!("a connection without a request: {error}")),
     };
     let target = &request.target;
-    let answer = open(&request).await;
+    let answer = open(&request, report).await;
     let sent = match &answer {
         Ok(_) => write_block(&mut stream, &Answer::Opened.encode()).await,
         Err(error) => {
@@ -92,35 +97,47 @@ async fn read_request<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<OpenRe
     Ok(OpenRequest::decode(&read_block(stream).await?)?)
 }
 
-trait Target: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Target for T {}
-
-async fn open(request: &OpenRequest) -> io::Result<Box<dyn Target>> {
-    let OpenRequest { target, wait } = request;
-    if target.starts_with("npipe:") {
-        return open_pipe(target, LONGEST_WAIT.min(*wait)).await;
+async fn open(request: &OpenRequest, report: Report) -> io::Result<Box<dyn Stream>> {
+    let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
+    match request.target.parse().map_err(invalid)? {
+        // Not by the dialer: the code of the error is to arrive on the other side.
+        Target::Pipe(name) => open_pipe(&name, LONGEST_WAIT.min(request.wait)).await,
+        Target::Stdio | Target::Windows(_) => {
+            Err(invalid(format!("{} cannot be reached through the bridge", request.target)))
+        }
+        target => dial(target, report).await.map_err(|failure| {
+            let kind = match failure.exit {
+                Exit::NotFound => io::ErrorKind::NotFound,
+                Exit::AccessDenied => io::ErrorKind::PermissionDenied,
+                _ => io::ErrorKind::Other,
+            };
+            io::Error::new(kind, failure.to_string())
+        }),
     }
-    let address: crate::endpoint::TcpAddress =
-        target.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let stream = tokio::net::TcpStream::connect((address.host.as_str(), address.port)).await?;
-    stream.set_nodelay(true)?;
-    Ok(Box::new(stream))
+}
+
+#[cfg_attr(windows, expect(unused_variables, reason = "only a bridge reports while it is made"))]
+async fn dial(target: Target, report: Report) -> Result<Box<dyn Stream>, Failure> {
+    let launch = false;
+    #[cfg(windows)]
+    let dialer = Dialer::new(target, launch)?;
+    #[cfg(unix)]
+    let dialer = Dialer::new(target, launch, Bridge::new(Settings { program: None, idle: None }, report))?;
+    Ok(dialer.dial().await?.stream)
 }
 
 #[cfg(windows)]
-async fn open_pipe(target: &str, wait: Duration) -> io::Result<Box<dyn Target>> {
+async fn open_pipe(name: &PipeName, wait: Duration) -> io::Result<Box<dyn Stream>> {
     use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
     /// The pauses between attempts at a busy pipe: short at first, since most servers make a new instance at once.
     const FIRST_PAUSE: Duration = Duration::from_millis(1);
     const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-    let name = crate::endpoint::pipe_name(target)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let deadline = tokio::time::Instant::now() + wait;
     let mut pause = FIRST_PAUSE;
     loop {
-        match npipe::ClientOptions::new().open(&name) {
+        match npipe::ClientOptions::new().open(name) {
             Err(error)
                 if error.raw_os_error() == Some(ERROR_PIPE_BUSY.cast_signed())
                     && tokio::time::Instant::now() < deadline =>
@@ -134,7 +151,7 @@ async fn open_pipe(target: &str, wait: Duration) -> io::Result<Box<dyn Target>> 
 }
 
 #[cfg(not(windows))]
-async fn open_pipe(_: &str, _: Duration) -> io::Result<Box<dyn Target>> {
+async fn open_pipe(_: &PipeName, _: Duration) -> io::Result<Box<dyn Stream>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "this half of the bridge does not run on Windows"))
 }
 
