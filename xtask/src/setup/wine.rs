@@ -73,20 +73,6 @@ impl Wine {
         ]
     }
 
-    /// Writes a script that runs `executable`, a Windows program, for who wants to start one program and knows nothing of
-    /// Wine.
-    pub(crate) fn write_launcher(&self, executable: &Path, script: &Path) -> Result<()> {
-        let mut text = "#!/bin/sh\n".to_owned();
-        for (name, value) in self.environment() {
-            text += &format!("export {name}='{value}'\n");
-        }
-        text += &format!("exec {} '{}' \"$@\"\n", self.runner(), executable.display());
-        std::fs::write(script, text).with_context(|| format!("failed to write {}", script.display()))?;
-        #[cfg(unix)]
-        std::fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        Ok(())
-    }
-
     pub(crate) fn version(&self) -> &str {
         &self.version
     }

@@ -68,24 +68,15 @@ fn native(workspace: &Workspace, report: &mut Report, options: &Options) {
     chores.args(["--package", "xtask"]);
     suite.run("native: xtask", chores, &[]);
     if options.native {
-        tool_on_this_system(workspace, report, options, None);
+        tool_on_this_system(workspace, report, options);
     }
 }
 
-/// The tool where it is not Windows', and its bridge to `windows_program`, if there is one.
-fn tool_on_this_system(
-    workspace: &Workspace,
-    report: &mut Report,
-    options: &Options,
-    windows_program: Option<&std::path::Path>,
-) {
-    let program = windows_program.map(|path| path.to_string_lossy().into_owned());
-    let environment: Vec<(&str, &str)> =
-        program.iter().map(|path| ("NPIPE_TEST_WINDOWS_EXE", path.as_str())).collect();
+/// The tool where it is not Windows'.
+fn tool_on_this_system(workspace: &Workspace, report: &mut Report, options: &Options) {
     let mut tool = workspace.cargo("test");
     tool.args(["--package", "npipe-cli"]);
-    let mut suite = Suite { workspace, report, options, machine: Machine::Here };
-    suite.run("native: npipe-cli", tool, &environment);
+    Suite { workspace, report, options, machine: Machine::Here }.run("native: npipe-cli", tool, &[]);
 }
 
 fn on_windows(
@@ -98,7 +89,7 @@ fn on_windows(
     let mut everything = windows.cargo(workspace, "test");
     // Builds the examples too.
     everything.args(["--workspace", "--exclude", "xtask", "--all-features"]);
-    let tool = suite.run("Windows: all packages, with examples", everything, &[("NPIPE_SCHEDULES", "1000")]);
+    suite.run("Windows: all packages, with examples", everything, &[("NPIPE_SCHEDULES", "1000")]);
 
     let title = "Windows: behaviour, every completion through the port";
     if workspace.has_target("npipe", "test", "behaviour") {
@@ -109,10 +100,8 @@ fn on_windows(
     } else {
         suite.report.skip_step(title, "npipe has no test target `behaviour`");
     }
-    if let (Windows::Wine { wine, .. }, Some(tool)) = (windows, &tool) {
-        let bridge_end = workspace.cache.join("npipe-under-wine");
-        wine.write_launcher(tool, &bridge_end)?;
-        tool_on_this_system(workspace, report, options, Some(&bridge_end));
+    if let Windows::Wine { .. } = windows {
+        tool_on_this_system(workspace, report, options);
     }
 
     if options.name.is_none() {
@@ -186,23 +175,16 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// Builds what `cargo`, a `cargo test` command, builds, and runs each of its test binaries as a step. Gives the program
-    /// `npipe`, if it was built.
-    fn run(
-        &mut self,
-        title: &str,
-        mut cargo: std::process::Command,
-        environment: &[(&str, &str)],
-    ) -> Option<PathBuf> {
+    /// Builds what `cargo`, a `cargo test` command, builds, and runs each of its test binaries as a step.
+    fn run(&mut self, title: &str, mut cargo: std::process::Command, environment: &[(&str, &str)]) {
         cargo.args(["--no-run", "--message-format=json-render-diagnostics"]);
         let built = self.report.attempt(&format!("{title}: build"), |step| {
             output_of(step, &mut cargo, BUILD_LIMIT).map(|messages| binary::Built::from_messages(&messages))
         });
-        let built = built?;
+        let Some(built) = built else { return };
         for binary in &built.tests {
             self.run_binary(title, binary, built.tool.as_deref(), environment);
         }
-        built.tool
     }
 
     fn run_binary(
