@@ -32,7 +32,8 @@ pub struct PipeInfo {
     pub mode: PipeMode,
     /// Which end this is.
     pub end: PipeEnd,
-    /// How many instances the pipe may have; 255 is unlimited.
+    /// How many instances the pipe may have, as the system says it: 255 on Windows, and `u32::MAX` under Wine, is
+    /// unlimited.
     pub max_instances: u32,
     /// The quota, in bytes, for what the server writes.
     pub out_buffer_size: u32,

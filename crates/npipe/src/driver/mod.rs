@@ -143,7 +143,7 @@ impl Driver {
             if overlapped.is_null() {
                 continue;
             }
-            // SAFETY: blocks reach this port by `Operation::submit` alone, on handles that `associate` tied to it,
+            // SAFETY: blocks reach this port by `Operation::submit` alone, on handles that `admit` tied to it,
             // and each queues one packet; this is that packet.
             let (target, finished) = unsafe { operation::take(overlapped) };
             target.complete(finished, wake);
