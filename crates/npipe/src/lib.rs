@@ -38,8 +38,9 @@
 //! | `futures-io` | no | `AsyncRead` and `AsyncWrite` of `futures-io`, for smol, async-compat and others |
 //! | `mio` | no | `readiness::Poll::attach`, which puts pipes into an existing event loop of mio's |
 //!
-//! Features only add. No runtime is needed to construct a pipe or to use one: the first pipe starts a thread that waits
-//! for all of them.
+//! Features only add. No runtime is needed to construct a pipe or to use one: the first asynchronous pipe starts a thread that
+//! waits for all of them, and [`spawn`] and [`block_on`] do without it. Threads without futures have [`blocking`] pipes, event loops
+//! [`readiness`].
 //!
 //! # Where to read on
 //!
@@ -56,9 +57,9 @@
 //! # The source, in reading order
 //!
 //! `name`, `error`, `info` and `interest` are plain types. `machine` takes the decisions and knows no system; `sys` is
-//! Win32 without decisions. `driver` owns what is in flight, `stream` runs a pipe end on the three. Above are the
-//! ends, `server` and `client`, `options`, and the skins `tokio` and `futures_io`. `ARCHITECTURE.md` in the repository
-//! tells why.
+//! Win32 without decisions. `driver` owns what is in flight, `stream` runs a pipe end on the three. Above are `tasks`, the
+//! ends, `server` and `client`, with their `options`, the faces `readiness` and `blocking`, and the skins `tokio` and `futures_io`.
+//! `ARCHITECTURE.md` in the repository tells why.
 #![warn(missing_docs)]
 #![cfg_attr(
     not(windows),
