@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 use std::num::{NonZeroU16, ParseIntError};
-#[cfg(unix)]
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, value_parser};
+use clap::{Args, Parser, Subcommand, ValueHint, value_parser};
+use clap_complete::Shell;
 use npipe::PipeName;
 
 use crate::endpoint::{Listener, Target, pipe_name};
@@ -67,6 +67,22 @@ pub(crate) enum Command {
     /// takes an instance, and the server sees a client that comes and goes.
     #[command(after_long_help = INFO_EXAMPLES)]
     Info(InfoArguments),
+
+    /// Print the completions of this command line for a shell
+    #[command(after_long_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+
+    /// Print the manual page, or write one for each command into a directory
+    #[command(after_long_help = MAN_EXAMPLES)]
+    Man {
+        /// Where to write npipe.1, npipe-connect.1 and so on; without it, npipe.1 goes to stdout
+        #[arg(value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
+        directory: Option<PathBuf>,
+    },
 
     /// The Windows half of the bridge, which the Linux half starts
     #[command(hide = true)]
@@ -270,6 +286,22 @@ const INFO_EXAMPLES: &str = r"Examples:
       npipe info docker_engine
   How many instances may it have?
       npipe info --json //./pipe/my-service
+
+The exit codes are listed by `npipe --help`.";
+
+const COMPLETIONS_EXAMPLES: &str = r"Examples:
+  For bash, from the next shell on
+      npipe completions bash > ~/.local/share/bash-completion/completions/npipe
+  For PowerShell, in its profile
+      npipe completions powershell | Out-String | Invoke-Expression
+
+The exit codes are listed by `npipe --help`.";
+
+const MAN_EXAMPLES: &str = r"Examples:
+  Read it
+      npipe man | man -l -
+  Install all pages for yourself
+      npipe man ~/.local/share/man/man1
 
 The exit codes are listed by `npipe --help`.";
 

@@ -27,6 +27,7 @@ mod forward;
 mod info;
 mod list;
 mod listener;
+mod manual;
 mod npiperelay;
 #[cfg(windows)]
 mod open;
@@ -67,6 +68,8 @@ fn run(command: Command, report: Report) -> Result<(), Failure> {
             "named pipes of this kind exist on Windows only; run npipe.exe there",
         )),
         Command::Forward(arguments) => on_runtime(forward::run(arguments, report)),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { directory } => manual::pages(directory.as_deref()),
         Command::BridgeServer => on_runtime(bridge::server::run(report)),
     }
 }

@@ -7,6 +7,8 @@ mod connect;
 mod forward;
 #[cfg(windows)]
 mod inspect;
+#[cfg(unix)]
+mod manual;
 #[cfg(windows)]
 mod npiperelay;
 mod process;

@@ -15,7 +15,7 @@ async fn help_goes_to_stdout_and_lists_commands_and_exit_codes() {
 
 #[tokio::test]
 async fn each_command_shows_examples() {
-    for command in ["connect", "forward", "list", "info"] {
+    for command in ["connect", "forward", "list", "info", "completions", "man"] {
         let outcome = Npipe::start(&[command, "--help"]).finish().await;
         outcome.code(0).stdout_has("Examples:").stdout_has(&format!("      npipe {command} "));
     }
