@@ -37,7 +37,7 @@ struct Cli {
 enum Chore {
     /// Get everything the other chores need (they call it themselves); quick when it is there already
     Setup,
-    /// Show real OpenSSH keys listed and used through a Windows named pipe
+    /// Show real OpenSSH keys listed and used through a Windows named pipe, and what a connection costs
     Demo(demo::Options),
     /// Run all tests: natively what can be, under Wine (or on Windows itself) the rest
     Test(test::Options),

@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Stage, Tool};
+use super::{Stage, Tool, tool};
 use crate::process::{Family, line_of};
 
 /// Of OpenSSH's agent protocol: "which identities do you have?", with its length before it.
-const REQUEST_IDENTITIES: [u8; 5] = [0, 0, 0, 1, 11];
+pub(super) const REQUEST_IDENTITIES: [u8; 5] = [0, 0, 0, 1, 11];
 
-const IDENTITIES_ANSWER: u8 = 12;
+pub(super) const IDENTITIES_ANSWER: u8 = 12;
 
 const ECHOED_BYTES: usize = 8 << 20;
 
@@ -44,7 +44,7 @@ pub(super) fn there_and_back(stage: &Stage, tool: &Tool) -> Result<()> {
     let echo = start_echo()?;
     stage.say(&format!("tcp:{echo} echoes"));
     let pipe = format!("npipe-demo-{}", std::process::id());
-    tool.serve(stage, &family, &pipe, echo)?;
+    tool::start(stage, &family, tool.forward(&format!("npipe:{pipe}"), &format!("tcp:{echo}")))?;
     let sent: Vec<u8> = (0_u32..).flat_map(u32::to_le_bytes).take(ECHOED_BYTES).collect();
     let begun = Instant::now();
     let received = exchange(stage, tool, &pipe, &sent, sent.len())?;

@@ -1,22 +1,20 @@
-//! The whole way: `ssh-add` -> Unix socket -> `npipe.exe connect` -> named pipe -> `npipe.exe forward` -> TCP -> Unix
-//! socket -> `ssh-agent`. Only the pipe and its two ends are ours; xtask joins the sockets, which Wine lacks.
+//! The whole way: `ssh-add` -> Unix socket -> `npipe forward` -> one `npipe.exe` -> named pipe -> `npipe.exe forward` -> TCP
+//! -> `npipe forward` -> Unix socket -> `ssh-agent`. The two halves after the pipe make a Windows agent of one for Linux; what
+//! people have in WSL is the rest.
 
 use std::io::{self, BufRead, BufReader};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Stage, Tool};
+use super::tool::{Forward, start};
+use super::{Stage, Tool, comparison, launcher};
 use crate::process::{Ending, Family, Limits, follow, line_of};
 use crate::scratch::Scratch;
 
-/// The name that OpenSSH for Windows uses and its clients look for.
+/// The name that OpenSSH for Windows uses and its clients look for; npipe calls it ssh-agent.
 const PIPE: &str = "openssh-ssh-agent";
 
 const COMMENT: &str = "npipe-demo";
@@ -27,27 +25,50 @@ const COMMAND_LIMIT: Limits = Limits::total(Duration::from_secs(60));
 pub(super) fn list_and_sign(stage: &Stage, tool: &Tool) -> Result<()> {
     // The family is declared last, so that it is stopped before its folder is removed.
     let scratch = Scratch::new("demo")?;
-    let family = Arc::new(Family::new());
-    let agent = start_agent(stage, &family, scratch.path())?;
-    let fingerprint = make_key(stage, scratch.path(), &agent)?;
+    let folder = scratch.path();
+    let family = Family::new();
+    let agent = start_agent(stage, &family, folder)?;
+    let fingerprint = make_key(stage, folder, &agent)?;
 
-    let port = join_tcp_to(agent)?;
-    stage.say(&format!("tcp:{port} leads to the agent's socket"));
-    tool.serve(stage, &family, PIPE, port)?;
-    let socket = scratch.path().join("windows.sock");
-    join_socket_to_pipe(&socket, tool, &family)?;
-    stage.say(&format!("{} leads to npipe.exe connect npipe:{PIPE}", socket.display()));
+    stage.say("the Windows side: a pipe that leads to the agent, by TCP since Wine has no Unix sockets");
+    let tcp = start(stage, &family, here(tool, "tcp:0", &format!("unix:{}", agent.display())))?;
+    start(stage, &family, tool.forward("ssh-agent", &tcp.address))?;
 
-    stage.say("OpenSSH through the named pipe:");
+    stage.say("the Linux side: a socket whose connections share one Windows process");
+    let npipe_exe = launcher::write(folder, &tool.windows.program(&tool.executable))?;
+    let socket = folder.join("windows.sock");
+    let mut command = here(tool, &format!("unix:{}", socket.display()), "ssh-agent");
+    command.arg("--windows-exe").arg(&npipe_exe);
+    let bridge = start(stage, &family, command)?;
+
+    stage.say("OpenSSH on Linux uses the named pipe:");
     let mut list = Command::new("ssh-add");
     let keys = perform(stage, list.arg("-l").env("SSH_AUTH_SOCK", &socket))?;
     if !keys.contains(&fingerprint) {
         bail!("ssh-add does not list the key {fingerprint}");
     }
-    sign_and_verify(stage, scratch.path(), &socket)?;
+    sign_and_verify(stage, folder, &socket)?;
+
+    stage.say("beside it, a socket for whose connections a Windows process is started each time");
+    let socket_of_processes = folder.join("processes.sock");
+    let line = format!("exec:{} connect ssh-agent", npipe_exe.display());
+    start(stage, &family, here(tool, &format!("unix:{}", socket_of_processes.display()), &line))?;
+    comparison::compare(stage, &socket, &socket_of_processes)?;
+    let processes = windows_processes(&bridge);
+    stage.say(&format!("Windows processes of the bridge after all that: {processes}"));
+    if processes != 1 {
+        bail!("the bridge was to have one Windows process");
+    }
     family.stop();
-    stage.say("the key was listed and used through \\\\.\\pipe\\openssh-ssh-agent; everything is stopped");
+    stage.say(&format!("the key was listed and used through \\\\.\\pipe\\{PIPE}; everything is stopped"));
     Ok(())
+}
+
+/// `npipe forward` on Linux.
+fn here(tool: &Tool, listen: &str, target: &str) -> Command {
+    let mut command = Command::new(&tool.native);
+    command.args(["forward", listen, target]);
+    command
 }
 
 /// Starts an agent and gives its socket.
@@ -109,57 +130,12 @@ fn sign_and_verify(stage: &Stage, folder: &Path, socket: &Path) -> Result<()> {
     perform(stage, &mut verify).map(drop)
 }
 
-/// Joins each connection to the address it returns with one to the Unix socket `target`.
-fn join_tcp_to(target: PathBuf) -> Result<SocketAddr> {
-    let listener =
-        TcpListener::bind(("127.0.0.1", 0)).context("failed to listen on the loopback interface")?;
-    let address = listener.local_addr()?;
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            match UnixStream::connect(&target) {
-                Ok(server) => join(client, server),
-                Err(error) => eprintln!("failed to connect to {}: {error}", target.display()),
-            }
-        }
-    });
-    Ok(address)
-}
-
-/// Copies both ways; the end of one direction travels on alone.
-fn join(client: TcpStream, server: UnixStream) {
-    let (Ok(client_again), Ok(server_again)) = (client.try_clone(), server.try_clone()) else { return };
-    std::thread::spawn(move || {
-        let _ = io::copy(&mut &client, &mut &server);
-        let _ = server.shutdown(Shutdown::Write);
-    });
-    std::thread::spawn(move || {
-        let _ = io::copy(&mut &server_again, &mut &client_again);
-        let _ = client_again.shutdown(Shutdown::Write);
-    });
-}
-
-/// Makes the Unix socket `socket`; each connection becomes the standard input and output of an `npipe.exe connect`.
-fn join_socket_to_pipe(socket: &Path, tool: &Tool, family: &Arc<Family>) -> Result<()> {
-    let listener =
-        UnixListener::bind(socket).with_context(|| format!("failed to listen on {}", socket.display()))?;
-    let family = Arc::clone(family);
-    let tool = tool.clone();
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            if let Err(error) = hand_over(client, tool.connect(PIPE), &family) {
-                eprintln!("failed to connect a client to the pipe: {error:#}");
-            }
-        }
-    });
-    Ok(())
-}
-
-fn hand_over(client: UnixStream, mut command: Command, family: &Family) -> Result<()> {
-    let input: OwnedFd = client.try_clone()?.into();
-    let output: OwnedFd = client.into();
-    let mut process = family.spawn(command.stdin(input).stdout(output))?;
-    std::thread::spawn(move || process.wait());
-    Ok(())
+/// The processes that the Windows side of `forward` is made of at this moment.
+fn windows_processes(forward: &Forward) -> usize {
+    let threads =
+        std::fs::read_dir(format!("/proc/{}/task", forward.process)).into_iter().flatten().flatten();
+    let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    children.map(|list| list.split_whitespace().count()).sum()
 }
 
 /// Runs `command` before the audience and gives its output.

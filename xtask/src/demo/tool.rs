@@ -1,13 +1,12 @@
-//! The program `npipe.exe`, as the demo uses it.
+//! The program npipe, as the demo uses it: the one for Windows, and beside it the one for this system where that is Linux.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::{Arc, mpsc};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::Stage;
 use crate::process::{Family, line_of};
@@ -16,44 +15,71 @@ use crate::windows::Windows;
 /// Cold, Wine takes seconds.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-#[derive(Clone)]
 pub(super) struct Tool {
     pub(super) executable: PathBuf,
-    pub(super) windows: Arc<Windows>,
+    pub(super) windows: Windows,
+    /// The program of this system, where that is not Windows.
+    #[cfg(unix)]
+    pub(super) native: PathBuf,
+}
+
+/// An `npipe forward` that runs.
+#[cfg_attr(
+    not(unix),
+    expect(dead_code, reason = "the demo on Windows knows the pipe and asks for nothing else")
+)]
+pub(super) struct Forward {
+    pub(super) process: u32,
+    /// Where it listens, as it said: with the port, if it was left to the system.
+    pub(super) address: String,
 }
 
 impl Tool {
-    /// `npipe connect`: standard input and output are the pipe.
+    /// `npipe connect` on Windows: standard input and output are the pipe.
     pub(super) fn connect(&self, pipe: &str) -> Command {
         let mut command = self.windows.program(&self.executable);
         command.arg("connect").arg(format!("npipe:{pipe}"));
         command
     }
 
-    /// `npipe forward`, started in `family`. Returns once clients can connect.
-    pub(super) fn serve(&self, stage: &Stage, family: &Family, pipe: &str, target: SocketAddr) -> Result<()> {
+    /// `npipe forward` on Windows.
+    pub(super) fn forward(&self, listen: &str, target: &str) -> Command {
         let mut command = self.windows.program(&self.executable);
-        command.arg("forward").arg(format!("npipe:{pipe}")).arg(format!("tcp:{target}"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        stage.say(&format!("$ {} &", line_of(&command)));
-        let mut server = family.spawn(&mut command)?;
-        let (sender, said) = mpsc::channel();
-        let reports = BufReader::new(server.stderr.take().expect("stderr is piped"));
-        std::thread::spawn(move || {
-            for line in reports.lines().map_while(Result::ok) {
-                println!("             {line}");
-                // After the first line nobody waits any more, but the server may still have something to say.
-                let _ = sender.send(line);
-            }
-            let _ = server.wait();
-        });
-        match said.recv_timeout(READY_LIMIT) {
-            Ok(line) if line.contains("listening on") => Ok(()),
-            Ok(line) => bail!("the pipe server does not listen: {line}"),
-            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the pipe server ended before it listened"),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                bail!("the pipe server does not listen after {} s", READY_LIMIT.as_secs())
-            }
+        command.args(["forward", listen, target]);
+        command
+    }
+}
+
+/// Starts `command`, an `npipe forward`, in `family`. Returns once clients can connect.
+pub(super) fn start(stage: &Stage, family: &Family, mut command: Command) -> Result<Forward> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    stage.say(&format!("$ {} &", line_of(&command)));
+    let server = family.spawn(&mut command)?;
+    let process = server.id();
+    let address = address_of(server).with_context(|| format!("`{}` is of no use", line_of(&command)))?;
+    Ok(Forward { process, address })
+}
+
+/// Waits until `server` says where it listens.
+fn address_of(mut server: Child) -> Result<String> {
+    let (sender, said) = mpsc::channel();
+    let reports = BufReader::new(server.stderr.take().expect("stderr is piped"));
+    std::thread::spawn(move || {
+        for line in reports.lines().map_while(Result::ok) {
+            println!("             {line}");
+            // After the first line nobody waits any more, but the server may still have something to say.
+            let _ = sender.send(line);
+        }
+        let _ = server.wait();
+    });
+    match said.recv_timeout(READY_LIMIT) {
+        Ok(line) => match line.strip_prefix("listening on ") {
+            Some(address) => Ok(address.to_owned()),
+            None => bail!("it does not listen: {line}"),
+        },
+        Err(mpsc::RecvTimeoutError::Disconnected) => bail!("it ended before it listened"),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            bail!("it does not listen after {} s", READY_LIMIT.as_secs())
         }
     }
 }
