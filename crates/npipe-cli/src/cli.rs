@@ -138,11 +138,13 @@ pub(crate) struct ConnectArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct ForwardArguments {
-    /// Where clients come: npipe:NAME, tcp:PORT, tcp:HOST:PORT, unix:PATH, stdio, or the name ssh-agent or docker
+    /// Where clients come: npipe:NAME, tcp:PORT, tcp:HOST:PORT, unix:PATH, stdio, systemd, or the name ssh-agent or
+    /// docker
     ///
     /// Pipes are served on Windows, Unix sockets elsewhere. tcp:PORT listens on loopback: only programs of this machine
     /// can connect, but those of all its users. Port 0 is any free one. A Unix socket is accessible to its owner only
-    /// and removed at the end; one that was left behind is replaced.
+    /// and removed at the end; one that was left behind is replaced. systemd stands for the one socket that a socket unit
+    /// hands over (LISTEN_FDS), a Unix socket or one of TCP.
     #[arg(value_name = "LISTEN")]
     pub(crate) listen: Listener,
 

@@ -16,6 +16,8 @@ pub(crate) enum Listener {
     Unix(PathBuf),
     /// One client, that is there from the start.
     Stdio,
+    /// A socket that systemd, or whoever started us, listens on and hands over.
+    Systemd,
 }
 
 /// What `npipe` makes a connection to.
@@ -50,7 +52,7 @@ const DOCKER: &str = "docker_engine";
 fn unknown_listener(address: &str) -> String {
     format!(
         "{address:?} is no address to listen at; expected npipe:NAME, tcp:PORT, tcp:HOST:PORT, unix:PATH, stdio, \
-         ssh-agent or docker, for example tcp:8080"
+         systemd, ssh-agent or docker, for example tcp:8080"
     )
 }
 
@@ -68,6 +70,7 @@ impl FromStr for Listener {
         let Some((kind, rest)) = address.split_once(':') else {
             return match address {
                 "stdio" => Ok(Listener::Stdio),
+                "systemd" => Ok(Listener::Systemd),
                 "ssh-agent" => known_pipe(SSH_AGENT).map(Listener::Pipe),
                 "docker" => known_pipe(DOCKER).map(Listener::Pipe),
                 "gpg-agent" | "gpg-agent-ssh" => {
@@ -130,6 +133,7 @@ impl fmt::Display for Listener {
             Listener::Tcp(address) => write!(formatter, "{address}"),
             Listener::Unix(path) => write!(formatter, "unix:{}", path.display()),
             Listener::Stdio => formatter.write_str("stdio"),
+            Listener::Systemd => formatter.write_str("systemd"),
         }
     }
 }

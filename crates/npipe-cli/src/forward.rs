@@ -14,11 +14,9 @@ use crate::cli::ForwardArguments;
 use crate::dial::{Connection, Dialer, Stream};
 use crate::endpoint::{Listener, Target};
 use crate::exit::{Exit, Failure};
-use crate::listener::Tcp;
+use crate::listener::Socket;
 #[cfg(windows)]
 use crate::listener::pipe::Pipe;
-#[cfg(unix)]
-use crate::listener::unix::Unix;
 use crate::relay::{End, Kind, Session, Stop, Summary, relay};
 use crate::report::Report;
 
@@ -45,6 +43,9 @@ fn check(arguments: &ForwardArguments) -> Result<(), Failure> {
         (Listener::Stdio, Target::Stdio) => return usage("stdin and stdout cannot be both ends"),
         (Listener::Pipe(_), _) if cfg!(not(windows)) => {
             return unsupported("named pipes of this kind exist on Windows only; use unix: or tcp: here");
+        }
+        (Listener::Systemd, _) if cfg!(not(unix)) => {
+            return unsupported("systemd is not on this system; use npipe: or tcp: here");
         }
         (Listener::Unix(_), _) if cfg!(not(unix)) => {
             return unsupported("npipe has no Unix sockets on this system; use npipe: or tcp: here");
@@ -86,19 +87,6 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
         clients: AtomicU64::new(0),
     });
     match listen {
-        Listener::Tcp(address) => {
-            let listener = Tcp::bind(&address, report).await?;
-            loop {
-                forward.serve_in_background(listener.accept().await, Kind::Socket).await;
-            }
-        }
-        #[cfg(unix)]
-        Listener::Unix(path) => {
-            let listener = Unix::bind(&path, report).await?;
-            loop {
-                forward.serve_in_background(listener.accept().await, Kind::Socket).await;
-            }
-        }
         #[cfg(windows)]
         Listener::Pipe(name) => {
             let mode = if arguments.message { npipe::PipeMode::Message } else { npipe::PipeMode::Byte };
@@ -109,7 +97,12 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
             }
             std::future::pending().await
         }
-        _ => unreachable!("refused by check, or served above"),
+        listen => {
+            let listener = Socket::bind(&listen, report).await?;
+            loop {
+                forward.serve_in_background(listener.accept().await, Kind::Socket).await;
+            }
+        }
     }
 }
 
@@ -189,15 +182,6 @@ async fn stdio_serves_the_first_client(
     report: Report,
 ) -> Result<(), Failure> {
     match listen {
-        Listener::Tcp(address) => {
-            let client = Tcp::bind(address, report).await?.accept().await;
-            join_stdio(client, Kind::Socket, idle_timeout, listen, report).await
-        }
-        #[cfg(unix)]
-        Listener::Unix(path) => {
-            let client = Unix::bind(path, report).await?.accept().await;
-            join_stdio(client, Kind::Socket, idle_timeout, listen, report).await
-        }
         #[cfg(windows)]
         Listener::Pipe(name) => {
             let (pipe, instances) = Pipe::bind(name, npipe::PipeMode::Byte, Some(1), report)?;
@@ -206,7 +190,10 @@ async fn stdio_serves_the_first_client(
             pipe.connect(&client).await;
             join_stdio(client, Kind::Pipe, idle_timeout, listen, report).await
         }
-        _ => unreachable!("refused by check"),
+        listen => {
+            let client = Socket::bind(listen, report).await?.accept().await;
+            join_stdio(client, Kind::Socket, idle_timeout, listen, report).await
+        }
     }
 }
 
@@ -243,21 +230,40 @@ async fn join_stdio(
     }
 }
 
-/// By somebody who may: the terminal, the service manager. What is to be cleaned up is, when the caller drops it.
+/// By somebody who may: the terminal, also by going away, or the service manager. What is to be cleaned up is, when the
+/// caller drops it.
 #[cfg(unix)]
 async fn told_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // The signals end the process then, as they would by default.
-        return std::future::pending().await;
+    // A signal that cannot be had ends the process, as it would by default.
+    let told = async |kind| match signal(kind) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    };
+    let hung_up = async {
+        if hangup_is_ignored() {
+            std::future::pending().await
+        } else {
+            told(SignalKind::hangup()).await;
+        }
     };
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = told(SignalKind::interrupt()) => {}
+        () = told(SignalKind::terminate()) => {}
+        () = hung_up => {}
     }
+}
+
+/// Who starts a program with nohup wants it to outlive the terminal. Where the system does not tell, the signal is left
+/// as it is.
+#[cfg(unix)]
+fn hangup_is_ignored() -> bool {
+    /// SIGHUP is signal 1, and the lowest bit of the mask: proc_pid_status(5).
+    const HANGUP: u64 = 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & HANGUP != 0)
 }
 
 /// Windows ends the process itself, and what is to be cleaned up goes with its handles.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-use crate::endpoint::TcpAddress;
+use crate::dial::Stream;
+use crate::endpoint::{Listener, TcpAddress};
 use crate::exit::{Exit, Failure};
 use crate::report::Report;
 
@@ -44,17 +45,49 @@ where
     }
 }
 
+/// A listener whose clients are sockets.
+pub(crate) enum Socket {
+    Tcp(Tcp),
+    #[cfg(unix)]
+    Unix(unix::Unix),
+}
+
+impl Socket {
+    pub(crate) async fn bind(listen: &Listener, report: Report) -> Result<Socket, Failure> {
+        match listen {
+            Listener::Tcp(address) => Tcp::bind(address, report).await.map(Socket::Tcp),
+            #[cfg(unix)]
+            Listener::Unix(path) => unix::Unix::bind(path, report).await.map(Socket::Unix),
+            #[cfg(unix)]
+            Listener::Systemd => systemd::take(report),
+            _ => unreachable!("{listen} is no socket, or was refused before"),
+        }
+    }
+
+    pub(crate) async fn accept(&self) -> Box<dyn Stream> {
+        match self {
+            Socket::Tcp(listener) => Box::new(listener.accept().await),
+            #[cfg(unix)]
+            Socket::Unix(listener) => Box::new(listener.accept().await),
+        }
+    }
+}
+
 pub(crate) struct Tcp {
     listener: TcpListener,
     report: Report,
 }
 
 impl Tcp {
-    pub(crate) async fn bind(address: &TcpAddress, report: Report) -> Result<Tcp, Failure> {
-        let listener = TcpListener::bind((address.host.as_str(), address.port))
-            .await
-            .map_err(|error| failure(address, &error))?;
-        let local = listener.local_addr().map_err(|error| failure(address, &error))?;
+    async fn bind(address: &TcpAddress, report: Report) -> Result<Tcp, Failure> {
+        let listener = TcpListener::bind((address.host.as_str(), address.port)).await;
+        listener
+            .and_then(|listener| Tcp::new(listener, address, report))
+            .map_err(|error| failure(address, &error))
+    }
+
+    fn new(listener: TcpListener, address: &dyn fmt::Display, report: Report) -> io::Result<Tcp> {
+        let local = listener.local_addr()?;
         if !local.ip().is_loopback() {
             report.warning(format_args!(
                 "{address} is open to other machines, and nothing here asks who comes; tcp:{} is not",
@@ -65,7 +98,7 @@ impl Tcp {
         Ok(Tcp { listener, report })
     }
 
-    pub(crate) async fn accept(&self) -> TcpStream {
+    async fn accept(&self) -> TcpStream {
         let what = "cannot take a client";
         let (stream, _) = until_it_succeeds(self.report, what, || self.listener.accept()).await;
         // Small replies would otherwise wait for an acknowledgement. A client that has gone already shows soon enough.
@@ -80,32 +113,46 @@ pub(crate) mod unix {
 
     use std::fs;
     use std::io;
+    use std::os::fd::OwnedFd;
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     use std::path::{Path, PathBuf};
     use std::pin::Pin;
     use std::task::{Context, Poll, ready};
+    use std::time::Duration;
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::fs::Mode;
+    use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+    use rustix::io::Errno;
     use rustix::process::umask;
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
     use tokio::net::{UnixListener, UnixStream};
+    use tokio::time::{Instant, sleep};
 
     use super::until_it_succeeds;
     use crate::endpoint::Listener;
     use crate::exit::{Exit, Failure};
     use crate::report::Report;
 
+    /// How long another start may take to look at a stale socket and replace it.
+    const LONGEST_LOCK: Duration = Duration::from_secs(2);
+    const PAUSE_FOR_LOCK: Duration = Duration::from_millis(10);
+
     pub(crate) struct Unix {
+        /// The file, if it is ours to remove. It goes before the listener: who finds it meanwhile finds that it is
+        /// served, and leaves it alone.
+        _file: Option<SocketFile>,
         listener: UnixListener,
-        path: PathBuf,
-        /// Device and inode: whoever has put another file there since keeps it.
-        identity: (u64, u64),
         report: Report,
     }
 
+    struct SocketFile {
+        path: PathBuf,
+        /// Device and inode: whoever has put another file there since keeps it.
+        identity: (u64, u64),
+    }
+
     impl Unix {
-        pub(crate) async fn bind(path: &Path, report: Report) -> Result<Unix, Failure> {
+        pub(super) async fn bind(path: &Path, report: Report) -> Result<Unix, Failure> {
             let address = Listener::Unix(path.to_owned());
             let failure = |error: io::Error| match error.kind() {
                 io::ErrorKind::NotFound => Failure::new(
@@ -116,23 +163,29 @@ pub(crate) mod unix {
             };
             let listener = match private_socket(path) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    let _alone = lock_directory(path).await;
                     remove_stale(path, &address).await?;
                     private_socket(path).map_err(failure)?
                 }
                 bound => bound.map_err(failure)?,
             };
-            let identity = identity(path).map_err(failure)?;
+            let file = SocketFile { path: path.to_owned(), identity: identity(path).map_err(failure)? };
             report.listening(&address);
-            Ok(Unix { listener, path: path.to_owned(), identity, report })
+            Ok(Unix { listener, _file: Some(file), report })
         }
 
-        pub(crate) async fn accept(&self) -> Client {
+        /// A socket that somebody else made, and will remove.
+        pub(super) fn inherited(listener: UnixListener, report: Report) -> Unix {
+            Unix { listener, _file: None, report }
+        }
+
+        pub(super) async fn accept(&self) -> Client {
             let what = "cannot take a client";
             Client(until_it_succeeds(self.report, what, || self.listener.accept()).await.0)
         }
     }
 
-    impl Drop for Unix {
+    impl Drop for SocketFile {
         fn drop(&mut self) {
             if identity(&self.path).is_ok_and(|found| found == self.identity) {
                 let _ = fs::remove_file(&self.path);
@@ -202,6 +255,23 @@ pub(crate) mod unix {
         Ok((metadata.dev(), metadata.ino()))
     }
 
+    /// Of two that start at once, both may find a stale socket, and the second would remove the new one of the first.
+    /// The lock is on the directory, so that no file of it stays. It is held for an instant: where it cannot be had, such
+    /// as on a file system without locks, or because a stranger holds it, things go on without.
+    async fn lock_directory(path: &Path) -> Option<OwnedFd> {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(".".as_ref());
+        let directory =
+            rustix::fs::open(directory, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let deadline = Instant::now() + LONGEST_LOCK;
+        while let Err(error) = flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            if error != Errno::WOULDBLOCK || Instant::now() >= deadline {
+                return None;
+            }
+            sleep(PAUSE_FOR_LOCK).await;
+        }
+        Some(directory)
+    }
+
     /// Only a refused connection shows that nobody listens any more. Whatever else is found there belongs to somebody.
     async fn remove_stale(path: &Path, address: &Listener) -> Result<(), Failure> {
         let refusal =
@@ -225,6 +295,54 @@ pub(crate) mod unix {
                 Err(refusal(&format!("cannot tell whether another program listens there: {error}")))
             }
         }
+    }
+}
+
+#[cfg(unix)]
+mod systemd {
+    //! Socket activation: the socket that systemd listens on, since before this process was started, and hands over with
+    //! the first client. The protocol is that of sd_listen_fds(3).
+
+    use std::io;
+
+    use listenfd::ListenFd;
+    use tokio::net::{TcpListener, UnixListener};
+
+    use super::unix::Unix;
+    use super::{Socket, Tcp};
+    use crate::endpoint::Listener;
+    use crate::exit::{Exit, Failure};
+    use crate::report::Report;
+
+    pub(super) fn take(report: Report) -> Result<Socket, Failure> {
+        let mut handed_over = ListenFd::from_env();
+        match handed_over.len() {
+            1 => first(&mut handed_over, report).map_err(|error| super::failure(&Listener::Systemd, &error)),
+            0 => Err(Failure::new(
+                Exit::Failure,
+                "cannot listen on systemd: no socket was handed over (LISTEN_FDS); it is for the service of a socket \
+                 unit, or for systemd-socket-activate",
+            )),
+            several => Err(Failure::new(
+                Exit::Failure,
+                format!(
+                    "cannot listen on systemd: {several} sockets were handed over, and one is served; give each its \
+                     own service"
+                ),
+            )),
+        }
+    }
+
+    fn first(handed_over: &mut ListenFd, report: Report) -> io::Result<Socket> {
+        if let Ok(Some(listener)) = handed_over.take_unix_listener(0) {
+            listener.set_nonblocking(true)?;
+            report.listening(&Listener::Systemd);
+            return UnixListener::from_std(listener)
+                .map(|listener| Socket::Unix(Unix::inherited(listener, report)));
+        }
+        let listener = handed_over.take_tcp_listener(0)?.ok_or(io::ErrorKind::NotFound)?;
+        listener.set_nonblocking(true)?;
+        Tcp::new(TcpListener::from_std(listener)?, &Listener::Systemd, report).map(Socket::Tcp)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -245,6 +246,38 @@ async fn a_process_and_its_children_end_when_npipe_is_told_to_stop() {
 }
 
 #[tokio::test]
+async fn the_socket_is_removed_when_the_terminal_goes_away() {
+    let forward = Forward::start(&[], "exec:cat").await;
+    let path = forward.path();
+    kill_process(forward.process.id(), Signal::HUP).unwrap();
+    forward.process.finish().await.code(0);
+    assert!(!path.exists(), "the socket was left behind");
+}
+
+#[tokio::test]
+async fn what_was_told_to_ignore_the_terminals_end_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let listen = format!("unix:{}", socket(&directory).display());
+    let nohup = [
+        "-c",
+        "trap '' HUP; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_npipe"),
+        "forward",
+        &listen,
+        "exec:echo served",
+    ];
+    let mut forward = Npipe::start_program(Path::new("/bin/sh"), &nohup, |_| {});
+    forward.stderr_line("listening on").await;
+    kill_process(forward.id(), Signal::HUP).unwrap();
+    assert_eq!(read_to_end(&mut connect(&socket(&directory)).await).await, b"served\n");
+    // The end by this signal shows that the other one did not end it.
+    terminate(&forward);
+    forward.finish().await.code(0);
+    assert!(!socket(&directory).exists());
+}
+
+#[tokio::test]
 async fn a_program_that_does_not_exist_costs_its_client_only() {
     let mut forward = Forward::start(&[], "exec:/nonexistent/program").await;
     for number in 1..3 {
@@ -275,6 +308,57 @@ async fn a_socket_that_was_left_behind_is_replaced() {
     let mut forward = Npipe::start(&["forward", &listen, "exec:echo served"]);
     forward.stderr_line("listening on").await;
     assert_eq!(read_to_end(&mut connect(&socket(&directory)).await).await, b"served\n");
+}
+
+#[tokio::test]
+async fn of_several_that_start_at_once_on_a_stale_socket_one_serves_and_the_others_refuse() {
+    for _ in 0..5 {
+        let directory = tempfile::tempdir().unwrap();
+        drop(std::os::unix::net::UnixListener::bind(socket(&directory)).unwrap());
+        let listen = format!("unix:{}", socket(&directory).display());
+        let mut starting = tokio::task::JoinSet::new();
+        for number in 0..8 {
+            let mut forward = Npipe::start(&["forward", &listen, &format!("exec:echo {number}")]);
+            starting.spawn(async move {
+                let line = forward.stderr_line("").await;
+                (number, line.starts_with("listening on").then_some(forward))
+            });
+        }
+        let serving = within_limit("the starts", starting.join_all()).await;
+        let serving: Vec<_> = serving.into_iter().filter(|(_, forward)| forward.is_some()).collect();
+        let [(number, _forward)] = &serving[..] else { panic!("{} listen at one path", serving.len()) };
+        assert_eq!(
+            read_to_end(&mut connect(&socket(&directory)).await).await,
+            format!("{number}\n").as_bytes()
+        );
+    }
+}
+
+/// Who looks at a stale socket first finds it gone and a live one in its place, when it is its turn.
+#[tokio::test]
+async fn a_stale_socket_is_replaced_by_one_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(std::os::unix::net::UnixListener::bind(socket(&directory)).unwrap());
+    let lock = fs::File::open(directory.path()).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let listen = format!("unix:{}", socket(&directory).display());
+    let forward = Npipe::start(&["forward", &listen, "exec:echo late"]);
+    let handles = format!("/proc/{}/fd", forward.id().as_raw_pid());
+    within_limit("the second one waits for its turn", async {
+        let waits = || {
+            let mut handles = fs::read_dir(&handles).unwrap().flatten();
+            handles.any(|handle| fs::read_link(handle.path()).is_ok_and(|file| file == directory.path()))
+        };
+        while !waits() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    fs::remove_file(socket(&directory)).unwrap();
+    let _first = UnixListener::bind(socket(&directory)).unwrap();
+    drop(lock);
+    forward.finish().await.code(5).stderr_has("another program listens there");
+    assert!(socket(&directory).exists());
 }
 
 #[tokio::test]
@@ -393,6 +477,60 @@ async fn clients_beyond_the_limit_wait_until_one_has_left() {
     // The order of the lines is the order of what happened.
     forward.process.stderr_line("client 1: ended").await;
     forward.process.stderr_line("client 2: connected").await;
+}
+
+/// Starts `npipe forward systemd` as systemd does, with the socket at handle 3.
+fn activated(socket: std::os::fd::OwnedFd, options: &[&str]) -> Npipe {
+    let shell = ["-c", "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"", "sh"];
+    let npipe = [env!("CARGO_BIN_EXE_npipe"), "-v", "forward", "systemd"];
+    let arguments = [&shell[..], &npipe, options].concat();
+    Npipe::start_program(Path::new("/bin/sh"), &arguments, |command| {
+        command.stdin(socket);
+    })
+}
+
+#[tokio::test]
+async fn a_socket_that_is_handed_over_is_served_and_left_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(socket(&directory)).unwrap();
+    // This one comes before the process does.
+    let mut first = connect(&socket(&directory)).await;
+    let handed_over = listener.try_clone().unwrap();
+    // Neither the socket nor the variables are for the programs that npipe starts.
+    let target = "exec:[ -e /proc/$$/fd/3 ] && echo socket; echo \"variable: $LISTEN_FDS\"";
+    let mut forward = activated(handed_over.into(), &[target]);
+    forward.stderr_line("listening on systemd").await;
+    for client in [&mut first, &mut connect(&socket(&directory)).await] {
+        assert_eq!(String::from_utf8_lossy(&read_to_end(client).await), "variable: \n");
+    }
+    terminate(&forward);
+    forward.finish().await.code(0);
+    assert!(socket(&directory).exists(), "the socket is not npipe's to remove");
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_tcp_socket_may_be_handed_over_too() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut forward = activated(listener.into(), &["exec:echo served"]);
+    forward.stderr_line(&format!("listening on tcp:{address}")).await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, b"served\n");
+}
+
+#[tokio::test]
+async fn without_a_socket_that_is_handed_over_it_says_what_it_is_for() {
+    let outcome = Npipe::start(&["forward", "systemd", "exec:cat"]).finish().await;
+    outcome.code(1).stderr_has("no socket was handed over (LISTEN_FDS)");
+    // That of another process, whose variables we have inherited.
+    let for_another = |command: &mut tokio::process::Command| {
+        command.env("LISTEN_FDS", "1").env("LISTEN_PID", "1");
+    };
+    let outcome = Npipe::start_with(&["forward", "systemd", "exec:cat"], for_another).finish().await;
+    outcome.code(1).stderr_has("no socket was handed over");
+    let file = fs::File::open("/dev/null").unwrap();
+    activated(file.into(), &["exec:cat"]).finish().await.code(1).stderr_has("cannot listen on systemd");
 }
 
 #[tokio::test]
