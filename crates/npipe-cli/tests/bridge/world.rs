@@ -1,0 +1,259 @@
+//! The bridge of a test and what is on both of its sides: a server of the test on the one that plays Windows, and clients
+//! on Linux.
+
+use std::env;
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+const WINDOWS_PROGRAM: &str = "NPIPE_TEST_WINDOWS_EXE";
+
+/// Far above what any step takes on a slow machine: reached only when something hangs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How long to look away while waiting for what nobody announces, such as the end of a process that is not our child.
+pub(crate) const GLANCE: Duration = Duration::from_millis(10);
+
+pub(crate) async fn within_limit<F: Future>(what: &str, step: F) -> F::Output {
+    match tokio::time::timeout(LIMIT, step).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what}: nothing within {LIMIT:?}"),
+    }
+}
+
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    within_limit(what, async {
+        while !holds() {
+            sleep(GLANCE).await;
+        }
+    })
+    .await;
+}
+
+pub(crate) fn unique() -> String {
+    static COUNTER: AtomicUsize = AtomicUsize::new(0);
+    format!("npipe-bridge-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(crate) fn random(seed: usize, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed as u64).fill(&mut bytes);
+    bytes
+}
+
+/// What plays the Windows side.
+#[derive(Clone)]
+pub(crate) enum Side {
+    Native,
+    Windows(PathBuf),
+}
+
+impl Side {
+    pub(crate) fn program(&self) -> &Path {
+        match self {
+            Side::Native => Path::new(env!("CARGO_BIN_EXE_npipe")),
+            Side::Windows(program) => program,
+        }
+    }
+}
+
+/// A running `npipe` whose stderr is read. It is killed when it is dropped.
+pub(crate) struct Npipe {
+    pub(crate) child: Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Npipe {
+    pub(crate) fn start(program: &Path, arguments: &[&str]) -> Npipe {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Npipe { stderr: BufReader::new(child.stderr.take().unwrap()), child }
+    }
+
+    /// The next line of stderr that contains `text`.
+    pub(crate) async fn line(&mut self, text: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            within_limit(&format!("a line with {text:?} after\n{seen}"), self.stderr.read_line(&mut line))
+                .await
+                .unwrap();
+            assert!(!line.is_empty(), "no line with {text:?} in\n{seen}");
+            if line.contains(text) {
+                return line.trim_end().to_owned();
+            }
+            seen += &line;
+        }
+    }
+}
+
+/// A server of the test, seen from Linux through the bridge.
+pub(crate) struct World {
+    pub(crate) side: Side,
+    pub(crate) server: TcpListener,
+    pub(crate) bridge: Npipe,
+    pub(crate) socket: PathBuf,
+    /// Puts the server behind a pipe, where there are pipes.
+    _pipe: Option<Npipe>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+impl World {
+    pub(crate) async fn new(side: Side) -> World {
+        World::with(side, &[]).await
+    }
+
+    pub(crate) async fn with(side: Side, options: &[&str]) -> World {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = format!("tcp:{}", server.local_addr().unwrap());
+        let (target, pipe) = match &side {
+            Side::Native => (format!("windows:{tcp}"), None),
+            Side::Windows(program) => {
+                let name = format!("npipe:{}", unique());
+                let mut pipe = Npipe::start(program, &["forward", &name, &tcp]);
+                pipe.line("listening on").await;
+                (name, Some(pipe))
+            }
+        };
+        let (bridge, socket) = start_bridge(side.program(), &target, options).await;
+        World { side, server, bridge, socket, _pipe: pipe }
+    }
+
+    pub(crate) async fn client(&self) -> UnixStream {
+        UnixStream::connect(&self.socket).await.unwrap()
+    }
+
+    pub(crate) async fn accept(&self) -> TcpStream {
+        within_limit("a client of the server", self.server.accept()).await.unwrap().0
+    }
+
+    /// Both ends of a new connection.
+    pub(crate) async fn connection(&self) -> (UnixStream, TcpStream) {
+        let client = self.client().await;
+        (client, self.accept().await)
+    }
+
+    /// The Windows processes that run now.
+    pub(crate) fn windows_processes(&self) -> Vec<u32> {
+        children(self.bridge.child.id().unwrap())
+    }
+
+    pub(crate) fn windows_process(&self) -> u32 {
+        match self.windows_processes()[..] {
+            [process] => process,
+            ref other => panic!("one Windows process was expected: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn echo(&self, streams: usize) {
+        let mut echoes = JoinSet::new();
+        for _ in 0..streams {
+            let (mut read, mut write) = self.accept().await.into_split();
+            echoes.spawn(async move { drop(tokio::io::copy(&mut read, &mut write).await) });
+        }
+        within_limit("the echoes", echoes.join_all()).await;
+    }
+}
+
+pub(crate) async fn start_bridge(program: &Path, target: &str, options: &[&str]) -> (Npipe, PathBuf) {
+    let socket = env::temp_dir().join(format!("{}.sock", unique()));
+    let listen = format!("unix:{}", socket.display());
+    let program = program.to_str().unwrap();
+    let arguments = ["-v", "forward", &listen, target, "--windows-exe", program];
+    let mut bridge = Npipe::start(Path::new(env!("CARGO_BIN_EXE_npipe")), &[&arguments, options].concat());
+    bridge.line("listening on").await;
+    (bridge, socket)
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Whether it does something still: a process that has ended stays visible until its parent asks for it.
+pub(crate) fn runs(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    status
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.trim().chars().next())
+        .is_some_and(|state| !"ZX".contains(state))
+}
+
+pub(crate) fn kill(process: u32) {
+    kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::KILL).unwrap();
+}
+
+pub(crate) async fn exchange(client: UnixStream, seed: usize, length: usize) -> UnixStream {
+    let request = random(seed, length);
+    let mut reply = vec![0; length];
+    let (mut read, mut write) = client.into_split();
+    let exchange = async { tokio::join!(write.write_all(&request), read.read_exact(&mut reply)) };
+    let (written, read_all) = within_limit("the echo", exchange).await;
+    written.unwrap();
+    read_all.unwrap();
+    assert!(reply == request, "client {seed} got other bytes than it sent");
+    read.reunite(write).unwrap()
+}
+
+pub(crate) async fn read_to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A connection that breaks off may be reset.
+    let _ = within_limit("the end", stream.read_to_end(&mut bytes)).await;
+    bytes
+}
+
+/// The program that plays Windows, or none and a word about it.
+pub(crate) fn windows_program(test: &str) -> Option<PathBuf> {
+    let program = env::var_os(WINDOWS_PROGRAM).map(PathBuf::from);
+    if program.is_none() {
+        eprintln!("skipped: {test}: {WINDOWS_PROGRAM} names no Windows program");
+    }
+    program
+}
+
+macro_rules! on_both_sides {
+    ($($test:ident)*) => {
+        mod native {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::world::Side::Native).await;
+            })*
+        }
+
+        mod wine {
+            $(#[tokio::test]
+            async fn $test() {
+                if let Some(program) = $crate::world::windows_program(stringify!($test)) {
+                    super::$test($crate::world::Side::Windows(program)).await;
+                }
+            })*
+        }
+    };
+}
+
+pub(crate) use on_both_sides;
