@@ -11,6 +11,8 @@ use npipe::PipeName;
 
 use crate::endpoint::{Listener, Target, pipe_name};
 use crate::exit::Exit;
+#[cfg(unix)]
+use crate::wsl::service::{Listening, Service};
 
 /// Connect and forward Windows named pipes
 ///
@@ -83,6 +85,11 @@ pub(crate) enum Command {
         #[arg(value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
         directory: Option<PathBuf>,
     },
+
+    /// Set up how Linux programs reach what is on the Windows side
+    #[cfg(unix)]
+    #[command(subcommand)]
+    Wsl(WslCommand),
 
     /// The Windows half of the bridge, which the Linux half starts
     #[command(hide = true)]
@@ -239,6 +246,49 @@ pub(crate) struct BridgeArguments {
     pub(crate) bridge_idle: Option<u32>,
 }
 
+#[cfg(unix)]
+#[derive(Debug, Subcommand)]
+pub(crate) enum WslCommand {
+    /// Make a service of Windows reachable where Linux programs look for it
+    ///
+    /// With systemd, by a socket unit and a service unit of the user: nothing runs before the first client comes. Else by a
+    /// file that a shell reads when its user logs in. Without --install it is printed, as a script.
+    #[command(after_long_help = SETUP_EXAMPLES)]
+    Setup(SetupArguments),
+}
+
+#[cfg(unix)]
+#[derive(Args, Debug)]
+pub(crate) struct SetupArguments {
+    /// What to reach
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: Service,
+
+    /// Print what would be done, which is so without any flag
+    #[arg(long, conflicts_with_all = ["install", "remove"])]
+    pub(crate) print: bool,
+
+    /// Do it; what is there already is left alone
+    #[arg(long, conflicts_with = "remove")]
+    pub(crate) install: bool,
+
+    /// Undo it
+    #[arg(long)]
+    pub(crate) remove: bool,
+
+    /// Replace files that were changed since, and keep the old ones beside them
+    #[arg(long, requires = "install")]
+    pub(crate) force: bool,
+
+    /// Who listens; without it systemd, where it manages the services of users
+    #[arg(long, value_name = "WHO", conflicts_with = "remove")]
+    pub(crate) listening: Option<Listening>,
+
+    /// The Windows program npipe.exe; without it, it is looked for beside this one and on PATH
+    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
+    pub(crate) windows_exe: Option<PathBuf>,
+}
+
 fn connect_target(address: &str) -> Result<PipeName, String> {
     match address.parse() {
         Ok(Target::Pipe(name)) => Ok(name),
@@ -272,6 +322,19 @@ const FORWARD_EXAMPLES: &str = r"Examples:
       npipe forward unix:/tmp/echo.sock exec:cat
   Give programs on TCP the ssh side of GnuPG's agent, started when needed
       npipe forward --launch tcp:4711 gpg-agent-ssh
+
+The exit codes are listed by `npipe --help`.";
+
+#[cfg(unix)]
+const SETUP_EXAMPLES: &str = r"Examples:
+  See what would be done
+      npipe wsl setup ssh-agent
+  Do it
+      npipe wsl setup ssh-agent --install
+  GnuPG's agent, whose sockets systemd may serve for the one of Linux: that is masked
+      npipe wsl setup gpg-agent --install
+  Undo it
+      npipe wsl setup docker --remove
 
 The exit codes are listed by `npipe --help`.";
 

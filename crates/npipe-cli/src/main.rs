@@ -70,6 +70,8 @@ fn run(command: Command, report: Report) -> Result<(), Failure> {
         Command::Forward(arguments) => on_runtime(forward::run(arguments, report)),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::pages(directory.as_deref()),
+        #[cfg(unix)]
+        Command::Wsl(command) => wsl::run(command, report),
         Command::BridgeServer => on_runtime(bridge::server::run(report)),
     }
 }

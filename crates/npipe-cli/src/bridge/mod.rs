@@ -8,7 +8,7 @@
 pub(crate) mod client;
 mod mux;
 #[cfg(unix)]
-mod process;
+pub(crate) mod process;
 #[cfg_attr(windows, allow(dead_code, reason = "what only the Linux half says and hears"))]
 mod protocol;
 mod records;

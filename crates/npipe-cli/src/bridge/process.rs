@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::report::Report;
-use crate::wsl;
+use crate::wsl::interop;
 
 const PROGRAM: &str = "npipe.exe";
 pub(crate) const PROGRAM_VARIABLE: &str = "NPIPE_WINDOWS_EXE";
@@ -32,7 +32,7 @@ const LAST_WORDS: usize = 5;
 const LONGEST_LINE: u64 = 500;
 
 /// Where the Windows program is: `told` (a flag or [`PROGRAM_VARIABLE`]), else beside this program, else on PATH.
-pub(super) fn find(told: Option<&Path>) -> Result<PathBuf, String> {
+pub(crate) fn find(told: Option<&Path>) -> Result<PathBuf, String> {
     let own = env::current_exe().ok();
     find_in(told, own.as_deref().and_then(Path::parent), env::var_os("PATH").as_deref())
 }
@@ -77,8 +77,8 @@ impl Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own: an interrupt from the terminal is for us, and the process ends in order when we do.
         command.process_group(0).kill_on_drop(true);
-        if let Some(socket) = wsl::socket_to_use(report) {
-            command.env(wsl::SOCKET_VARIABLE, socket);
+        if let Some(socket) = interop::socket_to_use(report) {
+            command.env(interop::SOCKET_VARIABLE, socket);
         }
         let mut child = command.spawn()?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));

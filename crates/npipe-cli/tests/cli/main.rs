@@ -13,3 +13,5 @@ mod manual;
 mod npiperelay;
 mod process;
 mod usage;
+#[cfg(target_os = "linux")]
+mod wsl;

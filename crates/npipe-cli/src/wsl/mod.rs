@@ -1,0 +1,15 @@
+//! The Windows Subsystem for Linux: `npipe wsl`, and the socket by which Windows programs are started there.
+
+use crate::cli::WslCommand;
+use crate::exit::Failure;
+use crate::report::Report;
+
+pub(crate) mod interop;
+pub(crate) mod service;
+mod setup;
+
+pub(crate) fn run(command: WslCommand, report: Report) -> Result<(), Failure> {
+    match command {
+        WslCommand::Setup(arguments) => setup::run(&arguments, report),
+    }
+}

@@ -1,0 +1,274 @@
+//! `npipe wsl`, in a home of its own and with a systemctl that notes what it is told.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::process::{Npipe, Outcome, within_limit};
+
+/// What the program finds around it.
+struct World {
+    directory: TempDir,
+}
+
+impl World {
+    /// One with systemd for users.
+    fn new() -> World {
+        let world = World::without_systemd();
+        fs::create_dir_all(world.path("run/systemd/private")).unwrap();
+        world
+    }
+
+    fn without_systemd() -> World {
+        let world = World { directory: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(world.path("home")).unwrap();
+        fs::create_dir_all(world.path("run")).unwrap();
+        world.program("bin/systemctl", "echo \"$*\" >> \"${0%/*}/../told\"");
+        world.program("bin/gpgconf", "echo \"/home of/gpg%me/$2\"");
+        world.program("windows side/npipe.exe", "exit 1");
+        world
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path)
+    }
+
+    fn program(&self, path: &str, script: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn start(&self, program: &Path, arguments: &[&str]) -> Npipe {
+        let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
+        Npipe::start_program(program, arguments, |command| {
+            command
+                .env("HOME", self.path("home"))
+                .env("XDG_RUNTIME_DIR", self.path("run"))
+                .env("NPIPE_WINDOWS_EXE", self.path("windows side/npipe.exe"))
+                .env("PATH", path)
+                .env_remove("XDG_CONFIG_HOME")
+                .env_remove("SSH_AUTH_SOCK")
+                .env_remove("DOCKER_HOST");
+        })
+    }
+
+    async fn setup(&self, arguments: &[&str]) -> Outcome {
+        let arguments = [&["wsl", "setup"], arguments].concat();
+        self.start(Path::new(env!("CARGO_BIN_EXE_npipe")), &arguments).finish().await
+    }
+
+    fn unit(&self, name: &str) -> PathBuf {
+        self.path("home/.config/systemd/user").join(name)
+    }
+
+    /// What systemctl was told since this was asked last.
+    fn told(&self) -> Vec<String> {
+        let told = fs::read_to_string(self.path("told")).unwrap_or_default();
+        let _ = fs::remove_file(self.path("told"));
+        told.lines().map(|line| line.strip_prefix("--user ").unwrap().to_owned()).collect()
+    }
+
+    /// Every file of the home with what is in it.
+    fn files(&self) -> Vec<(PathBuf, String)> {
+        let mut files = Vec::new();
+        let mut directories = vec![self.path("home")];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    files.push((path.clone(), fs::read_to_string(path).unwrap()));
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+const INSTALLED: [&str; 4] = [
+    "daemon-reload",
+    "enable npipe-ssh-agent.socket",
+    "stop npipe-ssh-agent.service",
+    "restart npipe-ssh-agent.socket",
+];
+
+#[tokio::test]
+async fn with_systemd_a_socket_unit_waits_for_the_first_client() {
+    let world = World::new();
+    let outcome = world.setup(&["ssh-agent", "--install"]).await;
+    outcome
+        .code(0)
+        .no_stderr()
+        .stdout_has("export SSH_AUTH_SOCK=\"$XDG_RUNTIME_DIR/npipe/ssh-agent.sock\"\n");
+    assert_eq!(world.told(), INSTALLED);
+    let socket = fs::read_to_string(world.unit("npipe-ssh-agent.socket")).unwrap();
+    for line in ["ListenStream=%t/npipe/ssh-agent.sock", "SocketMode=0600", "WantedBy=sockets.target"] {
+        assert!(socket.lines().any(|found| found == line), "{line} in {socket}");
+    }
+    let service = fs::read_to_string(world.unit("npipe-ssh-agent.service")).unwrap();
+    let command = format!(
+        "ExecStart={} forward systemd ssh-agent --bridge-idle 600 --windows-exe \"{}\"",
+        env!("CARGO_BIN_EXE_npipe"),
+        world.path("windows side/npipe.exe").display()
+    );
+    assert!(service.lines().any(|found| found == command), "{command} in {service}");
+}
+
+#[tokio::test]
+async fn a_second_run_changes_nothing_and_says_so() {
+    for world in [World::new(), World::without_systemd()] {
+        for service in ["ssh-agent", "gpg-agent", "docker"] {
+            world.setup(&[service, "--install"]).await.code(0);
+            let (files, _) = (world.files(), world.told());
+            world.setup(&[service, "--install"]).await.code(0).stdout_has("Nothing had to be changed.");
+            assert_eq!(world.files(), files);
+            assert!(world.told().iter().all(|command| command.starts_with("is-active --quiet ")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_does_not_listen_any_more_is_started_again() {
+    let world = World::new();
+    world.setup(&["ssh-agent", "--install"]).await.code(0);
+    world.told();
+    world.program("bin/systemctl", "echo \"$*\" >> \"${0%/*}/../told\"; [ $2 != is-active ]");
+    world.setup(&["ssh-agent", "--install"]).await.code(0);
+    assert_eq!(world.told()[1..], INSTALLED);
+}
+
+#[tokio::test]
+async fn what_is_printed_does_what_installing_does() {
+    for (world, listening) in [(World::new(), "systemd"), (World::without_systemd(), "shell")] {
+        for service in ["ssh-agent", "gpg-agent", "docker"] {
+            let clear_home = || {
+                fs::remove_dir_all(world.path("home")).unwrap();
+                fs::create_dir(world.path("home")).unwrap();
+            };
+            clear_home();
+            world.setup(&[service, "--install"]).await.code(0);
+            let (installed, told) = (world.files(), world.told());
+            clear_home();
+
+            let printed = world.setup(&[service, "--listening", listening]).await;
+            printed.code(0).no_stderr();
+            assert_eq!((world.files(), world.told()), (vec![], vec![]), "printing does nothing");
+            let script = world.path("script");
+            fs::write(&script, &printed.stdout).unwrap();
+            let arguments = ["-eu", script.to_str().unwrap()];
+            world.start(Path::new("/bin/sh"), &arguments).finish().await.code(0).no_stderr();
+            assert_eq!((world.files(), world.told()), (installed, told));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_has_changed_is_left_alone_unless_told_so() {
+    let world = World::new();
+    world.setup(&["docker", "--install"]).await.code(0);
+    let service = world.unit("npipe-docker.service");
+    let changed = fs::read_to_string(&service).unwrap() + "Nice=5\n";
+    fs::write(&service, &changed).unwrap();
+    let (files, _) = (world.files(), world.told());
+
+    let outcome = world.setup(&["docker", "--install"]).await;
+    outcome.code(1).stdout(b"").stderr_has(service.to_str().unwrap()).stderr_has("--force");
+    assert_eq!((world.files(), world.told()), (files, vec![]));
+
+    world.setup(&["docker", "--install", "--force"]).await.code(0).stdout_has("npipe-docker.service.old");
+    assert_ne!(fs::read_to_string(&service).unwrap(), changed);
+    assert_eq!(fs::read_to_string(world.unit("npipe-docker.service.old")).unwrap(), changed);
+}
+
+#[tokio::test]
+async fn removing_undoes_all_but_what_somebody_has_changed() {
+    let world = World::new();
+    world.setup(&["gpg-agent", "--install"]).await.code(0);
+    world.setup(&["docker", "--install"]).await.code(0);
+    let docker = world.files().into_iter().filter(|(path, _)| path.to_string_lossy().contains("docker"));
+    let docker: Vec<_> = docker.collect();
+    fs::write(world.unit("npipe-gpg-agent.service"), "of my own").unwrap();
+    world.told();
+
+    world.setup(&["gpg-agent", "--remove"]).await.code(0);
+    let left = world.unit("npipe-gpg-agent.service.old");
+    let expected: Vec<_> = [docker, vec![(left, "of my own".to_owned())]].concat();
+    assert_eq!(world.files(), expected);
+    assert_eq!(
+        world.told(),
+        [
+            "disable --now npipe-gpg-agent.socket npipe-gpg-agent-ssh.socket",
+            "stop npipe-gpg-agent.service npipe-gpg-agent-ssh.service",
+            "daemon-reload",
+            "unmask gpg-agent.socket gpg-agent-ssh.socket",
+        ]
+    );
+    world.setup(&["gpg-agent", "--remove"]).await.code(0).stdout_has("nothing had to be removed");
+    assert_eq!(world.told(), [""; 0]);
+}
+
+#[tokio::test]
+async fn gpgs_own_sockets_are_served_and_those_of_the_distribution_masked() {
+    let world = World::new();
+    let outcome = world.setup(&["gpg-agent", "--install"]).await;
+    outcome.code(0).stdout_has("no-autostart");
+    assert_eq!(world.told()[0], "mask --now gpg-agent.socket gpg-agent-ssh.socket");
+    let socket = fs::read_to_string(world.unit("npipe-gpg-agent-ssh.socket")).unwrap();
+    assert!(socket.contains("\nListenStream=/home of/gpg%%me/agent-ssh-socket\n"), "{socket}");
+}
+
+#[tokio::test]
+async fn without_systemd_a_shell_starts_what_serves() {
+    let world = World::without_systemd();
+    let outcome = world.setup(&["ssh-agent", "--install"]).await;
+    let snippet = world.path("home/.config/npipe/ssh-agent.sh");
+    outcome.code(0).stdout_has(&format!("\n. {}\n", snippet.display()));
+    // In place of the program, one that notes how it was called.
+    let text = fs::read_to_string(&snippet).unwrap();
+    world.program("bin/npipe", "echo \"$*\" >> \"${0%/*}/../started\"");
+    let own = world.path("bin/npipe");
+    let text = text.replace(env!("CARGO_BIN_EXE_npipe"), own.to_str().unwrap());
+    fs::write(&snippet, text).unwrap();
+    let shell = format!(". {}; echo \"$SSH_AUTH_SOCK\"; ls -d \"${{SSH_AUTH_SOCK%/*}}\"", snippet.display());
+    let outcome = world.start(Path::new("/bin/sh"), &["-euc", &shell]).finish().await;
+    let directory = world.path("home/.npipe");
+    let expected = format!("{0}/ssh-agent.sock\n{0}\n", directory.display());
+    outcome.code(0).stdout(expected.as_bytes());
+    assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+    let started = within_limit("the start", async {
+        loop {
+            match fs::read_to_string(world.path("started")) {
+                Ok(started) if started.ends_with('\n') => break started,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    });
+    let expected = format!(
+        "forward unix:{}/ssh-agent.sock ssh-agent --bridge-idle 600 --windows-exe {}\n",
+        directory.display(),
+        world.path("windows side/npipe.exe").display()
+    );
+    assert_eq!(started.await, expected);
+}
+
+#[tokio::test]
+async fn without_the_windows_program_nothing_is_installed() {
+    let world = World::new();
+    let told = ["ssh-agent", "--install", "--windows-exe", "/nonexistent/npipe.exe"];
+    world.setup(&told).await.code(3).stdout(b"").stderr_has("/nonexistent/npipe.exe");
+    assert_eq!((world.files(), world.told()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn what_systemctl_says_is_passed_on() {
+    let world = World::new();
+    world.program("bin/systemctl", "echo 'Failed to connect to bus' >&2; exit 1");
+    let outcome = world.setup(&["ssh-agent", "--install"]).await;
+    outcome.code(1).stderr_has("`systemctl --user daemon-reload` failed: Failed to connect to bus");
+}
