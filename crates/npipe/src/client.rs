@@ -10,7 +10,9 @@ use bytes::BufMut;
 use crate::driver::Driver;
 use crate::info::PipeInfo;
 use crate::interest::{Interest, Ready};
+use crate::peer::Peer;
 use crate::pipe_end::pipe_end;
+use crate::security::SecurityDescriptor;
 use crate::stream::{Growing, Key, Settings, Slice, Slices, Stream};
 
 /// The client's end of a pipe. Made by [`ClientOptions::open`](crate::ClientOptions::open).

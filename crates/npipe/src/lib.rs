@@ -85,6 +85,12 @@ mod driver;
     allow(dead_code, unused_imports, reason = "parts of it serve the faces, which exist on Windows")
 )]
 mod machine;
+#[cfg(any(windows, test))]
+#[cfg_attr(
+    not(windows),
+    allow(dead_code, unused_imports, unreachable_pub, reason = "what is public of it is so on Windows")
+)]
+mod security;
 #[cfg(any(windows, test, fuzzing))]
 #[cfg_attr(
     not(windows),
@@ -110,6 +116,8 @@ mod documentation;
 mod futures_io;
 #[cfg(windows)]
 mod options;
+#[cfg(windows)]
+mod peer;
 #[cfg(windows)]
 mod pipe_end;
 #[cfg(windows)]
@@ -161,6 +169,10 @@ pub use name::PipeName;
 pub use client::NamedPipeClient;
 #[cfg(windows)]
 pub use options::{ClientOptions, ServerOptions};
+#[cfg(windows)]
+pub use peer::Peer;
+#[cfg(windows)]
+pub use security::{AccessEntry, AccessList, SecurityDescriptor, Sid};
 #[cfg(windows)]
 pub use server::NamedPipeServer;
 #[cfg(windows)]

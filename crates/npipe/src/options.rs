@@ -7,6 +7,7 @@ use crate::driver::Driver;
 use crate::info::PipeMode;
 use crate::machine::{DEFAULT_LIMIT, Framing};
 use crate::name::PipeName;
+use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream};
 use crate::sys;
 use crate::{NamedPipeClient, NamedPipeServer};
@@ -49,6 +50,7 @@ fn check_limits(read: usize, write: usize) -> io::Result<()> {
 /// | [`first_pipe_instance`](Self::first_pipe_instance) | no; yes for a listener | as in Tokio; say yes for the first instance of a service |
 /// | [`reject_remote_clients`](Self::reject_remote_clients) | yes | a pipe is otherwise open to the network |
 /// | [`max_instances`](Self::max_instances) | unlimited | |
+/// | [`security_descriptor`](Self::security_descriptor) | the system's | it lets everyone read: see there |
 /// | [`out_buffer_size`](Self::out_buffer_size), [`in_buffer_size`](Self::in_buffer_size) | 512 KiB | a busy pipe runs in turns of this size; Tokio has 64 KiB |
 /// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
 ///
@@ -76,6 +78,7 @@ pub struct ServerOptions {
     in_buffer_size: u32,
     read_buffer_limit: usize,
     write_buffer_limit: usize,
+    security_descriptor: Option<SecurityDescriptor>,
 }
 
 impl Default for ServerOptions {
@@ -101,6 +104,7 @@ impl ServerOptions {
             in_buffer_size: DEFAULT_QUOTA,
             read_buffer_limit: DEFAULT_LIMIT,
             write_buffer_limit: DEFAULT_LIMIT,
+            security_descriptor: None,
         }
     }
 
@@ -200,13 +204,37 @@ impl ServerOptions {
         self
     }
 
+    /// Who may do what with the pipe, instead of the system's default: full access for the creator, administrators and the
+    /// system, and reading for everyone.
+    ///
+    /// It counts when the first instance of a name is created, and every later one is checked against it: the process that
+    /// adds an instance must have the right to (0x4, `FILE_CREATE_PIPE_INSTANCE`). So set it for all instances, and do not
+    /// leave yourself out.
+    ///
+    /// ```no_run
+    /// # #[cfg(windows)] {
+    /// use npipe::{SecurityDescriptor, ServerOptions};
+    ///
+    /// // The owner, which is who creates the pipe (all administrators, if an elevated one does), and the system.
+    /// let private = SecurityDescriptor::from_sddl("D:P(A;;FA;;;OW)(A;;FA;;;SY)")?;
+    /// let server = ServerOptions::new().security_descriptor(&private).create(r"\\.\pipe\diary")?;
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[doc(alias = "lpSecurityAttributes")]
+    #[doc(alias = "lpSecurityDescriptor")]
+    pub fn security_descriptor(&mut self, descriptor: &SecurityDescriptor) -> &mut Self {
+        self.security_descriptor = Some(descriptor.clone());
+        self
+    }
+
     /// Creates an instance of the pipe `addr`, in any of the forms of [`PipeName::new`]. It needs no runtime.
     ///
     /// Clients can open it from now on, also before [`NamedPipeServer::connect`] is called.
     ///
     /// Calls [`CreateNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
-    /// The pipe has the default access list: full access for its creator, administrators and the system, reading for
-    /// everyone.
+    /// Unless [`security_descriptor`](Self::security_descriptor) was given, the pipe has the default access list: full access
+    /// for its creator, administrators and the system, reading for everyone.
     ///
     /// # Errors
     ///
@@ -218,7 +246,8 @@ impl ServerOptions {
     }
 
     /// [`create`](Self::create) with a
-    /// [`SECURITY_ATTRIBUTES`](https://learn.microsoft.com/windows/win32/api/wtypesbase/ns-wtypesbase-security_attributes).
+    /// [`SECURITY_ATTRIBUTES`](https://learn.microsoft.com/windows/win32/api/wtypesbase/ns-wtypesbase-security_attributes),
+    /// which counts instead of [`security_descriptor`](Self::security_descriptor) unless it is null.
     ///
     /// # Errors
     ///
@@ -263,6 +292,7 @@ impl ServerOptions {
             max_instances: self.max_instances as u32,
             out_buffer_size: self.out_buffer_size,
             in_buffer_size: self.in_buffer_size,
+            security_descriptor: self.security_descriptor.as_ref().map(SecurityDescriptor::system),
         };
         let handle = sys::create(&parameters, attributes)?;
         let settings = Settings {
@@ -314,6 +344,7 @@ impl ServerOptions {
 pub struct ClientOptions {
     read: bool,
     write: bool,
+    read_control: bool,
     security_qos_flags: u32,
     pipe_mode: PipeMode,
     read_buffer_limit: usize,
@@ -332,6 +363,7 @@ impl ClientOptions {
         Self {
             read: true,
             write: true,
+            read_control: false,
             security_qos_flags: SECURITY_IDENTIFICATION | SECURITY_SQOS_PRESENT,
             pipe_mode: PipeMode::Byte,
             read_buffer_limit: DEFAULT_LIMIT,
@@ -348,6 +380,13 @@ impl ClientOptions {
     /// Whether to ask for write access (`GENERIC_WRITE`).
     pub fn write(&mut self, allowed: bool) -> &mut Self {
         self.write = allowed;
+        self
+    }
+
+    /// Asks for the right to read the pipe's security descriptor (`READ_CONTROL`). Reading and writing include it: only a
+    /// client that asks for neither has to say so.
+    pub fn read_control(&mut self, requested: bool) -> &mut Self {
+        self.read_control = requested;
         self
     }
 
@@ -452,6 +491,7 @@ impl ClientOptions {
             name: &name,
             read: self.read,
             write: self.write,
+            read_control: self.read_control,
             message_reads: self.pipe_mode == PipeMode::Message,
             security_quality_of_service: self.security_qos_flags,
         };

@@ -56,6 +56,34 @@ macro_rules! pipe_end {
                 crate::pipe_end::info(self.stream.handle())
             }
 
+            /// What protects the pipe: owner, group, access list and integrity label. Both ends may ask.
+            ///
+            /// Calls [`GetSecurityInfo`](https://learn.microsoft.com/windows/win32/api/aclapi/nf-aclapi-getsecurityinfo).
+            ///
+            /// # Errors
+            ///
+            /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`) on a client's end that was
+            /// opened for neither reading nor writing nor
+            /// [`read_control`](crate::ClientOptions::read_control).
+            pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
+                SecurityDescriptor::of(self.stream.handle())
+            }
+
+            /// The process at the other end.
+            ///
+            /// Calls
+            /// [`GetNamedPipeServerProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserverprocessid)
+            /// on a client's end and
+            /// [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid)
+            /// on a server's.
+            ///
+            /// # Errors
+            ///
+            /// The system's, when there is no client yet, or the other end is on another machine.
+            pub fn peer(&self) -> io::Result<Peer> {
+                Peer::of(self.stream.handle())
+            }
+
             /// Waits until something of `interest`, Tokio's or ours, is ready, and tells what.
             ///
             /// Readiness may be gone when it is acted upon: another task may have been faster. So follow it with

@@ -8,13 +8,13 @@ const LAYERS: [&[&str]; 10] = [
     &["documentation", "info", "interest", "name", "sync"],
     &["error"],
     &["machine", "sys"],
-    &["driver", "security"],
+    &["driver", "peer", "security"],
     &["stream"],
     &["pipe_end", "tasks"],
     &["client", "server"],
     // Above the ends, because options create and open them: Tokio's signatures say so.
     &["options"],
-    &["blocking", "listener", "message", "peer", "readiness"],
+    &["blocking", "listener", "message", "readiness"],
     &["futures_io", "tokio"],
 ];
 

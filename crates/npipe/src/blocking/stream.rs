@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::timeout::{Timeout, deadline_after, timed_out};
 use crate::driver::Driver;
-use crate::info::{PipeEnd, PipeInfo, PipeMode};
+use crate::info::PipeInfo;
 use crate::machine::{Framing, verdict};
 use crate::name::PipeName;
 use crate::options::ClientOptions;
+use crate::peer::Peer;
+use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream};
 use crate::sync::lock;
 use crate::sys::{self, OwnedHandle};
@@ -301,14 +303,35 @@ impl PipeStream {
     ///
     /// The system's.
     pub fn info(&self) -> io::Result<PipeInfo> {
-        let description = sys::describe(&self.shared.handle)?;
-        Ok(PipeInfo {
-            mode: if description.message_type { PipeMode::Message } else { PipeMode::Byte },
-            end: if description.server_end { PipeEnd::Server } else { PipeEnd::Client },
-            max_instances: description.max_instances,
-            out_buffer_size: description.out_buffer_size,
-            in_buffer_size: description.in_buffer_size,
-        })
+        crate::pipe_end::info(&self.shared.handle)
+    }
+
+    /// What protects the pipe: owner, group, access list and integrity label. Both ends may ask.
+    ///
+    /// Calls [`GetSecurityInfo`](https://learn.microsoft.com/windows/win32/api/aclapi/nf-aclapi-getsecurityinfo).
+    ///
+    /// # Errors
+    ///
+    /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`) on a client's end that was
+    /// opened for neither reading nor writing nor
+    /// [`read_control`](crate::ClientOptions::read_control).
+    pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
+        SecurityDescriptor::of(&self.shared.handle)
+    }
+
+    /// The process at the other end.
+    ///
+    /// Calls
+    /// [`GetNamedPipeServerProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserverprocessid)
+    /// on a client's end and
+    /// [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid)
+    /// on a server's.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when there is no client yet, or the other end is on another machine.
+    pub fn peer(&self) -> io::Result<Peer> {
+        Peer::of(&self.shared.handle)
     }
 
     /// Waits until the peer has read everything that was written. Never implied by anything else: two ends that both wait for

@@ -11,6 +11,8 @@ use super::queue::not_found;
 use super::{Registry, Token};
 use crate::info::PipeInfo;
 use crate::interest::Interest;
+use crate::peer::Peer;
+use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Slice, Slices};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys;
@@ -199,6 +201,34 @@ impl NamedPipe {
     /// The system's.
     pub fn info(&self) -> io::Result<PipeInfo> {
         crate::pipe_end::info(self.handle())
+    }
+
+    /// What protects the pipe: owner, group, access list and integrity label. Both ends may ask.
+    ///
+    /// Calls [`GetSecurityInfo`](https://learn.microsoft.com/windows/win32/api/aclapi/nf-aclapi-getsecurityinfo).
+    ///
+    /// # Errors
+    ///
+    /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`) on a client's end that was
+    /// opened for neither reading nor writing nor
+    /// [`read_control`](crate::ClientOptions::read_control).
+    pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
+        SecurityDescriptor::of(self.handle())
+    }
+
+    /// The process at the other end.
+    ///
+    /// Calls
+    /// [`GetNamedPipeServerProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserverprocessid)
+    /// on a client's end and
+    /// [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid)
+    /// on a server's.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when there is no client yet, or the other end is on another machine.
+    pub fn peer(&self) -> io::Result<Peer> {
+        Peer::of(self.handle())
     }
 
     fn check_same(&self, registry: &Registry) -> io::Result<&Arc<Attached>> {

@@ -27,4 +27,5 @@ mod readiness;
 mod regression;
 mod reuse;
 mod scale;
+mod security;
 mod transfer;

@@ -4,6 +4,8 @@ mod event;
 mod io;
 mod pipe;
 mod port;
+mod process;
+mod security;
 
 pub(crate) use event::{Cut, Event, Until, Waited, connect_waiting, read_now, read_waiting, write_waiting};
 pub(crate) use io::{Overlapped, cancel, connect, read, write};
@@ -12,6 +14,10 @@ pub(crate) use pipe::{
     disconnect, flush_blocking, is_overlapped, open, reads_messages, wait_for_instance,
 };
 pub(crate) use port::{Entry, Port};
+pub(crate) use process::{client_process, program_of, server_process};
+pub(crate) use security::{
+    Descriptor, account_name, descriptor_from_sddl, descriptor_of, descriptor_to_sddl,
+};
 pub(crate) use std::os::windows::io::OwnedHandle;
 
 use std::time::Duration;

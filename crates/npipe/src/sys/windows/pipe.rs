@@ -13,9 +13,11 @@ use windows_sys::Wdk::Storage::FileSystem::{
 use windows_sys::Win32::Foundation::{
     GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE, RtlNtStatusToDosError,
 };
+use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FILE_WRITE_ATTRIBUTES,
-    FlushFileBuffers, OPEN_EXISTING, PIPE_ACCESS_INBOUND, PIPE_ACCESS_OUTBOUND, WRITE_DAC, WRITE_OWNER,
+    FlushFileBuffers, OPEN_EXISTING, PIPE_ACCESS_INBOUND, PIPE_ACCESS_OUTBOUND, READ_CONTROL, WRITE_DAC,
+    WRITE_OWNER,
 };
 use windows_sys::Win32::System::IO::{CancelSynchronousIo, IO_STATUS_BLOCK};
 use windows_sys::Win32::System::Pipes::{
@@ -25,6 +27,8 @@ use windows_sys::Win32::System::Pipes::{
     WaitNamedPipeW,
 };
 use windows_sys::Win32::System::SystemServices::ACCESS_SYSTEM_SECURITY;
+
+use super::Descriptor;
 
 /// A `SECURITY_ATTRIBUTES` that stays valid for as long as the value, or none: the system's default.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +60,8 @@ pub(crate) struct CreateNamedPipe<'a> {
     pub(crate) max_instances: u32,
     pub(crate) out_buffer_size: u32,
     pub(crate) in_buffer_size: u32,
+    /// Unless attributes say more.
+    pub(crate) security_descriptor: Option<&'a Descriptor>,
 }
 
 /// The arguments of [`open`].
@@ -64,6 +70,7 @@ pub(crate) struct OpenPipe<'a> {
     pub(crate) name: &'a [u16],
     pub(crate) read: bool,
     pub(crate) write: bool,
+    pub(crate) read_control: bool,
     pub(crate) message_reads: bool,
     pub(crate) security_quality_of_service: u32,
 }
@@ -107,7 +114,17 @@ pub(crate) fn create(
     } else {
         PIPE_ACCEPT_REMOTE_CLIENTS
     };
-    // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says.
+    let own_attributes = parameters.security_descriptor.map(|descriptor| SECURITY_ATTRIBUTES {
+        nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+        lpSecurityDescriptor: descriptor.as_ptr().cast_mut(),
+        bInheritHandle: 0,
+    });
+    let attributes = match &own_attributes {
+        Some(own) if attributes.0.is_null() => own,
+        _ => attributes.0.cast(),
+    };
+    // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says, or our own, whose descriptor is
+    // borrowed for the call.
     let handle = unsafe {
         CreateNamedPipeW(
             parameters.name.as_ptr(),
@@ -117,7 +134,7 @@ pub(crate) fn create(
             parameters.out_buffer_size,
             parameters.in_buffer_size,
             0,
-            attributes.0.cast(),
+            attributes,
         )
     };
     owned(handle)
@@ -136,6 +153,9 @@ pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) ->
     } else if parameters.message_reads {
         // A read-only handle may not change its read mode without this right (GENERIC_WRITE includes it).
         access |= FILE_WRITE_ATTRIBUTES;
+    }
+    if parameters.read_control {
+        access |= READ_CONTROL;
     }
     // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says.
     let handle = unsafe {

@@ -6,10 +6,12 @@ use std::io;
 use std::os::windows::io::AsHandle;
 use std::time::Duration;
 
-use npipe::{NamedPipeClient, NamedPipeServer, PipeInfo};
+use npipe::{NamedPipeClient, NamedPipeServer, Peer, PipeInfo, SecurityDescriptor};
 
 pub(crate) trait AsyncPipe: AsHandle + std::fmt::Debug + Send + Sync + Unpin + 'static {
     fn info(&self) -> io::Result<PipeInfo>;
+    fn security_descriptor(&self) -> io::Result<SecurityDescriptor>;
+    fn peer(&self) -> io::Result<Peer>;
     fn read_by_reference(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
     fn drain(&self) -> impl Future<Output = io::Result<()>> + Send;
     fn close(self) -> impl Future<Output = io::Result<()>> + Send;
@@ -24,6 +26,12 @@ macro_rules! async_pipe {
         impl AsyncPipe for $pipe {
             fn info(&self) -> io::Result<PipeInfo> {
                 self.info()
+            }
+            fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
+                self.security_descriptor()
+            }
+            fn peer(&self) -> io::Result<Peer> {
+                self.peer()
             }
             async fn read_by_reference(&self, buffer: &mut [u8]) -> io::Result<usize> {
                 loop {
@@ -63,6 +71,12 @@ macro_rules! async_end {
     () => {
         fn info(&self) -> io::Result<PipeInfo> {
             self.0.info()
+        }
+        fn security_descriptor(&self) -> io::Result<npipe::SecurityDescriptor> {
+            self.0.security_descriptor()
+        }
+        fn peer(&self) -> io::Result<npipe::Peer> {
+            self.0.peer()
         }
         fn read_by_reference(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send {
             self.0.read_by_reference(buffer)

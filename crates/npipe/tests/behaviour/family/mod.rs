@@ -25,7 +25,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_pipe::AsyncPipe;
-use npipe::{ClientOptions, NamedPipeClient, NamedPipeServer, PipeInfo, ServerOptions};
+use npipe::{
+    ClientOptions, NamedPipeClient, NamedPipeServer, Peer, PipeInfo, SecurityDescriptor, ServerOptions,
+};
 use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
 use crate::sys;
@@ -106,6 +108,10 @@ pub(crate) trait End: Reading + Writing + AsHandle + Debug + Sync {
     fn split(self) -> (Self::Reader, Self::Writer);
 
     fn info(&self) -> io::Result<PipeInfo>;
+
+    fn security_descriptor(&self) -> io::Result<SecurityDescriptor>;
+
+    fn peer(&self) -> io::Result<Peer>;
 
     /// Reads while something else borrows the end.
     fn read_by_reference(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;

@@ -176,6 +176,14 @@ impl<S: Streaming + AsHandle + Debug> End for S {
         self.stream().info()
     }
 
+    fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
+        self.stream().security_descriptor()
+    }
+
+    fn peer(&self) -> io::Result<Peer> {
+        self.stream().peer()
+    }
+
     async fn read_by_reference(&self, buffer: &mut [u8]) -> io::Result<usize> {
         read(self.stream(), buffer).await
     }

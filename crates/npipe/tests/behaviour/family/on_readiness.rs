@@ -196,6 +196,14 @@ impl End for ReadinessStream {
         self.pipe().info()
     }
 
+    fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
+        self.pipe().security_descriptor()
+    }
+
+    fn peer(&self) -> io::Result<Peer> {
+        self.pipe().peer()
+    }
+
     async fn read_by_reference(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.reading().attempt(|| self.pipe().read(buffer)).await
     }

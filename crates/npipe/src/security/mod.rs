@@ -1,0 +1,161 @@
+//! Who may do what with a pipe: the system's security descriptors without `unsafe`.
+//!
+//! Text becomes a descriptor and back by the system itself. What a descriptor says is decoded from its bytes, here and
+//! without the system, so that hostile or damaged ones can be shown on any machine to do no harm.
+
+mod access;
+mod layout;
+mod sid;
+
+pub use access::{AccessEntry, AccessList};
+pub use sid::Sid;
+
+#[cfg(windows)]
+pub use descriptor::SecurityDescriptor;
+
+#[cfg(windows)]
+mod descriptor {
+    use std::fmt;
+    use std::io;
+    use std::str::FromStr;
+    use std::sync::Arc;
+
+    use super::layout::{self, Parts};
+    use super::{AccessList, Sid};
+    use crate::sys::{self, OwnedHandle};
+
+    /// A pipe's security descriptor: its owner, and the access list that says who may do what.
+    ///
+    /// Made from SDDL, the system's own text for it
+    /// ([its grammar](https://learn.microsoft.com/windows/win32/secauthz/security-descriptor-string-format)), or read from a
+    /// pipe, on either end: [`NamedPipeServer::security_descriptor`](crate::NamedPipeServer::security_descriptor) and its
+    /// like. Given to a server's options it holds for the pipe that they create:
+    ///
+    /// ```no_run
+    /// use npipe::{SecurityDescriptor, ServerOptions};
+    ///
+    /// // Administrators and the system do everything; interactive users read and write, and cannot serve the name.
+    /// let access: SecurityDescriptor = "D:(A;;FA;;;BA)(A;;FA;;;SY)(A;;0x12019b;;;IU)".parse()?;
+    /// let server = ServerOptions::new().security_descriptor(&access).create("inventory")?;
+    /// assert_eq!(server.security_descriptor()?.access_list(), access.access_list());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # What to write
+    ///
+    /// Rights of a pipe, with their two-letter names in SDDL where they have one:
+    ///
+    /// | right | what it allows |
+    /// |---|---|
+    /// | `FA` (0x1f01ff) or `GA` | everything |
+    /// | `FR` (0x120089) or `GR` | reading, and looking at the descriptor |
+    /// | 0x12019b | reading and writing, as a client needs it |
+    /// | `FW` (0x120116) or `GW` | writing, **and creating instances** (0x4): who has this can serve the name beside you |
+    ///
+    /// The server's own process needs the right to create instances (0x4) for every instance after the first, so a list that
+    /// leaves its account out makes the second [`create`](crate::ServerOptions::create) fail with `ERROR_ACCESS_DENIED`.
+    #[derive(Clone)]
+    #[doc(alias = "SECURITY_DESCRIPTOR")]
+    #[doc(alias = "SDDL")]
+    pub struct SecurityDescriptor {
+        system: sys::Descriptor,
+        parts: Arc<Parts>,
+    }
+
+    impl SecurityDescriptor {
+        /// Reads SDDL, such as `D:(A;;FA;;;OW)(A;;0x12019b;;;BU)`.
+        ///
+        /// Calls
+        /// [`ConvertStringSecurityDescriptorToSecurityDescriptorW`](https://learn.microsoft.com/windows/win32/api/sddl/nf-sddl-convertstringsecuritydescriptortosecuritydescriptorw).
+        ///
+        /// # Errors
+        ///
+        /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an empty text, which would ask for
+        /// nothing and get the system's default, and for one with a NUL character. Else the system's, which depend on what
+        /// is wrong: `ERROR_INVALID_PARAMETER`, `ERROR_INVALID_ACL`, `ERROR_INVALID_SID`
+        /// and others.
+        pub fn from_sddl(sddl: &str) -> io::Result<Self> {
+            if sddl.trim().is_empty() {
+                return Err(invalid("an empty security descriptor would mean the system's default"));
+            }
+            if sddl.contains('\0') {
+                return Err(invalid("a security descriptor has no NUL character in it"));
+            }
+            Self::new(sys::descriptor_from_sddl(sddl)?)
+        }
+
+        /// What protects the pipe of `handle`.
+        pub(crate) fn of(handle: &OwnedHandle) -> io::Result<Self> {
+            Self::new(sys::descriptor_of(handle)?)
+        }
+
+        fn new(system: sys::Descriptor) -> io::Result<Self> {
+            let parts = layout::decode(system.bytes()).ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidData, "the system gave a malformed security descriptor")
+            })?;
+            Ok(Self { system, parts: Arc::new(parts) })
+        }
+
+        /// The descriptor as SDDL, whole: owner, group, access list, audit list and integrity label, as far as it has them.
+        ///
+        /// Calls
+        /// [`ConvertSecurityDescriptorToStringSecurityDescriptorW`](https://learn.microsoft.com/windows/win32/api/sddl/nf-sddl-convertsecuritydescriptortostringsecuritydescriptorw).
+        ///
+        /// # Errors
+        ///
+        /// The system's.
+        pub fn to_sddl(&self) -> io::Result<String> {
+            sys::descriptor_to_sddl(&self.system)
+        }
+
+        /// The owner. He may read and change the access list, whatever it says.
+        pub fn owner(&self) -> Option<&Sid> {
+            self.parts.owner.as_ref()
+        }
+
+        /// The primary group. The system stores it and gives it no meaning.
+        pub fn group(&self) -> Option<&Sid> {
+            self.parts.group.as_ref()
+        }
+
+        /// Who may do what.
+        #[doc(alias = "DACL")]
+        pub fn access_list(&self) -> &AccessList {
+            &self.parts.access_list
+        }
+
+        pub(crate) fn system(&self) -> &sys::Descriptor {
+            &self.system
+        }
+    }
+
+    fn invalid(why: &str) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidInput, why)
+    }
+
+    impl FromStr for SecurityDescriptor {
+        type Err = io::Error;
+
+        fn from_str(sddl: &str) -> io::Result<Self> {
+            Self::from_sddl(sddl)
+        }
+    }
+
+    impl fmt::Display for SecurityDescriptor {
+        /// [`to_sddl`](SecurityDescriptor::to_sddl), of which an error is one of the formatter.
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str(&self.to_sddl().map_err(|_| fmt::Error)?)
+        }
+    }
+
+    impl fmt::Debug for SecurityDescriptor {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter
+                .debug_struct("SecurityDescriptor")
+                .field("owner", &self.owner())
+                .field("group", &self.group())
+                .field("access_list", self.access_list())
+                .finish_non_exhaustive()
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Accounts and groups, as the system numbers them.
+
+use std::fmt;
+
+/// The security identifier of an account or a group, such as `S-1-5-18`, the system itself.
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[doc(alias = "PSID")]
+pub struct Sid {
+    authority: u64,
+    /// At most [`LONGEST`](Self::LONGEST).
+    sub_authorities: Vec<u32>,
+}
+
+impl Sid {
+    /// `SID_MAX_SUB_AUTHORITIES`.
+    const LONGEST: usize = 15;
+
+    /// The one that `bytes` begin with
+    /// ([layout](https://learn.microsoft.com/openspecs/windows_protocols/ms-dtyp/f992ad60-0fe4-4b87-9fed-beb478836861)).
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (header, rest) = bytes.split_first_chunk::<8>()?;
+        let [revision, count, authority @ ..] = header;
+        let count = usize::from(*count);
+        if *revision != 1 || count > Self::LONGEST {
+            return None;
+        }
+        let authority = authority.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let (words, _) = rest.get(..count * 4)?.as_chunks::<4>();
+        Some(Self { authority, sub_authorities: words.iter().copied().map(u32::from_le_bytes).collect() })
+    }
+
+    /// The account's name, with its domain: `NT AUTHORITY\SYSTEM`.
+    ///
+    /// Calls [`LookupAccountSidW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-lookupaccountsidw), which
+    /// asks other machines for accounts that this one does not know, and so may take seconds. It blocks the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// The system's: `ERROR_NONE_MAPPED` when nobody knows a name, as of accounts that have been deleted.
+    #[cfg(windows)]
+    pub fn account_name(&self) -> std::io::Result<String> {
+        crate::sys::account_name(self.authority, &self.sub_authorities)
+    }
+}
+
+impl fmt::Display for Sid {
+    /// The usual text: `S-1-5-32-544`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.authority > u32::MAX.into() {
+            write!(formatter, "S-1-{:#014x}", self.authority)?;
+        } else {
+            write!(formatter, "S-1-{}", self.authority)?;
+        }
+        self.sub_authorities.iter().try_for_each(|number| write!(formatter, "-{number}"))
+    }
+}
+
+impl fmt::Debug for Sid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Sid({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sid;
+
+    fn text(bytes: &[u8]) -> Option<String> {
+        Sid::decode(bytes).map(|sid| sid.to_string())
+    }
+
+    #[test]
+    fn known_identifiers_have_their_usual_text() {
+        assert_eq!(text(&[1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]).unwrap(), "S-1-1-0");
+        let administrators = [1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0];
+        assert_eq!(text(&administrators).unwrap(), "S-1-5-32-544");
+        assert_eq!(text(&[1, 0, 1, 2, 3, 4, 5, 6]).unwrap(), "S-1-0x010203040506");
+    }
+
+    #[test]
+    fn what_is_cut_short_or_of_another_kind_is_none() {
+        assert_eq!(text(&[]), None);
+        assert_eq!(text(&[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0]), None, "cut short");
+        assert_eq!(text(&[2, 0, 0, 0, 0, 0, 0, 5]), None, "another revision");
+        let mut too_long = [0; 8 + 16 * 4];
+        too_long[..2].copy_from_slice(&[1, 16]);
+        assert_eq!(text(&too_long), None, "more than a SID may have");
+    }
+}

@@ -1,0 +1,198 @@
+//! Security descriptors, there and back, and who is at the other end.
+
+use std::io;
+use std::process;
+
+use npipe::{AccessEntry, AccessList, ClientOptions, SecurityDescriptor, ServerOptions, Sid};
+use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
+
+use crate::family::{End, Family, Listening, ServerEnd};
+use crate::harness::{Within, assert_os_error, pair, pair_with, skipped_under_wine, unique_name};
+
+const SYSTEM: &str = "S-1-5-18";
+const ADMINISTRATORS: &str = "S-1-5-32-544";
+const EVERYONE: &str = "S-1-1-0";
+
+/// The entries as "allow MASK TRUSTEE", in their order.
+fn entries(descriptor: &SecurityDescriptor) -> Vec<String> {
+    let AccessList::Entries(entries) = descriptor.access_list() else {
+        panic!("{descriptor:?} has no entries");
+    };
+    let line = |entry: &AccessEntry| match entry {
+        AccessEntry::Allow { trustee, mask } => format!("allow {mask:#x} {trustee}"),
+        AccessEntry::Deny { trustee, mask } => format!("deny {mask:#x} {trustee}"),
+        other => format!("{other:?}"),
+    };
+    entries.iter().map(line).collect()
+}
+
+#[test]
+fn sddl_becomes_a_descriptor_and_sddl_again() {
+    let sddl = "O:BAG:SYD:(D;;0x12019f;;;AN)(A;;FA;;;SY)(A;;0x12019b;;;BA)";
+    let descriptor: SecurityDescriptor = sddl.parse().unwrap();
+    assert_eq!(descriptor.owner().map(Sid::to_string).as_deref(), Some(ADMINISTRATORS));
+    assert_eq!(descriptor.group().map(Sid::to_string).as_deref(), Some(SYSTEM));
+    let expected = [
+        "deny 0x12019f S-1-5-7",
+        &format!("allow 0x1f01ff {SYSTEM}"),
+        &format!("allow 0x12019b {ADMINISTRATORS}"),
+    ];
+    assert_eq!(entries(&descriptor), expected);
+    let again = SecurityDescriptor::from_sddl(&descriptor.to_string()).unwrap();
+    assert_eq!(again.access_list(), descriptor.access_list());
+    assert_eq!((again.owner(), again.group()), (descriptor.owner(), descriptor.group()));
+}
+
+#[test]
+fn what_is_not_said_is_told_from_nobody() {
+    let list = |sddl: &str| SecurityDescriptor::from_sddl(sddl).unwrap().access_list().clone();
+    assert_eq!(list("O:BA"), AccessList::Unspecified);
+    assert_eq!(list("D:"), AccessList::Entries(Vec::new()));
+    if !skipped_under_wine(
+        "security::what_is_not_said_is_told_from_nobody",
+        "a null list becomes an empty one",
+    ) {
+        assert_eq!(list("D:NO_ACCESS_CONTROL"), AccessList::Everyone);
+    }
+}
+
+#[test]
+fn text_that_is_no_descriptor_is_an_error() {
+    for empty in ["", "  ", "D:(A;;GA;;;WD)\0"] {
+        let error = SecurityDescriptor::from_sddl(empty).unwrap_err();
+        assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::InvalidInput, None), "{empty:?}");
+    }
+    for bad in ["nonsense", "D:(A;;GA;;;", "D:(A;;GA;;;S-1-)", "D:(Q;;GA;;;WD)"] {
+        let error = SecurityDescriptor::from_sddl(bad).expect_err(bad);
+        assert!(error.raw_os_error().is_some(), "{bad}: {error:?}");
+    }
+}
+
+#[test]
+fn accounts_have_names() {
+    let descriptor: SecurityDescriptor = "O:SYG:WD".parse().unwrap();
+    // The words are those of the system's language.
+    assert!(descriptor.owner().unwrap().account_name().is_ok_and(|name| name.contains('\\')));
+    assert!(
+        descriptor.group().unwrap().account_name().is_ok_and(|name| !name.contains('\\') && !name.is_empty())
+    );
+    let nobody: SecurityDescriptor = "O:S-1-5-21-1-2-3-4".parse().unwrap();
+    assert!(nobody.owner().unwrap().account_name().is_err());
+}
+
+/// What a pipe was given is what both of its ends see.
+async fn a_pipe_has_the_descriptor_it_was_given<F: Family>() {
+    let given: SecurityDescriptor = "D:(A;;FA;;;WD)(A;;0x12019b;;;BA)".parse().unwrap();
+    let (server, client) =
+        pair_with::<F>(ServerOptions::new().security_descriptor(&given), &ClientOptions::new()).await;
+    for seen in [server.security_descriptor().unwrap(), client.security_descriptor().unwrap()] {
+        assert_eq!(
+            entries(&seen),
+            [format!("allow 0x1f01ff {EVERYONE}"), format!("allow 0x12019b {ADMINISTRATORS}")]
+        );
+        assert!(seen.owner().is_some(), "the system adds the owner: {seen:?}");
+    }
+}
+
+/// Generic rights are the pipe's own once it has them.
+async fn generic_rights_are_mapped<F: Family>() {
+    let given: SecurityDescriptor = "D:(A;;GA;;;WD)(A;;GRGW;;;BA)".parse().unwrap();
+    let (server, _client) =
+        pair_with::<F>(ServerOptions::new().security_descriptor(&given), &ClientOptions::new()).await;
+    let seen = entries(&server.security_descriptor().unwrap());
+    if !skipped_under_wine("security::generic_rights_are_mapped", "generic rights are kept as they are") {
+        assert_eq!(seen, [format!("allow 0x1f01ff {EVERYONE}"), format!("allow 0x12019f {ADMINISTRATORS}")]);
+    }
+}
+
+async fn without_one_it_is_the_systems<F: Family>() {
+    let (server, client) = pair::<F>().await;
+    let seen = [server.security_descriptor().unwrap(), client.security_descriptor().unwrap()];
+    if skipped_under_wine(
+        "security::without_one_it_is_the_systems",
+        "a pipe has none unless it was given one",
+    ) {
+        return;
+    }
+    for seen in seen {
+        let entries = entries(&seen);
+        for expected in [format!("allow 0x1f01ff {SYSTEM}"), format!("allow 0x120089 {EVERYONE}")] {
+            assert!(entries.contains(&expected), "{expected} in {entries:?}");
+        }
+    }
+}
+
+/// A client that neither reads nor writes has to ask for the right to see the descriptor.
+async fn looking_is_a_right_of_its_own<F: Family>() {
+    let given: SecurityDescriptor = "D:(A;;FA;;;WD)".parse().unwrap();
+    let name = unique_name();
+    let mut options = ServerOptions::new();
+    options.security_descriptor(&given);
+    let _server = F::create(&options, &name).unwrap();
+    let mut only_looking = ClientOptions::new();
+    only_looking.read(false).write(false).read_control(true);
+    let client = F::open(&only_looking, &name).unwrap();
+    assert_eq!(client.security_descriptor().unwrap().access_list(), given.access_list());
+    let other_name = unique_name();
+    let _server = F::create(&options, &other_name).unwrap();
+    let client = F::open(only_looking.read_control(false), &other_name).unwrap();
+    assert_os_error(client.security_descriptor(), ERROR_ACCESS_DENIED, "not asked for");
+}
+
+async fn whom_the_list_leaves_out_is_refused<F: Family>() {
+    if skipped_under_wine("security::whom_the_list_leaves_out_is_refused", "access lists are not enforced") {
+        return;
+    }
+    let name = unique_name();
+    // The owner keeps the right to look (READ_CONTROL) and to change the list, and gets no other.
+    let nobody: SecurityDescriptor = "D:".parse().unwrap();
+    let mut options = ServerOptions::new();
+    let _server = F::create(options.security_descriptor(&nobody), &name).unwrap();
+    assert_os_error(F::open(&ClientOptions::new(), &name), ERROR_ACCESS_DENIED, "a client");
+    assert_os_error(F::create(&options, &name), ERROR_ACCESS_DENIED, "a second instance");
+}
+
+async fn reading_only<F: Family>() {
+    if skipped_under_wine("security::reading_only", "access lists are not enforced") {
+        return;
+    }
+    let name = unique_name();
+    let readable: SecurityDescriptor = "D:(A;;FR;;;WD)".parse().unwrap();
+    let _server = F::create(ServerOptions::new().security_descriptor(&readable), &name).unwrap();
+    assert_os_error(F::open(&ClientOptions::new(), &name), ERROR_ACCESS_DENIED, "writing too");
+    F::open(ClientOptions::new().write(false), &name).expect("reading is allowed");
+}
+
+async fn each_end_knows_the_others_process<F: Family>() {
+    let (server, client) = pair::<F>().await;
+    for peer in [server.peer().unwrap(), client.peer().unwrap()] {
+        assert_eq!(peer.process_id(), process::id());
+        assert_eq!(peer.program().unwrap().file_name(), std::env::current_exe().unwrap().file_name());
+    }
+    server.disconnect().unwrap();
+    drop(client);
+}
+
+/// The options are values: one set makes instances, and a listener's are all alike.
+async fn every_instance_has_it<F: Family>() {
+    let given: SecurityDescriptor = "D:(A;;FA;;;WD)".parse().unwrap();
+    let name = unique_name();
+    let mut listener = F::listen(ServerOptions::new().security_descriptor(&given), &name).unwrap();
+    for _ in 0..3 {
+        let client = F::open(&ClientOptions::new(), &name).unwrap();
+        let server = listener.accept().within("accept").await.unwrap();
+        assert_eq!(server.security_descriptor().unwrap().access_list(), given.access_list());
+        assert_eq!(client.security_descriptor().unwrap().access_list(), given.access_list());
+    }
+}
+
+for_each_family!(
+    a_pipe_has_the_descriptor_it_was_given,
+    generic_rights_are_mapped,
+    without_one_it_is_the_systems,
+    looking_is_a_right_of_its_own,
+    whom_the_list_leaves_out_is_refused,
+    reading_only,
+    each_end_knows_the_others_process,
+    every_instance_has_it,
+);
