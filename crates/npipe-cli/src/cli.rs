@@ -5,12 +5,13 @@ use std::num::{NonZeroU16, ParseIntError};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueHint, value_parser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint, value_parser};
 use clap_complete::Shell;
 use npipe::PipeName;
 
 use crate::endpoint::{Listener, Target, pipe_name};
 use crate::exit::Exit;
+use crate::progress::When;
 #[cfg(unix)]
 use crate::wsl::service::{Listening, Service};
 
@@ -20,9 +21,9 @@ use crate::wsl::service::{Listening, Service};
 #[derive(Debug, Parser)]
 #[command(version, after_long_help = exit_codes())]
 pub(crate) struct Cli {
-    /// Say on stderr what happens: connections, their ends, byte counts
-    #[arg(short, long, global = true)]
-    pub(crate) verbose: bool,
+    /// Say on stderr what becomes of each connection, with byte counts and durations; twice (-vv): each step of it
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -141,6 +142,9 @@ pub(crate) struct ConnectArguments {
     /// npiperelay makes no difference, and neither does its command line here.
     #[arg(long)]
     pub(crate) accept_disconnect: bool,
+
+    #[command(flatten)]
+    pub(crate) progress: ProgressArguments,
 }
 
 #[derive(Args, Debug)]
@@ -188,6 +192,24 @@ pub(crate) struct ForwardArguments {
     /// Start gpg-agent, by gpgconf, when it does not run as a client comes
     #[arg(long)]
     pub(crate) launch: bool,
+
+    #[command(flatten)]
+    pub(crate) progress: ProgressArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ProgressArguments {
+    /// When to show on stderr, if that is a terminal, how much of stdin and stdout has moved
+    #[arg(
+        long = "progress",
+        value_name = "WHEN",
+        value_enum,
+        default_value = "auto",
+        num_args = 0..=1,
+        default_missing_value = "always",
+        require_equals = true
+    )]
+    pub(crate) when: When,
 }
 
 #[derive(Args, Debug)]

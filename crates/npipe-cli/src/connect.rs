@@ -2,15 +2,16 @@
 //! meaning of the system's error codes for a client of a pipe is decided here.
 
 use std::io::{self, Read, Write};
-use std::time::Instant;
 
 use npipe::blocking::PipeStream;
 use npipe::{ClientOptions, PipeMode, PipeName};
 use windows_sys::Win32::Foundation::ERROR_PIPE_NOT_CONNECTED;
 
+use crate::account::Account;
 use crate::cli::ConnectArguments;
 use crate::exit::{Exit, Failure};
 use crate::open::{Patience, open};
+use crate::progress::Progress;
 use crate::relay::{End, Summary};
 use crate::report::Report;
 use crate::session::{self, EndOfInput, Streams};
@@ -22,15 +23,8 @@ pub(crate) fn run(arguments: &ConnectArguments, report: Report) -> Result<(), Fa
     let (stdin, stdout) = (stdio::stdin().map_err(stdio_failure)?, stdio::stdout().map_err(stdio_failure)?);
     let pipe = open(name, &ClientOptions::new(), Patience::of(arguments), report)?;
     report.detail(format_args!("connected to {name}"));
-    let start = Instant::now();
     let summary = join(stdin, stdout, pipe, arguments, report)
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot start the session: {error}")))?;
-    report.detail(format_args!(
-        "{name} ended after {:.1?}: {} bytes sent, {} bytes received",
-        start.elapsed(),
-        summary.requests.bytes,
-        summary.replies.bytes
-    ));
     verdict(name, summary, arguments.accept_disconnect)
 }
 
@@ -45,7 +39,9 @@ fn join(
     let end_of_input =
         if arguments.exit_on_stdin_eof { EndOfInput::EndsSession } else { EndOfInput::KeepsSession };
     let name = arguments.eof_message.then(|| arguments.target.clone());
-    session::run(streams, end_of_input, move |pipe| {
+    let account =
+        Account::of_stdio(&arguments.target, Progress::new(arguments.progress.when, report), report);
+    session::run(streams, end_of_input, account, move |pipe| {
         if let Some(name) = name {
             send_eof_message(pipe, &name, report);
         }

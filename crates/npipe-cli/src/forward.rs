@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::account::{Account, Lasted};
 #[cfg(unix)]
 use crate::bridge::client::Bridge;
 use crate::cli::ForwardArguments;
@@ -17,7 +18,8 @@ use crate::exit::{Exit, Failure};
 use crate::listener::Socket;
 #[cfg(windows)]
 use crate::listener::pipe::Pipe;
-use crate::relay::{End, Kind, Session, Stop, Summary, relay};
+use crate::progress::{Progress, When};
+use crate::relay::{End, Kind, Session, Summary, relay};
 use crate::report::Report;
 
 pub(crate) async fn run(arguments: ForwardArguments, report: Report) -> Result<(), Failure> {
@@ -64,10 +66,11 @@ fn check(arguments: &ForwardArguments) -> Result<(), Failure> {
 }
 
 async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Failure> {
-    let ForwardArguments { listen, target, max_connections, idle_timeout, launch, .. } = arguments;
+    let ForwardArguments { listen, target, max_connections, idle_timeout, launch, progress, .. } = arguments;
+    let progress = progress.when;
     let idle_timeout = idle_timeout.map(|seconds| Duration::from_secs(seconds.into()));
     if target == Target::Stdio {
-        return stdio_serves_the_first_client(&listen, idle_timeout, report).await;
+        return stdio_serves_the_first_client(&listen, idle_timeout, progress, report).await;
     }
     #[cfg(unix)]
     let dialer = Dialer::new(target, launch, Bridge::new(arguments.bridge.into(), report))?;
@@ -75,7 +78,7 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
     let dialer = Dialer::new(target, launch)?;
     if listen == Listener::Stdio {
         let Connection { stream, kind } = dialer.dial().await?;
-        return join_stdio(stream, kind, idle_timeout, dialer.target(), report).await;
+        return join_stdio(stream, kind, idle_timeout, dialer.target(), progress, report).await;
     }
     let forward = Arc::new(Forward {
         dialer,
@@ -145,24 +148,21 @@ impl Forward {
 
     async fn serve<C: Stream>(&self, number: u64, client: &mut C, kind: Kind) {
         let report = self.report;
+        let account = Account::of_client(number, report);
         let started = Instant::now();
+        report.step(format_args!("client {number}: came, connecting to {}", self.dialer.target()));
         let mut server = match self.dialer.dial().await {
             Ok(server) => server,
             Err(failure) => {
                 return report.warning(format_args!("client {number}: {failure}; connection closed"));
             }
         };
-        report.detail(format_args!("client {number}: connected to {}", self.dialer.target()));
+        let target = self.dialer.target();
+        report.detail(format_args!("client {number}: connected to {target}"));
+        report.step(format_args!("client {number}: that took {}", Lasted(started.elapsed())));
         let session = Session { client: kind, server: server.kind, idle_timeout: self.idle_timeout };
-        let (stop, summary) = relay(client, &mut server.stream, session).await;
+        let (_, summary) = relay(client, &mut server.stream, session, &account).await;
         self.report_broken_server(number, &summary);
-        report.detail(format_args!(
-            "client {number}: ended, {} bytes to the server, {} bytes to the client, {:.1} s{}",
-            summary.requests.bytes,
-            summary.replies.bytes,
-            started.elapsed().as_secs_f64(),
-            if stop == Stop::Idle { ", idle" } else { "" },
-        ));
     }
 
     /// An error of the client means that it went, which is its right. An error of the server cut the session short.
@@ -179,6 +179,7 @@ impl Forward {
 async fn stdio_serves_the_first_client(
     listen: &Listener,
     idle_timeout: Option<Duration>,
+    progress: When,
     report: Report,
 ) -> Result<(), Failure> {
     match listen {
@@ -188,11 +189,11 @@ async fn stdio_serves_the_first_client(
             let [client] =
                 instances.try_into().unwrap_or_else(|_| unreachable!("one instance was asked for"));
             pipe.connect(&client).await;
-            join_stdio(client, Kind::Pipe, idle_timeout, listen, report).await
+            join_stdio(client, Kind::Pipe, idle_timeout, listen, progress, report).await
         }
         listen => {
             let client = Socket::bind(listen, report).await?.accept().await;
-            join_stdio(client, Kind::Socket, idle_timeout, listen, report).await
+            join_stdio(client, Kind::Socket, idle_timeout, listen, progress, report).await
         }
     }
 }
@@ -203,15 +204,13 @@ async fn join_stdio(
     kind: Kind,
     idle_timeout: Option<Duration>,
     name: &dyn std::fmt::Display,
+    progress: When,
     report: Report,
 ) -> Result<(), Failure> {
     let mut stdio = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
     let session = Session { client: Kind::Stdio, server: kind, idle_timeout };
-    let (_, summary) = relay(&mut stdio, &mut peer, session).await;
-    report.detail(format_args!(
-        "{name} ended: {} bytes sent, {} bytes received",
-        summary.requests.bytes, summary.replies.bytes
-    ));
+    let account = Account::of_stdio(name, Progress::new(progress, report), report);
+    let (_, summary) = relay(&mut stdio, &mut peer, session, &account).await;
     let failure = |exit, message: String| Err(Failure::new(exit, message));
     match (&summary.replies.end, &summary.requests.end) {
         (End::WriteFailed(_), _) => {

@@ -13,6 +13,7 @@ use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
 use crate::report::Report;
 
+mod account;
 mod assuan;
 mod bridge;
 mod cli;
@@ -32,6 +33,7 @@ mod npiperelay;
 #[cfg(windows)]
 mod open;
 mod output;
+mod progress;
 mod relay;
 mod report;
 #[cfg(any(windows, test))]

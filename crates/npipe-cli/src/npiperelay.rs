@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn connect(line: &str) -> (ConnectArguments, bool) {
+    fn connect(line: &str) -> (ConnectArguments, u8) {
         match Cli::try_parse_from(translated(words(line))).unwrap_or_else(|error| panic!("{line}: {error}")) {
             Cli { verbose, command: Command::Connect(arguments), .. } => (arguments, verbose),
             other => panic!("{line}: {other:?}"),
@@ -147,19 +147,19 @@ mod tests {
     fn each_flag_has_its_meaning() {
         let (none, verbose) = connect("npipe //./pipe/x");
         assert_eq!(none.target.to_string(), r"\\.\pipe\x");
-        assert!(!none.poll && !none.eof_message && !none.exit_on_stdin_eof && !verbose);
+        assert!(!none.poll && !none.eof_message && !none.exit_on_stdin_eof && verbose == 0);
         assert!(connect("npipe -p //./pipe/x").0.poll);
         assert!(connect("npipe -s //./pipe/x").0.eof_message);
         assert!(connect("npipe -ei //./pipe/x").0.exit_on_stdin_eof);
         connect("npipe -ep //./pipe/x");
         connect("npipe -bg //./pipe/x");
-        assert!(connect("npipe -v //./pipe/x").1);
+        assert_eq!(connect("npipe -v //./pipe/x").1, 1);
     }
 
     #[test]
     fn flags_combine_in_any_order() {
         let (all, verbose) = connect("npiperelay.exe -v -s -ei -ep -bg -l -p //./pipe/openssh-ssh-agent");
-        assert!(all.poll && all.eof_message && all.exit_on_stdin_eof && verbose);
+        assert!(all.poll && all.eof_message && all.exit_on_stdin_eof && verbose == 1);
         assert_eq!(all.poll_limit, Some(300));
     }
 

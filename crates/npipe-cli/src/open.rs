@@ -33,6 +33,7 @@ pub(crate) fn open(
             Err(error) => error,
         };
         attempts += 1;
+        report.step(format_args!("attempt {attempts} to open {name}: {error}"));
         let obstacle = Obstacle::of(&error);
         let Some(next) = patience.pause(obstacle, attempts, start.elapsed()) else {
             return Err(open_failure(name, &error, obstacle, Waited { attempts, time: start.elapsed() }));

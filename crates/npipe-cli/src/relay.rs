@@ -7,7 +7,8 @@
 //! means depends on the [`Kind`] of stream. Relays that stop both directions at the first end lose the reply
 //! (winsocat), those that wait for both ends hang on a stdin that stays open.
 //!
-//! Nothing here opens a stream or knows what an error is called: it sees `AsyncRead` and `AsyncWrite`.
+//! Nothing here opens a stream or knows what an error is called: it sees `AsyncRead` and `AsyncWrite`, and tells an
+//! [`Account`] how it goes.
 
 use std::future::poll_fn;
 use std::io;
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use crate::account::Account;
 
 /// A buffer starts small, because most connections are idle or short, and doubles while reads fill it.
 const SMALLEST_BUFFER: usize = 8 * 1024;
@@ -68,7 +71,7 @@ pub(crate) enum Stop {
 }
 
 impl Session {
-    fn has_stopped(self, requests: &Pump, replies: &Pump) -> Option<Stop> {
+    fn has_stopped(self, requests: &Pump<'_>, replies: &Pump<'_>) -> Option<Stop> {
         let client_has_gone = match self.client {
             Kind::Stdio | Kind::Process => false,
             Kind::Pipe => requests.sender_ended() || replies.receiver_failed(),
@@ -86,7 +89,7 @@ impl Session {
 
     /// How long nothing may happen. A client whose server has ended is given no more time than a server whose client
     /// has; one whose answer is being computed takes as long as it takes.
-    fn longest_silence(self, replies: &Pump) -> Option<Duration> {
+    fn longest_silence(self, replies: &Pump<'_>) -> Option<Duration> {
         let farewell = replies.has_ended().then_some(FAREWELL);
         [self.idle_timeout, farewell].into_iter().flatten().min()
     }
@@ -129,6 +132,14 @@ impl Silence {
     }
 }
 
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From the client to the server.
+    Requests,
+    Replies,
+}
+
 /// What went through, and how each direction ended.
 #[derive(Debug)]
 pub(crate) struct Summary {
@@ -158,13 +169,18 @@ pub(crate) enum End {
 
 /// Joins the two until the session is over. On return all that was delivered is flushed, and neither stream is closed
 /// beyond what the rules above say: dropping them is the caller's part.
-pub(crate) async fn relay<C, S>(client: &mut C, server: &mut S, session: Session) -> (Stop, Summary)
+pub(crate) async fn relay<C, S>(
+    client: &mut C,
+    server: &mut S,
+    session: Session,
+    account: &Account,
+) -> (Stop, Summary)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut requests = Pump::new();
-    let mut replies = Pump::new();
+    let mut requests = Pump::new(Some((account, Direction::Requests)));
+    let mut replies = Pump::new(Some((account, Direction::Replies)));
     let mut silence = Silence::new();
     let stop = poll_fn(|cx| {
         let _ = requests.poll(cx, client, server);
@@ -185,7 +201,9 @@ where
             requests.state = State::Ended(End::WriteFailed(error));
         }
     }
-    (stop, Summary { requests: requests.into_flow(), replies: replies.into_flow() })
+    let summary = Summary { requests: requests.into_flow(), replies: replies.into_flow() };
+    account.closed(stop, &summary);
+    (stop, summary)
 }
 
 /// Delivers the rest of what a client said that has gone, and drops what the server still says, so that a server that
@@ -193,12 +211,12 @@ where
 /// server might lose the requests).
 ///
 /// A server that takes nothing and ends nothing is left too: a pipe cannot even be told, so it is closed at once.
-async fn say_farewell<C, S>(requests: &mut Pump, client: &mut C, server: &mut S, kind: Kind)
+async fn say_farewell<C, S>(requests: &mut Pump<'_>, client: &mut C, server: &mut S, kind: Kind)
 where
     C: AsyncRead + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut dropped = Pump::new();
+    let mut dropped = Pump::new(None);
     let mut nowhere = tokio::io::sink();
     let mut silence = Silence::new();
     let delivered = poll_fn(|cx| {
@@ -215,10 +233,12 @@ where
 }
 
 /// One direction at work.
-struct Pump {
+struct Pump<'a> {
     buffer: Vec<u8>,
     bytes: u64,
     state: State,
+    /// Who is told how it goes.
+    account: Option<(&'a Account, Direction)>,
 }
 
 enum State {
@@ -237,9 +257,10 @@ enum State {
     Ended(End),
 }
 
-impl Pump {
-    fn new() -> Pump {
-        Pump { buffer: vec![0; SMALLEST_BUFFER], bytes: 0, state: State::Reading { unflushed: false } }
+impl<'a> Pump<'a> {
+    fn new(account: Option<(&'a Account, Direction)>) -> Pump<'a> {
+        let state = State::Reading { unflushed: false };
+        Pump { buffer: vec![0; SMALLEST_BUFFER], bytes: 0, state, account }
     }
 
     /// Ready when this direction has ended. May be asked again after that.
@@ -253,6 +274,7 @@ impl Pump {
                 return Poll::Ready(());
             }
             self.state = ready!(self.poll_step(cx, sender, receiver));
+            self.tell();
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -319,6 +341,14 @@ impl Pump {
         }
     }
 
+    fn tell(&self) {
+        match (&self.state, self.account) {
+            (State::Reading { .. }, Some((account, direction))) => account.moved(direction, self.bytes),
+            (State::Ended(end), Some((account, direction))) => account.ended(direction, self.bytes, end),
+            _ => {}
+        }
+    }
+
     fn has_ended(&self) -> bool {
         matches!(self.state, State::Ended(_))
     }
@@ -363,7 +393,8 @@ mod tests {
     use tokio::time::{Instant, sleep, timeout};
     use tokio_test::io::Builder;
 
-    use super::{End, FAREWELL, Kind, LAST_FLUSH, Session, Stop, Summary, relay};
+    use super::{Account, End, FAREWELL, Kind, LAST_FLUSH, Session, Stop, Summary, relay};
+    use crate::report::Report;
 
     /// Small, so that a direction that nobody reads is blocked after a few bytes.
     const ROOM: usize = 64;
@@ -389,7 +420,8 @@ mod tests {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         // The clock is paused: it jumps to this limit as soon as everything waits for something that will not come.
-        let session = timeout(FAREWELL * 10, relay(&mut client, &mut server, session));
+        let account = Account::of_client(1, Report::new(0));
+        let session = timeout(FAREWELL * 10, relay(&mut client, &mut server, session, &account));
         session.await.expect("the session hangs")
     }
 

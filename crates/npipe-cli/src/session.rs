@@ -11,7 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::relay::{End, Flow, Summary};
+use crate::account::Account;
+use crate::relay::{Direction, End, Flow, Stop, Summary};
 
 /// A buffer starts small, because most sessions are a question and an answer, and doubles while reads fill it.
 const SMALLEST_BUFFER: usize = 8 * 1024;
@@ -42,10 +43,12 @@ pub(crate) struct Streams<Stdin, Stdout, ToServer, FromServer> {
 }
 
 /// Runs the session. `farewell` is called with the server's stream when stdin has ended well and all of it was sent:
-/// some protocols have a word for that, and a server that has gone meanwhile is not worse for missing it. A thread may still sit in a read on return; the end of the process ends it.
+/// some protocols have a word for that, and a server that has gone meanwhile is not worse for missing it. A thread may still
+/// sit in a read on return; the end of the process ends it.
 pub(crate) fn run<Stdin, Stdout, ToServer, FromServer>(
     streams: Streams<Stdin, Stdout, ToServer, FromServer>,
     end_of_input: EndOfInput,
+    account: Account,
     farewell: impl FnOnce(&mut ToServer) + Send + 'static,
 ) -> io::Result<Summary>
 where
@@ -55,7 +58,7 @@ where
     FromServer: Read + Send + 'static,
 {
     let Streams { stdin, stdout, to_server, from_server } = streams;
-    let board = Arc::new(Board::default());
+    let board = Arc::new(Board { account, notes: Mutex::default(), changed: Condvar::new() });
     let requests = Pump { board: Arc::clone(&board), direction: Direction::Requests };
     let replies = Pump { board: Arc::clone(&board), direction: Direction::Replies };
     thread::Builder::new()
@@ -67,15 +70,9 @@ where
     Ok(board.wait(end_of_input))
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Direction {
-    Requests,
-    Replies,
-}
-
 /// Where both directions note how far they are, and where their end is waited for.
-#[derive(Default)]
 struct Board {
+    account: Account,
     notes: Mutex<Notes>,
     changed: Condvar,
 }
@@ -156,7 +153,9 @@ impl Board {
             self.wait_for_silence(notes)
         };
         let Notes { requests, replies, .. } = std::mem::take(&mut *notes);
-        Summary { requests: requests.into_flow(), replies: replies.into_flow() }
+        let summary = Summary { requests: requests.into_flow(), replies: replies.into_flow() };
+        self.account.closed(Stop::Over, &summary);
+        summary
     }
 
     /// Learns whether the server took what was being written to it when it ended.
@@ -243,6 +242,10 @@ impl Pump {
         let mut notes = self.board.notes();
         let note = notes.of(self.direction);
         note.bytes += taken as u64;
+        if let Phase::Ended(end) = &phase {
+            self.board.account.ended(self.direction, note.bytes, end);
+        }
+        self.board.account.moved(self.direction, note.bytes);
         note.phase = phase;
         let somebody_cares = note.has_ended() || notes.every_step_counts;
         drop(notes);
@@ -259,7 +262,8 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use super::{End, EndOfInput, LARGEST_BUFFER, LAST_WRITE, Streams, Summary, run};
+    use super::{Account, End, EndOfInput, LARGEST_BUFFER, LAST_WRITE, Streams, Summary, run};
+    use crate::report::Report;
 
     /// Far above what any session here takes: reached only when one hangs.
     const LIMIT: Duration = Duration::from_secs(60);
@@ -289,7 +293,12 @@ mod tests {
         F: Read + Send + 'static,
     {
         let (done, summary) = channel();
-        thread::spawn(move || done.send(run(streams, end_of_input, |_| {}).unwrap()));
+        thread::spawn(move || {
+            done.send(
+                run(streams, end_of_input, Account::of_stdio(&"server", None, Report::new(0)), |_| {})
+                    .unwrap(),
+            )
+        });
         summary
     }
 

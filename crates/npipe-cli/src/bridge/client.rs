@@ -20,6 +20,7 @@ use super::mux::{MOST_CONNECTIONS, Mux, mux};
 use super::process::{self, Process, Transport};
 use super::protocol::{Answer, Hello, OpenRequest, read_block, shake_hands, write_block};
 use super::records::Records;
+use crate::account::Lasted;
 use crate::cli::BridgeArguments;
 use crate::report::Report;
 
@@ -130,6 +131,7 @@ impl Bridge {
             Some(stream) => stream,
             None => self.stream().await?.ok_or_else(broke_off)?,
         };
+        let (id, begin) = (stream.id(), Instant::now());
         let mut stream = stream.compat();
         let answer = async {
             write_block(&mut stream, &request).await?;
@@ -138,7 +140,13 @@ impl Bridge {
         // yamux's words for the end of its transport ("unexpected end of file", "write zero") say nothing to people.
         let answer = answer.await.map_err(|_| broke_off())?;
         match Answer::decode(&answer)? {
-            Answer::Opened => Ok(BridgeStream { records: Records::new(stream), _counted: counted }),
+            Answer::Opened => {
+                let time = Lasted(begin.elapsed());
+                self.shared
+                    .report
+                    .step(format_args!("connection {id} of the bridge: {target} opened in {time}"));
+                Ok(BridgeStream { records: Records::new(stream), _counted: counted })
+            }
             Answer::Failed(error) => Err(error.into()),
         }
     }

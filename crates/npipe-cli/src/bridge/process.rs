@@ -70,9 +70,7 @@ pub(super) struct Process {
 impl Process {
     pub(super) fn start(program: &Path, report: Report) -> io::Result<(Process, Transport)> {
         let mut command = Command::new(program);
-        if report.is_verbose() {
-            command.arg("--verbose");
-        }
+        command.args((0..report.verbosity()).map(|_| "--verbose"));
         command.arg("bridge-server");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own: an interrupt from the terminal is for us, and the process ends in order when we do.

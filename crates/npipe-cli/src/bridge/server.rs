@@ -3,18 +3,20 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use npipe::PipeName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use yamux::Mode;
 
 use super::mux::mux;
 use super::protocol::{Answer, Hello, OpenRequest, read_block, shake_hands, write_block};
 use super::records::Records;
+use crate::account::Lasted;
 #[cfg(unix)]
 use crate::bridge::client::{Bridge, Settings};
 use crate::dial::{Dialer, Stream};
@@ -72,24 +74,33 @@ async fn serve<T: AsyncRead + AsyncWrite + Unpin>(mut transport: T, report: Repo
 }
 
 async fn connection(stream: yamux::Stream, report: Report) {
+    let (id, begin) = (stream.id(), Instant::now());
     let mut stream = stream.compat();
     let request = match read_request(&mut stream).await {
         Ok(request) => request,
-        Err(error) => return report.warning(format_args!("a connection without a request: {error}")),
+        Err(error) => return report.warning(format_args!("connection {id} without a request: {error}")),
     };
     let target = &request.target;
     let answer = open(&request, report).await;
     let sent = match &answer {
         Ok(_) => write_block(&mut stream, &Answer::Opened.encode()).await,
         Err(error) => {
-            report.detail(format_args!("cannot open {target}: {error}"));
+            report.detail(format_args!("connection {id}: cannot open {target}: {error}"));
             write_block(&mut stream, &Answer::Failed(error.into()).encode()).await
         }
     };
     if let (Ok(opened), Ok(())) = (answer, sent) {
-        report.detail(format_args!("connected to {target}"));
-        relay(Records::new(stream), opened).await;
-        report.detail(format_args!("connection to {target} ended"));
+        report.detail(format_args!("connection {id}: connected to {target}"));
+        report.step(format_args!("connection {id}: that took {}", Lasted(begin.elapsed())));
+        let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
+        let ended = relay(Records::new(stream), opened, &sent, &received).await;
+        report.step(format_args!("connection {id}: {ended}"));
+        report.detail(format_args!(
+            "connection {id}: ended, {} bytes to {target}, {} bytes from it, {}",
+            sent.into_inner(),
+            received.into_inner(),
+            Lasted(begin.elapsed())
+        ));
     }
 }
 
@@ -156,8 +167,9 @@ async fn open_pipe(_: &PipeName, _: Duration) -> io::Result<Box<dyn Stream>> {
 }
 
 /// Joins the two until the target has said all, or the client has gone. The end of the client's bytes alone ends
-/// nothing: the reply may be still to come.
-async fn relay<C, T>(client: Records<C>, target: T)
+/// nothing: the reply may be still to come. `sent` and `received` count the bytes that the target and the client took. Gives
+/// back what ended it, in words.
+async fn relay<C, T>(client: Records<C>, target: T, sent: &AtomicU64, received: &AtomicU64) -> String
 where
     C: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
@@ -165,7 +177,7 @@ where
     let (mut from_target, mut to_target) = split(target);
     let (mut from_client, mut to_client) = split(client);
     let requests = async {
-        match pump(&mut from_client, &mut to_target, Flush::Never).await {
+        match pump(&mut from_client, &mut to_target, Flush::Never, sent).await {
             // The client has gone: nobody is there to be told of the reply.
             Err(Broken::Reading(_)) => {}
             // What the target still has to say is worth having, also when it takes no more, for as long as the client
@@ -177,16 +189,22 @@ where
             }
         }
     };
-    let replies = pump(&mut from_target, &mut to_client, Flush::EachChunk);
+    let replies = pump(&mut from_target, &mut to_client, Flush::EachChunk, received);
     let ended = tokio::select! {
         ended = replies => ended,
-        () = requests => return,
+        () = requests => return "the client has gone".to_owned(),
     };
-    let _ = match ended {
-        Ok(()) => to_client.shutdown().await,
-        Err(Broken::Reading(error)) => from_client.unsplit(to_client).fail(&error).await,
-        Err(Broken::Writing) => Ok(()),
-    };
+    match ended {
+        Ok(()) => {
+            let _ = to_client.shutdown().await;
+            "the target ended".to_owned()
+        }
+        Err(Broken::Reading(error)) => {
+            let _ = from_client.unsplit(to_client).fail(&error).await;
+            format!("the target broke off: {error}")
+        }
+        Err(Broken::Writing) => "the client takes no more".to_owned(),
+    }
 }
 
 enum Broken {
@@ -202,8 +220,8 @@ enum Flush {
     Never,
 }
 
-/// Copies until the reader ends.
-async fn pump<R, W>(reader: &mut R, writer: &mut W, flush: Flush) -> Result<(), Broken>
+/// Copies until the reader ends, and counts in `taken`.
+async fn pump<R, W>(reader: &mut R, writer: &mut W, flush: Flush, taken: &AtomicU64) -> Result<(), Broken>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -215,6 +233,7 @@ where
             return Ok(());
         }
         writer.write_all(&buffer[..read]).await.map_err(|_| Broken::Writing)?;
+        taken.fetch_add(read as u64, Ordering::Relaxed);
         if flush == Flush::EachChunk {
             writer.flush().await.map_err(|_| Broken::Writing)?;
         }

@@ -12,6 +12,8 @@ mod manual;
 #[cfg(windows)]
 mod npiperelay;
 mod process;
+#[cfg(unix)]
+mod terminal;
 mod usage;
 #[cfg(target_os = "linux")]
 mod wsl;

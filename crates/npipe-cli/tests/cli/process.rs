@@ -27,7 +27,8 @@ pub(crate) struct Npipe {
     child: Child,
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: Option<ChildStdout>,
-    stderr: BufReader<ChildStderr>,
+    /// None where a test reads it elsewhere.
+    stderr: Option<BufReader<ChildStderr>>,
 }
 
 impl Npipe {
@@ -55,7 +56,7 @@ impl Npipe {
             command: format!("{} {}", program.display(), arguments.join(" ")),
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),
-            stderr: BufReader::new(child.stderr.take().unwrap()),
+            stderr: child.stderr.take().map(BufReader::new),
             child,
         }
     }
@@ -71,7 +72,8 @@ impl Npipe {
         let mut seen = String::new();
         loop {
             let mut line = String::new();
-            within_limit(&self.command, self.stderr.read_line(&mut line)).await.unwrap();
+            let stderr = self.stderr.as_mut().expect("stderr goes elsewhere");
+            within_limit(&self.command, stderr.read_line(&mut line)).await.unwrap();
             assert!(!line.is_empty(), "{}: no line with {text:?} on stderr, which was\n{seen}", self.command);
             if line.contains(text) {
                 return line.trim_end().to_owned();
@@ -102,9 +104,12 @@ impl Npipe {
                     stream.read_to_end(&mut stdout).await.unwrap();
                 }
             };
-            let (status, (), text) =
-                tokio::join!(self.child.wait(), output, self.stderr.read_to_string(&mut stderr));
-            text.unwrap();
+            let words = async {
+                if let Some(mut stream) = self.stderr.take() {
+                    stream.read_to_string(&mut stderr).await.unwrap();
+                }
+            };
+            let (status, (), ()) = tokio::join!(self.child.wait(), output, words);
             status.unwrap()
         })
         .await;
