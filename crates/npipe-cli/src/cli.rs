@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint, value_parser};
 use clap_complete::Shell;
 use npipe::PipeName;
+#[cfg(windows)]
+use npipe::SecurityDescriptor;
 
 use crate::endpoint::{Listener, Target, pipe_name};
 use crate::exit::Exit;
@@ -189,6 +191,14 @@ pub(crate) struct ForwardArguments {
     #[arg(long)]
     pub(crate) message: bool,
 
+    /// Who may do what with the pipe, in SDDL; without it, everyone may read and only this account, administrators and the
+    /// system may write
+    ///
+    /// `npipe info` shows it of any pipe. 0x12019b is what a client needs, FA is everything. This account has to be in the
+    /// list with FA, since it adds instances.
+    #[arg(long, value_name = "SDDL", value_parser = security_descriptor)]
+    pub(crate) sddl: Option<SecurityDescriptor>,
+
     /// Start gpg-agent, by gpgconf, when it does not run as a client comes
     #[arg(long)]
     pub(crate) launch: bool,
@@ -244,6 +254,16 @@ pub(crate) struct InfoArguments {
 
 fn any_pipe_name(name: &str) -> Result<PipeName, String> {
     if name.starts_with("npipe:") { pipe_name(name) } else { pipe_name(&format!("npipe:{name}")) }
+}
+
+/// Elsewhere there is no pipe to give it to, which is said before it is looked at.
+#[cfg(not(windows))]
+type SecurityDescriptor = String;
+
+fn security_descriptor(sddl: &str) -> Result<SecurityDescriptor, String> {
+    sddl.parse::<SecurityDescriptor>().map_err(|error| {
+        format!("{error}; the grammar is at https://learn.microsoft.com/windows/win32/secauthz/security-descriptor-string-format")
+    })
 }
 
 fn seconds(text: &str) -> Result<Duration, ParseIntError> {
@@ -344,6 +364,8 @@ const FORWARD_EXAMPLES: &str = r"Examples:
       npipe forward unix:/tmp/echo.sock exec:cat
   Give programs on TCP the ssh side of GnuPG's agent, started when needed
       npipe forward --launch tcp:4711 gpg-agent-ssh
+  Serve a pipe that administrators own and every user who is logged on may read and write
+      npipe forward --sddl 'D:(A;;FA;;;BA)(A;;0x12019b;;;IU)' npipe:my-service tcp:127.0.0.1:8080
 
 The exit codes are listed by `npipe --help`.";
 

@@ -37,7 +37,7 @@ pub(crate) async fn run(arguments: ForwardArguments, report: Report) -> Result<(
 
 /// What can be refused before anything is done.
 fn check(arguments: &ForwardArguments) -> Result<(), Failure> {
-    let ForwardArguments { listen, target, instances, message, launch, .. } = arguments;
+    let ForwardArguments { listen, target, instances, message, sddl, launch, .. } = arguments;
     let usage = |reason: &str| Err(Failure::new(Exit::Usage, reason));
     let unsupported =
         |reason: &str| Err(Failure::new(Exit::Unsupported, format!("cannot listen on {listen}: {reason}")));
@@ -59,19 +59,19 @@ fn check(arguments: &ForwardArguments) -> Result<(), Failure> {
             "--launch starts gpg-agent: it is for the targets gpg-agent, gpg-agent-ssh and assuan:",
         );
     }
-    if (instances.is_some() || *message) && !matches!(listen, Listener::Pipe(_)) {
-        return usage("--instances and --message are for pipes: listen at npipe:NAME to use them");
+    if (instances.is_some() || *message || sddl.is_some()) && !matches!(listen, Listener::Pipe(_)) {
+        return usage("--instances, --message and --sddl are for pipes: listen at npipe:NAME to use them");
     }
     Ok(())
 }
 
 async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Failure> {
-    let ForwardArguments { listen, target, max_connections, idle_timeout, launch, progress, .. } = arguments;
-    let progress = progress.when;
-    let idle_timeout = idle_timeout.map(|seconds| Duration::from_secs(seconds.into()));
-    if target == Target::Stdio {
-        return stdio_serves_the_first_client(&listen, idle_timeout, progress, report).await;
+    let progress = arguments.progress.when;
+    let idle_timeout = arguments.idle_timeout.map(|seconds| Duration::from_secs(seconds.into()));
+    if arguments.target == Target::Stdio {
+        return stdio_serves_the_first_client(&arguments, idle_timeout, progress, report).await;
     }
+    let ForwardArguments { listen, target, max_connections, launch, .. } = arguments;
     #[cfg(unix)]
     let dialer = Dialer::new(target, launch, Bridge::new(arguments.bridge.into(), report))?;
     #[cfg(windows)]
@@ -92,8 +92,8 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
     match listen {
         #[cfg(windows)]
         Listener::Pipe(name) => {
-            let mode = if arguments.message { npipe::PipeMode::Message } else { npipe::PipeMode::Byte };
-            let (pipe, instances) = Pipe::bind(&name, mode, arguments.instances, report)?;
+            let options = pipe_options(arguments.message, arguments.sddl.as_ref());
+            let (pipe, instances) = Pipe::bind(&name, &options, arguments.instances, report)?;
             let pipe = Arc::new(pipe);
             for instance in instances {
                 tokio::spawn(Arc::clone(&forward).serve_instance(Arc::clone(&pipe), instance));
@@ -107,6 +107,18 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
             }
         }
     }
+}
+
+#[cfg(windows)]
+fn pipe_options(message: bool, sddl: Option<&npipe::SecurityDescriptor>) -> npipe::ServerOptions {
+    let mut options = npipe::ServerOptions::new();
+    if message {
+        options.pipe_mode(npipe::PipeMode::Message);
+    }
+    if let Some(descriptor) = sddl {
+        options.security_descriptor(descriptor);
+    }
+    options
 }
 
 /// What all clients of one listener share.
@@ -177,15 +189,17 @@ impl Forward {
 
 /// There is one stdin and one stdout: one client is taken and no other after it.
 async fn stdio_serves_the_first_client(
-    listen: &Listener,
+    arguments: &ForwardArguments,
     idle_timeout: Option<Duration>,
     progress: When,
     report: Report,
 ) -> Result<(), Failure> {
+    let listen = &arguments.listen;
     match listen {
         #[cfg(windows)]
         Listener::Pipe(name) => {
-            let (pipe, instances) = Pipe::bind(name, npipe::PipeMode::Byte, Some(1), report)?;
+            let options = pipe_options(arguments.message, arguments.sddl.as_ref());
+            let (pipe, instances) = Pipe::bind(name, &options, Some(1), report)?;
             let [client] =
                 instances.try_into().unwrap_or_else(|_| unreachable!("one instance was asked for"));
             pipe.connect(&client).await;

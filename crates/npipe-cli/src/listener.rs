@@ -355,7 +355,7 @@ pub(crate) mod pipe {
     use std::io;
     use std::time::Duration;
 
-    use npipe::{NamedPipeServer, PipeMode, PipeName, ServerOptions};
+    use npipe::{NamedPipeServer, PipeName, ServerOptions};
     use tokio::time::{sleep, timeout};
 
     use super::{PAUSE_AFTER_ERROR, until_it_succeeds};
@@ -371,7 +371,7 @@ pub(crate) mod pipe {
 
     pub(crate) struct Pipe {
         name: PipeName,
-        mode: PipeMode,
+        options: ServerOptions,
         /// As many as the system allows, made as they are needed, or a fixed number, used again and again.
         limit: Option<u8>,
         report: Report,
@@ -381,23 +381,17 @@ pub(crate) mod pipe {
         /// The instances are all to be served.
         pub(crate) fn bind(
             name: &PipeName,
-            mode: PipeMode,
+            options: &ServerOptions,
             limit: Option<u8>,
             report: Report,
         ) -> Result<(Pipe, Vec<NamedPipeServer>), Failure> {
-            let pipe = Pipe { name: name.clone(), mode, limit, report };
+            let pipe = Pipe { name: name.clone(), options: options.clone(), limit, report };
             let instances = (0..limit.unwrap_or(BACKLOG))
-                .map(|number| pipe.instance(number == 0))
-                .collect::<io::Result<Vec<_>>>()
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::PermissionDenied => Failure::new(
-                        Exit::AccessDenied,
-                        format!(
-                            "cannot listen on {name}: another program serves that name, or you may not create it"
-                        ),
-                    ),
-                    _ => super::failure(name, &error),
-                })?;
+                .map(|number| {
+                    let first = number == 0;
+                    pipe.instance(first).map_err(|error| pipe.failure(first, &error))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
             report.listening(name);
             Ok((pipe, instances))
         }
@@ -407,12 +401,27 @@ pub(crate) mod pipe {
         }
 
         fn instance(&self, first: bool) -> io::Result<NamedPipeServer> {
-            let mut options = ServerOptions::new();
-            options.first_pipe_instance(first).pipe_mode(self.mode);
+            let mut options = self.options.clone();
+            options.first_pipe_instance(first);
             if let Some(limit) = self.limit {
                 options.max_instances(limit.into());
             }
             options.create(&self.name)
+        }
+
+        fn failure(&self, first: bool, error: &io::Error) -> Failure {
+            let name = &self.name;
+            let reason = match (error.kind(), first) {
+                (io::ErrorKind::PermissionDenied, true) => {
+                    "another program serves that name, or you may not create it"
+                }
+                // The first instance sets the access list by which this one is judged.
+                (io::ErrorKind::PermissionDenied, false) => {
+                    "the pipe's access list does not let this account add instances; give it FA in --sddl"
+                }
+                _ => return super::failure(name, error),
+            };
+            Failure::new(Exit::AccessDenied, format!("cannot listen on {name}: {reason}"))
         }
 
         /// Takes a client with `waiting` and puts the next instance in its place before the client is served, and

@@ -15,5 +15,7 @@ mod process;
 #[cfg(unix)]
 mod terminal;
 mod usage;
+#[cfg(windows)]
+mod wine;
 #[cfg(target_os = "linux")]
 mod wsl;

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::connect::{path, random, unique_name};
 use crate::process::{Npipe, within_limit};
+use crate::wine::skipped_under_wine;
 
 const ERROR_PIPE_BUSY: i32 = 231;
 const MEBIBYTE: usize = 1024 * 1024;
@@ -321,6 +322,47 @@ async fn a_pipe_of_messages_is_one_and_an_empty_message_does_not_end_it() {
     let mut received = [0; 16];
     within_limit("the messages", stream.read_exact(&mut received)).await.unwrap();
     assert_eq!(&received, b"before and after");
+}
+
+#[tokio::test]
+async fn a_pipe_has_the_access_list_it_was_given() {
+    for target in ["tcp:127.0.0.1:9", "stdio"] {
+        let name = unique_name();
+        let sddl = "D:(A;;FA;;;WD)(D;;0x12019f;;;AN)";
+        let mut process = Npipe::start(&["forward", "--sddl", sddl, &format!("npipe:{name}"), target]);
+        process.stderr_line("listening on").await;
+        let client = npipe::ClientOptions::new().open(path(&name)).unwrap();
+        let given: npipe::SecurityDescriptor = sddl.parse().unwrap();
+        assert_eq!(client.security_descriptor().unwrap().access_list(), given.access_list(), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn an_access_list_that_is_none_is_refused_before_there_is_a_pipe() {
+    let name = unique_name();
+    for (sddl, reason) in [("D:(A;;GA", "os error"), ("", "would mean the system's default")] {
+        let listen = format!("npipe:{name}");
+        let outcome = Npipe::start(&["forward", "--sddl", sddl, &listen, "tcp:127.0.0.1:9"]).finish().await;
+        outcome.code(2).stdout(b"").stderr_has("--sddl").stderr_has(reason).stderr_has("learn.microsoft.com");
+    }
+    let outcome = Npipe::start(&["forward", "--sddl", "D:(A;;FA;;;WD)", "tcp:0", "exec:cat"]).finish().await;
+    outcome.code(2).stderr_has("for pipes");
+}
+
+/// The first instance is made, and its access list keeps its own maker from adding the next.
+#[tokio::test]
+async fn an_access_list_without_its_maker_is_told() {
+    if skipped_under_wine(
+        "forward: an_access_list_without_its_maker_is_told",
+        "access lists are not enforced",
+    ) {
+        return;
+    }
+    let name = unique_name();
+    let outcome = Npipe::start(&["forward", "--sddl", "D:", &format!("npipe:{name}"), "tcp:127.0.0.1:9"])
+        .finish()
+        .await;
+    outcome.code(5).stderr_has("give it FA in --sddl");
 }
 
 #[tokio::test]
