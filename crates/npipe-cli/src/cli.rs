@@ -89,7 +89,7 @@ pub(crate) enum Command {
         directory: Option<PathBuf>,
     },
 
-    /// Set up how Linux programs reach what is on the Windows side
+    /// Set up how Linux programs reach what is on the Windows side, and see what is wrong with that
     #[cfg(unix)]
     #[command(subcommand)]
     Wsl(WslCommand),
@@ -297,6 +297,13 @@ pub(crate) enum WslCommand {
     /// file that a shell reads when its user logs in. Without --install it is printed, as a script.
     #[command(after_long_help = SETUP_EXAMPLES)]
     Setup(SetupArguments),
+
+    /// Say what is wrong with the way to Windows, and what helps
+    ///
+    /// Looks at the system, the Windows program, the agents on Windows, and what Linux programs find here. Each line begins
+    /// with ok, note or problem. It changes nothing.
+    #[command(after_long_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArguments),
 }
 
 #[cfg(unix)]
@@ -329,6 +336,18 @@ pub(crate) struct SetupArguments {
     /// The Windows program npipe.exe; without it, it is looked for beside this one and on PATH
     #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
     pub(crate) windows_exe: Option<PathBuf>,
+}
+
+#[cfg(unix)]
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArguments {
+    /// The Windows program npipe.exe; without it, it is looked for beside this one and on PATH
+    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
+    pub(crate) windows_exe: Option<PathBuf>,
+
+    /// Where the system is looked at, in tests
+    #[arg(long, value_name = "DIRECTORY", default_value = "/", hide = true)]
+    pub(crate) root: PathBuf,
 }
 
 fn connect_target(address: &str) -> Result<PipeName, String> {
@@ -379,6 +398,15 @@ const SETUP_EXAMPLES: &str = r"Examples:
       npipe wsl setup gpg-agent --install
   Undo it
       npipe wsl setup docker --remove
+
+The exit codes are listed by `npipe --help`.";
+
+#[cfg(unix)]
+const DOCTOR_EXAMPLES: &str = r"Examples:
+  See what is wrong
+      npipe wsl doctor
+  The same for a script, which wants the exit code
+      npipe wsl doctor >/dev/null || echo 'the way to Windows is broken'
 
 The exit codes are listed by `npipe --help`.";
 

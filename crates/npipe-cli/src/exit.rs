@@ -21,10 +21,11 @@ pub(crate) enum Exit {
     OutputClosed = 8,
     Unsupported = 9,
     NotListed = 10,
+    Unhealthy = 11,
 }
 
 impl Exit {
-    pub(crate) const ALL: [Exit; 11] = [
+    pub(crate) const ALL: [Exit; 12] = [
         Exit::Success,
         Exit::Failure,
         Exit::Usage,
@@ -36,6 +37,7 @@ impl Exit {
         Exit::OutputClosed,
         Exit::Unsupported,
         Exit::NotListed,
+        Exit::Unhealthy,
     ];
 
     /// The line of the help text.
@@ -52,6 +54,7 @@ impl Exit {
             Exit::OutputClosed => "the reader of stdout went away",
             Exit::Unsupported => "this system does not have what was asked for, such as Windows named pipes",
             Exit::NotListed => "the system does not list its pipes; Wine does not",
+            Exit::Unhealthy => "npipe wsl doctor found problems; stdout names them",
         }
     }
 }

@@ -73,7 +73,7 @@ fn run(command: Command, report: Report) -> Result<(), Failure> {
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::pages(directory.as_deref()),
         #[cfg(unix)]
-        Command::Wsl(command) => wsl::run(command, report),
+        Command::Wsl(command) => on_runtime(wsl::run(command, report)),
         Command::BridgeServer => on_runtime(bridge::server::run(report)),
     }
 }

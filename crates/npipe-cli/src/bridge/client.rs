@@ -81,6 +81,7 @@ enum State {
 struct Session {
     streams: mpsc::Sender<oneshot::Sender<yamux::Stream>>,
     connections: Arc<watch::Sender<usize>>,
+    hello: Arc<Hello>,
 }
 
 /// One connection to a target on the Windows side.
@@ -120,6 +121,11 @@ impl Bridge {
             room: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
         };
         Bridge { shared: Arc::new(shared) }
+    }
+
+    /// Who the Windows program says that it is. It is started if none runs.
+    pub(crate) async fn greet(&self) -> io::Result<Arc<Hello>> {
+        self.session().await.map(|session| session.hello)
     }
 
     /// A connection to `target`, an address as on the command line, on the Windows side. `wait` is how long a pipe may
@@ -200,7 +206,7 @@ impl Bridge {
         let cause = match agreed {
             Ok(Ok(theirs)) => {
                 report.detail(format_args!("{shown} runs {theirs}, started in {:.1?}", begin.elapsed()));
-                return Ok(self.look_after(process, transport));
+                return Ok(self.look_after(process, transport, theirs));
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("it did not answer within {LONGEST_START:?}"),
@@ -209,13 +215,13 @@ impl Bridge {
         Err(format!("the Windows program {shown} is of no use: {cause}; it {}", process.end().await))
     }
 
-    fn look_after(&self, process: Process, transport: Transport) -> Session {
+    fn look_after(&self, process: Process, transport: Transport, hello: Hello) -> Session {
         let Shared { settings, report, .. } = &*self.shared;
         let (streams, asked) = mpsc::channel(1);
         let (connections, counted) = watch::channel(0);
         let mux = mux(transport, Mode::Client);
         tokio::spawn(look_after(process, mux, asked, idle(counted, settings.idle), *report));
-        Session { streams, connections: Arc::new(connections) }
+        Session { streams, connections: Arc::new(connections), hello: Arc::new(hello) }
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn socket_to_use(report: Report) -> Option<PathBuf> {
 
 /// A live socket of `directory`, if `inherited` is none: that of init before those of sessions, which come and go, and
 /// among these the newest.
-fn replacement(inherited: Option<&OsStr>, directory: &Path) -> Option<PathBuf> {
+pub(super) fn replacement(inherited: Option<&OsStr>, directory: &Path) -> Option<PathBuf> {
     if inherited.is_some_and(|socket| lives(Path::new(socket))) {
         return None;
     }
@@ -45,7 +45,7 @@ fn replacement(inherited: Option<&OsStr>, directory: &Path) -> Option<PathBuf> {
 }
 
 /// Somebody listens. The name alone does not tell: files of dead sessions stay.
-fn lives(socket: &Path) -> bool {
+pub(super) fn lives(socket: &Path) -> bool {
     UnixStream::connect(socket).is_ok()
 }
 

@@ -4,12 +4,14 @@ use crate::cli::WslCommand;
 use crate::exit::Failure;
 use crate::report::Report;
 
+mod doctor;
 pub(crate) mod interop;
 pub(crate) mod service;
 mod setup;
 
-pub(crate) fn run(command: WslCommand, report: Report) -> Result<(), Failure> {
+pub(crate) async fn run(command: WslCommand, report: Report) -> Result<(), Failure> {
     match command {
         WslCommand::Setup(arguments) => setup::run(&arguments, report),
+        WslCommand::Doctor(arguments) => doctor::run(arguments, report).await,
     }
 }

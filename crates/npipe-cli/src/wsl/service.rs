@@ -47,6 +47,18 @@ pub(crate) enum SocketPath {
     Absolute(PathBuf),
 }
 
+impl SocketPath {
+    /// None where a login has no directory.
+    pub(crate) fn resolved(&self) -> Option<PathBuf> {
+        match self {
+            SocketPath::InRuntimeDirectory(file) => {
+                env::var_os("XDG_RUNTIME_DIR").map(|runtime| Path::new(&runtime).join(file))
+            }
+            SocketPath::Absolute(path) => Some(path.clone()),
+        }
+    }
+}
+
 impl Service {
     pub(crate) const ALL: [Service; 3] = [Service::SshAgent, Service::GpgAgent, Service::Docker];
 

@@ -40,6 +40,26 @@ pub(crate) fn run(arguments: &SetupArguments, report: Report) -> Result<(), Fail
     output::write(&text)
 }
 
+/// Whether `service` was set up, in whichever way.
+pub(super) fn is_there(service: Service) -> bool {
+    snippet(service).exists() || has_units(service)
+}
+
+/// Who listens for `service`, or would if it were set up.
+pub(super) fn listening(service: Service) -> Listening {
+    if has_units(service) {
+        Listening::Systemd
+    } else if snippet(service).exists() {
+        Listening::Shell
+    } else {
+        Listening::available()
+    }
+}
+
+fn has_units(service: Service) -> bool {
+    service.sockets(Listening::Systemd).iter().any(|socket| unit(socket.name, "socket").exists())
+}
+
 /// What makes a service reachable.
 struct Plan {
     service: Service,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -43,6 +44,10 @@ impl World {
     }
 
     fn start(&self, program: &Path, arguments: &[&str]) -> Npipe {
+        self.start_with(program, arguments, &[])
+    }
+
+    fn start_with(&self, program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Npipe {
         let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
         Npipe::start_program(program, arguments, |command| {
             command
@@ -52,7 +57,9 @@ impl World {
                 .env("PATH", path)
                 .env_remove("XDG_CONFIG_HOME")
                 .env_remove("SSH_AUTH_SOCK")
-                .env_remove("DOCKER_HOST");
+                .env_remove("DOCKER_HOST")
+                .env_remove("WSL_INTEROP")
+                .envs(variables.iter().copied());
         })
     }
 
@@ -271,4 +278,153 @@ async fn what_systemctl_says_is_passed_on() {
     world.program("bin/systemctl", "echo 'Failed to connect to bus' >&2; exit 1");
     let outcome = world.setup(&["ssh-agent", "--install"]).await;
     outcome.code(1).stderr_has("`systemctl --user daemon-reload` failed: Failed to connect to bus");
+}
+
+/// The kernel of WSL 2, and Windows programs that it starts.
+fn wsl2(world: &World) {
+    for (path, text) in [
+        ("proc/sys/kernel/osrelease", "5.15.90.1-microsoft-standard-WSL2\n"),
+        ("proc/sys/fs/binfmt_misc/WSLInterop", "enabled\ninterpreter /init\n"),
+        ("etc/wsl.conf", "[boot]\nsystemd=true\n"),
+        ("proc/self/mounts", "/dev/sdc / ext4 rw 0 0\n"),
+    ] {
+        world.file(path, text);
+    }
+    fs::create_dir_all(world.path("root/run/WSL")).unwrap();
+}
+
+impl World {
+    /// A file of the system.
+    fn file(&self, path: &str, text: &str) {
+        let path = self.path("root").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn mounted_from_windows(&self) {
+        let program = Path::new(env!("CARGO_BIN_EXE_npipe")).canonicalize().unwrap();
+        let drive = program.parent().unwrap().display();
+        self.file("proc/self/mounts", &format!("/dev/sdc / ext4 rw 0 0\nC:\\134 {drive} 9p rw 0 0\n"));
+    }
+
+    /// What the doctor says, with our own program in the part of the Windows one.
+    async fn doctor(&self, variables: &[(&str, &str)]) -> Outcome {
+        let root = self.path("root");
+        let own = env!("CARGO_BIN_EXE_npipe");
+        let arguments = ["wsl", "doctor", "--root", root.to_str().unwrap(), "--windows-exe", own];
+        self.start_with(Path::new(own), &arguments, variables).finish().await
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_finds_no_problem_where_there_is_none() {
+    let world = World::new();
+    wsl2(&world);
+    world.mounted_from_windows();
+    let socket = world.path("root/run/WSL/7_interop");
+    let _interop = UnixListener::bind(&socket).unwrap();
+    let outcome = world.doctor(&[("WSL_INTEROP", socket.to_str().unwrap())]).await;
+    outcome
+        .code(0)
+        .no_stderr()
+        .stdout_has("ok       this is WSL 2\n")
+        .stdout_has("ok       the system knows how to start Windows programs\n")
+        .stdout_has("ok       WSL_INTEROP leads to Windows\n")
+        .stdout_has("npipe answers, and is of this version\n")
+        // Nobody serves it here, and nobody has asked for it.
+        .stdout_has("note     ssh-agent does not answer on Windows")
+        .stdout_has("Start-Service ssh-agent");
+}
+
+#[tokio::test]
+async fn the_doctor_knows_what_keeps_windows_programs_from_starting() {
+    let world = World::new();
+    wsl2(&world);
+    world.file("proc/sys/kernel/osrelease", "4.4.0-19041-Microsoft\n");
+    fs::remove_file(world.path("root/proc/sys/fs/binfmt_misc/WSLInterop")).unwrap();
+    let outcome = world.doctor(&[("WSL_INTEROP", "/nonexistent")]).await;
+    outcome
+        .code(11)
+        .stderr_has("found 2 problems")
+        .stdout_has("ok       this is WSL 1\n")
+        .stdout_has("problem  the system does not know how to start Windows programs; systemd-binfmt")
+        .stdout_has("/etc/binfmt.d/WSLInterop.conf")
+        .stdout_has("problem  WSL_INTEROP is stale")
+        .stdout_has("is on a Linux file system (ext4)");
+
+    world.file("proc/sys/fs/binfmt_misc/WSLInterop", "disabled\n");
+    world
+        .doctor(&[])
+        .await
+        .code(11)
+        .stdout_has("problem  the system has been told not to start Windows programs");
+    world.file("proc/sys/fs/binfmt_misc/WSLInterop-late", "enabled\n");
+    let _interop = UnixListener::bind(world.path("root/run/WSL/1_interop")).unwrap();
+    world.doctor(&[]).await.code(0).stdout_has("note     WSL_INTEROP is not set; npipe uses");
+    world.file("etc/wsl.conf", "[interop]\nenabled=false\n");
+    world.doctor(&[]).await.code(11).stderr_has("found one problem").stdout_has("problem  /etc/wsl.conf has");
+}
+
+#[tokio::test]
+async fn the_doctor_tries_the_windows_program() {
+    let world = World::new();
+    world.program("other", "echo 'The system cannot find the drive specified.'");
+    let other = world.path("other");
+    let arguments = ["wsl", "doctor", "--windows-exe", other.to_str().unwrap()];
+    let outcome = world.start(Path::new(env!("CARGO_BIN_EXE_npipe")), &arguments).finish().await;
+    outcome
+        .code(11)
+        .stdout_has("problem")
+        .stdout_has("it answered \"The system cannot find the drive specified.");
+
+    let arguments = ["wsl", "doctor", "--windows-exe", "/nonexistent/npipe.exe"];
+    let outcome = world.start(Path::new(env!("CARGO_BIN_EXE_npipe")), &arguments).finish().await;
+    outcome.code(11).stdout_has("problem  there is no Windows program at /nonexistent/npipe.exe");
+}
+
+#[tokio::test]
+async fn the_doctor_follows_what_was_set_up_to_its_end() {
+    let world = World::new();
+    world.setup(&["ssh-agent", "--install"]).await.code(0);
+    let outcome = world.doctor(&[]).await;
+    outcome
+        .code(11)
+        .stdout_has("note     this is not WSL")
+        .stdout_has("problem  ssh-agent does not answer on Windows")
+        .stdout_has("problem  nobody listens at the socket of npipe-ssh-agent")
+        .stdout_has("problem  SSH_AUTH_SOCK is not set in this shell");
+
+    let socket = world.path("run/npipe/ssh-agent.sock");
+    fs::create_dir(socket.parent().unwrap()).unwrap();
+    let _ours = UnixListener::bind(&socket).unwrap();
+    let other = world.path("other.sock");
+    let _other = UnixListener::bind(&other).unwrap();
+    let outcome = world.doctor(&[("SSH_AUTH_SOCK", other.to_str().unwrap())]).await;
+    outcome
+        .code(11)
+        .stderr_has("found one problem")
+        .stdout_has("ok       npipe-ssh-agent is served here")
+        .stdout_has("where somebody else listens");
+    let outcome = world.doctor(&[("SSH_AUTH_SOCK", socket.to_str().unwrap())]).await;
+    outcome.code(11).stdout_has("ok       SSH_AUTH_SOCK leads to a socket that is served");
+}
+
+#[tokio::test]
+async fn the_doctor_sees_variables_that_lead_nowhere_and_programs_that_do_the_same() {
+    let world = World::new();
+    world.file(
+        "proc/4711/cmdline",
+        "socat\0UNIX-LISTEN:/x,fork\0EXEC:npiperelay.exe -ei\x1b[2J -s //./pipe/x\0",
+    );
+    world.file("proc/4712/cmdline", "man\0npiperelay\0");
+    let outcome =
+        world.doctor(&[("SSH_AUTH_SOCK", "/nonexistent"), ("DOCKER_HOST", "tcp://localhost:2375")]).await;
+    outcome
+        .code(11)
+        .stdout_has("problem  SSH_AUTH_SOCK is \"/nonexistent\", where nobody listens")
+        .stdout_has("note     DOCKER_HOST is \"tcp://localhost:2375\", which is no Unix socket")
+        .stdout_has(
+            "process 4711 does the same: socat UNIX-LISTEN:/x,fork EXEC:npiperelay.exe -ei\\u{1b}[2J -s",
+        );
+    assert!(!String::from_utf8_lossy(&outcome.stdout).contains("4712"));
 }
