@@ -66,10 +66,10 @@ pub(crate) enum Command {
     #[command(after_long_help = LIST_EXAMPLES)]
     List(ListArguments),
 
-    /// Tell what a pipe is: bytes or messages, its buffers, how many instances it may have
+    /// Tell what a pipe is: bytes or messages, its buffers, who serves it, who owns it, who may do what
     ///
     /// The system tells that to clients only. So the pipe is opened for a moment, without the right to read or to write: it
-    /// takes an instance, and the server sees a client that comes and goes.
+    /// takes an instance, and the server sees a client that comes and goes. What cannot be had is there with the reason.
     #[command(after_long_help = INFO_EXAMPLES)]
     Info(InfoArguments),
 
@@ -421,7 +421,9 @@ The exit codes are listed by `npipe --help`.";
 const INFO_EXAMPLES: &str = r"Examples:
   Does this server carry messages?
       npipe info docker_engine
-  How many instances may it have?
+  Who serves this name, and who may write to it?
+      npipe info openssh-ssh-agent
+  How many instances may it have? For a script
       npipe info --json //./pipe/my-service
 
 The exit codes are listed by `npipe --help`.";

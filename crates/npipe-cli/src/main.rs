@@ -37,6 +37,8 @@ mod progress;
 mod relay;
 mod report;
 #[cfg(any(windows, test))]
+mod rights;
+#[cfg(any(windows, test))]
 mod session;
 #[cfg(windows)]
 mod stdio;
