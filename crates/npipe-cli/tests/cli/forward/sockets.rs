@@ -140,6 +140,25 @@ async fn a_server_that_ends_first_gets_the_whole_request() {
 }
 
 #[tokio::test]
+async fn each_step_of_a_connection_is_told_when_asked_for_twice() {
+    let mut forward = Forward::start(&["-vv"], "exec:cat").await;
+    let mut client = forward.client().await;
+    client.write_all(b"ping").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, b"ping");
+    for step in [
+        "client 1: came, connecting to exec:cat",
+        "client 1: connected to exec:cat",
+        "client 1: that took ",
+        "client 1: the client ended its side, and the server took it all, after 4 bytes and ",
+        "client 1: the server ended its side, and the client took it all, after 4 bytes and ",
+        "client 1: ended, 4 bytes to the server, 4 bytes to the client, ",
+    ] {
+        forward.process.stderr_line(step).await;
+    }
+}
+
+#[tokio::test]
 async fn tcp_listens_on_loopback_and_joins_with_a_unix_socket_both_ways_at_once() {
     let servers = tempfile::tempdir().unwrap();
     let (server, target) = unix_server(&servers);
