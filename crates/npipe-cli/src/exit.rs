@@ -94,4 +94,13 @@ mod tests {
             assert_eq!(exit as usize, code, "{exit:?}");
         }
     }
+
+    #[test]
+    fn the_readme_has_each() {
+        let readme = include_str!("../../../README.md");
+        for exit in Exit::ALL {
+            let row = format!("| {} | {} |", exit as u8, exit.meaning());
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
 }
