@@ -6,6 +6,10 @@
 
 #![cfg(target_os = "linux")]
 
+mod kills;
+mod load;
+mod programs;
+mod soak;
 mod world;
 
 use std::env;
@@ -83,7 +87,7 @@ async fn when_the_linux_side_is_killed_the_windows_process_ends(side: Side) {
     let mut stuck = tokio::spawn(async move { talker.write_all(&random(1, 64 * 1024 * 1024)).await });
     assert!(tokio::time::timeout(GLANCE, &mut stuck).await.is_err());
     let process = world.windows_process();
-    kill(world.bridge.child.id().unwrap());
+    kill(world.bridge.process());
     until("the end of the Windows process", || !runs(process)).await;
     assert_eq!(read_to_end(&mut server).await, b"");
     // Whether it is told by an error depends on what is between: a forward to a pipe takes the rest and drops it.

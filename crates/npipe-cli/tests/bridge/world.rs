@@ -12,7 +12,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -23,6 +24,11 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// How long to look away while waiting for what nobody announces, such as the end of a process that is not our child.
 pub(crate) const GLANCE: Duration = Duration::from_millis(10);
+
+/// Whether tests that show more the longer they run are to run for long.
+pub(crate) fn is_long() -> bool {
+    env::var_os("NPIPE_TEST_LONG").is_some()
+}
 
 pub(crate) async fn within_limit<F: Future>(what: &str, step: F) -> F::Output {
     match tokio::time::timeout(LIMIT, step).await {
@@ -67,10 +73,11 @@ impl Side {
     }
 }
 
-/// A running `npipe` whose stderr is read. It is killed when it is dropped.
+/// A running `npipe`. It is killed when it is dropped.
 pub(crate) struct Npipe {
     pub(crate) child: Child,
-    stderr: BufReader<ChildStderr>,
+    /// What it says on stderr, which is read all the time: nobody is to wait for room in there.
+    said: mpsc::UnboundedReceiver<String>,
 }
 
 impl Npipe {
@@ -83,22 +90,30 @@ impl Npipe {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Npipe { stderr: BufReader::new(child.stderr.take().unwrap()), child }
+        let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (lines, said) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = stderr.next_line().await {
+                let _ = lines.send(line);
+            }
+        });
+        Npipe { child, said }
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     /// The next line of stderr that contains `text`.
     pub(crate) async fn line(&mut self, text: &str) -> String {
         let mut seen = String::new();
         loop {
-            let mut line = String::new();
-            within_limit(&format!("a line with {text:?} after\n{seen}"), self.stderr.read_line(&mut line))
-                .await
-                .unwrap();
-            assert!(!line.is_empty(), "no line with {text:?} in\n{seen}");
-            if line.contains(text) {
-                return line.trim_end().to_owned();
+            let what = format!("a line with {text:?} after\n{seen}");
+            match within_limit(&what, self.said.recv()).await {
+                Some(line) if line.contains(text) => return line,
+                Some(line) => seen += &format!("{line}\n"),
+                None => panic!("no line with {text:?} in\n{seen}"),
             }
-            seen += &line;
         }
     }
 }
@@ -156,13 +171,25 @@ impl World {
 
     /// The Windows processes that run now.
     pub(crate) fn windows_processes(&self) -> Vec<u32> {
-        children(self.bridge.child.id().unwrap())
+        children(self.bridge.process())
     }
 
     pub(crate) fn windows_process(&self) -> u32 {
         match self.windows_processes()[..] {
             [process] => process,
             ref other => panic!("one Windows process was expected: {other:?}"),
+        }
+    }
+
+    /// Joins each client with a connection of its own to a Unix socket, until it is dropped.
+    pub(crate) async fn lead_to(&self, socket: &Path) {
+        let mut sessions = JoinSet::new();
+        loop {
+            let (mut client, _) = self.server.accept().await.unwrap();
+            let mut server = UnixStream::connect(socket).await.unwrap();
+            sessions.spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
         }
     }
 
@@ -178,12 +205,16 @@ impl World {
 
 pub(crate) async fn start_bridge(program: &Path, target: &str, options: &[&str]) -> (Npipe, PathBuf) {
     let socket = env::temp_dir().join(format!("{}.sock", unique()));
+    (start_bridge_at(&socket, program, target, options).await, socket)
+}
+
+pub(crate) async fn start_bridge_at(socket: &Path, program: &Path, target: &str, options: &[&str]) -> Npipe {
     let listen = format!("unix:{}", socket.display());
     let program = program.to_str().unwrap();
     let arguments = ["-v", "forward", &listen, target, "--windows-exe", program];
     let mut bridge = Npipe::start(Path::new(env!("CARGO_BIN_EXE_npipe")), &[&arguments, options].concat());
     bridge.line("listening on").await;
-    (bridge, socket)
+    bridge
 }
 
 fn children(process: u32) -> Vec<u32> {
@@ -202,6 +233,17 @@ pub(crate) fn runs(process: u32) -> bool {
         .next()
         .and_then(|rest| rest.trim().chars().next())
         .is_some_and(|state| !"ZX".contains(state))
+}
+
+/// The memory that a process has, in bytes.
+pub(crate) fn memory(process: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+}
+
+pub(crate) fn handles(process: u32) -> usize {
+    fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
 }
 
 pub(crate) fn kill(process: u32) {

@@ -1,0 +1,140 @@
+//! Either process is killed in the middle of traffic, at moments that a seed chooses. Nobody hangs, nothing is left behind,
+//! what arrived is what was sent, and what was acknowledged had arrived.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::world::*;
+
+const CONNECTIONS: usize = 8;
+const LONGEST_PIECE: usize = 100_000;
+
+/// `NPIPE_TEST_LONG` makes it hundreds.
+fn rounds() -> usize {
+    if is_long() { 300 } else { 12 }
+}
+
+on_both_sides! {
+    a_kill_at_any_moment_leaves_no_hang_no_orphan_and_no_false_byte
+}
+
+async fn a_kill_at_any_moment_leaves_no_hang_no_orphan_and_no_false_byte(side: Side) {
+    let first = fastrand::usize(..1_000_000);
+    // Rounds of one world, as long as its Linux side lives.
+    let mut world = World::new(side.clone()).await;
+    for seed in first..first + rounds() {
+        eprintln!("seed {seed}");
+        let mut chance = fastrand::Rng::with_seed(seed as u64);
+        let moment = Moment::new(chance.usize(0..60));
+        let mut traffic = JoinSet::new();
+        for number in 0..CONNECTIONS {
+            let (client, server) = world.connection().await;
+            traffic.spawn(converse(client, server, seed + number, Arc::clone(&moment)));
+        }
+        within_limit("the moment", moment.reached.notified()).await;
+        let windows = world.windows_process();
+        let linux_dies = chance.bool();
+        kill(if linux_dies { world.bridge.process() } else { windows });
+        within_limit("the ends of all connections", traffic.join_all()).await;
+        until("the end of the Windows process", || !runs(windows)).await;
+        if linux_dies {
+            within_limit("the end of the Linux process", world.bridge.child.wait()).await.unwrap();
+            world = World::new(side.clone()).await;
+        }
+        // What is there now, or is started now, serves.
+        tokio::join!(world.echo(1), async { drop(exchange(world.client().await, seed, 50_000).await) });
+    }
+}
+
+/// Comes after so many acknowledgements, over all connections.
+struct Moment {
+    left: AtomicUsize,
+    reached: Notify,
+}
+
+impl Moment {
+    fn new(acknowledgements: usize) -> Arc<Moment> {
+        Arc::new(Moment { left: AtomicUsize::new(acknowledgements), reached: Notify::new() })
+    }
+
+    fn acknowledged(&self) {
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left.is_err() {
+            self.reached.notify_one();
+        }
+    }
+}
+
+/// Goes on until the connection breaks. The client sends pieces and waits for the number of bytes that the server has, while
+/// the server tells it at any time how far it is.
+async fn converse(client: UnixStream, server: TcpStream, seed: usize, moment: Arc<Moment>) {
+    let (acknowledged, received) = tokio::join!(
+        send_and_count_acknowledged(client, seed, &moment),
+        receive_and_acknowledge(server, seed)
+    );
+    assert!(
+        acknowledged <= received,
+        "{acknowledged} bytes were acknowledged and {received} had arrived, seed {seed}"
+    );
+}
+
+async fn send_and_count_acknowledged(mut client: UnixStream, seed: usize, moment: &Moment) -> u64 {
+    let mut pieces = Pieces::new(seed);
+    let (mut sent, mut acknowledged) = (0, 0);
+    loop {
+        let piece = pieces.next();
+        sent += piece.len() as u64;
+        if client.write_all(&piece).await.is_err() {
+            return acknowledged;
+        }
+        while acknowledged < sent {
+            match client.read_u64().await {
+                Ok(count) => {
+                    assert!((acknowledged..=sent).contains(&count), "{count} of {sent} bytes, seed {seed}");
+                    acknowledged = count;
+                }
+                Err(_) => return acknowledged,
+            }
+        }
+        moment.acknowledged();
+    }
+}
+
+async fn receive_and_acknowledge(mut server: TcpStream, seed: usize) -> u64 {
+    let mut pieces = Pieces::new(seed);
+    let mut expected = Vec::new();
+    let mut received = 0;
+    let mut buffer = vec![0; LONGEST_PIECE];
+    loop {
+        let Ok(read @ 1..) = server.read(&mut buffer).await else { return received };
+        while expected.len() < read {
+            expected.extend(pieces.next());
+        }
+        assert!(expected[..read] == buffer[..read], "other bytes than were sent, seed {seed}");
+        expected.drain(..read);
+        received += read as u64;
+        if server.write_u64(received).await.is_err() {
+            return received;
+        }
+    }
+}
+
+/// What one connection sends, the same for both of its ends.
+struct Pieces(fastrand::Rng);
+
+impl Pieces {
+    fn new(seed: usize) -> Pieces {
+        Pieces(fastrand::Rng::with_seed(seed as u64))
+    }
+
+    fn next(&mut self) -> Vec<u8> {
+        let mut piece = vec![0; self.0.usize(1..LONGEST_PIECE)];
+        self.0.fill(&mut piece);
+        piece
+    }
+}
