@@ -5,9 +5,11 @@
     allow(dead_code, reason = "some commands exist on Windows only, but flags, names and help are the same")
 )]
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
@@ -23,6 +25,7 @@ mod dial;
 mod endpoint;
 mod exec;
 mod exit;
+mod foreign;
 mod forward;
 #[cfg(windows)]
 mod info;
@@ -46,7 +49,7 @@ mod stdio;
 mod wsl;
 
 fn main() -> ExitCode {
-    let Cli { verbose, command } = Cli::parse_from(npiperelay::translated(std::env::args_os().collect()));
+    let Cli { verbose, command } = parse(npiperelay::translated(std::env::args_os().collect()));
     let report = Report::new(verbose);
     let exit = match run(command, report) {
         Ok(()) => Exit::Success,
@@ -56,6 +59,18 @@ fn main() -> ExitCode {
         }
     };
     exit.into()
+}
+
+/// Does not return where the command line asks for help or cannot be used: then clap has said what there is to say.
+fn parse(arguments: Vec<OsString>) -> Cli {
+    Cli::try_parse_from(&arguments).unwrap_or_else(|error| {
+        let unknown = matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
+        if let Some(words) = foreign::in_our_words(&arguments).filter(|_| unknown) {
+            let failure = Failure::new(Exit::Usage, words);
+            Report::new(0).failure(&failure);
+        }
+        error.exit()
+    })
 }
 
 fn run(command: Command, report: Report) -> Result<(), Failure> {

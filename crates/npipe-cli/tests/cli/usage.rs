@@ -31,6 +31,15 @@ async fn an_address_that_cannot_be_used_is_refused_with_the_expected_form() {
 }
 
 #[tokio::test]
+async fn the_command_line_of_another_relay_is_refused_with_what_does_it_here() {
+    let outcome = Npipe::start(&["--pipe", "//./pipe/x", "--input-closes"]).finish().await;
+    outcome.code(2).stdout(b"").stderr_has("here it is: npipe connect npipe:NAME");
+    let outcome = Npipe::start(&["NPIPE-LISTEN:x", "TCP:localhost:80"]).finish().await;
+    outcome.code(2).stdout(b"").stderr_has("here it is npipe forward LISTEN TARGET");
+    Npipe::start(&["-version"]).finish().await.code(2).stderr_has("npipe --version");
+}
+
+#[tokio::test]
 async fn without_a_command_the_usage_is_shown() {
     Npipe::start(&[]).finish().await.code(2).stdout(b"").stderr_has("Usage:");
 }
