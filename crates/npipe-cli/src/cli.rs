@@ -173,6 +173,18 @@ pub(crate) struct ForwardArguments {
     #[command(flatten)]
     pub(crate) bridge: BridgeArguments,
 
+    /// How many seconds a client waits while every instance of the pipe is busy
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) wait: Duration,
+
+    /// For each client, try again while the target does not exist, does not answer or is busy
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) poll: bool,
+
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", requires = "poll", value_parser = seconds)]
+    pub(crate) poll_deadline: Option<Duration>,
+
     /// Serve so many clients at once; others wait until one has left
     #[arg(long, value_name = "N")]
     pub(crate) max_connections: Option<NonZeroU16>,

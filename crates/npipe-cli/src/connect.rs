@@ -10,7 +10,8 @@ use windows_sys::Win32::Foundation::ERROR_PIPE_NOT_CONNECTED;
 use crate::account::Account;
 use crate::cli::ConnectArguments;
 use crate::exit::{Exit, Failure};
-use crate::open::{Patience, open};
+use crate::open::open;
+use crate::patience::Patience;
 use crate::progress::Progress;
 use crate::relay::{End, Summary};
 use crate::report::Report;
@@ -21,7 +22,7 @@ pub(crate) fn run(arguments: &ConnectArguments, report: Report) -> Result<(), Fa
     let name = &arguments.target;
     let stdio_failure = |error| Failure::new(Exit::Failure, format!("cannot use stdin and stdout: {error}"));
     let (stdin, stdout) = (stdio::stdin().map_err(stdio_failure)?, stdio::stdout().map_err(stdio_failure)?);
-    let pipe = open(name, &ClientOptions::new(), Patience::of(arguments), report)?;
+    let pipe = open(name, &ClientOptions::new(), Patience::of_connect(arguments), report)?;
     report.detail(format_args!("connected to {name}"));
     let summary = join(stdin, stdout, pipe, arguments, report)
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot start the session: {error}")))?;

@@ -14,14 +14,12 @@ use crate::bridge::client::Bridge;
 use crate::endpoint::{Target, TcpAddress};
 use crate::exec::Process;
 use crate::exit::{Exit, Failure};
+use crate::patience::{Obstacle, Patience};
 use crate::relay::Kind;
 
 /// How long a target may take to answer. Systems wait two minutes for a machine that is not there, and the client
 /// does not know what for.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long a pipe may be busy.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_CONNECT: Duration = Duration::from_secs(30);
 
 /// Any two-way stream of bytes.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -41,6 +39,7 @@ impl Connection {
 
 pub(crate) struct Dialer {
     target: Target,
+    patience: Patience,
     /// Whether a gpg-agent that does not run is to be started.
     launch: bool,
     /// The way to what is on the Windows side.
@@ -50,7 +49,12 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     /// A dialer to `target`. On Linux, what is on the Windows side is reached as `bridge` says.
-    pub(crate) fn new(target: Target, launch: bool, #[cfg(unix)] bridge: Bridge) -> Result<Dialer, Failure> {
+    pub(crate) fn new(
+        target: Target,
+        patience: Patience,
+        launch: bool,
+        #[cfg(unix)] bridge: Bridge,
+    ) -> Result<Dialer, Failure> {
         match &target {
             #[cfg(not(unix))]
             Target::Windows(target) => Err(Failure::new(
@@ -66,7 +70,7 @@ impl Dialer {
             )),
             #[cfg(windows)]
             Target::Gpg(socket) => match assuan::find::socket_file(*socket) {
-                Some(file) => Ok(Dialer { target: Target::Assuan(file), launch }),
+                Some(file) => Ok(Dialer { target: Target::Assuan(file), patience, launch }),
                 None => Err(Failure::new(
                     Exit::NotFound,
                     format!("cannot find the socket file of {target}; name it with assuan:FILE"),
@@ -74,6 +78,7 @@ impl Dialer {
             },
             _ => Ok(Dialer {
                 target,
+                patience,
                 launch,
                 #[cfg(unix)]
                 bridge,
@@ -90,18 +95,39 @@ impl Dialer {
         if let Some((address, kind)) = on_windows_side(&self.target) {
             return self.cross(&address, kind).await;
         }
-        timeout(PATIENCE, self.connect()).await.unwrap_or_else(|_| {
-            Err(Failure::new(
-                Exit::NotFound,
-                format!("cannot connect to {}: no answer within {} s", self.target, PATIENCE.as_secs()),
-            ))
-        })
+        #[cfg(windows)]
+        if let Target::Pipe(name) = &self.target {
+            return self.open(name).await;
+        }
+        let attempt = async || {
+            timeout(LONGEST_CONNECT, self.connect()).await.unwrap_or_else(|_| {
+                let seconds = LONGEST_CONNECT.as_secs();
+                Err(Failure::new(
+                    Exit::NotFound,
+                    format!("cannot connect to {}: no answer within {seconds} s", self.target),
+                ))
+            })
+        };
+        let obstacle = |failure: &Failure| match failure.exit {
+            Exit::NotFound => Obstacle::Missing,
+            _ => Obstacle::Other,
+        };
+        self.patience.try_on(attempt, obstacle).await
+    }
+
+    #[cfg(windows)]
+    async fn open(&self, name: &npipe::PipeName) -> Result<Connection, Failure> {
+        match pipe::open(name, self.patience).await {
+            Ok(pipe) => Ok(Connection::new(pipe, Kind::Pipe)),
+            Err(error) if pipe::obstacle_of(&error) == Obstacle::Busy => {
+                Err(Failure::new(Exit::Busy, format!("every instance of {name} stayed busy")))
+            }
+            Err(error) => Err(Failure::new(exit_for(&error), format!("cannot open {name}: {error}"))),
+        }
     }
 
     async fn connect(&self) -> Result<Connection, Failure> {
         match &self.target {
-            #[cfg(windows)]
-            Target::Pipe(name) => pipe::open(name).await.map(|pipe| Connection::new(pipe, Kind::Pipe)),
             Target::Tcp(address) => match tcp(address).await {
                 Ok(stream) => Ok(Connection::new(stream, Kind::Socket)),
                 Err(error) => Err(self.failure(&error)),
@@ -118,14 +144,14 @@ impl Dialer {
             Target::Assuan(file) => {
                 assuan::connect(file, self.launch).await.map(|stream| Connection::new(stream, Kind::Socket))
             }
-            _ => unreachable!("refused or replaced by Dialer::new"),
+            _ => unreachable!("refused or replaced by Dialer::new, or no matter of connect"),
         }
     }
 
     /// Without a limit of time of its own: the bridge has one for its start, and the Windows side for the target.
     #[cfg(unix)]
     async fn cross(&self, address: &str, kind: Kind) -> Result<Connection, Failure> {
-        match self.bridge.open(address, LONGEST_WAIT).await {
+        match self.bridge.open(address, self.patience, self.launch).await {
             Ok(stream) => Ok(Connection::new(stream, kind)),
             Err(error) if error.kind() == io::ErrorKind::NotFound && kind == Kind::Pipe => Err(Failure::new(
                 Exit::NotFound,
@@ -172,44 +198,28 @@ async fn tcp(address: &TcpAddress) -> io::Result<TcpStream> {
 }
 
 #[cfg(windows)]
-mod pipe {
-    //! Opening a pipe for a client of ours: a busy one is waited for, as long as clients commonly wait.
+pub(crate) mod pipe {
+    //! Opening a pipe for a client of ours.
 
-    use std::time::Duration;
+    use std::future::ready;
+    use std::io;
 
     use npipe::{ClientOptions, NamedPipeClient, PipeName};
-    use tokio::time::{Instant, sleep};
     use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
-    use super::{LONGEST_WAIT, exit_for};
-    use crate::exit::{Exit, Failure};
-
-    /// The pauses between attempts: short at first, since most servers make a new instance at once.
-    const FIRST_PAUSE: Duration = Duration::from_millis(1);
-    const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+    use crate::patience::{Obstacle, Patience};
 
     /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another
     /// client may take the instance it saw.
-    pub(super) async fn open(name: &PipeName) -> Result<NamedPipeClient, Failure> {
-        let deadline = Instant::now() + LONGEST_WAIT;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match ClientOptions::new().open(name) {
-                Ok(pipe) => return Ok(pipe),
-                Err(error) if error.raw_os_error() != Some(ERROR_PIPE_BUSY.cast_signed()) => {
-                    return Err(Failure::new(exit_for(&error), format!("cannot open {name}: {error}")));
-                }
-                Err(_) if Instant::now() >= deadline => {
-                    return Err(Failure::new(
-                        Exit::Busy,
-                        format!("every instance of {name} stayed busy for {} s", LONGEST_WAIT.as_secs()),
-                    ));
-                }
-                Err(_) => {
-                    sleep(pause).await;
-                    pause = LONGEST_PAUSE.min(pause * 2);
-                }
-            }
+    pub(crate) async fn open(name: &PipeName, patience: Patience) -> io::Result<NamedPipeClient> {
+        patience.try_on(|| ready(ClientOptions::new().open(name)), obstacle_of).await
+    }
+
+    pub(crate) fn obstacle_of(error: &io::Error) -> Obstacle {
+        match error.kind() {
+            io::ErrorKind::NotFound => Obstacle::Missing,
+            _ if error.raw_os_error() == Some(ERROR_PIPE_BUSY.cast_signed()) => Obstacle::Busy,
+            _ => Obstacle::Other,
         }
     }
 }

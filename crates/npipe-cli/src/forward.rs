@@ -18,6 +18,7 @@ use crate::exit::{Exit, Failure};
 use crate::listener::Socket;
 #[cfg(windows)]
 use crate::listener::pipe::Pipe;
+use crate::patience::Patience;
 use crate::progress::{Progress, When};
 use crate::relay::{End, Kind, Session, Summary, relay};
 use crate::report::Report;
@@ -54,7 +55,13 @@ fn check(arguments: &ForwardArguments) -> Result<(), Failure> {
         }
         _ => {}
     }
-    if *launch && !matches!(target, Target::Assuan(_) | Target::Gpg(_)) {
+    let is_gpg = |target: &Target| matches!(target, Target::Assuan(_) | Target::Gpg(_));
+    if *launch
+        && !is_gpg(match target {
+            Target::Windows(target) => target,
+            target => target,
+        })
+    {
         return usage(
             "--launch starts gpg-agent: it is for the targets gpg-agent, gpg-agent-ssh and assuan:",
         );
@@ -71,11 +78,12 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
     if arguments.target == Target::Stdio {
         return stdio_serves_the_first_client(&arguments, idle_timeout, progress, report).await;
     }
+    let patience = Patience::of_forward(&arguments);
     let ForwardArguments { listen, target, max_connections, launch, .. } = arguments;
     #[cfg(unix)]
-    let dialer = Dialer::new(target, launch, Bridge::new(arguments.bridge.into(), report))?;
+    let dialer = Dialer::new(target, patience, launch, Bridge::new(arguments.bridge.into(), report))?;
     #[cfg(windows)]
-    let dialer = Dialer::new(target, launch)?;
+    let dialer = Dialer::new(target, patience, launch)?;
     if listen == Listener::Stdio {
         let Connection { stream, kind } = dialer.dial().await?;
         return join_stdio(stream, kind, idle_timeout, dialer.target(), progress, report).await;

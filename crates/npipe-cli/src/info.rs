@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::InfoArguments;
 use crate::exit::{Exit, Failure};
-use crate::open::{Patience, open};
+use crate::open::open;
 use crate::output;
+use crate::patience::Patience;
 use crate::report::Report;
 use crate::rights;
 

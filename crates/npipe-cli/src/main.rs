@@ -36,6 +36,7 @@ mod npiperelay;
 #[cfg(windows)]
 mod open;
 mod output;
+mod patience;
 mod progress;
 mod relay;
 mod report;

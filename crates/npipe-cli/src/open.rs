@@ -8,12 +8,9 @@ use std::time::{Duration, Instant};
 use npipe::blocking::PipeStream;
 use npipe::{ClientOptions, PipeName};
 
-use crate::cli::ConnectArguments;
 use crate::exit::{Exit, Failure};
+use crate::patience::{Obstacle, Patience};
 use crate::report::Report;
-
-/// Between attempts. As npiperelay's, so that as many attempts take as long.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Opens first and asks later: only an attempt tells whether the pipe can be had.
 pub(crate) fn open(
@@ -34,7 +31,7 @@ pub(crate) fn open(
         };
         attempts += 1;
         report.step(format_args!("attempt {attempts} to open {name}: {error}"));
-        let obstacle = Obstacle::of(&error);
+        let obstacle = obstacle_of(&error);
         let Some(next) = patience.pause(obstacle, attempts, start.elapsed()) else {
             return Err(open_failure(name, &error, obstacle, Waited { attempts, time: start.elapsed() }));
         };
@@ -51,66 +48,18 @@ pub(crate) fn open(
     }
 }
 
-/// Why a pipe could not be opened, as far as that decides what to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Obstacle {
-    Missing,
-    Busy,
-    Other,
-}
-
-impl Obstacle {
-    fn of(error: &io::Error) -> Obstacle {
-        match error.kind() {
-            io::ErrorKind::NotFound => Obstacle::Missing,
-            // The library's time-out carries no code; that of a machine which does not answer does.
-            io::ErrorKind::TimedOut if error.raw_os_error().is_none() => Obstacle::Busy,
-            _ => Obstacle::Other,
-        }
+fn obstacle_of(error: &io::Error) -> Obstacle {
+    match error.kind() {
+        io::ErrorKind::NotFound => Obstacle::Missing,
+        // The library's time-out carries no code; that of a machine which does not answer does.
+        io::ErrorKind::TimedOut if error.raw_os_error().is_none() => Obstacle::Busy,
+        _ => Obstacle::Other,
     }
-}
-
-/// How long to go on trying.
-#[derive(Clone, Copy)]
-pub(crate) enum Patience {
-    /// While the pipe is busy, for so long.
-    WhileBusy(Duration),
-    /// While it is busy or missing, for so many attempts and for so long at most.
-    Poll { attempts: Option<u32>, time: Option<Duration> },
 }
 
 struct Waited {
     attempts: u32,
     time: Duration,
-}
-
-impl Patience {
-    pub(crate) fn of(arguments: &ConnectArguments) -> Patience {
-        if arguments.poll {
-            Patience::Poll { attempts: arguments.poll_limit, time: arguments.poll_deadline }
-        } else {
-            Patience::WhileBusy(arguments.wait)
-        }
-    }
-
-    /// How long to wait before the next attempt. `None`: no longer.
-    fn pause(self, obstacle: Obstacle, attempts: u32, elapsed: Duration) -> Option<Duration> {
-        let (most, time) = match (self, obstacle) {
-            (_, Obstacle::Other) | (Patience::WhileBusy(_), Obstacle::Missing) => return None,
-            (Patience::WhileBusy(time), Obstacle::Busy) => (None, Some(time)),
-            (Patience::Poll { attempts, time }, _) => (attempts, time),
-        };
-        if most.is_some_and(|most| attempts >= most) {
-            return None;
-        }
-        match time {
-            Some(time) => {
-                let left = time.saturating_sub(elapsed);
-                if left.is_zero() { None } else { Some(left.min(PAUSE)) }
-            }
-            None => Some(PAUSE),
-        }
-    }
 }
 
 fn open_failure(name: &PipeName, error: &io::Error, obstacle: Obstacle, waited: Waited) -> Failure {

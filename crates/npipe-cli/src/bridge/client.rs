@@ -22,6 +22,7 @@ use super::protocol::{Answer, Hello, OpenRequest, read_block, shake_hands, write
 use super::records::Records;
 use crate::account::Lasted;
 use crate::cli::BridgeArguments;
+use crate::patience::Patience;
 use crate::report::Report;
 
 /// A program on a Linux file system, seen from Windows and read by its virus scanner, has been seen to take 30 s.
@@ -128,10 +129,17 @@ impl Bridge {
         self.session().await.map(|session| session.hello)
     }
 
-    /// A connection to `target`, an address as on the command line, on the Windows side. `wait` is how long a pipe may
-    /// be busy.
-    pub(crate) async fn open(&self, target: &str, wait: Duration) -> io::Result<BridgeStream> {
-        let request = OpenRequest { target: target.to_owned(), wait }.encode()?;
+    /// A connection to `target`, an address as on the command line, on the Windows side. `launch`: if it is gpg-agent and does
+    /// not run.
+    pub(crate) async fn open(
+        &self,
+        target: &str,
+        patience: Patience,
+        launch: bool,
+    ) -> io::Result<BridgeStream> {
+        let poll = matches!(patience, Patience::Poll { .. });
+        let request = OpenRequest { target: target.to_owned(), limit: patience.limit(), poll, launch };
+        let request = request.encode()?;
         // The process may end, idle or not, between two of these steps: then a new one is asked once.
         let (stream, counted) = match self.stream().await? {
             Some(stream) => stream,

@@ -180,14 +180,26 @@ async fn quote<T: AsyncRead + Unpin>(beginning: &[u8], transport: &mut T) -> Str
 pub(crate) struct OpenRequest {
     /// An address as on the command line, such as `npipe:openssh-ssh-agent`.
     pub(crate) target: String,
-    /// How long to wait while every instance of the pipe is busy.
-    pub(crate) wait: Duration,
+    /// How long to try; for ever if none.
+    pub(crate) limit: Option<Duration>,
+    /// Whether to try on also while the target does not exist, and not only while it is busy.
+    pub(crate) poll: bool,
+    /// Whether to start the target, if it is gpg-agent and does not run.
+    pub(crate) launch: bool,
 }
 
 impl OpenRequest {
+    const FOR_EVER: u32 = u32::MAX;
+    const POLL: u8 = 1;
+    const LAUNCH: u8 = 2;
+
     pub(crate) fn encode(&self) -> Result<Vec<u8>, Malformed> {
-        let milliseconds = u32::try_from(self.wait.as_millis()).unwrap_or(u32::MAX);
+        let milliseconds = self.limit.map_or(Self::FOR_EVER, |limit| {
+            // Of days that do not fit, seven weeks are as good.
+            u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).min(Self::FOR_EVER - 1)
+        });
         let mut body = milliseconds.to_be_bytes().to_vec();
+        body.push(if self.poll { Self::POLL } else { 0 } | if self.launch { Self::LAUNCH } else { 0 });
         body.extend(self.target.as_bytes());
         // What the other half would refuse is refused here, where the caller can be told.
         OpenRequest::decode(&body)?;
@@ -196,12 +208,19 @@ impl OpenRequest {
 
     pub(crate) fn decode(body: &[u8]) -> Result<OpenRequest, Malformed> {
         let mut fields = Fields(body);
-        let wait = Duration::from_millis(fields.u32()?.into());
+        let limit = match fields.u32()? {
+            Self::FOR_EVER => None,
+            milliseconds => Some(Duration::from_millis(milliseconds.into())),
+        };
+        let flags = fields.u8()?;
+        if flags & !(Self::POLL | Self::LAUNCH) != 0 {
+            return Err(Malformed("a request for what this version does not know"));
+        }
         let target = fields.rest_as_text(LONGEST_TARGET)?;
         if target.is_empty() {
             return Err(Malformed("an empty target"));
         }
-        Ok(OpenRequest { target, wait })
+        Ok(OpenRequest { target, limit, poll: flags & Self::POLL != 0, launch: flags & Self::LAUNCH != 0 })
     }
 }
 
@@ -460,19 +479,41 @@ mod tests {
         assert_eq!(here.read(&mut [0; 16]).await.unwrap(), 0);
     }
 
+    fn request(target: &str) -> OpenRequest {
+        OpenRequest {
+            target: target.to_owned(),
+            limit: Some(Duration::from_millis(1500)),
+            poll: false,
+            launch: false,
+        }
+    }
+
     #[test]
     fn a_request_comes_back_as_it_was() {
-        let request =
-            OpenRequest { target: r"npipe:\\.\pipe\Bücher".to_owned(), wait: Duration::from_millis(1500) };
-        assert_eq!(OpenRequest::decode(&request.encode().unwrap()), Ok(request));
+        let plain = request(r"npipe:\\.\pipe\Bücher");
+        for request in [
+            OpenRequest { limit: None, ..plain.clone() },
+            OpenRequest { poll: true, ..plain.clone() },
+            OpenRequest { launch: true, ..plain.clone() },
+            plain,
+        ] {
+            assert_eq!(OpenRequest::decode(&request.encode().unwrap()), Ok(request));
+        }
+    }
+
+    #[test]
+    fn a_request_for_what_is_not_known_is_refused() {
+        let mut body = request("npipe:x").encode().unwrap();
+        body[4] |= 0x80;
+        assert!(OpenRequest::decode(&body).is_err());
     }
 
     #[test]
     fn a_target_that_is_empty_too_long_or_has_control_characters_is_refused_by_both_halves() {
         for target in [String::new(), "x".repeat(LONGEST_TARGET + 1), "npipe:a\0b".to_owned()] {
-            let body = [&[0; 4], target.as_bytes()].concat();
+            let body = [&[0; 5], target.as_bytes()].concat();
             assert!(OpenRequest::decode(&body).is_err(), "{target:?}");
-            assert!(OpenRequest { target, wait: Duration::ZERO }.encode().is_err());
+            assert!(request(&target).encode().is_err());
         }
     }
 

@@ -19,16 +19,16 @@ use super::records::Records;
 use crate::account::Lasted;
 #[cfg(unix)]
 use crate::bridge::client::{Bridge, Settings};
+#[cfg(windows)]
+use crate::dial;
 use crate::dial::{Dialer, Stream};
 use crate::endpoint::Target;
 use crate::exit::{Exit, Failure};
+use crate::patience::Patience;
 use crate::report::Report;
 
 /// How long pipes may take to accept what their clients had sent when stdin ends.
 const LAST_DELIVERY: Duration = Duration::from_secs(1);
-
-/// A pipe that stays busy does not hold a connection for ever, whatever the request says.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 const SMALLEST_BUFFER: usize = 8 * 1024;
 const LARGEST_BUFFER: usize = 64 * 1024;
@@ -81,7 +81,14 @@ async fn connection(stream: yamux::Stream, report: Report) {
         Err(error) => return report.warning(format_args!("connection {id} without a request: {error}")),
     };
     let target = &request.target;
-    let answer = open(&request, report).await;
+    let mut early = [0];
+    let answer = tokio::select! {
+        answer = open(&request, report) => answer,
+        // Nothing is said before the answer: the client has gone, and waits for the target no more.
+        _ = stream.read(&mut early) => {
+            return report.detail(format_args!("connection {id}: the client has gone before {target} was there"));
+        }
+    };
     let sent = match &answer {
         Ok(_) => write_block(&mut stream, &Answer::Opened.encode()).await,
         Err(error) => {
@@ -110,13 +117,14 @@ async fn read_request<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<OpenRe
 
 async fn open(request: &OpenRequest, report: Report) -> io::Result<Box<dyn Stream>> {
     let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
+    let patience = patience(request);
     match request.target.parse().map_err(invalid)? {
         // Not by the dialer: the code of the error is to arrive on the other side.
-        Target::Pipe(name) => open_pipe(&name, LONGEST_WAIT.min(request.wait)).await,
+        Target::Pipe(name) => open_pipe(&name, patience).await,
         Target::Stdio | Target::Windows(_) => {
             Err(invalid(format!("{} cannot be reached through the bridge", request.target)))
         }
-        target => dial(target, report).await.map_err(|failure| {
+        target => dial(target, patience, request.launch, report).await.map_err(|failure| {
             let kind = match failure.exit {
                 Exit::NotFound => io::ErrorKind::NotFound,
                 Exit::AccessDenied => io::ErrorKind::PermissionDenied,
@@ -127,42 +135,35 @@ async fn open(request: &OpenRequest, report: Report) -> io::Result<Box<dyn Strea
     }
 }
 
+fn patience(request: &OpenRequest) -> Patience {
+    match (request.poll, request.limit) {
+        (true, time) => Patience::Poll { attempts: None, time },
+        (false, limit) => Patience::WhileBusy(limit.unwrap_or(Duration::MAX)),
+    }
+}
+
 #[cfg_attr(windows, expect(unused_variables, reason = "only a bridge reports while it is made"))]
-async fn dial(target: Target, report: Report) -> Result<Box<dyn Stream>, Failure> {
-    let launch = false;
+async fn dial(
+    target: Target,
+    patience: Patience,
+    launch: bool,
+    report: Report,
+) -> Result<Box<dyn Stream>, Failure> {
     #[cfg(windows)]
-    let dialer = Dialer::new(target, launch)?;
+    let dialer = Dialer::new(target, patience, launch)?;
     #[cfg(unix)]
-    let dialer = Dialer::new(target, launch, Bridge::new(Settings { program: None, idle: None }, report))?;
+    let dialer =
+        Dialer::new(target, patience, launch, Bridge::new(Settings { program: None, idle: None }, report))?;
     Ok(dialer.dial().await?.stream)
 }
 
 #[cfg(windows)]
-async fn open_pipe(name: &PipeName, wait: Duration) -> io::Result<Box<dyn Stream>> {
-    use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
-
-    /// The pauses between attempts at a busy pipe: short at first, since most servers make a new instance at once.
-    const FIRST_PAUSE: Duration = Duration::from_millis(1);
-    const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-
-    let deadline = tokio::time::Instant::now() + wait;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match npipe::ClientOptions::new().open(name) {
-            Err(error)
-                if error.raw_os_error() == Some(ERROR_PIPE_BUSY.cast_signed())
-                    && tokio::time::Instant::now() < deadline =>
-            {
-                tokio::time::sleep(pause).await;
-                pause = LONGEST_PAUSE.min(pause * 2);
-            }
-            opened => return Ok(Box::new(opened?)),
-        }
-    }
+async fn open_pipe(name: &PipeName, patience: Patience) -> io::Result<Box<dyn Stream>> {
+    Ok(Box::new(dial::pipe::open(name, patience).await?))
 }
 
 #[cfg(not(windows))]
-async fn open_pipe(_: &PipeName, _: Duration) -> io::Result<Box<dyn Stream>> {
+async fn open_pipe(_: &PipeName, _: Patience) -> io::Result<Box<dyn Stream>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "this half of the bridge does not run on Windows"))
 }
 

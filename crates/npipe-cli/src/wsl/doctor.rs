@@ -19,6 +19,7 @@ use crate::bridge::process::find;
 use crate::cli::DoctorArguments;
 use crate::exit::{Exit, Failure};
 use crate::output;
+use crate::patience::Patience;
 use crate::report::Report;
 
 pub(crate) async fn run(arguments: DoctorArguments, report: Report) -> Result<(), Failure> {
@@ -205,6 +206,8 @@ fn file_system<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
     innermost.map(|(_, kind)| kind)
 }
 
+const AT_ONCE: Patience = Patience::WhileBusy(Duration::ZERO);
+
 async fn check_windows_side(program: PathBuf, report: Report, findings: &mut Findings) {
     let shown = program.display().to_string();
     let bridge = Bridge::new(Settings { program: Some(program), idle: None }, report);
@@ -224,7 +227,7 @@ async fn check_windows_side(program: PathBuf, report: Report, findings: &mut Fin
         ),
     }
     for service in Service::ALL {
-        match bridge.open(service.name(), Duration::ZERO).await {
+        match bridge.open(service.name(), AT_ONCE, false).await {
             Ok(_) => findings.good(format!("{} answers on Windows", service.name())),
             Err(error) => {
                 let what = format!("{} does not answer on Windows: {error}", service.name());

@@ -250,14 +250,21 @@ mod with_gnupg {
         fs::write(&gpgconf, script).unwrap();
         fs::set_permissions(&gpgconf, fs::Permissions::from_mode(0o700)).unwrap();
         let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
-        for _ in 0..2 {
-            let arguments = ["forward", "--launch", "stdio", &server.target()];
-            let client = Npipe::start_with(&arguments, |command| {
-                command.env("PATH", &path);
-            });
-            let (outcome, ()) = tokio::join!(client.finish_with(b"hello"), server.echo());
-            outcome.code(0).stdout(b"hello").no_stderr();
+        let calls = directory.join("calls");
+        let own = env!("CARGO_BIN_EXE_npipe");
+        // By ourselves, and by the other half of the bridge.
+        for target in [server.target(), format!("windows:{}", server.target())] {
+            for _ in 0..2 {
+                let arguments = ["forward", "--launch", "stdio", &target, "--windows-exe", own];
+                let client = Npipe::start_with(&arguments, |command| {
+                    command.env("PATH", &path);
+                });
+                let (outcome, ()) = tokio::join!(client.finish_with(b"hello"), server.echo());
+                outcome.code(0).stdout(b"hello").no_stderr();
+            }
+            assert_eq!(fs::read_to_string(&calls).unwrap(), "--launch gpg-agent\n");
+            fs::remove_file(&calls).unwrap();
+            fs::rename(&file, &ready).unwrap();
         }
-        assert_eq!(fs::read_to_string(directory.join("calls")).unwrap(), "--launch gpg-agent\n");
     }
 }

@@ -470,6 +470,30 @@ async fn a_server_that_refuses_costs_one_client_and_not_the_listener() {
 }
 
 #[tokio::test]
+async fn a_target_that_is_not_there_yet_is_waited_for_when_told() {
+    let servers = tempfile::tempdir().unwrap();
+    let path = servers.path().join("server.sock");
+    let own = env!("CARGO_BIN_EXE_npipe");
+    // By ourselves, and by the other half of the bridge.
+    for target in [format!("unix:{}", path.display()), format!("windows:unix:{}", path.display())] {
+        let options = ["--poll", "--windows-exe", own];
+        let forward = Forward::start(&options, &target).await;
+        let mut client = forward.client().await;
+        client.write_all(b"early").await.unwrap();
+        let mut impatient =
+            Forward::start(&["--poll-deadline", "0", options[0], options[1], own], &target).await;
+        assert_eq!(read_to_end(&mut impatient.client().await).await, b"");
+        impatient.process.stderr_line(&format!("cannot connect to {target}")).await;
+
+        let server = UnixListener::bind(&path).unwrap();
+        let mut early = [0; 5];
+        within_limit("what was said early", accept(&server).await.read_exact(&mut early)).await.unwrap();
+        assert_eq!(&early, b"early");
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_is_reset_is_reported() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut forward = Forward::start(&[], &format!("tcp:{}", server.local_addr().unwrap())).await;
