@@ -62,7 +62,7 @@ pub(crate) enum Command {
 
     /// List the pipes of this machine
     ///
-    /// With the number of instances that each has at the moment. No pipe is opened for that.
+    /// With the number of instances that each has at the moment, and how many it may have. No pipe is opened for that.
     #[command(after_long_help = LIST_EXAMPLES)]
     List(ListArguments),
 

@@ -1,9 +1,7 @@
-//! `npipe list`: the pipes of this machine, by reading their directory, which opens none of them.
+//! `npipe list`: the pipes of this machine. Which there are the library asks the system, without opening any.
 
 use std::cmp::Ordering;
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +12,7 @@ use crate::cli::ListArguments;
 use crate::exit::{Exit, Failure};
 use crate::output;
 
-/// The root of the file system of pipes. It reads as a directory, on Windows.
+/// What a name is appended to.
 const DIRECTORY: &str = r"\\.\pipe\";
 
 /// What Wine says: ERROR_BAD_DEV_TYPE.
@@ -25,7 +23,9 @@ const WINE_REFUSES: i32 = 66;
 struct Entry {
     name: String,
     /// How many instances exist, with a client or without.
-    instances: u64,
+    instances: u32,
+    /// How many there may be; `None` is any number.
+    max_instances: Option<u32>,
 }
 
 /// Between two looks of `--watch`. The system has no notification for this directory.
@@ -52,21 +52,21 @@ pub(crate) fn run(arguments: &ListArguments) -> Result<(), Failure> {
 }
 
 fn listed(arguments: &ListArguments) -> Result<Vec<Entry>, Failure> {
-    let entries = read(Path::new(DIRECTORY)).map_err(|error| refused(&error))?;
+    let entries = read().map_err(|error| refused(&error))?;
     Ok(selected(entries, arguments.pattern.as_deref()))
 }
 
-/// Windows gives the number of a pipe's instances where a file has its size
-/// (`EndOfFile` of [`NtQueryDirectoryFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/ns-ntifs-_file_directory_information)).
-/// It comes with the names, so that `metadata` makes no call.
-fn read(directory: &Path) -> io::Result<Vec<Entry>> {
-    fs::read_dir(directory)?
-        .map(|entry| {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            Ok(Entry { name, instances: entry.metadata()?.len() })
-        })
-        .collect()
+#[cfg(windows)]
+fn read() -> io::Result<Vec<Entry>> {
+    let pipes = npipe::list_pipes()?;
+    let entry =
+        |npipe::PipeEntry { name, instances, max_instances, .. }| Entry { name, instances, max_instances };
+    Ok(pipes.into_iter().map(entry).collect())
+}
+
+#[cfg(not(windows))]
+fn read() -> io::Result<Vec<Entry>> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 fn refused(error: &io::Error) -> Failure {
@@ -91,9 +91,10 @@ fn selected(mut entries: Vec<Entry>, pattern: Option<&str>) -> Vec<Entry> {
 }
 
 fn table(entries: &[Entry]) -> String {
-    let mut text = "INSTANCES  NAME\n".to_owned();
-    for Entry { name, instances } in entries {
-        text += &format!("{instances:>9}  {}\n", output::printable(name));
+    let mut text = "INSTANCES  MOST  NAME\n".to_owned();
+    for Entry { name, instances, max_instances } in entries {
+        let most = max_instances.map_or("any".to_owned(), |most| most.to_string());
+        text += &format!("{instances:>9}  {most:>4}  {}\n", output::printable(name));
     }
     text
 }
@@ -114,7 +115,7 @@ fn changes(before: &[Entry], now: &[Entry]) -> String {
             Ordering::Greater => Some(("+", &now[0])),
             Ordering::Equal => (before[0] != now[0]).then_some(("=", &now[0])),
         };
-        if let Some((sign, Entry { name, instances })) = change {
+        if let Some((sign, Entry { name, instances, .. })) = change {
             text += &format!("{sign}{instances:>8}  {}\n", output::printable(name));
         }
         before = &before[usize::from(order.is_le())..];
@@ -125,8 +126,13 @@ fn changes(before: &[Entry], now: &[Entry]) -> String {
 fn document(entries: &[Entry]) -> String {
     let entries: Vec<Value> = entries
         .iter()
-        .map(|Entry { name, instances }| {
-            json!({ "name": name, "path": format!("{DIRECTORY}{name}"), "instances": instances })
+        .map(|Entry { name, instances, max_instances }| {
+            json!({
+                "name": name,
+                "path": format!("{DIRECTORY}{name}"),
+                "instances": instances,
+                "max_instances": max_instances,
+            })
         })
         .collect();
     output::document(&Value::from(entries))
@@ -141,17 +147,17 @@ mod tests {
     /// Names of a Windows 11 machine: with backslashes, dots, braces and capitals.
     fn recorded() -> Vec<Entry> {
         [
-            ("InitShutdown", 3),
-            ("lsass", 4),
-            (r"Winsock2\CatalogChangeListener-3c4-0", 1),
-            ("openssh-ssh-agent", 1),
-            ("docker_engine", 14),
-            (r"ProtectedPrefix\LocalService\FTHPIPE", 1),
-            ("PIPE_EVENTROOT\\CIMV2SCM EVENT PROVIDER", 2),
-            ("dotnet-diagnostic-7312", 1),
-            ("Docker_Engine_Linux", 1),
+            ("InitShutdown", 3, None),
+            ("lsass", 4, None),
+            (r"Winsock2\CatalogChangeListener-3c4-0", 1, Some(1)),
+            ("openssh-ssh-agent", 1, None),
+            ("docker_engine", 14, None),
+            (r"ProtectedPrefix\LocalService\FTHPIPE", 1, Some(1)),
+            ("PIPE_EVENTROOT\\CIMV2SCM EVENT PROVIDER", 2, None),
+            ("dotnet-diagnostic-7312", 1, Some(254)),
+            ("Docker_Engine_Linux", 1, None),
         ]
-        .map(|(name, instances)| Entry { name: name.to_owned(), instances })
+        .map(|(name, instances, max_instances)| Entry { name: name.to_owned(), instances, max_instances })
         .to_vec()
     }
 
@@ -166,10 +172,10 @@ mod tests {
         assert_eq!(
             first,
             [
-                "INSTANCES  NAME",
-                "       14  docker_engine",
-                "        1  Docker_Engine_Linux",
-                "        1  dotnet-diagnostic-7312"
+                "INSTANCES  MOST  NAME",
+                "       14   any  docker_engine",
+                "        1   any  Docker_Engine_Linux",
+                "        1   254  dotnet-diagnostic-7312"
             ]
         );
         assert_eq!(text.lines().count(), 1 + recorded().len());
@@ -199,7 +205,7 @@ mod tests {
         for entry in now.iter_mut().filter(|entry| entry.name == "lsass") {
             entry.instances = 5;
         }
-        now.push(Entry { name: "zebra".to_owned(), instances: 2 });
+        now.push(Entry { name: "zebra".to_owned(), instances: 2, max_instances: Some(9) });
         assert_eq!(changes(&before, &now), "-      14  docker_engine\n=       5  lsass\n+       2  zebra\n");
         assert_eq!(changes(&now, &now), "");
         assert_eq!(changes(&[], &now[..1]).lines().count(), 1);
@@ -207,8 +213,8 @@ mod tests {
 
     #[test]
     fn a_name_cannot_play_with_the_terminal() {
-        let evil = [Entry { name: "a\u{1b}[2Jb".to_owned(), instances: 1 }];
-        assert_eq!(table(&evil), "INSTANCES  NAME\n        1  a\\u{1b}[2Jb\n");
+        let evil = [Entry { name: "a\u{1b}[2Jb".to_owned(), instances: 1, max_instances: None }];
+        assert_eq!(table(&evil), "INSTANCES  MOST  NAME\n        1   any  a\\u{1b}[2Jb\n");
     }
 
     #[test]
@@ -218,7 +224,9 @@ mod tests {
         let name = r"Winsock2\CatalogChangeListener-3c4-0";
         assert_eq!(read[0]["name"], name);
         assert_eq!(read[0]["path"], format!(r"\\.\pipe\{name}"));
-        assert_eq!(read[0]["instances"], 1);
+        assert_eq!((&read[0]["instances"], &read[0]["max_instances"]), (&1.into(), &1.into()));
+        let any: Value = serde_json::from_str(&document(&selected(recorded(), Some("lsass")))).unwrap();
+        assert_eq!(any[0]["max_instances"], Value::Null);
         assert_eq!(document(&[]), "[]\n");
     }
 }

@@ -69,6 +69,9 @@
     )
 )]
 
+#[cfg(any(windows, test))]
+#[cfg_attr(not(windows), allow(dead_code, unreachable_pub, reason = "what is public of it is so on Windows"))]
+mod directory;
 mod error;
 mod info;
 mod interest;
@@ -167,6 +170,8 @@ pub use name::PipeName;
 
 #[cfg(windows)]
 pub use client::NamedPipeClient;
+#[cfg(windows)]
+pub use directory::{PipeEntry, list_pipes};
 #[cfg(windows)]
 pub use options::{ClientOptions, ServerOptions};
 #[cfg(windows)]

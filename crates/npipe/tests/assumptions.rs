@@ -488,6 +488,24 @@ fn max_instances_0_and_256_are_refused() {
     }
 }
 
+/// `list_pipes` takes the numbers from there; no reference says what they are.
+#[test]
+fn the_directory_of_pipes_has_numbers_of_instances_for_sizes() {
+    if skipped_under_wine(
+        "the_directory_of_pipes_has_numbers_of_instances_for_sizes",
+        "there is no directory of pipes",
+    ) {
+        return;
+    }
+    for (limit, shown) in [(7, 7), (255, u32::MAX)] {
+        let name = unique_name();
+        let _servers = [(); 3].map(|()| sys::create_limited(&name, limit).unwrap());
+        let short = name.trim_start_matches(r"\\.\pipe\");
+        assert_eq!(sys::sizes_in_the_directory(short), Some((3, shown)));
+    }
+    assert_eq!(sys::sizes_in_the_directory("npipe-assumptions-nobody"), None);
+}
+
 /// `drain` runs on a thread of its own because of this, and ends it by `CancelSynchronousIo`.
 #[test]
 fn flush_blocks_until_the_peer_has_read_and_can_be_cancelled() {

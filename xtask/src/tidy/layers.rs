@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 10] = [
     &["documentation", "info", "interest", "name", "sync"],
     &["error"],
     &["machine", "sys"],
-    &["driver", "peer", "security"],
+    &["directory", "driver", "peer", "security"],
     &["stream"],
     &["pipe_end", "tasks"],
     &["client", "server"],

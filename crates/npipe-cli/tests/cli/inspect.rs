@@ -124,13 +124,14 @@ async fn info_of_a_pipe_that_is_busy_or_missing_is_told_by_the_exit_code() {
 #[tokio::test]
 async fn list_shows_pipes_or_says_that_the_system_does_not() {
     let name = unique_name();
-    let _first = ServerOptions::new().create(path(&name)).unwrap();
-    let _second = ServerOptions::new().create(path(&name)).unwrap();
+    let mut options = ServerOptions::new();
+    let _servers = [(); 2].map(|()| options.max_instances(3).create(path(&name)).unwrap());
     let outcome = Npipe::start(&["list", "--json", &name]).finish().await;
     if outcome.ended_with(10) {
         outcome.stdout(b"").stderr_has("Wine has no directory of pipes");
         return;
     }
-    let expected = serde_json::json!([{ "name": name, "path": path(&name), "instances": 2 }]);
+    let expected =
+        serde_json::json!([{ "name": name, "path": path(&name), "instances": 2, "max_instances": 3 }]);
     assert_eq!(json(outcome.code(0).no_stderr()), expected);
 }

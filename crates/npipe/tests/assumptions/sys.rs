@@ -2,10 +2,14 @@
 #![expect(unsafe_code, reason = "the beliefs under test are about Win32 calls")]
 
 use std::io;
+use std::mem::offset_of;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle, RawHandle};
 use std::ptr::{null, null_mut};
 use std::thread::JoinHandle;
 
+use windows_sys::Wdk::Storage::FileSystem::{
+    FILE_DIRECTORY_INFORMATION, FileDirectoryInformation, NtQueryDirectoryFile,
+};
 use windows_sys::Win32::Foundation::{
     ERROR_IO_PENDING, GENERIC_READ, GENERIC_WRITE, GetLastError, INVALID_HANDLE_VALUE, WAIT_TIMEOUT,
 };
@@ -15,8 +19,8 @@ use windows_sys::Win32::Storage::FileSystem::{
     SetFileCompletionNotificationModes, WriteFile,
 };
 use windows_sys::Win32::System::IO::{
-    CancelIoEx, CancelSynchronousIo, CreateIoCompletionPort, GetQueuedCompletionStatus, OVERLAPPED,
-    PostQueuedCompletionStatus,
+    CancelIoEx, CancelSynchronousIo, CreateIoCompletionPort, GetQueuedCompletionStatus, IO_STATUS_BLOCK,
+    OVERLAPPED, PostQueuedCompletionStatus,
 };
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Pipes::{
@@ -368,5 +372,52 @@ impl Flushing {
 
     pub(crate) fn join(self) -> Outcome<()> {
         self.0.join().expect("the thread does not panic")
+    }
+}
+
+/// What the directory of pipes has for `name` where a file has its size and the room that it takes.
+pub(crate) fn sizes_in_the_directory(name: &str) -> Option<(u32, u32)> {
+    // SAFETY: the name is NUL-terminated.
+    let directory = unsafe {
+        CreateFileW(wide(r"\\.\pipe\").as_ptr(), GENERIC_READ, 3, null(), OPEN_EXISTING, 0, null_mut())
+    };
+    let directory = owned(directory).expect("the directory can be opened");
+    // Room for all entries at once.
+    let mut buffer = vec![0_u64; 1024 * 1024 / size_of::<u64>()];
+    let mut status_block = IO_STATUS_BLOCK::default();
+    // SAFETY: the directory is open and not overlapped; the buffer has as many bytes as are named.
+    let status = unsafe {
+        NtQueryDirectoryFile(
+            directory.as_raw_handle(),
+            null_mut(),
+            None,
+            null(),
+            &mut status_block,
+            buffer.as_mut_ptr().cast(),
+            size_of_val(&*buffer) as u32,
+            FileDirectoryInformation,
+            false,
+            null(),
+            true,
+        )
+    };
+    assert_eq!(status, 0, "NtQueryDirectoryFile: {status:#x}");
+    let bytes: Vec<u8> = buffer.into_iter().flat_map(u64::to_ne_bytes).collect();
+    let number =
+        |place: usize| u32::from_ne_bytes(*bytes[place..].first_chunk().expect("inside of the buffer"));
+    let wanted: Vec<u8> = name.encode_utf16().flat_map(u16::to_ne_bytes).collect();
+    let mut entry = 0;
+    loop {
+        let length = number(entry + offset_of!(FILE_DIRECTORY_INFORMATION, FileNameLength)) as usize;
+        if bytes[entry + offset_of!(FILE_DIRECTORY_INFORMATION, FileName)..][..length] == wanted {
+            return Some((
+                number(entry + offset_of!(FILE_DIRECTORY_INFORMATION, EndOfFile)),
+                number(entry + offset_of!(FILE_DIRECTORY_INFORMATION, AllocationSize)),
+            ));
+        }
+        match number(entry + offset_of!(FILE_DIRECTORY_INFORMATION, NextEntryOffset)) {
+            0 => return None,
+            next => entry += next as usize,
+        }
     }
 }

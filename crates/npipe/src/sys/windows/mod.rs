@@ -1,5 +1,6 @@
 //! The Win32 calls themselves, one noun a file.
 
+mod directory;
 mod event;
 mod io;
 mod pipe;
@@ -7,6 +8,7 @@ mod port;
 mod process;
 mod security;
 
+pub(crate) use directory::{next_pipes, open_pipe_directory};
 pub(crate) use event::{Cut, Event, Until, Waited, connect_waiting, read_now, read_waiting, write_waiting};
 pub(crate) use io::{Overlapped, cancel, connect, read, write};
 pub(crate) use pipe::{

@@ -188,7 +188,7 @@ pub(crate) fn wait_for_instance(name: &[u16], limit: Duration) -> io::Result<()>
     succeeded(unsafe { WaitNamedPipeW(name.as_ptr(), super::milliseconds(Some(limit)).max(1)) })
 }
 
-fn owned(handle: *mut c_void) -> io::Result<OwnedHandle> {
+pub(super) fn owned(handle: *mut c_void) -> io::Result<OwnedHandle> {
     if handle == INVALID_HANDLE_VALUE {
         return Err(io::Error::last_os_error());
     }
