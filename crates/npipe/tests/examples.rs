@@ -5,9 +5,11 @@
 #![cfg(all(windows, feature = "tokio", feature = "futures-io", feature = "mio"))]
 
 use std::env;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 #[test]
 fn the_echo_client_gets_back_from_the_echo_server_what_it_sent() {
@@ -72,6 +74,53 @@ fn a_loop_of_mios_serves_a_socket_and_a_pipe() {
         output_of("mio_loop", &[]),
         "over TCP: 17 bytes\nover the pipe: 9 bytes\nover the pipe: 13 bytes\n"
     );
+}
+
+#[test]
+fn a_pipe_in_front_of_a_tcp_server_carries_both_directions_and_disconnects_at_the_end() {
+    let name = format!(r"\\.\pipe\npipe-example-to-tcp-{}", std::process::id());
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut gateway = Endless(
+        Command::new(example("pipe_to_tcp"))
+            .args([&name, &server.local_addr().unwrap().to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut said = BufReader::new(gateway.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(said.next(), Some(format!("listening on {name}")));
+
+    let mut client = npipe::blocking::PipeStream::connect_timeout(&name, Duration::from_secs(60)).unwrap();
+    let (mut connection, _) = server.accept().unwrap();
+    client.write_all(b"a question").unwrap();
+    let mut question = [0; 10];
+    connection.read_exact(&mut question).unwrap();
+    assert_eq!(&question, b"a question");
+    connection.write_all(b"an answer").unwrap();
+    drop(connection);
+    let mut answer = [0; 9];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"an answer");
+    const ERROR_PIPE_NOT_CONNECTED: i32 = 233;
+    assert_eq!(client.read(&mut answer).unwrap_err().raw_os_error(), Some(ERROR_PIPE_NOT_CONNECTED));
+
+    let mut client = npipe::blocking::PipeStream::connect_timeout(&name, Duration::from_secs(60)).unwrap();
+    let (mut connection, _) = server.accept().unwrap();
+    client.write_all(b"last words").unwrap();
+    drop(client);
+    let mut heard = Vec::new();
+    connection.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"last words");
+}
+
+/// A program that would go on for ever.
+struct Endless(Child);
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn output_of(name: &str, arguments: &[&str]) -> String {

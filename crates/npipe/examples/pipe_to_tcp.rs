@@ -1,0 +1,53 @@
+//! A pipe in front of a TCP server, with two threads for each client and no runtime.
+//!
+//!     cargo run --example pipe_to_tcp -- NAME HOST:PORT
+
+#[cfg(windows)]
+fn main() -> std::io::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [name, server] = &arguments[..] else {
+        return Err(std::io::Error::other("say the pipe's NAME and the server's HOST:PORT"));
+    };
+    let listener = npipe::blocking::PipeListener::bind(name)?;
+    println!("listening on {}", listener.name());
+    std::thread::scope(|scope| {
+        for client in listener.incoming() {
+            let client = client?;
+            scope.spawn(move || {
+                // One client's failure is no reason to turn away the others.
+                if let Err(error) = join(&client, server) {
+                    eprintln!("a client's connection to {server} failed: {error}");
+                }
+            });
+        }
+        Ok(())
+    })
+}
+
+/// Both ends are read and written by reference, so each direction can have a thread.
+#[cfg(windows)]
+fn join(client: &npipe::blocking::PipeStream, server: &str) -> std::io::Result<()> {
+    use std::net::{Shutdown, TcpStream};
+
+    let server = TcpStream::connect(server)?;
+    // Small replies would otherwise wait for an acknowledgement.
+    server.set_nodelay(true)?;
+    std::thread::scope(|scope| {
+        let requests = scope.spawn(|| {
+            let copied = std::io::copy(&mut &*client, &mut &server);
+            // A server that is told "that was all" may still answer.
+            server.shutdown(Shutdown::Write).and(copied)
+        });
+        let replies = std::io::copy(&mut &server, &mut &*client);
+        // Another thread still reads, so the pipe cannot be closed; to disconnect ends that read, and the client sees
+        // ERROR_PIPE_NOT_CONNECTED. What it has not read by then would be discarded, so that is waited for.
+        let ended = client.drain().and_then(|()| client.disconnect());
+        drop(requests.join());
+        replies.and(ended)
+    })
+}
+
+#[cfg(not(windows))]
+fn main() {
+    println!("Named pipes are Windows'; build this example for Windows.");
+}
