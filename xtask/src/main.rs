@@ -7,6 +7,7 @@
 mod bench;
 mod check;
 mod demo;
+mod launcher;
 mod process;
 mod progress;
 #[cfg(unix)]

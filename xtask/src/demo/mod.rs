@@ -7,8 +7,6 @@
 mod comparison;
 mod echo;
 #[cfg(unix)]
-mod launcher;
-#[cfg(unix)]
 mod openssh;
 mod tool;
 

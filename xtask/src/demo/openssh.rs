@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::tool::{Forward, start};
-use super::{Stage, Tool, comparison, launcher};
+use super::{Stage, Tool, comparison};
+use crate::launcher;
 use crate::process::{Ending, Family, Limits, follow, line_of};
 use crate::scratch::Scratch;
 
@@ -35,7 +36,8 @@ pub(super) fn list_and_sign(stage: &Stage, tool: &Tool) -> Result<()> {
     start(stage, &family, tool.forward("ssh-agent", &tcp.address))?;
 
     stage.say("the Linux side: a socket whose connections share one Windows process");
-    let npipe_exe = launcher::write(folder, &tool.windows.program(&tool.executable))?;
+    let npipe_exe = folder.join("npipe.exe");
+    launcher::write(&npipe_exe, &tool.windows.program(&tool.executable))?;
     let socket = folder.join("windows.sock");
     let mut command = here(tool, &format!("unix:{}", socket.display()), "ssh-agent");
     command.arg("--windows-exe").arg(&npipe_exe);

@@ -3,14 +3,16 @@
 mod binary;
 mod libtest;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::launcher;
 use crate::process::{BUILD_LIMIT, Ending, Limits, follow, line_of, output_of};
 use crate::progress::{Report, Tally};
 use crate::setup;
+use crate::setup::wine::Wine;
 use crate::windows::Windows;
 use crate::workspace::Workspace;
 use crate::wrapper;
@@ -68,15 +70,42 @@ fn native(workspace: &Workspace, report: &mut Report, options: &Options) {
     chores.args(["--package", "xtask"]);
     suite.run("native: xtask", chores, &[]);
     if options.native {
-        tool_on_this_system(workspace, report, options);
+        tool_on_this_system(workspace, report, options, &[]);
     }
 }
 
-/// The tool where it is not Windows'.
-fn tool_on_this_system(workspace: &Workspace, report: &mut Report, options: &Options) {
+/// The tool where it is not Windows', with what its tests need to know of the Windows side, if there is one.
+fn tool_on_this_system(
+    workspace: &Workspace,
+    report: &mut Report,
+    options: &Options,
+    windows_side: &[(&str, &str)],
+) {
     let mut tool = workspace.cargo("test");
     tool.args(["--package", "npipe-cli"]);
-    Suite { workspace, report, options, machine: Machine::Here }.run("native: npipe-cli", tool, &[]);
+    let mut suite = Suite { workspace, report, options, machine: Machine::Here };
+    suite.run("native: npipe-cli", tool, windows_side);
+}
+
+/// The bridge is tested from Linux: with `npipe`, a Windows program, at its other end.
+fn bridge(
+    workspace: &Workspace,
+    report: &mut Report,
+    options: &Options,
+    wine: &Wine,
+    npipe: &Path,
+) -> Result<()> {
+    let pipe_to_tcp = npipe.with_file_name("examples").join("pipe_to_tcp.exe");
+    let program = |name: &str, executable: &Path| {
+        let path = workspace.cache.join(name);
+        launcher::write(&path, &wine.program(executable)).map(|()| path.to_string_lossy().into_owned())
+    };
+    let npipe = program("npipe-under-wine", npipe)?;
+    let pipe_to_tcp = program("pipe-to-tcp-under-wine", &pipe_to_tcp)?;
+    let windows_side =
+        [("NPIPE_TEST_WINDOWS_EXE", npipe.as_str()), ("NPIPE_TEST_PIPE_TO_TCP", pipe_to_tcp.as_str())];
+    tool_on_this_system(workspace, report, options, &windows_side);
+    Ok(())
 }
 
 fn on_windows(
@@ -89,7 +118,7 @@ fn on_windows(
     let mut everything = windows.cargo(workspace, "test");
     // Builds the examples too.
     everything.args(["--workspace", "--exclude", "xtask", "--all-features"]);
-    suite.run("Windows: all packages, with examples", everything, &[("NPIPE_SCHEDULES", "1000")]);
+    let npipe = suite.run("Windows: all packages, with examples", everything, &[("NPIPE_SCHEDULES", "1000")]);
 
     let title = "Windows: behaviour, every completion through the port";
     if workspace.has_target("npipe", "test", "behaviour") {
@@ -100,8 +129,8 @@ fn on_windows(
     } else {
         suite.report.skip_step(title, "npipe has no test target `behaviour`");
     }
-    if let Windows::Wine { .. } = windows {
-        tool_on_this_system(workspace, report, options);
+    if let (Windows::Wine { wine, .. }, Some(npipe)) = (windows, npipe) {
+        bridge(workspace, report, options, wine, &npipe)?;
     }
 
     if options.name.is_none() {
@@ -175,23 +204,30 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// Builds what `cargo`, a `cargo test` command, builds, and runs each of its test binaries as a step.
-    fn run(&mut self, title: &str, mut cargo: std::process::Command, environment: &[(&str, &str)]) {
+    /// Builds what `cargo`, a `cargo test` command, builds, and runs each of its test binaries as a step. Gives back
+    /// the program `npipe`, if it was built.
+    fn run(
+        &mut self,
+        title: &str,
+        mut cargo: std::process::Command,
+        environment: &[(&str, &str)],
+    ) -> Option<PathBuf> {
         cargo.args(["--no-run", "--message-format=json-render-diagnostics"]);
         let built = self.report.attempt(&format!("{title}: build"), |step| {
             output_of(step, &mut cargo, BUILD_LIMIT).map(|messages| binary::Built::from_messages(&messages))
         });
-        let Some(built) = built else { return };
+        let built = built?;
         for binary in &built.tests {
             self.run_binary(title, binary, built.tool.as_deref(), environment);
         }
+        built.tool
     }
 
     fn run_binary(
         &mut self,
         title: &str,
         binary: &Binary,
-        tool: Option<&std::path::Path>,
+        tool: Option<&Path>,
         environment: &[(&str, &str)],
     ) {
         let short = binary.name(&self.workspace.root);
