@@ -14,8 +14,9 @@ use windows_sys::Win32::Security::Authorization::{
     ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1, SE_KERNEL_OBJECT,
 };
 use windows_sys::Win32::Security::{
-    DACL_SECURITY_INFORMATION, GROUP_SECURITY_INFORMATION, GetSecurityDescriptorLength,
-    LABEL_SECURITY_INFORMATION, LookupAccountSidW, OWNER_SECURITY_INFORMATION, SACL_SECURITY_INFORMATION,
+    DACL_SECURITY_INFORMATION, GROUP_SECURITY_INFORMATION, GetSecurityDescriptorControl,
+    GetSecurityDescriptorLength, LABEL_SECURITY_INFORMATION, LookupAccountSidW, OWNER_SECURITY_INFORMATION,
+    SACL_SECURITY_INFORMATION, SE_SELF_RELATIVE,
 };
 
 /// What a handle that may read the descriptor may read of it: the audit list is a privilege of its own.
@@ -33,14 +34,24 @@ impl Descriptor {
         self.0.as_ptr().cast()
     }
 
-    /// Copies what the system allocated.
-    fn copy(allocated: &Allocated) -> Self {
+    /// Copies what the system allocated. One that is not self-relative would have parts elsewhere, and is refused; no call
+    /// here is known to give one.
+    fn copy(allocated: &Allocated) -> io::Result<Self> {
+        let (mut control, mut revision) = (0, 0);
         // SAFETY: the system has just made the descriptor, and it is not freed before `allocated` is dropped.
+        let done = unsafe { GetSecurityDescriptorControl(allocated.0, &mut control, &mut revision) };
+        if done == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if control & SE_SELF_RELATIVE == 0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        // SAFETY: as above.
         let length = unsafe { GetSecurityDescriptorLength(allocated.0) } as usize;
         let mut words = vec![0_u32; length.div_ceil(size_of::<u32>())];
         // SAFETY: the descriptor is self-relative, so all of it is in the `length` bytes, for which there is room.
         unsafe { ptr::copy_nonoverlapping(allocated.0.cast::<u8>(), words.as_mut_ptr().cast(), length) };
-        Self(words.into())
+        Ok(Self(words.into()))
     }
 
     /// The descriptor, and up to three bytes of zero behind it.
@@ -73,7 +84,7 @@ pub(crate) fn descriptor_from_sddl(sddl: &str) -> io::Result<Descriptor> {
             ptr::null_mut(),
         )
     };
-    if done == 0 { Err(io::Error::last_os_error()) } else { Ok(Descriptor::copy(&allocated)) }
+    if done == 0 { Err(io::Error::last_os_error()) } else { Descriptor::copy(&allocated) }
 }
 
 /// [`ConvertSecurityDescriptorToStringSecurityDescriptorW`](https://learn.microsoft.com/windows/win32/api/sddl/nf-sddl-convertsecuritydescriptortostringsecuritydescriptorw).
@@ -116,7 +127,7 @@ pub(crate) fn descriptor_of(handle: &OwnedHandle) -> io::Result<Descriptor> {
             &mut allocated.0,
         )
     };
-    if code == 0 { Ok(Descriptor::copy(&allocated)) } else { Err(io::Error::from_raw_os_error(code as i32)) }
+    if code == 0 { Descriptor::copy(&allocated) } else { Err(io::Error::from_raw_os_error(code as i32)) }
 }
 
 /// [`LookupAccountSidW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-lookupaccountsidw): `DOMAIN\NAME`.
