@@ -73,7 +73,7 @@ fn decode(mut bytes: &[u8], pipes: &mut Vec<PipeEntry>) -> Option<()> {
         });
         match usize::try_from(u32_at(bytes, NEXT_ENTRY_OFFSET)?).ok()? {
             0 => return Some(()),
-            // One that leads back, or into its own entry, would never end.
+            // Entries that overlap could be as many as there are bytes, each as long as the rest of them.
             next if next < FILE_NAME + length => return None,
             next => bytes = bytes.get(next..)?,
         }
@@ -155,6 +155,14 @@ mod tests {
         for next in [1, 8, 64, 71, 72, 80, u32::MAX] {
             assert_eq!(decoded(&entry(next, &name, 1, 1)), None, "{next}");
         }
+    }
+
+    #[test]
+    fn entries_that_overlap_are_refused() {
+        // The zeros of this name would be an entry themselves: the last, without a name.
+        let name = [0; 100];
+        assert!(decoded(&entry(0, &name, 1, 1)).is_some());
+        assert_eq!(decoded(&entry(FILE_NAME as u32, &name, 1, 1)), None);
     }
 
     #[test]
