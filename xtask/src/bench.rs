@@ -10,14 +10,26 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+#[cfg(unix)]
+use crate::launcher;
+#[cfg(unix)]
+use crate::process::build_tool;
 use crate::process::{BUILD_LIMIT, Ending, Limits, Stream, follow, output_of};
 use crate::progress::{Report, Step};
+#[cfg(unix)]
+use crate::scratch::Scratch;
 use crate::setup;
 use crate::windows::Windows;
 use crate::workspace::Workspace;
 
 const PACKAGE: &str = "npipe-bench";
 const BENCH: &str = "peers";
+
+/// The name of what is measured of the tool, which is no case of the other benchmark.
+const TOOL: &str = "tool";
+
+/// Begins the last part of the document.
+const TOOL_TITLE: &str = "## The tool, on Linux and Windows together";
 
 /// Whose versions stand with the numbers.
 const MEASURED: [&str; 4] = ["npipe", "tokio", "compio", "interprocess"];
@@ -31,10 +43,10 @@ pub(crate) struct Options {
     /// Fewer and shorter rounds: for trying a change, not for the record
     #[arg(long)]
     quick: bool,
-    /// Only the case of this name, or those whose names start with it
+    /// Only the case of this name, or those whose names start with it; `tool` for what is measured of the tool
     #[arg(long, value_name = "CASE")]
     only: Option<String>,
-    /// Leave docs/benchmarks.md as it is; implied by --quick and --only
+    /// Leave docs/benchmarks.md as it is; implied by --quick and by --only, but for `--only tool`, which has a part of its own
     #[arg(long)]
     no_write: bool,
 }
@@ -53,7 +65,48 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
             .find_map(|message| message["executable"].as_str().map(str::to_owned));
         bench.with_context(|| format!("cargo built no benchmark {BENCH}"))
     })?;
-    let mut command = windows.program(Path::new(&executable));
+    let executable = Path::new(&executable);
+    let libraries = match options.only.as_deref() {
+        Some(TOOL) => None,
+        _ => Some(measure_libraries(workspace, report, options, &windows, executable)?),
+    };
+    let tool = match options.only.as_deref() {
+        None | Some(TOOL) => measure_tool(workspace, report, options, &windows, executable)?,
+        Some(_) => None,
+    };
+    if options.no_write || options.quick {
+        return Ok(());
+    }
+    let path = workspace.root.join("docs/benchmarks.md");
+    let document = match (libraries, &options.only) {
+        (Some(libraries), None) => document(workspace, &windows, &libraries)?,
+        (None, _) => std::fs::read_to_string(&path).unwrap_or_default(),
+        // A part of the table must not take the place of the whole.
+        (Some(_), Some(_)) => return Ok(()),
+    };
+    let tool = tool.map(|table| tool_section(&windows, &table)).unwrap_or_default();
+    let (before, _) = document.split_once(TOOL_TITLE).unwrap_or((&document, ""));
+    std::fs::create_dir_all(workspace.root.join("docs"))?;
+    std::fs::write(&path, format!("{before}{tool}"))
+        .with_context(|| format!("failed to write {}", path.display()))?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
+/// What the benchmark of the libraries printed.
+struct Libraries {
+    table: String,
+    calls: Option<String>,
+}
+
+fn measure_libraries(
+    workspace: &Workspace,
+    report: &mut Report,
+    options: &Options,
+    windows: &Windows,
+    executable: &Path,
+) -> Result<Libraries> {
+    let mut command = windows.program(executable);
     if options.quick {
         command.arg("--quick");
     }
@@ -62,28 +115,57 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
     }
     let table = report.require("measure", |step| measure(step, &mut command))?;
     println!("\n{table}");
-    let calls = match &windows {
+    let calls = match windows {
         Windows::Native => None,
         Windows::Wine { wine, .. } => Some(report.require("count kernel calls", |step| {
             let mut count = workspace.cargo("run");
             count.args(["--release", "--package", PACKAGE, "--bin", "kernel-calls", "--"]);
             count.args(options.only.iter().flat_map(|case| ["--only", case]));
-            count.args(wine.runner().split(' ')).arg(&executable).envs(wine.environment());
+            count.args(wine.runner().split(' ')).arg(executable).envs(wine.environment());
             output_of(step, &mut count, LIMITS)
         })?),
     };
     if let Some(calls) = &calls {
         println!("\n{calls}");
     }
-    // A part of the table, or a hasty one, must not take the place of the whole.
-    if !(options.no_write || options.quick || options.only.is_some()) {
-        let path = workspace.root.join("docs/benchmarks.md");
-        std::fs::create_dir_all(workspace.root.join("docs"))?;
-        std::fs::write(&path, document(workspace, &windows, &table, calls.as_deref())?)
-            .with_context(|| format!("failed to write {}", path.display()))?;
-        println!("written to {}", path.display());
-    }
-    Ok(())
+    Ok(Libraries { table, calls })
+}
+
+/// None, since there is no Linux beside this Windows.
+#[cfg(not(unix))]
+fn measure_tool(
+    _: &Workspace,
+    report: &mut Report,
+    _: &Options,
+    _: &Windows,
+    _: &Path,
+) -> Result<Option<String>> {
+    report.skip_step("measure the tool", "it is measured on Linux, with Wine");
+    Ok(None)
+}
+
+/// The tool on both systems at once, where Wine makes that possible.
+#[cfg(unix)]
+fn measure_tool(
+    workspace: &Workspace,
+    report: &mut Report,
+    options: &Options,
+    windows: &Windows,
+    peers: &Path,
+) -> Result<Option<String>> {
+    let executable = build_tool(report, "build npipe.exe", windows.cargo(workspace, "build"))?;
+    let native = build_tool(report, "build npipe", workspace.cargo("build"))?;
+    let scratch = Scratch::new("bench-tool")?;
+    let (npipe_exe, peers_exe) = (scratch.path().join("npipe.exe"), scratch.path().join("peers.exe"));
+    launcher::write(&npipe_exe, &windows.program(&executable))?;
+    launcher::write(&peers_exe, &windows.program(peers))?;
+    let mut command = workspace.cargo("run");
+    command.args(["--release", "--package", PACKAGE, "--bin", "tool", "--", "--npipe"]).arg(native);
+    command.arg("--windows-npipe").arg(npipe_exe).arg("--windows-peers").arg(peers_exe);
+    command.args(options.quick.then_some("--quick"));
+    let table = report.require("measure the tool", |step| measure(step, &mut command))?;
+    println!("\n{table}");
+    Ok(Some(table))
 }
 
 fn measure(step: &Step, command: &mut Command) -> Result<String> {
@@ -111,9 +193,8 @@ fn progress(line: &str) -> Option<(u64, u64, &str)> {
     Some((done.parse().ok()?, total.parse().ok()?, label))
 }
 
-fn document(workspace: &Workspace, windows: &Windows, table: &str, calls: Option<&str>) -> Result<String> {
-    let date =
-        said_by(Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_else(|| "unknown".to_owned());
+fn document(workspace: &Workspace, windows: &Windows, measured: &Libraries) -> Result<String> {
+    let Libraries { table, calls } = measured;
     let rustc =
         said_by(Command::new("rustc").arg("--version")).context("failed to ask rustc for its version")?;
     let pinned = match windows {
@@ -127,15 +208,32 @@ fn document(workspace: &Workspace, windows: &Windows, table: &str, calls: Option
         "# Benchmarks\n\n\
          Written by `cargo xtask bench`; do not edit. Each row compares implementations that took turns in one process.\n\n\
          - Date: {date}\n- System: {system}{pinned}.\n- CPU: {cpu}\n- Compiler: {rustc}\n- Versions: {versions}\n\n{table}{calls}",
-        calls = calls.map_or_else(String::new, |calls| format!(
+        calls = calls.as_ref().map_or_else(String::new, |calls| format!(
             "\n## Kernel calls an operation\n\n\
              Counted from outside, by Wine's trace of the system calls of a Windows program. An operation is a write, an \
-             exchange or a connection.\n\n{calls}"
+             exchange or a connection.\n\n{calls}\n"
         )),
+        date = today(),
         system = windows.describe(),
         cpu = cpu_model(),
         versions = versions(&std::fs::read_to_string(workspace.root.join("Cargo.lock"))?).join(", "),
     ))
+}
+
+fn tool_section(windows: &Windows, table: &str) -> String {
+    format!(
+        "{TOOL_TITLE}\n\n\
+         Programs on Linux use a pipe of the Windows side, here {system}, on {date}. A connection carries a request and 64 bytes \
+         of answer, either through the bridge, which is one Windows process, or through a Windows process of its own, \
+         which is `npipe.exe` in npiperelay's place. Bulk is beside a Windows program that uses the pipe by bare calls. The Windows \
+         programs share one CPU with Wine's server; what runs on Linux may use another.\n\n{table}",
+        system = windows.describe(),
+        date = today(),
+    )
+}
+
+fn today() -> String {
+    said_by(Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn said_by(command: &mut Command) -> Option<String> {

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 #[cfg(windows)]
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::progress::Step;
+use crate::progress::{Report, Step};
 
 const TOKEN_VARIABLE: &str = "NPIPE_XTASK_FAMILY";
 
@@ -228,6 +228,19 @@ pub(crate) fn output_of(step: &Step, command: &mut Command, limits: Limits) -> R
             quiet.as_secs()
         ),
     }
+}
+
+/// Runs `cargo`, a `cargo build`, for npipe's tool as users get it, and gives the program it has built.
+pub(crate) fn build_tool(report: &mut Report, title: &str, mut cargo: Command) -> Result<PathBuf> {
+    cargo.args(["--release", "--package", "npipe-cli", "--message-format=json-render-diagnostics"]);
+    report.require(title, |step| {
+        let messages = output_of(step, &mut cargo, BUILD_LIMIT)?;
+        let mut executables = messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+        executables.next_back().context("cargo built no program for npipe-cli")
+    })
 }
 
 /// The command as one would type it.

@@ -11,6 +11,8 @@ pub mod markdown;
 #[cfg(windows)]
 mod measure;
 #[cfg(windows)]
+mod peer_process;
+#[cfg(windows)]
 mod pipes;
 #[cfg(windows)]
 mod readiness;
@@ -20,14 +22,14 @@ mod report;
 mod run;
 #[cfg(windows)]
 mod scheduler;
-#[cfg(any(windows, test))]
-mod statistics;
+pub mod statistics;
 #[cfg(windows)]
 mod sys;
 #[cfg(windows)]
 mod threads;
 #[cfg(windows)]
 mod traffic;
+pub mod transfers;
 
 #[cfg(windows)]
 pub use run::main;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 
 use crate::cases::{self, Case, Implementation};
+use crate::peer_process;
 use crate::report::{self, Outcome};
 use crate::threads::{self, Bare};
 
@@ -24,6 +25,12 @@ struct Arguments {
     /// One unmeasured round, for tools that watch the process from outside
     #[arg(long, num_args = 3, value_names = ["CASE", "IMPLEMENTATION", "OPERATIONS"])]
     count: Option<Vec<String>>,
+    /// Serves the pipe of this name for the benchmark of the tool
+    #[arg(long, value_name = "PIPE")]
+    serve: Option<String>,
+    /// Bytes from or to what `--serve` serves, by bare calls; prints the seconds
+    #[arg(long, num_args = 3, value_names = ["PIPE", "DIRECTION", "BYTES"])]
+    transfer: Option<Vec<String>>,
     /// Given by `cargo bench`; of no meaning here
     #[arg(long, hide = true)]
     bench: bool,
@@ -43,6 +50,12 @@ pub fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> io::Result<()> {
     if let Some(count) = &arguments.count {
         return run_once(count);
+    }
+    if let Some(pipe) = &arguments.serve {
+        return peer_process::serve(pipe);
+    }
+    if let Some(transfer) = &arguments.transfer {
+        return peer_process::transfer(transfer);
     }
     let only = arguments.only.as_deref().unwrap_or_default();
     let cases: Vec<Case> = cases::all().into_iter().filter(|case| case.id.starts_with(only)).collect();

@@ -2,15 +2,18 @@
 
 /// A median with the smallest and the largest value it stands for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Summary {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+pub struct Summary {
+    /// The value in the middle.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
 }
 
 impl Summary {
     /// `None` of no values.
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -24,7 +27,7 @@ impl Summary {
 ///
 /// Rounds of the two sides alternate, so a pair has met the same state of the machine; the spread therefore says
 /// how far the ratio itself can be trusted, which the two spreads alone do not.
-pub(crate) fn ratio(ours: &[f64], theirs: &[f64]) -> Option<Summary> {
+pub fn ratio(ours: &[f64], theirs: &[f64]) -> Option<Summary> {
     let pairs = Summary::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))?;
     let median = Summary::of(ours.iter().copied())?.median / Summary::of(theirs.iter().copied())?.median;
     Some(Summary { median, ..pairs })

@@ -10,13 +10,11 @@ mod echo;
 mod openssh;
 mod tool;
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::process::{BUILD_LIMIT, output_of};
+use crate::process::build_tool;
 use crate::progress::Report;
 use crate::setup;
 use crate::windows::Windows;
@@ -33,9 +31,9 @@ pub(crate) struct Options {
 
 pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options) -> Result<()> {
     let windows = setup::everything(workspace, report)?;
-    let executable = build(report, "build npipe.exe", windows.cargo(workspace, "build"))?;
+    let executable = build_tool(report, "build npipe.exe", windows.cargo(workspace, "build"))?;
     #[cfg(unix)]
-    let native = build(report, "build npipe", workspace.cargo("build"))?;
+    let native = build_tool(report, "build npipe", workspace.cargo("build"))?;
     println!();
     let stage = Stage { started: Instant::now() };
     let tool = Tool {
@@ -54,20 +52,6 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
         #[cfg(not(unix))]
         Windows::Wine { .. } => unreachable!("Windows is Windows"),
     }
-}
-
-/// Runs `cargo`, a `cargo build`, for the tool, and gives the program it has built.
-fn build(report: &mut Report, title: &str, mut cargo: Command) -> Result<PathBuf> {
-    // Optimised: the demo shows numbers.
-    cargo.args(["--release", "--package", "npipe-cli", "--message-format=json-render-diagnostics"]);
-    report.require(title, |step| {
-        let messages = output_of(step, &mut cargo, BUILD_LIMIT)?;
-        let mut executables = messages
-            .lines()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-        executables.next_back().context("cargo built no program for npipe-cli")
-    })
 }
 
 /// Tells the audience what happens, and when.

@@ -53,7 +53,7 @@ pub(super) fn list_and_sign(stage: &Stage, tool: &Tool) -> Result<()> {
 
     stage.say("beside it, a socket for whose connections a Windows process is started each time");
     let socket_of_processes = folder.join("processes.sock");
-    let line = format!("exec:{} connect ssh-agent", npipe_exe.display());
+    let line = format!("exec:{} -ei -s //./pipe/{PIPE}", npipe_exe.display());
     start(stage, &family, here(tool, &format!("unix:{}", socket_of_processes.display()), &line))?;
     comparison::compare(stage, &socket, &socket_of_processes)?;
     let processes = windows_processes(&bridge);
