@@ -384,7 +384,7 @@ const CONNECT_EXAMPLES: &str = r"Examples:
 
 The exit codes are listed by `npipe --help`.";
 
-const FORWARD_EXAMPLES: &str = r"Examples:
+const FORWARD_EXAMPLES: &str = r#"Examples:
   Let programs that want a pipe use a service on TCP
       npipe forward npipe:my-service tcp:127.0.0.1:8080
   Show each connection and what went through it
@@ -396,9 +396,9 @@ const FORWARD_EXAMPLES: &str = r"Examples:
   Give programs on TCP the ssh side of GnuPG's agent, started when needed
       npipe forward --launch tcp:4711 gpg-agent-ssh
   Serve a pipe that administrators own and every user who is logged on may read and write
-      npipe forward --sddl 'D:(A;;FA;;;BA)(A;;0x12019b;;;IU)' npipe:my-service tcp:127.0.0.1:8080
+      npipe forward --sddl "D:(A;;FA;;;BA)(A;;0x12019b;;;IU)" npipe:my-service tcp:127.0.0.1:8080
 
-The exit codes are listed by `npipe --help`.";
+The exit codes are listed by `npipe --help`."#;
 
 #[cfg(unix)]
 const SETUP_EXAMPLES: &str = r"Examples:

@@ -142,7 +142,7 @@ fn document(entries: &[Entry]) -> String {
 mod tests {
     use serde_json::Value;
 
-    use super::{Entry, changes, document, selected, table};
+    use super::{Entry, Exit, changes, document, io, refused, selected, table};
 
     /// Names of a Windows 11 machine: with backslashes, dots, braces and capitals.
     fn recorded() -> Vec<Entry> {
@@ -215,6 +215,19 @@ mod tests {
     fn a_name_cannot_play_with_the_terminal() {
         let evil = [Entry { name: "a\u{1b}[2Jb".to_owned(), instances: 1, max_instances: None }];
         assert_eq!(table(&evil), "INSTANCES  MOST  NAME\n        1   any  a\\u{1b}[2Jb\n");
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_cause_and_what_is_left_to_do() {
+        let wine = refused(&io::Error::from_raw_os_error(66));
+        assert_eq!(wine.exit, Exit::NotListed);
+        assert!(
+            wine.to_string().contains("Wine has no directory of pipes; a pipe whose name you know"),
+            "{wine}"
+        );
+        let other = refused(&io::ErrorKind::PermissionDenied.into());
+        assert_eq!(other.exit, Exit::NotListed);
+        assert!(other.to_string().contains("its pipes: permission denied; a pipe"), "{other}");
     }
 
     #[test]
