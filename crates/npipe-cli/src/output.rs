@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+#[cfg(any(windows, test))]
 use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
@@ -14,6 +15,7 @@ pub(crate) fn write(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::OutputClosed, format!("the reader of stdout went away: {error}")))
 }
 
+#[cfg(any(windows, test))]
 pub(crate) fn document(value: &Value) -> String {
     format!("{value:#}\n")
 }
