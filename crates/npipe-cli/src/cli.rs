@@ -40,9 +40,8 @@ pub(crate) enum Command {
     /// then ends at once, even when stdin is still open. When the reader of stdout goes away, the session ends too.
     ///
     /// The command line of npiperelay and its forks works too, without a command: npipe -ei -s //./pipe/NAME. So a copy
-    /// of this program that is called npiperelay.exe takes its place. Two flags are accepted and ask for what is always so: -ep,
-    /// since the end of the pipe ends the session, and -bg, since this program opens no window and needs no
-    /// console. A window that Windows opens for it before it runs stays.
+    /// of this program that is called npiperelay.exe takes its place. One flag is accepted and asks for what is always so: -bg,
+    /// since this program opens no window and needs no console. A window that Windows opens for it before it runs stays.
     #[command(after_long_help = CONNECT_EXAMPLES)]
     Connect(ConnectArguments),
 
@@ -130,6 +129,13 @@ pub(crate) struct ConnectArguments {
     /// there is no such message, and nothing is sent.
     #[arg(long)]
     pub(crate) eof_message: bool,
+
+    /// Take an empty message from the server for the end of what it says [npiperelay: -ep]
+    ///
+    /// It then ends the session, as the end of the pipe always does. Servers with message pipes, Docker's among them, send one when
+    /// they have no more to say and still listen.
+    #[arg(long)]
+    pub(crate) end_at_empty_message: bool,
 
     /// End the session when stdin ends [npiperelay: -ei]
     ///

@@ -36,6 +36,7 @@ fn join(
     arguments: &ConnectArguments,
     report: Report,
 ) -> io::Result<Summary> {
+    pipe.set_empty_message_is_end(arguments.end_at_empty_message)?;
     let streams = Streams { stdin, stdout, to_server: pipe.try_clone()?, from_server: pipe };
     let end_of_input =
         if arguments.exit_on_stdin_eof { EndOfInput::EndsSession } else { EndOfInput::KeepsSession };

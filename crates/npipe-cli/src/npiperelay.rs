@@ -12,8 +12,8 @@ const FLAGS: [(&str, &[&str]); 6] = [
     ("p", &["--poll"]),
     ("s", &["--eof-message"]),
     ("ei", &["--exit-on-stdin-eof"]),
-    // What they ask for is always so.
-    ("ep", &[]),
+    ("ep", &["--end-at-empty-message"]),
+    // What it asks for is always so.
     ("bg", &[]),
     ("v", &["--verbose"]),
 ];
@@ -151,7 +151,7 @@ mod tests {
         assert!(connect("npipe -p //./pipe/x").0.poll);
         assert!(connect("npipe -s //./pipe/x").0.eof_message);
         assert!(connect("npipe -ei //./pipe/x").0.exit_on_stdin_eof);
-        connect("npipe -ep //./pipe/x");
+        assert!(connect("npipe -ep //./pipe/x").0.end_at_empty_message && !none.end_at_empty_message);
         connect("npipe -bg //./pipe/x");
         assert_eq!(connect("npipe -v //./pipe/x").1, 1);
     }

@@ -808,6 +808,53 @@ fn a_read_is_one_message_or_its_next_part() {
 }
 
 #[test]
+fn an_empty_message_is_the_end_where_that_is_agreed() {
+    let _watchdog = watchdog();
+    let (mut server, mut client) = message_pair();
+    client.write_all(b"that was all").unwrap();
+    assert_eq!(client.write(b"").unwrap(), 0);
+    client.write_all(b"or not").unwrap();
+    server.try_clone().unwrap().set_empty_message_is_end(true).unwrap();
+    let mut said = String::new();
+    server.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "that was all");
+    server.set_empty_message_is_end(false).unwrap();
+    assert_eq!(client.write(b"").unwrap(), 0);
+    client.write_all(b", after all").unwrap();
+    drop(client);
+    server.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "that was allor not, after all");
+}
+
+#[test]
+fn an_empty_message_is_seen_between_others_by_an_end_that_read_bytes() {
+    let _watchdog = watchdog();
+    let (mut server, mut client) =
+        pair_with(ServerOptions::new().pipe_mode(PipeMode::Message), &ClientOptions::new());
+    client.set_empty_message_is_end(true).unwrap();
+    server.write_all(b"that was all").unwrap();
+    assert_eq!(server.write(b"").unwrap(), 0);
+    server.write_all(b"or not").unwrap();
+    let mut said = String::new();
+    client.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "that was all");
+}
+
+#[test]
+fn a_byte_pipe_has_no_empty_message_to_end_at() {
+    let _watchdog = watchdog();
+    let (mut server, mut client) = pair();
+    client.set_empty_message_is_end(true).unwrap();
+    server.write_all(b"one").unwrap();
+    assert_eq!(server.write(b"").unwrap(), 0);
+    server.write_all(b"two").unwrap();
+    drop(server);
+    let mut said = String::new();
+    client.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "onetwo");
+}
+
+#[test]
 fn a_message_that_times_out_is_whole_or_not_there() {
     let _watchdog = watchdog();
     let (mut server, mut client) = pair_with(

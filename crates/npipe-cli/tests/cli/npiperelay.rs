@@ -77,6 +77,27 @@ async fn with_ei_and_s_the_empty_message_is_sent_before_the_process_ends() {
 }
 
 #[tokio::test]
+async fn with_ep_an_empty_message_ends_the_session_and_without_it_is_passed_over() {
+    for (flags, reply) in [(&["-ep"][..], &b"first"[..]), (&[], b"firstsecond")] {
+        let name = unique_name();
+        let (ended, goes_on) = std::sync::mpsc::channel();
+        let server = serve_blocking(npipe::PipeMode::Message, &name, move |mut stream| {
+            stream.write_all(b"first").unwrap();
+            assert_eq!(stream.write(b"").unwrap(), 0);
+            // A client that has gone by now is what -ep is for.
+            let _ = stream.write_all(b"second");
+            if reply == b"first" {
+                goes_on.recv_timeout(LIMIT).unwrap();
+            }
+        });
+        let outcome = Npipe::start(&[flags, &[&slashed(&name)]].concat()).finish().await;
+        outcome.code(0).stdout(reply).no_stderr();
+        let _ = ended.send(());
+        server.await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn without_s_the_end_of_stdin_sends_nothing() {
     let name = unique_name();
     let server = serve_blocking(npipe::PipeMode::Message, &name, |stream| {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, RawHandle};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,7 +51,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(50);
 /// # Messages
 ///
 /// On a message pipe a write is one message. A read brings one message at most, or its next part if the buffer is too
-/// small for the rest of it; empty messages are passed over.
+/// small for the rest of it; empty messages are passed over, unless
+/// [`set_empty_message_is_end`](Self::set_empty_message_is_end) says otherwise.
 pub struct PipeStream {
     pub(super) shared: Arc<Shared>,
 }
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     linger: Mutex<Option<Duration>>,
     /// `driven` may hold bytes that are to be read before those in the pipe.
     pub(super) has_rest: AtomicBool,
+    pub(super) empty_message_is_end: AtomicBool,
     /// Nobody else uses the handle for overlapped operations, so it may be tied to a port.
     pub(super) exclusive: bool,
     message_type: OnceLock<bool>,
@@ -81,6 +83,7 @@ impl Shared {
             driven: OnceLock::new(),
             linger: Mutex::new(None),
             has_rest: AtomicBool::new(false),
+            empty_message_is_end: AtomicBool::new(false),
             exclusive,
             message_type: match settings.writes {
                 Framing::Unknown => OnceLock::new(),
@@ -235,6 +238,31 @@ impl PipeStream {
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time-out of zero.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.shared.read_timeout.set(timeout)
+    }
+
+    /// Whether an empty message reads as the end, as in the convention of Docker and of others who use go-winio: who has no more to
+    /// say and still listens sends one. `false`, the default, passes over empty messages. It holds for all clones, from the next
+    /// read on.
+    ///
+    /// A read that finds one gives `Ok(0)`. Nothing keeps the peer from going on: another read shows what comes next. The other side of
+    /// the convention is to write nothing at the end, `stream.write(&[])`.
+    ///
+    /// `true` makes this end of a message pipe read messages, and not bytes, if it does not already
+    /// ([`SetNamedPipeHandleState`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-setnamedpipehandlestate)):
+    /// an empty message that waits between others is not to be seen otherwise. That stays. On a byte pipe, which has no messages, it
+    /// does nothing.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when the pipe cannot be asked what it is or its mode not be changed.
+    #[doc(alias = "SetNamedPipeHandleState")]
+    pub fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
+        let is_end = is_end && self.shared.writes_messages()?;
+        if is_end {
+            sys::set_message_reads(&self.shared.handle)?;
+        }
+        self.shared.empty_message_is_end.store(is_end, Ordering::Release);
+        Ok(())
     }
 
     /// How long a write waits for room: see [`set_write_timeout`](Self::set_write_timeout).

@@ -45,7 +45,10 @@ impl PipeStream {
                 verdict::Read::Complete | verdict::Read::Aborted if bytes > 0 => {
                     return Ok(Part { bytes, message_goes_on: false });
                 }
-                // An empty message, or the empty write of a byte pipe's peer: not the end.
+                // An empty message, or the empty write of a byte pipe's peer: not the end, unless it is agreed to be.
+                verdict::Read::Complete if self.shared.empty_message_is_end.load(Ordering::Acquire) => {
+                    return Ok(Part { bytes: 0, message_goes_on: false });
+                }
                 verdict::Read::Complete => {}
                 verdict::Read::Aborted if waited.cut.is_some() => {
                     return Err(timed_out("no data came until the time to read was over"));
@@ -220,7 +223,8 @@ fn gather(slices: &[IoSlice<'_>], count: usize) -> Vec<u8> {
 
 impl Read for &PipeStream {
     /// Waits for data and reads what there is. `Ok(0)` means that the peer has closed its end and everything it wrote has been
-    /// read, or that `buffer` is empty.
+    /// read, that `buffer` is empty, or that an empty message came where it
+    /// [is the end](PipeStream::set_empty_message_is_end).
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ pub(crate) use event::{Cut, Event, Until, Waited, connect_waiting, read_now, rea
 pub(crate) use io::{Overlapped, cancel, connect, read, write};
 pub(crate) use pipe::{
     CreateNamedPipe, OpenPipe, SecurityAttributes, bytes_available, cancel_blocking, create, describe,
-    disconnect, flush_blocking, is_overlapped, open, reads_messages, wait_for_instance,
+    disconnect, flush_blocking, is_overlapped, open, reads_messages, set_message_reads, wait_for_instance,
 };
 pub(crate) use port::{Entry, Port};
 pub(crate) use process::{client_process, program_of, server_process};

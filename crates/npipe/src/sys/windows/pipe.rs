@@ -171,13 +171,17 @@ pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) ->
     };
     let handle = owned(handle)?;
     if parameters.message_reads {
-        let mode = PIPE_READMODE_MESSAGE;
-        // SAFETY: the handle is open; null leaves the other settings alone.
-        succeeded(unsafe {
-            SetNamedPipeHandleState(handle.as_raw_handle(), &mode, ptr::null(), ptr::null())
-        })?;
+        set_message_reads(&handle)?;
     }
     Ok(handle)
+}
+
+/// Makes this handle read messages rather than bytes
+/// ([`SetNamedPipeHandleState`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-setnamedpipehandlestate)).
+pub(crate) fn set_message_reads(handle: &OwnedHandle) -> io::Result<()> {
+    let mode = PIPE_READMODE_MESSAGE;
+    // SAFETY: the handle is open; null leaves the other settings alone.
+    succeeded(unsafe { SetNamedPipeHandleState(handle.as_raw_handle(), &mode, ptr::null(), ptr::null()) })
 }
 
 /// [`WaitNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-waitnamedpipew): waits
