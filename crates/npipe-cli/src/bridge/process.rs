@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -27,6 +28,10 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 /// How long what it wrote to stderr may take to arrive after its end: a process that it left behind may keep it open.
 const LAST_STDERR: Duration = Duration::from_millis(500);
+
+/// How much the system keeps of each direction, where it lets us choose: both halves write more at once than the 64 KiB
+/// that a pipe has, and would wait for each other in the middle of it.
+const TRANSPORT_PIPE: usize = 1024 * 1024;
 
 const LAST_WORDS: usize = 5;
 const LONGEST_LINE: u64 = 500;
@@ -84,6 +89,10 @@ impl Process {
         let (Some(stdin), Some(stdout), Some(stderr), group @ Some(_)) = parts else {
             return Err(io::Error::other("the process has no streams"));
         };
+        for pipe in [stdin.as_fd(), stdout.as_fd()] {
+            // Refused where the user's pipes have too much already: then it stays slower.
+            let _ = rustix::pipe::fcntl_setpipe_size(pipe, TRANSPORT_PIPE);
+        }
         let last_words = Arc::default();
         let stderr = tokio::spawn(listen(stderr, Arc::clone(&last_words), report));
         Ok((Process { child, group, stderr, last_words }, tokio::io::join(stdout, stdin)))
