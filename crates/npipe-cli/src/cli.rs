@@ -151,6 +151,13 @@ pub(crate) struct ConnectArguments {
     #[arg(long)]
     pub(crate) accept_disconnect: bool,
 
+    /// The Windows program npipe.exe, by which the pipe is reached from Linux
+    ///
+    /// Without it the program is looked for beside this one and on PATH.
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
+    pub(crate) windows_exe: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) progress: ProgressArguments,
 }

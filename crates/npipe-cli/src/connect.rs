@@ -1,11 +1,9 @@
-//! `npipe connect`: opens a pipe, joins it with stdin and stdout, and says by its exit code how that ended. The
-//! meaning of the system's error codes for a client of a pipe is decided here.
+//! `npipe connect` on Windows: opens a pipe and joins it with stdin and stdout.
 
 use std::io::{self, Read, Write};
 
 use npipe::blocking::PipeStream;
 use npipe::{ClientOptions, PipeMode, PipeName};
-use windows_sys::Win32::Foundation::ERROR_PIPE_NOT_CONNECTED;
 
 use crate::account::Account;
 use crate::cli::ConnectArguments;
@@ -13,10 +11,11 @@ use crate::exit::{Exit, Failure};
 use crate::open::open;
 use crate::patience::Patience;
 use crate::progress::Progress;
-use crate::relay::{End, Summary};
+use crate::relay::Summary;
 use crate::report::Report;
 use crate::session::{self, EndOfInput, Streams};
 use crate::stdio;
+use crate::verdict::verdict;
 
 pub(crate) fn run(arguments: &ConnectArguments, report: Report) -> Result<(), Failure> {
     let name = &arguments.target;
@@ -62,52 +61,4 @@ fn send_eof_message(mut pipe: &PipeStream, name: &PipeName, report: Report) {
         )),
         Err(error) => report.detail(format_args!("cannot ask {name} whether it carries messages: {error}")),
     }
-}
-
-fn verdict(name: &PipeName, summary: Summary, accept_disconnect: bool) -> Result<(), Failure> {
-    match summary.replies.end {
-        // Replies are abandoned only where the end of stdin was to end the session, after all that had come.
-        End::Eof | End::Abandoned { .. } => {}
-        End::ReadFailed(error) if accept_disconnect && has_code(&error, ERROR_PIPE_NOT_CONNECTED) => {}
-        End::ReadFailed(error) if has_code(&error, ERROR_PIPE_NOT_CONNECTED) => {
-            return Err(Failure::new(
-                Exit::Disconnected,
-                format!("the server of {name} disconnected; what it had sent last may be lost"),
-            ));
-        }
-        End::ReadFailed(error) => {
-            return Err(Failure::new(Exit::Failure, format!("cannot read from {name}: {error}")));
-        }
-        End::WriteFailed(error) if reader_has_gone(&error) => {
-            return Err(Failure::new(
-                Exit::OutputClosed,
-                format!("the reader of stdout went away before {name} ended"),
-            ));
-        }
-        End::WriteFailed(error) => {
-            return Err(Failure::new(Exit::Failure, format!("cannot write to stdout: {error}")));
-        }
-    }
-    match summary.requests.end {
-        End::Eof | End::Abandoned { undelivered: 0 } => Ok(()),
-        End::ReadFailed(error) => {
-            Err(Failure::new(Exit::Failure, format!("cannot read from stdin: {error}")))
-        }
-        End::WriteFailed(_) | End::Abandoned { .. } => Err(Failure::new(
-            Exit::InputLost,
-            format!(
-                "the server closed {name} before it took all that was read from stdin ({} bytes were sent)",
-                summary.requests.bytes
-            ),
-        )),
-    }
-}
-
-/// Wine reports a broken Linux pipe as ERROR_PIPE_NOT_CONNECTED, which Rust does not count as a broken pipe.
-fn reader_has_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::BrokenPipe || has_code(error, ERROR_PIPE_NOT_CONNECTED)
-}
-
-fn has_code(error: &io::Error, code: u32) -> bool {
-    error.raw_os_error() == Some(code.cast_signed())
 }

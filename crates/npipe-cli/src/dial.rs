@@ -10,7 +10,9 @@ use tokio::time::timeout;
 
 use crate::assuan;
 #[cfg(unix)]
-use crate::bridge::client::Bridge;
+use crate::bridge::client::{Bridge, Opening};
+#[cfg(unix)]
+use crate::bridge::protocol::EndOfInput;
 use crate::endpoint::{Target, TcpAddress};
 use crate::exec::Process;
 use crate::exit::{Exit, Failure};
@@ -151,7 +153,13 @@ impl Dialer {
     /// Without a limit of time of its own: the bridge has one for its start, and the Windows side for the target.
     #[cfg(unix)]
     async fn cross(&self, address: &str, kind: Kind) -> Result<Connection, Failure> {
-        match self.bridge.open(address, self.patience, self.launch).await {
+        let opening = Opening {
+            target: address,
+            patience: self.patience,
+            launch: self.launch,
+            end_of_input: EndOfInput::default(),
+        };
+        match self.bridge.open(opening).await {
             Ok(stream) => Ok(Connection::new(stream, kind)),
             Err(error) if error.kind() == io::ErrorKind::NotFound && kind == Kind::Pipe => Err(Failure::new(
                 Exit::NotFound,

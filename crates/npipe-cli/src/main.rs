@@ -46,6 +46,7 @@ mod rights;
 mod session;
 #[cfg(windows)]
 mod stdio;
+mod verdict;
 #[cfg(unix)]
 mod wsl;
 
@@ -82,8 +83,10 @@ fn run(command: Command, report: Report) -> Result<(), Failure> {
         Command::Info(arguments) => info::run(&arguments, report),
         #[cfg(windows)]
         Command::List(arguments) => list::run(&arguments),
+        #[cfg(unix)]
+        Command::Connect(arguments) => on_runtime(bridge::connect::run(arguments, report)),
         #[cfg(not(windows))]
-        Command::Connect(_) | Command::Info(_) | Command::List(_) => Err(Failure::new(
+        Command::Info(_) | Command::List(_) => Err(Failure::new(
             Exit::Unsupported,
             "named pipes of this kind exist on Windows only; run npipe.exe there",
         )),

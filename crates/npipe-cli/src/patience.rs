@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-#[cfg(windows)]
-use crate::cli::ConnectArguments;
-use crate::cli::ForwardArguments;
+use crate::cli::{ConnectArguments, ForwardArguments};
 
 /// Between attempts. As npiperelay's, so that as many attempts take as long.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -33,7 +31,6 @@ pub(crate) enum Obstacle {
 }
 
 impl Patience {
-    #[cfg(windows)]
     pub(crate) fn of_connect(arguments: &ConnectArguments) -> Patience {
         if arguments.poll {
             Patience::Poll { attempts: arguments.poll_limit, time: arguments.poll_deadline }

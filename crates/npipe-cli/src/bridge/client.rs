@@ -18,7 +18,7 @@ use yamux::Mode;
 
 use super::mux::{MOST_CONNECTIONS, Mux, mux};
 use super::process::{self, Process, Transport};
-use super::protocol::{Answer, Hello, OpenRequest, read_block, shake_hands, write_block};
+use super::protocol::{Answer, EndOfInput, Hello, OpenRequest, read_block, shake_hands, write_block};
 use super::records::Records;
 use crate::account::Lasted;
 use crate::cli::BridgeArguments;
@@ -85,6 +85,17 @@ struct Session {
     hello: Arc<Hello>,
 }
 
+/// What is asked of the Windows side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening<'a> {
+    /// An address as on the command line.
+    pub(crate) target: &'a str,
+    pub(crate) patience: Patience,
+    /// Whether to start the target, if it is gpg-agent and does not run.
+    pub(crate) launch: bool,
+    pub(crate) end_of_input: EndOfInput,
+}
+
 /// One connection to a target on the Windows side.
 #[derive(Debug)]
 pub(crate) struct BridgeStream {
@@ -129,16 +140,16 @@ impl Bridge {
         self.session().await.map(|session| session.hello)
     }
 
-    /// A connection to `target`, an address as on the command line, on the Windows side. `launch`: if it is gpg-agent and does
-    /// not run.
-    pub(crate) async fn open(
-        &self,
-        target: &str,
-        patience: Patience,
-        launch: bool,
-    ) -> io::Result<BridgeStream> {
-        let poll = matches!(patience, Patience::Poll { .. });
-        let request = OpenRequest { target: target.to_owned(), limit: patience.limit(), poll, launch };
+    /// A connection to a target on the Windows side.
+    pub(crate) async fn open(&self, opening: Opening<'_>) -> io::Result<BridgeStream> {
+        let Opening { target, patience, launch, end_of_input } = opening;
+        let request = OpenRequest {
+            target: target.to_owned(),
+            limit: patience.limit(),
+            poll: matches!(patience, Patience::Poll { .. }),
+            launch,
+            end_of_input,
+        };
         let request = request.encode()?;
         // The process may end, idle or not, between two of these steps: then a new one is asked once.
         let (stream, counted) = match self.stream().await? {
@@ -320,6 +331,13 @@ async fn hand_out_streams(
         }
     })
     .await
+}
+
+impl BridgeStream {
+    /// How many of the bytes that were sent the target has taken; known when it has ended well.
+    pub(crate) fn taken(&self) -> Option<u64> {
+        self.records.taken()
+    }
 }
 
 impl AsyncRead for BridgeStream {

@@ -6,10 +6,12 @@
 
 #[cfg(unix)]
 pub(crate) mod client;
+#[cfg(unix)]
+pub(crate) mod connect;
 mod mux;
 #[cfg(unix)]
 pub(crate) mod process;
 #[cfg_attr(windows, allow(dead_code, reason = "what only the Linux half says and hears"))]
-mod protocol;
+pub(crate) mod protocol;
 mod records;
 pub(crate) mod server;

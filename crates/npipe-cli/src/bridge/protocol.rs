@@ -186,12 +186,24 @@ pub(crate) struct OpenRequest {
     pub(crate) poll: bool,
     /// Whether to start the target, if it is gpg-agent and does not run.
     pub(crate) launch: bool,
+    pub(crate) end_of_input: EndOfInput,
+}
+
+/// What the end of the client's bytes means, beyond itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EndOfInput {
+    /// A pipe of messages is told it by an empty one.
+    pub(crate) sends_message: bool,
+    /// The connection ends as soon as the target is silent.
+    pub(crate) ends_session: bool,
 }
 
 impl OpenRequest {
     const FOR_EVER: u32 = u32::MAX;
     const POLL: u8 = 1;
     const LAUNCH: u8 = 2;
+    const SENDS_MESSAGE: u8 = 4;
+    const ENDS_SESSION: u8 = 8;
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>, Malformed> {
         let milliseconds = self.limit.map_or(Self::FOR_EVER, |limit| {
@@ -199,7 +211,13 @@ impl OpenRequest {
             u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).min(Self::FOR_EVER - 1)
         });
         let mut body = milliseconds.to_be_bytes().to_vec();
-        body.push(if self.poll { Self::POLL } else { 0 } | if self.launch { Self::LAUNCH } else { 0 });
+        let flags = [
+            (self.poll, Self::POLL),
+            (self.launch, Self::LAUNCH),
+            (self.end_of_input.sends_message, Self::SENDS_MESSAGE),
+            (self.end_of_input.ends_session, Self::ENDS_SESSION),
+        ];
+        body.push(flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag));
         body.extend(self.target.as_bytes());
         // What the other half would refuse is refused here, where the caller can be told.
         OpenRequest::decode(&body)?;
@@ -213,14 +231,17 @@ impl OpenRequest {
             milliseconds => Some(Duration::from_millis(milliseconds.into())),
         };
         let flags = fields.u8()?;
-        if flags & !(Self::POLL | Self::LAUNCH) != 0 {
+        if flags & !(Self::POLL | Self::LAUNCH | Self::SENDS_MESSAGE | Self::ENDS_SESSION) != 0 {
             return Err(Malformed("a request for what this version does not know"));
         }
         let target = fields.rest_as_text(LONGEST_TARGET)?;
         if target.is_empty() {
             return Err(Malformed("an empty target"));
         }
-        Ok(OpenRequest { target, limit, poll: flags & Self::POLL != 0, launch: flags & Self::LAUNCH != 0 })
+        let has = |flag| flags & flag != 0;
+        let end_of_input =
+            EndOfInput { sends_message: has(Self::SENDS_MESSAGE), ends_session: has(Self::ENDS_SESSION) };
+        Ok(OpenRequest { target, limit, poll: has(Self::POLL), launch: has(Self::LAUNCH), end_of_input })
     }
 }
 
@@ -403,8 +424,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::{
-        Answer, Hello, LONGEST_ERROR_TEXT, LONGEST_TARGET, MAGIC, OpenRequest, RemoteError, read_block,
-        shake_hands, write_block,
+        Answer, EndOfInput, Hello, LONGEST_ERROR_TEXT, LONGEST_TARGET, MAGIC, OpenRequest, RemoteError,
+        read_block, shake_hands, write_block,
     };
 
     fn hello(versions: RangeInclusive<u16>, program: &str) -> Hello {
@@ -485,6 +506,7 @@ mod tests {
             limit: Some(Duration::from_millis(1500)),
             poll: false,
             launch: false,
+            end_of_input: EndOfInput::default(),
         }
     }
 
@@ -495,6 +517,14 @@ mod tests {
             OpenRequest { limit: None, ..plain.clone() },
             OpenRequest { poll: true, ..plain.clone() },
             OpenRequest { launch: true, ..plain.clone() },
+            OpenRequest {
+                end_of_input: EndOfInput { sends_message: true, ends_session: false },
+                ..plain.clone()
+            },
+            OpenRequest {
+                end_of_input: EndOfInput { sends_message: false, ends_session: true },
+                ..plain.clone()
+            },
             plain,
         ] {
             assert_eq!(OpenRequest::decode(&request.encode().unwrap()), Ok(request));

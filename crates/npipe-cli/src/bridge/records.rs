@@ -3,8 +3,9 @@
 //! file for all three, and forgets to tell a peer that still sends that a half-closed stream was dropped; so yamux's
 //! half-close is not used, and dropping the stream tells the other half at once.
 //!
-//! A record is a number of four bytes, big-endian, and what it announces: so many bytes of data, the end (0), or an
-//! error (`0xffff` and the length of a [`RemoteError`]).
+//! A record is a number of four bytes, big-endian, and what it announces: so many bytes of data, the end (0), an error
+//! (`0xffff` and the length of a [`RemoteError`]), or how many bytes of the other direction have been taken for good
+//! (`0xfffe0008`, and a number of eight bytes).
 
 use std::io;
 use std::pin::Pin;
@@ -21,6 +22,7 @@ pub(super) const LONGEST_RECORD: usize = HEADER + LONGEST_DATA;
 const HEADER: usize = 4;
 const END: u32 = 0;
 const ERROR: u32 = 0xffff_0000;
+const TAKEN: u32 = 0xfffe_0008;
 
 /// A stream of records, seen as a stream of bytes with half-close (`shutdown`) and errors.
 ///
@@ -35,6 +37,8 @@ pub(crate) struct Records<S> {
     sent: usize,
     /// Nothing can follow in this direction.
     said_all: bool,
+    /// What the other half told of the bytes that we sent.
+    taken: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -50,6 +54,10 @@ enum Incoming {
         body: Vec<u8>,
         filled: usize,
     },
+    Taken {
+        bytes: [u8; 8],
+        filled: usize,
+    },
     /// `told`: the reader has seen the end.
     Ended {
         told: bool,
@@ -63,6 +71,7 @@ impl Incoming {
         let number = u32::from_be_bytes(header);
         match (number, (number & !ERROR) as usize) {
             (END, _) => Ok(Incoming::Ended { told: false }),
+            (TAKEN, _) => Ok(Incoming::Taken { bytes: [0; 8], filled: 0 }),
             (ERROR.., length) if length <= LONGEST_BLOCK => {
                 Ok(Incoming::Error { body: vec![0; length], filled: 0 })
             }
@@ -74,11 +83,31 @@ impl Incoming {
 
 impl<S> Records<S> {
     pub(crate) fn new(stream: S) -> Records<S> {
-        Records { stream, incoming: Incoming::NEXT, outgoing: Vec::new(), sent: 0, said_all: false }
+        Records {
+            stream,
+            incoming: Incoming::NEXT,
+            outgoing: Vec::new(),
+            sent: 0,
+            said_all: false,
+            taken: None,
+        }
+    }
+
+    /// How many of the bytes that we sent were taken by whom they were for, if the other half has told.
+    #[cfg(unix)]
+    pub(crate) fn taken(&self) -> Option<u64> {
+        self.taken
     }
 }
 
 impl<S: AsyncWrite + Unpin> Records<S> {
+    /// Tells the other half how many of its bytes were taken by whom they were for.
+    pub(crate) async fn tell_taken(&mut self, bytes: u64) -> io::Result<()> {
+        self.flush().await?;
+        self.start(TAKEN, &bytes.to_be_bytes());
+        self.flush().await
+    }
+
     /// Ends what we say with an error instead of an end, so that the other half does not take it for complete.
     pub(crate) async fn fail(&mut self, error: &io::Error) -> io::Result<()> {
         self.flush().await?;
@@ -126,7 +155,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Records<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Records { stream, incoming, .. } = &mut *self;
+        let Records { stream, incoming, taken, .. } = &mut *self;
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -151,6 +180,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Records<S> {
                     let error = RemoteError::decode(body)?;
                     *incoming = Incoming::Ended { told: true };
                     return Poll::Ready(Err(error.into()));
+                }
+                Incoming::Taken { bytes, filled } if *filled < bytes.len() => {
+                    *filled += ready!(read_some(stream, cx, &mut bytes[*filled..]))?;
+                }
+                Incoming::Taken { bytes, .. } => {
+                    *taken = Some(u64::from_be_bytes(*bytes));
+                    *incoming = Incoming::NEXT;
                 }
                 Incoming::Ended { told: told @ false } => {
                     *told = true;
@@ -259,6 +295,20 @@ mod tests {
         assert_eq!((&received[..], error.kind()), (&b"half"[..], io::ErrorKind::NotFound));
         assert!(error.to_string().contains("(os error 2)"), "{error}");
         assert_eq!(there.write(b"more").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_was_taken_is_told_between_data_and_is_no_data() {
+        let (mut here, mut there) = pair(1000);
+        there.write_all(b"before").await.unwrap();
+        there.tell_taken(0x0102_0304_0506).await.unwrap();
+        there.write_all(b" and after").await.unwrap();
+        there.shutdown().await.unwrap();
+        assert_eq!(here.taken(), None);
+        let mut received = Vec::new();
+        here.read_to_end(&mut received).await.unwrap();
+        assert_eq!((&received[..], here.taken()), (&b"before and after"[..], Some(0x0102_0304_0506)));
     }
 
     #[tokio::test]

@@ -3,18 +3,18 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use npipe::PipeName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use yamux::Mode;
 
 use super::mux::mux;
-use super::protocol::{Answer, Hello, OpenRequest, read_block, shake_hands, write_block};
+use super::protocol::{Answer, EndOfInput, Hello, OpenRequest, read_block, shake_hands, write_block};
 use super::records::Records;
 use crate::account::Lasted;
 #[cfg(unix)]
@@ -29,6 +29,13 @@ use crate::report::Report;
 
 /// How long pipes may take to accept what their clients had sent when stdin ends.
 const LAST_DELIVERY: Duration = Duration::from_secs(1);
+
+/// How long the last write may take once the target has ended: it ends with an error at once, or not at all.
+const LAST_FLUSH: Duration = Duration::from_secs(1);
+
+/// How long the target has to be silent until the end of the client's bytes ends the connection, where that was asked for. As
+/// in `session`: what the pipe holds is read without waiting.
+const SILENCE: Duration = Duration::from_millis(100);
 
 const SMALLEST_BUFFER: usize = 8 * 1024;
 const LARGEST_BUFFER: usize = 64 * 1024;
@@ -99,13 +106,13 @@ async fn connection(stream: yamux::Stream, report: Report) {
     if let (Ok(opened), Ok(())) = (answer, sent) {
         report.detail(format_args!("connection {id}: connected to {target}"));
         report.step(format_args!("connection {id}: that took {}", Lasted(begin.elapsed())));
-        let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
-        let ended = relay(Records::new(stream), opened, &sent, &received).await;
+        let (sent, received) = (Moved::default(), Moved::default());
+        let ended = relay(Records::new(stream), opened, request.end_of_input, &sent, &received).await;
         report.step(format_args!("connection {id}: {ended}"));
         report.detail(format_args!(
             "connection {id}: ended, {} bytes to {target}, {} bytes from it, {}",
-            sent.into_inner(),
-            received.into_inner(),
+            sent.bytes(),
+            received.bytes(),
             Lasted(begin.elapsed())
         ));
     }
@@ -115,7 +122,7 @@ async fn read_request<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<OpenRe
     Ok(OpenRequest::decode(&read_block(stream).await?)?)
 }
 
-async fn open(request: &OpenRequest, report: Report) -> io::Result<Box<dyn Stream>> {
+async fn open(request: &OpenRequest, report: Report) -> io::Result<Opened> {
     let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
     let patience = patience(request);
     match request.target.parse().map_err(invalid)? {
@@ -124,14 +131,17 @@ async fn open(request: &OpenRequest, report: Report) -> io::Result<Box<dyn Strea
         Target::Stdio | Target::Windows(_) => {
             Err(invalid(format!("{} cannot be reached through the bridge", request.target)))
         }
-        target => dial(target, patience, request.launch, report).await.map_err(|failure| {
-            let kind = match failure.exit {
-                Exit::NotFound => io::ErrorKind::NotFound,
-                Exit::AccessDenied => io::ErrorKind::PermissionDenied,
-                _ => io::ErrorKind::Other,
-            };
-            io::Error::new(kind, failure.to_string())
-        }),
+        target => match dial(target, patience, request.launch, report).await {
+            Ok(stream) => Ok(Opened { stream, carries_messages: false }),
+            Err(failure) => {
+                let kind = match failure.exit {
+                    Exit::NotFound => io::ErrorKind::NotFound,
+                    Exit::AccessDenied => io::ErrorKind::PermissionDenied,
+                    _ => io::ErrorKind::Other,
+                };
+                Err(io::Error::new(kind, failure.to_string()))
+            }
+        },
     }
 }
 
@@ -158,54 +168,121 @@ async fn dial(
 }
 
 #[cfg(windows)]
-async fn open_pipe(name: &PipeName, patience: Patience) -> io::Result<Box<dyn Stream>> {
-    Ok(Box::new(dial::pipe::open(name, patience).await?))
+async fn open_pipe(name: &PipeName, patience: Patience) -> io::Result<Opened> {
+    let pipe = dial::pipe::open(name, patience).await?;
+    let carries_messages = pipe.info().is_ok_and(|info| info.mode == npipe::PipeMode::Message);
+    Ok(Opened { stream: Box::new(pipe), carries_messages })
 }
 
 #[cfg(not(windows))]
-async fn open_pipe(_: &PipeName, _: Patience) -> io::Result<Box<dyn Stream>> {
+async fn open_pipe(_: &PipeName, _: Patience) -> io::Result<Opened> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "this half of the bridge does not run on Windows"))
 }
 
+/// What was opened.
+struct Opened {
+    stream: Box<dyn Stream>,
+    /// So that an empty write is a message.
+    carries_messages: bool,
+}
+
+/// What went one way.
+#[derive(Default)]
+struct Moved {
+    /// Bytes that the receiver took.
+    bytes: AtomicU64,
+    /// Some have been read and are not yet with the receiver.
+    is_writing: AtomicBool,
+}
+
+impl Moved {
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Ends when nothing has come for a while and nothing is on its way.
+    async fn silence(&self) {
+        loop {
+            let before = self.bytes();
+            sleep(SILENCE).await;
+            if self.bytes() == before && !self.is_writing.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
 /// Joins the two until the target has said all, or the client has gone. The end of the client's bytes alone ends
-/// nothing: the reply may be still to come. `sent` and `received` count the bytes that the target and the client took. Gives
-/// back what ended it, in words.
-async fn relay<C, T>(client: Records<C>, target: T, sent: &AtomicU64, received: &AtomicU64) -> String
+/// nothing, unless that was asked for: the reply may be still to come. `sent` and `received` tell what the target and the
+/// client took. Gives back what ended it, in words.
+async fn relay<C>(
+    client: Records<C>,
+    target: Opened,
+    end_of_input: EndOfInput,
+    sent: &Moved,
+    received: &Moved,
+) -> String
 where
     C: AsyncRead + AsyncWrite + Unpin,
-    T: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut from_target, mut to_target) = split(target);
+    let Opened { stream, carries_messages } = target;
+    let (mut from_target, mut to_target) = split(stream);
     let (mut from_client, mut to_client) = split(client);
     let requests = async {
         match pump(&mut from_client, &mut to_target, Flush::Never, sent).await {
-            // The client has gone: nobody is there to be told of the reply.
-            Err(Broken::Reading(_)) => {}
-            // What the target still has to say is worth having, also when it takes no more, for as long as the client
-            // is there.
-            Ok(()) | Err(Broken::Writing) => {
+            // Nobody is there to be told of the reply.
+            Err(Broken::Reading(_)) => return Ended::ClientHasGone,
+            // What the target still has to say is worth having, also when it takes no more.
+            Err(Broken::Writing) => drop(to_target.shutdown().await),
+            Ok(()) => {
                 let _ = to_target.shutdown().await;
-                let mut dropped = vec![0; SMALLEST_BUFFER];
-                while from_client.read(&mut dropped).await.is_ok() {}
+                if end_of_input.sends_message && carries_messages {
+                    // A server that has gone meanwhile had all that was said.
+                    let _ = to_target.write(&[]).await;
+                    let _ = to_target.flush().await;
+                }
+                if end_of_input.ends_session {
+                    received.silence().await;
+                    return Ended::Silent;
+                }
             }
         }
+        let mut dropped = vec![0; SMALLEST_BUFFER];
+        while from_client.read(&mut dropped).await.is_ok() {}
+        Ended::ClientHasGone
     };
-    let replies = pump(&mut from_target, &mut to_client, Flush::EachChunk, received);
+    let replies =
+        async { Ended::Replies(pump(&mut from_target, &mut to_client, Flush::EachChunk, received).await) };
     let ended = tokio::select! {
         ended = replies => ended,
-        () = requests => return "the client has gone".to_owned(),
+        ended = requests => ended,
     };
-    match ended {
-        Ok(()) => {
-            let _ = to_client.shutdown().await;
-            "the target ended".to_owned()
-        }
-        Err(Broken::Reading(error)) => {
+    let words = match ended {
+        Ended::ClientHasGone => return "the client has gone".to_owned(),
+        Ended::Replies(Err(Broken::Writing)) => return "the client takes no more".to_owned(),
+        Ended::Replies(Err(Broken::Reading(error))) => {
             let _ = from_client.unsplit(to_client).fail(&error).await;
-            format!("the target broke off: {error}")
+            return format!("the target broke off: {error}");
         }
-        Err(Broken::Writing) => "the client takes no more".to_owned(),
+        Ended::Replies(Ok(())) => "the target ended",
+        Ended::Silent => "the client has said all, and the target is silent",
+    };
+    let taken = match timeout(LAST_FLUSH, to_target.flush()).await {
+        Ok(Ok(())) => sent.bytes(),
+        // How much of it is missing is not known.
+        Ok(Err(_)) | Err(_) => sent.bytes().saturating_sub(1),
+    };
+    let mut client = from_client.unsplit(to_client);
+    if client.tell_taken(taken).await.is_ok() {
+        let _ = client.shutdown().await;
     }
+    words.to_owned()
+}
+
+enum Ended {
+    ClientHasGone,
+    Silent,
+    Replies(Result<(), Broken>),
 }
 
 enum Broken {
@@ -221,8 +298,8 @@ enum Flush {
     Never,
 }
 
-/// Copies until the reader ends, and counts in `taken`.
-async fn pump<R, W>(reader: &mut R, writer: &mut W, flush: Flush, taken: &AtomicU64) -> Result<(), Broken>
+/// Copies until the reader ends.
+async fn pump<R, W>(reader: &mut R, writer: &mut W, flush: Flush, moved: &Moved) -> Result<(), Broken>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -233,13 +310,112 @@ where
         if read == 0 {
             return Ok(());
         }
+        moved.is_writing.store(true, Ordering::Relaxed);
         writer.write_all(&buffer[..read]).await.map_err(|_| Broken::Writing)?;
-        taken.fetch_add(read as u64, Ordering::Relaxed);
+        moved.bytes.fetch_add(read as u64, Ordering::Relaxed);
         if flush == Flush::EachChunk {
             writer.flush().await.map_err(|_| Broken::Writing)?;
         }
+        moved.is_writing.store(false, Ordering::Relaxed);
         if read == buffer.len() && read < LARGEST_BUFFER {
             buffer.resize(read * 2, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::timeout;
+
+    use super::{EndOfInput, Moved, Opened, Records, relay};
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// Runs a connection to `target`, and gives its other end.
+    fn connection(target: Opened, end_of_input: EndOfInput) -> Records<DuplexStream> {
+        let (here, there) = duplex(1000);
+        tokio::spawn(async move {
+            relay(Records::new(there), target, end_of_input, &Moved::default(), &Moved::default()).await
+        });
+        Records::new(here)
+    }
+
+    fn target(room: usize) -> (DuplexStream, Opened) {
+        let (target, ours) = duplex(room);
+        (target, Opened { stream: Box::new(ours), carries_messages: false })
+    }
+
+    async fn read_to_end(client: &mut Records<DuplexStream>) -> Vec<u8> {
+        let mut received = Vec::new();
+        timeout(LIMIT, client.read_to_end(&mut received)).await.expect("it hangs").unwrap();
+        received
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_the_clients_bytes_ends_the_connection_when_asked_and_the_target_is_silent() {
+        let (mut target, opened) = target(1000);
+        let mut client = connection(opened, EndOfInput { sends_message: false, ends_session: true });
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut question = [0; 8];
+        target.read_exact(&mut question).await.unwrap();
+        target.write_all(b"answer").await.unwrap();
+        assert_eq!(read_to_end(&mut client).await, b"answer");
+        #[cfg(unix)]
+        assert_eq!(client.taken(), Some(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_being_asked_the_connection_waits_for_the_target() {
+        let (mut target, opened) = target(1000);
+        let mut client = connection(opened, EndOfInput::default());
+        client.shutdown().await.unwrap();
+        assert!(timeout(LIMIT, client.read(&mut [0])).await.is_err());
+        target.write_all(b"late").await.unwrap();
+        drop(target);
+        assert_eq!(read_to_end(&mut client).await, b"late");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_ends_before_it_took_all_is_told() {
+        let (mut target, opened) = target(4);
+        let mut client = connection(opened, EndOfInput::default());
+        client.write_all(b"a long question").await.unwrap();
+        client.flush().await.unwrap();
+        target.read_exact(&mut [0; 4]).await.unwrap();
+        drop(target);
+        assert_eq!(read_to_end(&mut client).await, b"");
+        assert!(client.taken().unwrap() < 15);
+    }
+
+    #[cfg(windows)]
+    #[tokio::test]
+    async fn a_pipe_of_messages_is_told_the_end_of_the_clients_bytes_by_an_empty_one() {
+        use npipe::PipeName;
+        use tokio::net::windows::named_pipe::{PipeMode, ServerOptions};
+
+        use crate::patience::Patience;
+
+        let name = PipeName::new(format!("npipe-bridge-eof-{}", std::process::id())).unwrap();
+        for mode in [PipeMode::Message, PipeMode::Byte] {
+            let mut server = ServerOptions::new().pipe_mode(mode).create(name.to_string()).unwrap();
+            let opened = super::open_pipe(&name, Patience::WhileBusy(LIMIT)).await.unwrap();
+            server.connect().await.unwrap();
+            let mut client = connection(opened, EndOfInput { sends_message: true, ends_session: false });
+            client.write_all(b"all").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut buffer = [0; 10];
+            assert_eq!(timeout(LIMIT, server.read(&mut buffer)).await.unwrap().unwrap(), 3);
+            if mode == PipeMode::Message {
+                assert_eq!(timeout(LIMIT, server.read(&mut buffer)).await.unwrap().unwrap(), 0);
+            }
+            server.write_all(b"reply").await.unwrap();
+            drop(server);
+            assert_eq!(read_to_end(&mut client).await, b"reply");
         }
     }
 }

@@ -14,8 +14,9 @@ use std::time::Duration;
 use super::interop::{self, lives};
 use super::service::{Listening, Service};
 use super::setup;
-use crate::bridge::client::{Bridge, Settings};
+use crate::bridge::client::{Bridge, Opening, Settings};
 use crate::bridge::process::find;
+use crate::bridge::protocol::EndOfInput;
 use crate::cli::DoctorArguments;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -206,8 +207,6 @@ fn file_system<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
     innermost.map(|(_, kind)| kind)
 }
 
-const AT_ONCE: Patience = Patience::WhileBusy(Duration::ZERO);
-
 async fn check_windows_side(program: PathBuf, report: Report, findings: &mut Findings) {
     let shown = program.display().to_string();
     let bridge = Bridge::new(Settings { program: Some(program), idle: None }, report);
@@ -227,7 +226,13 @@ async fn check_windows_side(program: PathBuf, report: Report, findings: &mut Fin
         ),
     }
     for service in Service::ALL {
-        match bridge.open(service.name(), AT_ONCE, false).await {
+        let opening = Opening {
+            target: service.name(),
+            patience: Patience::WhileBusy(Duration::ZERO),
+            launch: false,
+            end_of_input: EndOfInput::default(),
+        };
+        match bridge.open(opening).await {
             Ok(_) => findings.good(format!("{} answers on Windows", service.name())),
             Err(error) => {
                 let what = format!("{} does not answer on Windows: {error}", service.name());

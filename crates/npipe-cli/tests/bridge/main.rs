@@ -6,6 +6,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod connect;
 mod kills;
 mod load;
 mod programs;

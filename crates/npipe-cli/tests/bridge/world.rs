@@ -206,7 +206,7 @@ impl World {
     }
 }
 
-async fn serve_pipe(name: &str, server: &str) -> Child {
+pub(crate) async fn serve_pipe(name: &str, server: &str) -> Child {
     let program = env::var_os(PIPE_SERVER)
         .unwrap_or_else(|| panic!("{PIPE_SERVER} has to be set with {WINDOWS_PROGRAM}"));
     let mut child = Command::new(program)

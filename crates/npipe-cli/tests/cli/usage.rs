@@ -49,6 +49,14 @@ async fn without_a_command_the_usage_is_shown() {
 async fn elsewhere_it_says_that_pipes_exist_on_windows_only() {
     let forward = &["forward", "npipe:x", "tcp:localhost:80"][..];
     for arguments in [&["connect", "npipe:x"][..], forward, &["list"], &["info", "x"]] {
-        Npipe::start(arguments).finish().await.code(9).stdout(b"").stderr_has("exist on Windows only");
+        let without_windows = |command: &mut tokio::process::Command| {
+            command.env_remove("NPIPE_WINDOWS_EXE");
+        };
+        Npipe::start_with(arguments, without_windows)
+            .finish()
+            .await
+            .code(9)
+            .stdout(b"")
+            .stderr_has("exist on Windows only");
     }
 }
