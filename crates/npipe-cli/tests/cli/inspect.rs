@@ -83,7 +83,10 @@ async fn info_tells_who_may_do_what() {
 /// Its owner may look at a pipe's access list whatever it says, unless it says what an owner may.
 #[tokio::test]
 async fn what_info_may_not_see_is_said_with_the_reason() {
-    if skipped_under_wine("inspect: what_info_may_not_see_is_said", "access lists are not enforced") {
+    if skipped_under_wine(
+        "inspect::what_info_may_not_see_is_said_with_the_reason",
+        "access lists are not enforced",
+    ) {
         return;
     }
     let name = unique_name();

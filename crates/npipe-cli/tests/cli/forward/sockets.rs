@@ -607,8 +607,10 @@ async fn a_target_that_nobody_serves_has_its_exit_code() {
 #[tokio::test]
 async fn what_makes_no_sense_is_refused_before_anything_is_done() {
     Npipe::start(&["forward", "stdio", "stdio"]).finish().await.code(2).stderr_has("both ends");
-    let outcome = Npipe::start(&["forward", "--message", "tcp:0", "exec:cat"]).finish().await;
-    outcome.code(2).stderr_has("for pipes");
+    for option in ["--message", "--instances=2", "--sddl=D:(A;;FA;;;WD)"] {
+        let outcome = Npipe::start(&["forward", option, "tcp:0", "exec:cat"]).finish().await;
+        outcome.code(2).stderr_has("for pipes");
+    }
     let outcome = Npipe::start(&["forward", "tcp:0", "windows:stdio"]).finish().await;
     outcome.code(2).stderr_has("cannot be on the Windows side");
 }
