@@ -20,6 +20,7 @@ const FLAGS: [(&str, &[&str]); 6] = [
 /// albertony's fork: the limit of `-p`, after 300 attempts, which is about a minute.
 const LIMIT: &str = "l";
 const LIMIT_ATTEMPTS: &str = "--poll-limit=300";
+const LIMIT_TIME: &str = "--poll-deadline=60";
 /// The target is a socket file of GnuPG.
 const ASSUAN: &str = "a";
 
@@ -43,6 +44,11 @@ fn translate(arguments: &[OsString]) -> Option<Vec<OsString>> {
         let mut ours: Vec<OsString> = vec![program.clone(), "forward".into(), "stdio".into()];
         if flags.contains(&"v") {
             ours.push("--verbose".into());
+        }
+        if flags.contains(&"p") {
+            ours.push("--poll".into());
+            // The forks never stop here: their limit is for pipes alone.
+            ours.extend(flags.contains(&LIMIT).then(|| LIMIT_TIME.into()));
         }
         ours.push([OsStr::new("assuan:"), target].into_iter().collect());
         return Some(ours);
@@ -188,6 +194,14 @@ mod tests {
         assert_eq!(
             translated(words("npipe -ei -ep -s -v -a C:/Users/me/S.gpg-agent")),
             words("npipe forward stdio --verbose assuan:C:/Users/me/S.gpg-agent")
+        );
+        assert_eq!(
+            translated(words("npipe -p -a C:/S.gpg-agent")),
+            words("npipe forward stdio --poll assuan:C:/S.gpg-agent")
+        );
+        assert_eq!(
+            translated(words("npipe -l -p -a C:/S.gpg-agent")),
+            words("npipe forward stdio --poll --poll-deadline=60 assuan:C:/S.gpg-agent")
         );
     }
 

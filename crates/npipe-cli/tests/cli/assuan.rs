@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::path::Path;
+#[cfg(unix)]
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -94,6 +96,43 @@ async fn both_forms_are_connected_to_with_their_handshake() {
         let server = Server::start(form).await;
         let client = Npipe::start(&["forward", "stdio", &server.target()]);
         let (outcome, ()) = tokio::join!(client.finish_with(b"GETINFO pid\n"), server.echo());
+        outcome.code(0).stdout(b"GETINFO pid\n").no_stderr();
+    }
+}
+
+/// The file is a fifo, so that the test sees each attempt: the first finds an agent that has gone, the second one that runs.
+#[cfg(unix)]
+#[tokio::test]
+async fn an_agent_that_does_not_run_yet_is_waited_for_when_told() {
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+
+    for form in FORMS {
+        let server = Server::start(form).await;
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let path = server.directory.path().join("fifo");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let client = Npipe::start(&["-p", "-l", "-a", path.to_str().unwrap()]);
+        // Refused where nobody reads.
+        let opened = || open(&path, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
+        let attempts = async {
+            for port in [gone, server.listener.local_addr().unwrap().port()] {
+                within_limit("an attempt and its end", async {
+                    let fifo = loop {
+                        match opened() {
+                            Ok(fifo) => break fifo,
+                            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                        }
+                    };
+                    rustix::io::write(fifo, &form.file(port)).unwrap();
+                    while opened().is_ok() {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                })
+                .await;
+            }
+            server.echo().await;
+        };
+        let (outcome, ()) = tokio::join!(client.finish_with(b"GETINFO pid\n"), attempts);
         outcome.code(0).stdout(b"GETINFO pid\n").no_stderr();
     }
 }
