@@ -62,6 +62,8 @@ pub(crate) enum Command {
     /// List the pipes of this machine
     ///
     /// With the number of instances that each has at the moment, and how many it may have. No pipe is opened for that.
+    ///
+    /// On Linux, npipe.exe on the Windows side answers.
     #[command(after_long_help = LIST_EXAMPLES)]
     List(ListArguments),
 
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     ///
     /// The system tells that to clients only. So the pipe is opened for a moment, without the right to read or to write: it
     /// takes an instance, and the server sees a client that comes and goes. What cannot be had is there with the reason.
+    ///
+    /// On Linux, npipe.exe on the Windows side answers.
     #[command(after_long_help = INFO_EXAMPLES)]
     Info(InfoArguments),
 
@@ -260,11 +264,16 @@ pub(crate) struct ListArguments {
     /// Go on, and print a line for each pipe that comes (+), goes (-) or has another number of instances (=)
     #[arg(long, conflicts_with = "json")]
     pub(crate) watch: bool,
+
+    /// The Windows program npipe.exe, which is asked; without it, it is looked for beside this one and on PATH
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
+    pub(crate) windows_exe: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct InfoArguments {
-    /// The pipe: NAME, or a path with either slash
+    /// The pipe: NAME, or a path with either slash; ssh-agent and docker stand for theirs, unless npipe: is before them
     #[arg(value_name = "NAME", value_parser = any_pipe_name)]
     pub(crate) name: PipeName,
 
@@ -275,10 +284,18 @@ pub(crate) struct InfoArguments {
     /// How many seconds to wait while every instance of the pipe is busy
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(crate) wait: Duration,
+
+    /// The Windows program npipe.exe, which is asked; without it, it is looked for beside this one and on PATH
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
+    pub(crate) windows_exe: Option<PathBuf>,
 }
 
 fn any_pipe_name(name: &str) -> Result<PipeName, String> {
-    if name.starts_with("npipe:") { pipe_name(name) } else { pipe_name(&format!("npipe:{name}")) }
+    match name.parse() {
+        Ok(Target::Pipe(name)) => Ok(name),
+        _ => pipe_name(&format!("npipe:{}", name.strip_prefix("npipe:").unwrap_or(name))),
+    }
 }
 
 /// Elsewhere there is no pipe to give it to, which is said before it is looked at.
@@ -481,7 +498,20 @@ fn exit_codes() -> String {
 mod tests {
     use clap::CommandFactory;
 
-    use super::Cli;
+    use super::{Cli, any_pipe_name};
+
+    #[test]
+    fn info_takes_any_name_and_those_that_stand_for_pipes() {
+        for (written, path) in [
+            ("ssh-agent", r"\\.\pipe\openssh-ssh-agent"),
+            ("npipe:ssh-agent", r"\\.\pipe\ssh-agent"),
+            ("my-service", r"\\.\pipe\my-service"),
+            ("tcp:1", r"\\.\pipe\tcp:1"),
+            ("//./pipe/x", r"\\.\pipe\x"),
+        ] {
+            assert_eq!(any_pipe_name(written).unwrap().to_string(), path);
+        }
+    }
 
     #[test]
     fn the_definition_is_sound() {

@@ -7,6 +7,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Command};
+#[cfg(unix)]
+use crate::cli::{InfoArguments, ListArguments};
 use crate::exit::{Exit, Failure};
 use crate::report::Report;
 
@@ -85,11 +87,11 @@ fn run(command: Command, report: Report) -> Result<(), Failure> {
         Command::List(arguments) => list::run(&arguments),
         #[cfg(unix)]
         Command::Connect(arguments) => on_runtime(bridge::connect::run(arguments, report)),
-        #[cfg(not(windows))]
-        Command::Info(_) | Command::List(_) => Err(Failure::new(
-            Exit::Unsupported,
-            "named pipes of this kind exist on Windows only; run npipe.exe there",
-        )),
+        #[cfg(unix)]
+        Command::Info(InfoArguments { windows_exe, .. })
+        | Command::List(ListArguments { windows_exe, .. }) => {
+            Err(wsl::hand_over(windows_exe.as_deref(), report))
+        }
         Command::Forward(arguments) => on_runtime(forward::run(arguments, report)),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory } => manual::pages(directory.as_deref()),

@@ -5,9 +5,12 @@ use crate::exit::Failure;
 use crate::report::Report;
 
 mod doctor;
+mod handover;
 pub(crate) mod interop;
 pub(crate) mod service;
 mod setup;
+
+pub(crate) use handover::hand_over;
 
 pub(crate) async fn run(command: WslCommand, report: Report) -> Result<(), Failure> {
     match command {

@@ -428,3 +428,19 @@ async fn the_doctor_sees_variables_that_lead_nowhere_and_programs_that_do_the_sa
         );
     assert!(!String::from_utf8_lossy(&outcome.stdout).contains("4712"));
 }
+
+#[tokio::test]
+async fn list_and_info_are_answered_by_the_windows_program() {
+    let world = World::new();
+    world.program("windows side/npipe.exe", "echo \"told $*\"; echo words >&2; exit 6");
+    for line in ["-v list ssh --json", "info --wait 7 my-pipe"] {
+        let arguments: Vec<_> = line.split(' ').collect();
+        let outcome = world.start(Path::new(env!("CARGO_BIN_EXE_npipe")), &arguments).finish().await;
+        outcome.code(6).stdout(format!("told {line}\n").as_bytes()).stderr_has("words");
+    }
+    let program = world.path("windows side/npipe.exe");
+    let arguments = ["list", "--windows-exe", program.to_str().unwrap()];
+    let outcome = Npipe::start(&arguments).finish().await;
+    outcome.code(6).stdout(b"told list\n");
+    world.start(Path::new(env!("CARGO_BIN_EXE_npipe")), &["info"]).finish().await.code(2);
+}
