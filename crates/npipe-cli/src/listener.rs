@@ -3,10 +3,14 @@
 
 use std::fmt;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::dial::Stream;
 use crate::endpoint::{Listener, TcpAddress};
@@ -73,6 +77,75 @@ impl Socket {
     }
 }
 
+/// How often a client that has said all is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A client that tells having gone from having said all. A pipe at the other end can be told only the first; without it,
+/// each client that leaves, such as `ssh-add`, would leave a connection behind.
+///
+/// A read after the end waits until the client has gone, and then fails.
+struct Client<S> {
+    stream: S,
+    /// Since all has been said.
+    next_look: Option<Pin<Box<Sleep>>>,
+}
+
+trait Connected {
+    /// Takes no more, as far as the system knows.
+    fn has_gone(&self) -> bool;
+}
+
+impl<S> Client<S> {
+    fn new(stream: S) -> Client<S> {
+        Client { stream, next_look: None }
+    }
+}
+
+impl<S: AsyncRead + Connected + Unpin> AsyncRead for Client<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Client { stream, next_look } = &mut *self;
+        let gone = || Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        match next_look {
+            None => {
+                let before = buffer.filled().len();
+                ready!(Pin::new(&mut *stream).poll_read(cx, buffer))?;
+                if buffer.filled().len() == before && buffer.remaining() > 0 {
+                    if stream.has_gone() {
+                        return gone();
+                    }
+                    *next_look = Some(Box::pin(sleep(LOOK)));
+                }
+                Poll::Ready(Ok(()))
+            }
+            Some(next_look) => loop {
+                if stream.has_gone() {
+                    return gone();
+                }
+                ready!(next_look.as_mut().poll(cx));
+                next_look.as_mut().reset(Instant::now() + LOOK);
+            },
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Client<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 pub(crate) struct Tcp {
     listener: TcpListener,
     report: Report,
@@ -98,12 +171,25 @@ impl Tcp {
         Ok(Tcp { listener, report })
     }
 
-    async fn accept(&self) -> TcpStream {
+    async fn accept(&self) -> Client<TcpStream> {
         let what = "cannot take a client";
         let (stream, _) = until_it_succeeds(self.report, what, || self.listener.accept()).await;
         // Small replies would otherwise wait for an acknowledgement. A client that has gone already shows soon enough.
         let _ = stream.set_nodelay(true);
-        stream
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&PROBES);
+        Client::new(stream)
+    }
+}
+
+/// A client that has closed its socket looks like one that has said all and listens, until it is asked: its system
+/// forgets the socket after a minute (tcp_fin_timeout), and refuses the next probe.
+const PROBES: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(30));
+
+impl Connected for TcpStream {
+    /// Nothing can be written any more, not even nothing.
+    fn has_gone(&self) -> bool {
+        self.try_write(&[]).is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
     }
 }
 
@@ -116,19 +202,16 @@ pub(crate) mod unix {
     use std::os::fd::OwnedFd;
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     use std::path::{Path, PathBuf};
-    use std::pin::Pin;
-    use std::task::{Context, Poll, ready};
     use std::time::Duration;
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::fs::{FlockOperation, Mode, OFlags, flock};
     use rustix::io::Errno;
     use rustix::process::umask;
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
     use tokio::net::{UnixListener, UnixStream};
     use tokio::time::{Instant, sleep};
 
-    use super::until_it_succeeds;
+    use super::{Client, Connected, until_it_succeeds};
     use crate::endpoint::Listener;
     use crate::exit::{Exit, Failure};
     use crate::report::Report;
@@ -179,9 +262,9 @@ pub(crate) mod unix {
             Unix { listener, _file: None, report }
         }
 
-        pub(super) async fn accept(&self) -> Client {
+        pub(super) async fn accept(&self) -> Client<UnixStream> {
             let what = "cannot take a client";
-            Client(until_it_succeeds(self.report, what, || self.listener.accept()).await.0)
+            Client::new(until_it_succeeds(self.report, what, || self.listener.accept()).await.0)
         }
     }
 
@@ -193,52 +276,12 @@ pub(crate) mod unix {
         }
     }
 
-    /// A client that tells having gone from having said all. A pipe at the other end can be told only the first; without
-    /// it, each client that leaves, such as `ssh-add`, would leave a connection behind.
-    #[derive(Debug)]
-    pub(crate) struct Client(UnixStream);
-
-    impl Client {
+    impl Connected for UnixStream {
         /// Closed, and not only for what it says.
         fn has_gone(&self) -> bool {
-            let mut asked = [PollFd::new(&self.0, PollFlags::empty())];
+            let mut asked = [PollFd::new(self, PollFlags::empty())];
             poll(&mut asked, Some(&Timespec::default())).is_ok()
                 && asked[0].revents().contains(PollFlags::HUP)
-        }
-    }
-
-    impl AsyncRead for Client {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buffer: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            let before = buffer.filled().len();
-            ready!(Pin::new(&mut self.0).poll_read(cx, buffer))?;
-            let ended = buffer.filled().len() == before && buffer.remaining() > 0;
-            Poll::Ready(if ended && self.has_gone() {
-                Err(io::ErrorKind::ConnectionReset.into())
-            } else {
-                Ok(())
-            })
-        }
-    }
-
-    impl AsyncWrite for Client {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.0).poll_write(cx, bytes)
-        }
-
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_flush(cx)
-        }
-
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_shutdown(cx)
         }
     }
 
@@ -461,5 +504,64 @@ pub(crate) mod pipe {
             let _ = timeout(LONGEST_DRAIN, instance.drain()).await;
             let _ = instance.disconnect();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    use super::{Client, Connected, LOOK, Tcp};
+    use crate::report::Report;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// `client` has said "all", and its end.
+    async fn stays_until_its_peer_has_gone<S, P>(mut client: Client<S>, peer: P)
+    where
+        S: AsyncRead + Connected + Unpin,
+    {
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"all");
+        assert!(timeout(3 * LOOK, client.read(&mut [0])).await.is_err(), "it listens");
+        drop(peer);
+        timeout(LIMIT, client.read(&mut [0])).await.expect("it has gone").unwrap_err();
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_unix_client_that_said_all_and_closes_is_noticed() {
+        let (ours, mut peer) = tokio::net::UnixStream::pair().unwrap();
+        peer.write_all(b"all").await.unwrap();
+        peer.shutdown().await.unwrap();
+        stays_until_its_peer_has_gone(Client::new(ours), peer).await;
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_unix_client_that_closes_at_once_is_noticed_with_its_end() {
+        let (ours, mut peer) = tokio::net::UnixStream::pair().unwrap();
+        peer.write_all(b"all").await.unwrap();
+        drop(peer);
+        Client::new(ours).read_to_end(&mut Vec::new()).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_tcp_client_that_said_all_and_is_not_there_any_more_is_noticed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = Tcp::new(listener, &"the test", Report::new(0)).unwrap();
+        let (client, peer) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        let mut peer = peer.unwrap();
+        peer.write_all(b"all").await.unwrap();
+        peer.shutdown().await.unwrap();
+        // What its system answers to a probe, a minute later.
+        peer.set_zero_linger().unwrap();
+        stays_until_its_peer_has_gone(client, peer).await;
     }
 }

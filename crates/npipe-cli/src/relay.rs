@@ -95,6 +95,29 @@ impl Session {
     }
 }
 
+/// Whether a client that has said all goes away, which some streams tell: a read after the end waits for that, and fails.
+enum Departure {
+    Unknown,
+    /// This stream has another end to tell, and no more.
+    NotTold,
+}
+
+impl Departure {
+    fn is_seen(&mut self, cx: &mut Context<'_>, client: &mut (impl AsyncRead + Unpin)) -> bool {
+        match self {
+            Departure::NotTold => false,
+            Departure::Unknown => match Pin::new(client).poll_read(cx, &mut ReadBuf::new(&mut [0])) {
+                Poll::Pending => false,
+                Poll::Ready(Err(_)) => true,
+                Poll::Ready(Ok(())) => {
+                    *self = Departure::NotTold;
+                    false
+                }
+            },
+        }
+    }
+}
+
 /// Notices that nothing has moved for a while. The timer is set anew when it fires, not with each byte.
 struct Silence {
     limit: Option<Duration>,
@@ -182,11 +205,15 @@ where
     let mut requests = Pump::new(Some((account, Direction::Requests)));
     let mut replies = Pump::new(Some((account, Direction::Replies)));
     let mut silence = Silence::new();
+    let mut departure = Departure::Unknown;
     let stop = poll_fn(|cx| {
         let _ = requests.poll(cx, client, server);
         let _ = replies.poll(cx, server, client);
         if let Some(stop) = session.has_stopped(&requests, &replies) {
             return Poll::Ready(stop);
+        }
+        if session.client == Kind::Socket && requests.sender_ended() && departure.is_seen(cx, client) {
+            return Poll::Ready(Stop::ClientHasGone);
         }
         let limit = session.longest_silence(&replies);
         silence.poll(cx, requests.bytes + replies.bytes, limit).map(|()| Stop::Idle)
@@ -387,8 +414,8 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::{
-        AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, DuplexStream, Join, duplex, empty,
-        join, repeat, sink,
+        AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, DuplexStream, Join, ReadBuf, duplex,
+        empty, join, repeat, sink,
     };
     use tokio::time::{Instant, sleep, timeout};
     use tokio_test::io::Builder;
@@ -444,6 +471,41 @@ mod tests {
 
     fn reset() -> io::Error {
         io::ErrorKind::ConnectionReset.into()
+    }
+
+    /// Says all that it has, listens for a minute, and goes: as sockets of the listener do.
+    struct GoesAfterAMinute(Pin<Box<tokio::time::Sleep>>, &'static [u8]);
+
+    impl AsyncRead for GoesAfterAMinute {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            match std::mem::take(&mut self.1) {
+                // Its end is read once; from then on it waits.
+                b"the end" => Poll::Ready(Ok(())),
+                b"" => self.0.as_mut().poll(cx).map(|()| Err(reset())),
+                words => {
+                    buffer.put_slice(words);
+                    self.1 = b"the end";
+                    Poll::Ready(Ok(()))
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_said_all_and_goes_does_not_hold_a_silent_pipe() {
+        let minute = Duration::from_secs(60);
+        let begin = Instant::now();
+        let client = join(GoesAfterAMinute(Box::pin(sleep(minute)), b"question"), sink());
+        let (server, _silent, requests) = stream();
+        let kinds = Session { client: Kind::Socket, server: Kind::Pipe, idle_timeout: None };
+        let ((stop, summary), heard) = tokio::join!(session(client, server, kinds), drink(requests));
+        assert_eq!((stop, heard), (Stop::ClientHasGone, b"question".to_vec()));
+        assert!(matches!(summary.requests.end, End::Eof), "{summary:?}");
+        assert_eq!(begin.elapsed(), minute);
     }
 
     #[tokio::test(start_paused = true)]

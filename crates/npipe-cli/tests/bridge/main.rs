@@ -137,6 +137,14 @@ async fn each_end_reaches_the_other_side(side: Side) {
     assert_eq!(read_to_end(&mut server).await, b"", "a client that closes closes the connection");
 
     let (mut client, mut server) = world.connection().await;
+    client.write_all(b"request").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut request = [0; 7];
+    within_limit("the request", server.read_exact(&mut request)).await.unwrap();
+    drop(client);
+    assert_eq!(read_to_end(&mut server).await, b"", "so does one that says all, and then closes");
+
+    let (mut client, mut server) = world.connection().await;
     let last_words = random(2, 1_000_000);
     let (written, heard) = tokio::join!(
         async {
