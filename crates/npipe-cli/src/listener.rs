@@ -83,11 +83,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A client that tells having gone from having said all. A pipe at the other end can be told only the first; without it,
 /// each client that leaves, such as `ssh-add`, would leave a connection behind.
 ///
-/// A read after the end waits until the client has gone, and then fails.
+/// A read after the end waits until the client has gone, and then fails. Once the client has been told our end, its own is
+/// the end of the connection, and going is no news.
 struct Client<S> {
     stream: S,
-    /// Since all has been said.
+    /// Since the client has said all.
     next_look: Option<Pin<Box<Sleep>>>,
+    is_told_the_end: bool,
 }
 
 trait Connected {
@@ -97,7 +99,7 @@ trait Connected {
 
 impl<S> Client<S> {
     fn new(stream: S) -> Client<S> {
-        Client { stream, next_look: None }
+        Client { stream, next_look: None, is_told_the_end: false }
     }
 }
 
@@ -107,14 +109,15 @@ impl<S: AsyncRead + Connected + Unpin> AsyncRead for Client<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Client { stream, next_look } = &mut *self;
+        let Client { stream, next_look, is_told_the_end } = &mut *self;
+        let has_gone = |stream: &S| !*is_told_the_end && stream.has_gone();
         let gone = || Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         match next_look {
             None => {
                 let before = buffer.filled().len();
                 ready!(Pin::new(&mut *stream).poll_read(cx, buffer))?;
                 if buffer.filled().len() == before && buffer.remaining() > 0 {
-                    if stream.has_gone() {
+                    if has_gone(stream) {
                         return gone();
                     }
                     *next_look = Some(Box::pin(sleep(LOOK)));
@@ -122,7 +125,7 @@ impl<S: AsyncRead + Connected + Unpin> AsyncRead for Client<S> {
                 Poll::Ready(Ok(()))
             }
             Some(next_look) => loop {
-                if stream.has_gone() {
+                if has_gone(stream) {
                     return gone();
                 }
                 ready!(next_look.as_mut().poll(cx));
@@ -142,6 +145,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Client<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_told_the_end = true;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -584,18 +584,27 @@ async fn stdin_and_stdout_may_be_the_client() {
 
 #[tokio::test]
 async fn stdin_and_stdout_may_be_the_server_of_one_client() {
+    async fn talk(mut client: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin, forward: Npipe) {
+        let (outcome, reply) = tokio::join!(forward.finish_with(b"to the client"), async {
+            client.write_all(b"to stdout").await.unwrap();
+            let reply = read_to_end(&mut client).await;
+            // Its end is the second one, and an end like others.
+            drop(client);
+            reply
+        });
+        outcome.code(0).stdout(b"to stdout");
+        assert_eq!(&reply, b"to the client");
+    }
+
     let mut forward = Npipe::start(&["forward", "tcp:0", "stdio"]);
     let address = listening_tcp(&mut forward).await;
-    let mut client = TcpStream::connect(&address).await.unwrap();
-    let (outcome, reply) = tokio::join!(forward.finish_with(b"to the client"), async {
-        client.write_all(b"to stdout").await.unwrap();
-        let mut reply = [0; 13];
-        within_limit("the reply", client.read_exact(&mut reply)).await.unwrap();
-        drop(client);
-        reply
-    });
-    outcome.code(0).stdout(b"to stdout");
-    assert_eq!(&reply, b"to the client");
+    talk(TcpStream::connect(&address).await.unwrap(), forward).await;
+
+    let directory = tempfile::tempdir().unwrap();
+    let listen = format!("unix:{}", socket(&directory).display());
+    let mut forward = Npipe::start(&["forward", &listen, "stdio"]);
+    forward.stderr_line("listening on").await;
+    talk(connect(&socket(&directory)).await, forward).await;
 }
 
 #[tokio::test]
