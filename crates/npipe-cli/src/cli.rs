@@ -50,7 +50,8 @@ pub(crate) enum Command {
     /// Says "listening on ..." on stderr once clients can connect, and runs until it is stopped. A client for which no
     /// connection can be made is closed and named on stderr; the others go on.
     ///
-    /// Between sockets, each direction ends for itself. A byte pipe cannot be closed in one direction only. When a
+    /// Between sockets, each direction ends for itself. The server of a message pipe is told by an empty message that its client has
+    /// said all, which is how Docker means it. A byte pipe cannot be closed in one direction only. When a
     /// server ends its side, what it sent is handed to the client of the pipe and then the pipe is closed. When the
     /// client closes the pipe, what it sent is handed to the server, which is then told the end; the server has 30
     /// seconds to end its own side.
@@ -137,7 +138,7 @@ pub(crate) struct ConnectArguments {
     /// Take an empty message from the server for the end of what it says [npiperelay: -ep]
     ///
     /// It then ends the session, as the end of the pipe always does. Servers with message pipes, Docker's among them, send one when
-    /// they have no more to say and still listen.
+    /// they have no more to say and still listen. On Linux the end of the pipe alone ends the session.
     #[arg(long)]
     pub(crate) end_at_empty_message: bool,
 

@@ -119,7 +119,7 @@ impl Dialer {
 
     #[cfg(windows)]
     async fn open(&self, name: &npipe::PipeName) -> Result<Connection, Failure> {
-        match pipe::open(name, self.patience).await {
+        match pipe::open(name, self.patience).await.map(pipe::HalfClose::new) {
             Ok(pipe) => Ok(Connection::new(pipe, Kind::Pipe)),
             Err(error) if pipe::obstacle_of(&error) == Obstacle::Busy => {
                 Err(Failure::new(Exit::Busy, format!("every instance of {name} stayed busy")))
@@ -157,7 +157,7 @@ impl Dialer {
             target: address,
             patience: self.patience,
             launch: self.launch,
-            end_of_input: EndOfInput::default(),
+            end_of_input: EndOfInput { sends_message: true, ends_session: false },
         };
         match self.bridge.open(opening).await {
             Ok(stream) => Ok(Connection::new(stream, kind)),
@@ -207,12 +207,14 @@ async fn tcp(address: &TcpAddress) -> io::Result<TcpStream> {
 
 #[cfg(windows)]
 pub(crate) mod pipe {
-    //! Opening a pipe for a client of ours.
+    //! Opening a pipe for a client of ours, and telling its server that the client has said all.
 
-    use std::future::ready;
     use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, ready};
 
-    use npipe::{ClientOptions, NamedPipeClient, PipeName};
+    use npipe::{ClientOptions, NamedPipeClient, PipeMode, PipeName};
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
     use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
     use crate::patience::{Obstacle, Patience};
@@ -220,7 +222,55 @@ pub(crate) mod pipe {
     /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another
     /// client may take the instance it saw.
     pub(crate) async fn open(name: &PipeName, patience: Patience) -> io::Result<NamedPipeClient> {
-        patience.try_on(|| ready(ClientOptions::new().open(name)), obstacle_of).await
+        patience.try_on(async || ClientOptions::new().open(name), obstacle_of).await
+    }
+
+    /// A pipe whose server is told the end of what the client says, if it can be told: on a pipe of messages by an empty one,
+    /// as Docker's clients do it. The end of the connection would take the reply with it.
+    pub(super) struct HalfClose {
+        pipe: NamedPipeClient,
+        message_is_due: bool,
+    }
+
+    impl HalfClose {
+        pub(super) fn new(pipe: NamedPipeClient) -> HalfClose {
+            let carries_messages = pipe.info().is_ok_and(|info| info.mode == PipeMode::Message);
+            HalfClose { pipe, message_is_due: carries_messages }
+        }
+    }
+
+    impl AsyncRead for HalfClose {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.pipe).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for HalfClose {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.pipe).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.pipe).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.message_is_due {
+                // A server that has gone meanwhile had all that was said.
+                let _ = ready!(Pin::new(&mut self.pipe).poll_write(cx, &[]));
+                self.message_is_due = false;
+            }
+            // What was said before has been flushed, and its errors told.
+            Pin::new(&mut self.pipe).poll_shutdown(cx).map(|_| Ok(()))
+        }
     }
 
     pub(crate) fn obstacle_of(error: &io::Error) -> Obstacle {

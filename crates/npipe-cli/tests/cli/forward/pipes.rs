@@ -47,6 +47,25 @@ async fn start_forward(target: &str) -> (String, Npipe) {
     (name, process)
 }
 
+/// How Docker's clients end what they send, and still wait for the answer.
+#[tokio::test]
+async fn the_server_of_a_message_pipe_is_told_the_end_of_a_client_by_an_empty_message() {
+    let name = unique_name();
+    let options = npipe::ServerOptions::new().pipe_mode(npipe::PipeMode::Message).clone();
+    let listener = npipe::blocking::PipeListener::bind_with(&options, path(&name)).unwrap();
+    let server = tokio::task::spawn_blocking(move || {
+        let mut pipe = listener.accept_timeout(std::time::Duration::from_secs(100)).unwrap();
+        pipe.set_empty_message_is_end(true).unwrap();
+        let request = io::read_to_string(&pipe).unwrap();
+        io::Write::write_all(&mut pipe, b"the answer to ").unwrap();
+        io::Write::write_all(&mut pipe, request.as_bytes()).unwrap();
+    });
+    let outcome =
+        Npipe::start(&["forward", "stdio", &format!("npipe:{name}")]).finish_with(b"the question").await;
+    outcome.stdout(b"the answer to the question").code(0);
+    server.await.unwrap();
+}
+
 /// More clients may come at once than instances wait for them; that the name is missing is never right.
 async fn open(name: &str) -> NamedPipeClient {
     loop {
