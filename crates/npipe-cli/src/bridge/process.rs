@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -31,6 +32,7 @@ const LAST_STDERR: Duration = Duration::from_millis(500);
 
 /// How much the system keeps of each direction, where it lets us choose: both halves write more at once than the 64 KiB
 /// that a pipe has, and would wait for each other in the middle of it.
+#[cfg(target_os = "linux")]
 const TRANSPORT_PIPE: usize = 1024 * 1024;
 
 const LAST_WORDS: usize = 5;
@@ -89,6 +91,7 @@ impl Process {
         let (Some(stdin), Some(stdout), Some(stderr), group @ Some(_)) = parts else {
             return Err(io::Error::other("the process has no streams"));
         };
+        #[cfg(target_os = "linux")]
         for pipe in [stdin.as_fd(), stdout.as_fd()] {
             // Refused where the user's pipes have too much already: then it stays slower.
             let _ = rustix::pipe::fcntl_setpipe_size(pipe, TRANSPORT_PIPE);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use npipe::PipeName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
@@ -21,10 +22,11 @@ use crate::account::Lasted;
 use crate::bridge::client::{Bridge, Settings};
 #[cfg(windows)]
 use crate::dial;
-use crate::dial::{Dialer, Stream};
+use crate::dial::{Connection, Dialer, Stream};
 use crate::endpoint::Target;
 use crate::exit::{Exit, Failure};
 use crate::patience::Patience;
+use crate::relay::Kind;
 use crate::report::Report;
 
 /// How long pipes may take to accept what their clients had sent when stdin ends.
@@ -132,7 +134,7 @@ async fn open(request: &OpenRequest, report: Report) -> io::Result<Opened> {
             Err(invalid(format!("{} cannot be reached through the bridge", request.target)))
         }
         target => match dial(target, patience, request.launch, report).await {
-            Ok(stream) => Ok(Opened { stream, carries_messages: false }),
+            Ok(Connection { stream, kind }) => Ok(Opened { stream, kind, carries_messages: false }),
             Err(failure) => {
                 let kind = match failure.exit {
                     Exit::NotFound => io::ErrorKind::NotFound,
@@ -158,20 +160,20 @@ async fn dial(
     patience: Patience,
     launch: bool,
     report: Report,
-) -> Result<Box<dyn Stream>, Failure> {
+) -> Result<Connection, Failure> {
     #[cfg(windows)]
     let dialer = Dialer::new(target, patience, launch)?;
     #[cfg(unix)]
     let dialer =
         Dialer::new(target, patience, launch, Bridge::new(Settings { program: None, idle: None }, report))?;
-    Ok(dialer.dial().await?.stream)
+    dialer.dial().await
 }
 
 #[cfg(windows)]
 async fn open_pipe(name: &PipeName, patience: Patience) -> io::Result<Opened> {
     let pipe = dial::pipe::open(name, patience).await?;
     let carries_messages = pipe.info().is_ok_and(|info| info.mode == npipe::PipeMode::Message);
-    Ok(Opened { stream: Box::new(pipe), carries_messages })
+    Ok(Opened { stream: Box::new(pipe), kind: Kind::Pipe, carries_messages })
 }
 
 #[cfg(not(windows))]
@@ -182,6 +184,7 @@ async fn open_pipe(_: &PipeName, _: Patience) -> io::Result<Opened> {
 /// What was opened.
 struct Opened {
     stream: Box<dyn Stream>,
+    kind: Kind,
     /// So that an empty write is a message.
     carries_messages: bool,
 }
@@ -213,7 +216,8 @@ impl Moved {
 }
 
 /// Joins the two until the target has said all, or the client has gone. The end of the client's bytes alone ends
-/// nothing, unless that was asked for: the reply may be still to come. `sent` and `received` tell what the target and the
+/// nothing, unless that was asked for: the reply may be still to come. Nor does the end of a socket's bytes, which may take
+/// requests after it: how long is for the Linux half to decide, which knows both ends. `sent` and `received` tell what the target and the
 /// client took. Gives back what ended it, in words.
 async fn relay<C>(
     client: Records<C>,
@@ -225,15 +229,19 @@ async fn relay<C>(
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    let Opened { stream, carries_messages } = target;
+    let Opened { stream, kind, carries_messages } = target;
     let (mut from_target, mut to_target) = split(stream);
     let (mut from_client, mut to_client) = split(client);
-    let requests = async {
+    let refused = Notify::new();
+    let mut requests = Box::pin(async {
         match pump(&mut from_client, &mut to_target, Flush::Never, sent).await {
             // Nobody is there to be told of the reply.
             Err(Broken::Reading(_)) => return Ended::ClientHasGone,
             // What the target still has to say is worth having, also when it takes no more.
-            Err(Broken::Writing) => drop(to_target.shutdown().await),
+            Err(Broken::Writing) => {
+                refused.notify_one();
+                let _ = to_target.shutdown().await;
+            }
             Ok(()) => {
                 let _ = to_target.shutdown().await;
                 if end_of_input.sends_message && carries_messages {
@@ -250,13 +258,21 @@ where
         let mut dropped = vec![0; SMALLEST_BUFFER];
         while from_client.read(&mut dropped).await.is_ok() {}
         Ended::ClientHasGone
-    };
+    });
     let replies =
         async { Ended::Replies(pump(&mut from_target, &mut to_client, Flush::EachChunk, received).await) };
     let ended = tokio::select! {
         ended = replies => ended,
-        ended = requests => ended,
+        ended = &mut requests => ended,
     };
+    if kind == Kind::Socket && matches!(ended, Ended::Replies(Ok(()))) {
+        let _ = to_client.shutdown().await;
+        tokio::select! {
+            _ = requests => return "both have ended".to_owned(),
+            () = refused.notified() => return "the target has gone".to_owned(),
+        }
+    }
+    drop(requests);
     let words = match ended {
         Ended::ClientHasGone => return "the client has gone".to_owned(),
         Ended::Replies(Err(Broken::Writing)) => return "the client takes no more".to_owned(),
@@ -330,7 +346,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::time::timeout;
 
-    use super::{EndOfInput, Moved, Opened, Records, relay};
+    use super::{EndOfInput, Kind, Moved, Opened, Records, relay};
 
     const LIMIT: Duration = Duration::from_secs(60);
 
@@ -345,7 +361,7 @@ mod tests {
 
     fn target(room: usize) -> (DuplexStream, Opened) {
         let (target, ours) = duplex(room);
-        (target, Opened { stream: Box::new(ours), carries_messages: false })
+        (target, Opened { stream: Box::new(ours), kind: Kind::Pipe, carries_messages: false })
     }
 
     async fn read_to_end(client: &mut Records<DuplexStream>) -> Vec<u8> {

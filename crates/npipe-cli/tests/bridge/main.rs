@@ -167,6 +167,21 @@ async fn each_end_reaches_the_other_side(side: Side) {
     server.write_all(b"reply").await.unwrap();
     drop(server);
     assert_eq!(read_to_end(&mut client).await, b"reply");
+
+    let (mut client, mut server) = world.connection().await;
+    server.shutdown().await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, b"");
+    let late = random(3, 1_000_000);
+    let (written, heard) = tokio::join!(
+        async {
+            let written = client.write_all(&late).await;
+            drop(client);
+            written
+        },
+        read_to_end(&mut server)
+    );
+    written.unwrap();
+    assert!(heard == late, "a server that ended first is told the rest: {} bytes", heard.len());
 }
 
 on_both_sides! {
