@@ -18,6 +18,7 @@ use crate::exec::Process;
 use crate::exit::{Exit, Failure};
 use crate::patience::{Obstacle, Patience};
 use crate::relay::Kind;
+use crate::report::Report;
 
 /// How long a target may take to answer. Systems wait two minutes for a machine that is not there, and the client
 /// does not know what for.
@@ -44,6 +45,7 @@ pub(crate) struct Dialer {
     patience: Patience,
     /// Whether a gpg-agent that does not run is to be started.
     launch: bool,
+    report: Report,
     /// The way to what is on the Windows side.
     #[cfg(unix)]
     bridge: Bridge,
@@ -55,6 +57,7 @@ impl Dialer {
         target: Target,
         patience: Patience,
         launch: bool,
+        report: Report,
         #[cfg(unix)] bridge: Bridge,
     ) -> Result<Dialer, Failure> {
         match &target {
@@ -72,7 +75,7 @@ impl Dialer {
             )),
             #[cfg(windows)]
             Target::Gpg(socket) => match assuan::find::socket_file(*socket) {
-                Some(file) => Ok(Dialer { target: Target::Assuan(file), patience, launch }),
+                Some(file) => Ok(Dialer { target: Target::Assuan(file), patience, launch, report }),
                 None => Err(Failure::new(
                     Exit::NotFound,
                     format!("cannot find the socket file of {target}; name it with assuan:FILE"),
@@ -82,6 +85,7 @@ impl Dialer {
                 target,
                 patience,
                 launch,
+                report,
                 #[cfg(unix)]
                 bridge,
             }),
@@ -114,12 +118,12 @@ impl Dialer {
             Exit::NotFound => Obstacle::Missing,
             _ => Obstacle::Other,
         };
-        self.patience.try_on(attempt, obstacle).await
+        self.patience.try_on(&self.target, self.report, attempt, obstacle).await
     }
 
     #[cfg(windows)]
     async fn open(&self, name: &npipe::PipeName) -> Result<Connection, Failure> {
-        match pipe::open(name, self.patience).await.map(pipe::HalfClose::new) {
+        match pipe::open(name, self.patience, self.report).await.map(pipe::HalfClose::new) {
             Ok(pipe) => Ok(Connection::new(pipe, Kind::Pipe)),
             Err(error) if pipe::obstacle_of(&error) == Obstacle::Busy => {
                 Err(Failure::new(Exit::Busy, format!("every instance of {name} stayed busy")))
@@ -218,11 +222,16 @@ pub(crate) mod pipe {
     use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
     use crate::patience::{Obstacle, Patience};
+    use crate::report::Report;
 
     /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another
     /// client may take the instance it saw.
-    pub(crate) async fn open(name: &PipeName, patience: Patience) -> io::Result<NamedPipeClient> {
-        patience.try_on(async || ClientOptions::new().open(name), obstacle_of).await
+    pub(crate) async fn open(
+        name: &PipeName,
+        patience: Patience,
+        report: Report,
+    ) -> io::Result<NamedPipeClient> {
+        patience.try_on(name, report, async || ClientOptions::new().open(name), obstacle_of).await
     }
 
     /// A pipe whose server is told the end of what the client says, if it can be told: on a pipe of messages by an empty one,

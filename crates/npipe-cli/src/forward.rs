@@ -81,9 +81,9 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
     let patience = Patience::of_forward(&arguments);
     let ForwardArguments { listen, target, max_connections, launch, .. } = arguments;
     #[cfg(unix)]
-    let dialer = Dialer::new(target, patience, launch, Bridge::new(arguments.bridge.into(), report))?;
+    let dialer = Dialer::new(target, patience, launch, report, Bridge::new(arguments.bridge.into(), report))?;
     #[cfg(windows)]
-    let dialer = Dialer::new(target, patience, launch)?;
+    let dialer = Dialer::new(target, patience, launch, report)?;
     if listen == Listener::Stdio {
         let Connection { stream, kind } = dialer.dial().await?;
         return join_stdio(stream, kind, idle_timeout, dialer.target(), progress, report).await;

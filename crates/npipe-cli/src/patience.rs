@@ -1,11 +1,13 @@
 //! How long to go on trying to reach what is busy, or not there yet. What an attempt is and what its error is called is not
 //! known here.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use crate::cli::{ConnectArguments, ForwardArguments};
+use crate::report::Report;
 
 /// Between attempts. As npiperelay's, so that as many attempts take as long.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -78,15 +80,19 @@ impl Patience {
         }
     }
 
-    /// Attempts until one succeeds or the patience ends, and gives back what came of the last.
+    /// Attempts to reach `target` until one succeeds or the patience ends, and gives back what came of the last.
     pub(crate) async fn try_on<T, E, F>(
         self,
+        target: &(dyn Display + Sync),
+        report: Report,
         mut attempt: impl FnMut() -> F,
         obstacle: impl Fn(&E) -> Obstacle,
     ) -> Result<T, E>
     where
+        E: Display,
         F: Future<Output = Result<T, E>>,
     {
+        let mut waited_for = None;
         let begin = Instant::now();
         let mut attempts = 0;
         let mut while_busy = FIRST_PAUSE_WHILE_BUSY;
@@ -100,6 +106,9 @@ impl Patience {
                 attempts += 1;
             }
             let Some(mut pause) = self.pause(obstacle, attempts, begin.elapsed()) else { return Err(error) };
+            if waited_for.replace(obstacle) != Some(obstacle) {
+                report.detail(format_args!("{target} is not to be had yet, trying again: {error}"));
+            }
             if obstacle == Obstacle::Busy {
                 pause = pause.min(while_busy);
                 while_busy = LONGEST_PAUSE_WHILE_BUSY.min(while_busy * 2);
@@ -117,17 +126,20 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{Obstacle, Patience};
+    use crate::report::Report;
 
     /// How often and for how long something is tried that fails for ever.
     async fn tried(patience: Patience, obstacle: Obstacle) -> (u32, Duration) {
         let begin = Instant::now();
         let attempts = Cell::new(0);
         let outcome = patience.try_on(
+            &"the target",
+            Report::new(0),
             || {
                 attempts.set(attempts.get() + 1);
-                async { Err::<(), _>(()) }
+                async { Err::<(), _>("gone") }
             },
-            |()| obstacle,
+            |_| obstacle,
         );
         outcome.await.unwrap_err();
         (attempts.get(), begin.elapsed())

@@ -477,9 +477,10 @@ async fn a_target_that_is_not_there_yet_is_waited_for_when_told() {
     // By ourselves, and by the other half of the bridge.
     for target in [format!("unix:{}", path.display()), format!("windows:unix:{}", path.display())] {
         let options = ["--poll", "--windows-exe", own];
-        let forward = Forward::start(&options, &target).await;
+        let mut forward = Forward::start(&options, &target).await;
         let mut client = forward.client().await;
         client.write_all(b"early").await.unwrap();
+        forward.process.stderr_line("is not to be had yet, trying again").await;
         let mut impatient =
             Forward::start(&["--poll-deadline", "0", options[0], options[1], own], &target).await;
         assert_eq!(read_to_end(&mut impatient.client().await).await, b"");
