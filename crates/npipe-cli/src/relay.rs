@@ -220,7 +220,7 @@ where
     })
     .await;
     if stop == Stop::ClientHasGone {
-        say_farewell(&mut requests, client, server, session.server).await;
+        say_farewell(&mut requests, &replies, client, server, session.server).await;
     }
     if !requests.has_ended() {
         // The last bytes that the server's stream took may still be on their way to the kernel.
@@ -238,8 +238,13 @@ where
 /// server might lose the requests).
 ///
 /// A server that takes nothing and ends nothing is left too: a pipe cannot even be told, so it is closed at once.
-async fn say_farewell<C, S>(requests: &mut Pump<'_>, client: &mut C, server: &mut S, kind: Kind)
-where
+async fn say_farewell<C, S>(
+    requests: &mut Pump<'_>,
+    replies: &Pump<'_>,
+    client: &mut C,
+    server: &mut S,
+    kind: Kind,
+) where
     C: AsyncRead + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -254,7 +259,8 @@ where
         silence.poll(cx, requests.bytes + dropped.bytes, Some(FAREWELL)).map(|()| false)
     })
     .await;
-    if delivered && kind != Kind::Pipe {
+    // One that has ended already is not asked again: some streams answer that when we have gone.
+    if delivered && kind != Kind::Pipe && !replies.sender_said_all {
         let _ = timeout(FAREWELL, poll_fn(|cx| dropped.poll(cx, server, &mut nowhere))).await;
     }
 }
@@ -264,6 +270,8 @@ struct Pump<'a> {
     buffer: Vec<u8>,
     bytes: u64,
     state: State,
+    /// The sender's end has been read, whatever became of the receiver.
+    sender_said_all: bool,
     /// Who is told how it goes.
     account: Option<(&'a Account, Direction)>,
 }
@@ -287,7 +295,7 @@ enum State {
 impl<'a> Pump<'a> {
     fn new(account: Option<(&'a Account, Direction)>) -> Pump<'a> {
         let state = State::Reading { unflushed: false };
-        Pump { buffer: vec![0; SMALLEST_BUFFER], bytes: 0, state, account }
+        Pump { buffer: vec![0; SMALLEST_BUFFER], bytes: 0, state, sender_said_all: false, account }
     }
 
     /// Ready when this direction has ended. May be asked again after that.
@@ -318,7 +326,10 @@ impl<'a> Pump<'a> {
             State::Reading { unflushed } => {
                 let mut chunk = ReadBuf::new(&mut self.buffer);
                 match sender.poll_read(cx, &mut chunk) {
-                    Poll::Ready(Ok(())) if chunk.filled().is_empty() => State::Closing(Ok(())),
+                    Poll::Ready(Ok(())) if chunk.filled().is_empty() => {
+                        self.sender_said_all = true;
+                        State::Closing(Ok(()))
+                    }
                     Poll::Ready(Ok(())) => State::Writing { start: 0, end: chunk.filled().len() },
                     Poll::Ready(Err(error)) => State::Closing(Err(error)),
                     Poll::Pending if *unflushed => match ready!(receiver.poll_flush(cx)) {
@@ -493,6 +504,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The way to a client that has gone, which nobody has tried yet.
+    struct Gone;
+
+    impl AsyncWrite for Gone {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(reset()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(reset()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_ended_is_not_waited_for_again_when_its_client_has_gone() {
+        let begin = Instant::now();
+        let server = join(GoesAfterAMinute(Box::pin(sleep(FAREWELL * 2)), b"the end"), sink());
+        let kinds = Session { client: Kind::Socket, server: Kind::Socket, idle_timeout: None };
+        let (_, summary) = session(join(empty(), Gone), server, kinds).await;
+        assert!(matches!(summary.replies.end, End::WriteFailed(_)), "{summary:?}");
+        assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
