@@ -229,7 +229,11 @@ pub(crate) struct ForwardArguments {
     #[arg(long, value_name = "SDDL", value_parser = security_descriptor)]
     pub(crate) sddl: Option<SecurityDescriptor>,
 
-    /// Start gpg-agent, by gpgconf, when it does not run as a client comes
+    /// Start the target when it does not run as a client comes: gpg-agent by gpgconf, ssh-agent as a service of Windows,
+    /// Docker by its program
+    ///
+    /// Windows starts the service for every user, unless it is disabled, as it is delivered; an administrator changes that by
+    /// `Set-Service ssh-agent -StartupType Manual`.
     #[arg(long)]
     pub(crate) launch: bool,
 

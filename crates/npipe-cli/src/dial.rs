@@ -43,7 +43,7 @@ impl Connection {
 pub(crate) struct Dialer {
     target: Target,
     patience: Patience,
-    /// Whether a gpg-agent that does not run is to be started.
+    /// Whether a target that does not run is to be started.
     launch: bool,
     report: Report,
     /// The way to what is on the Windows side.
@@ -123,7 +123,8 @@ impl Dialer {
 
     #[cfg(windows)]
     async fn open(&self, name: &npipe::PipeName) -> Result<Connection, Failure> {
-        match pipe::open(name, self.patience, self.report).await.map(pipe::HalfClose::new) {
+        let pipe = pipe::open(name, self.patience, self.launch, self.report).await;
+        match pipe.map(pipe::HalfClose::new) {
             Ok(pipe) => Ok(Connection::new(pipe, Kind::Pipe)),
             Err(error) if pipe::obstacle_of(&error) == Obstacle::Busy => {
                 Err(Failure::new(Exit::Busy, format!("every instance of {name} stayed busy")))
@@ -221,17 +222,32 @@ pub(crate) mod pipe {
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
     use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
+    use crate::endpoint::WellKnown;
+    use crate::launch;
     use crate::patience::{Obstacle, Patience};
     use crate::report::Report;
 
     /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another
-    /// client may take the instance it saw.
+    /// client may take the instance it saw. `launch`: if nobody serves the pipe, and who should is known.
     pub(crate) async fn open(
         name: &PipeName,
         patience: Patience,
+        launch: bool,
         report: Report,
     ) -> io::Result<NamedPipeClient> {
-        patience.try_on(name, report, async || ClientOptions::new().open(name), obstacle_of).await
+        let attempt = async || ClientOptions::new().open(name);
+        if let Some(server) = WellKnown::of(name).filter(|_| launch) {
+            match attempt().await {
+                Err(error) if obstacle_of(&error) == Obstacle::Missing => {
+                    report.detail(format_args!("nobody serves {name}, starting who should"));
+                    launch::start(server).await?;
+                    return launch::AFTER_START.try_on(name, report, attempt, obstacle_of).await;
+                }
+                Ok(pipe) => return Ok(pipe),
+                Err(_) => {}
+            }
+        }
+        patience.try_on(name, report, attempt, obstacle_of).await
     }
 
     /// A pipe whose server is told the end of what the client says, if it can be told: on a pipe of messages by an empty one,

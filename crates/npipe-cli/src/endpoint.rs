@@ -48,6 +48,35 @@ pub(crate) enum GpgSocket {
 const SSH_AGENT: &str = "openssh-ssh-agent";
 const DOCKER: &str = "docker_engine";
 
+/// Pipes whose server is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WellKnown {
+    SshAgent,
+    Docker,
+}
+
+impl WellKnown {
+    pub(crate) fn of(name: &PipeName) -> Option<WellKnown> {
+        match name.to_string().strip_prefix(r"\\.\pipe\") {
+            Some(SSH_AGENT) => Some(WellKnown::SshAgent),
+            Some(DOCKER) => Some(WellKnown::Docker),
+            _ => None,
+        }
+    }
+}
+
+impl Target {
+    /// Whether it is known what starts it.
+    pub(crate) fn can_be_launched(&self) -> bool {
+        match self {
+            Target::Assuan(_) | Target::Gpg(_) => true,
+            Target::Pipe(name) => WellKnown::of(name).is_some(),
+            Target::Windows(target) => target.can_be_launched(),
+            Target::Tcp(_) | Target::Unix(_) | Target::Stdio | Target::Exec(_) => false,
+        }
+    }
+}
+
 /// The usual mistake is an address without its kind, so all kinds are listed.
 fn unknown_listener(address: &str) -> String {
     format!(
@@ -393,6 +422,11 @@ mod tests {
         assert_eq!(shown("docker"), r"\\.\pipe\docker_engine");
         assert_eq!("docker".parse::<Listener>().unwrap().to_string(), r"\\.\pipe\docker_engine");
         assert_eq!("gpg-agent-ssh".parse(), Ok(Target::Gpg(GpgSocket::Ssh)));
+        for (target, can_be) in
+            [("ssh-agent", true), ("docker", true), ("gpg-agent", true), ("npipe:x", false)]
+        {
+            assert_eq!(target.parse::<Target>().unwrap().can_be_launched(), can_be, "{target}");
+        }
     }
 
     #[test]

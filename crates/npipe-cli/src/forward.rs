@@ -55,16 +55,8 @@ fn check(arguments: &ForwardArguments) -> Result<(), Failure> {
         }
         _ => {}
     }
-    let is_gpg = |target: &Target| matches!(target, Target::Assuan(_) | Target::Gpg(_));
-    if *launch
-        && !is_gpg(match target {
-            Target::Windows(target) => target,
-            target => target,
-        })
-    {
-        return usage(
-            "--launch starts gpg-agent: it is for the targets gpg-agent, gpg-agent-ssh and assuan:",
-        );
+    if *launch && !target.can_be_launched() {
+        return usage("--launch is for the targets ssh-agent, gpg-agent, gpg-agent-ssh, docker and assuan:");
     }
     if (instances.is_some() || *message || sddl.is_some()) && !matches!(listen, Listener::Pipe(_)) {
         return usage("--instances, --message and --sddl are for pipes: listen at npipe:NAME to use them");

@@ -26,6 +26,8 @@ mod foreign;
 mod forward;
 #[cfg(windows)]
 mod info;
+#[cfg(windows)]
+mod launch;
 #[cfg(any(windows, test))]
 #[cfg_attr(
     not(windows),

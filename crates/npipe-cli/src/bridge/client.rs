@@ -91,7 +91,7 @@ pub(crate) struct Opening<'a> {
     /// An address as on the command line.
     pub(crate) target: &'a str,
     pub(crate) patience: Patience,
-    /// Whether to start the target, if it is gpg-agent and does not run.
+    /// Whether to start the target, if it is known how and it does not run.
     pub(crate) launch: bool,
     pub(crate) end_of_input: EndOfInput,
 }

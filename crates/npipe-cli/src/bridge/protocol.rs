@@ -184,7 +184,7 @@ pub(crate) struct OpenRequest {
     pub(crate) limit: Option<Duration>,
     /// Whether to try on also while the target does not exist, and not only while it is busy.
     pub(crate) poll: bool,
-    /// Whether to start the target, if it is gpg-agent and does not run.
+    /// Whether to start the target, if it is known how and it does not run.
     pub(crate) launch: bool,
     pub(crate) end_of_input: EndOfInput,
 }

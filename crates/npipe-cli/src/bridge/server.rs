@@ -129,7 +129,7 @@ async fn open(request: &OpenRequest, report: Report) -> io::Result<Opened> {
     let patience = patience(request);
     match request.target.parse().map_err(invalid)? {
         // Not by the dialer: the code of the error is to arrive on the other side.
-        Target::Pipe(name) => open_pipe(&name, patience, report).await,
+        Target::Pipe(name) => open_pipe(&name, patience, request.launch, report).await,
         Target::Stdio | Target::Windows(_) => {
             Err(invalid(format!("{} cannot be reached through the bridge", request.target)))
         }
@@ -174,14 +174,14 @@ async fn dial(
 }
 
 #[cfg(windows)]
-async fn open_pipe(name: &PipeName, patience: Patience, report: Report) -> io::Result<Opened> {
-    let pipe = dial::pipe::open(name, patience, report).await?;
+async fn open_pipe(name: &PipeName, patience: Patience, launch: bool, report: Report) -> io::Result<Opened> {
+    let pipe = dial::pipe::open(name, patience, launch, report).await?;
     let carries_messages = pipe.info().is_ok_and(|info| info.mode == npipe::PipeMode::Message);
     Ok(Opened { stream: Box::new(pipe), kind: Kind::Pipe, carries_messages })
 }
 
 #[cfg(not(windows))]
-async fn open_pipe(_: &PipeName, _: Patience, _: Report) -> io::Result<Opened> {
+async fn open_pipe(_: &PipeName, _: Patience, _: bool, _: Report) -> io::Result<Opened> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "this half of the bridge does not run on Windows"))
 }
 
@@ -423,8 +423,9 @@ mod tests {
         let name = PipeName::new(format!("npipe-bridge-eof-{}", std::process::id())).unwrap();
         for mode in [PipeMode::Message, PipeMode::Byte] {
             let mut server = ServerOptions::new().pipe_mode(mode).create(name.to_string()).unwrap();
-            let opened =
-                super::open_pipe(&name, Patience::WhileBusy(LIMIT), super::Report::new(0)).await.unwrap();
+            let opened = super::open_pipe(&name, Patience::WhileBusy(LIMIT), false, super::Report::new(0))
+                .await
+                .unwrap();
             server.connect().await.unwrap();
             let mut client = connection(opened, EndOfInput { sends_message: true, ends_session: false });
             client.write_all(b"all").await.unwrap();

@@ -621,6 +621,8 @@ async fn what_makes_no_sense_is_refused_before_anything_is_done() {
         let outcome = Npipe::start(&["forward", option, "tcp:0", "exec:cat"]).finish().await;
         outcome.code(2).stderr_has("for pipes");
     }
+    let outcome = Npipe::start(&["forward", "--launch", "tcp:0", "exec:cat"]).finish().await;
+    outcome.code(2).stderr_has("--launch is for the targets");
     let outcome = Npipe::start(&["forward", "tcp:0", "windows:stdio"]).finish().await;
     outcome.code(2).stderr_has("cannot be on the Windows side");
 }
