@@ -28,6 +28,23 @@ pub(crate) enum When {
     Never,
 }
 
+/// What stdin and stdout are.
+#[derive(Clone, Copy)]
+struct Streams {
+    stdout_is_terminal: bool,
+    one_is_file: bool,
+}
+
+impl When {
+    fn applies(self, verbosity: u8, streams: Streams) -> bool {
+        match self {
+            When::Never => false,
+            When::Always => true,
+            When::Auto => verbosity == 0 && !streams.stdout_is_terminal && streams.one_is_file,
+        }
+    }
+}
+
 pub(crate) struct Progress {
     bar: ProgressBar,
     sent: Arc<AtomicU64>,
@@ -37,15 +54,12 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(when: When, report: Report) -> Option<Progress> {
-        let wanted = match when {
-            When::Never => false,
-            When::Always => true,
-            When::Auto => {
-                let (stdin, stdout) = (io::stdin(), io::stdout());
-                report.verbosity() == 0 && !stdout.is_terminal() && (is_file(stdin) || is_file(stdout))
-            }
+        let streams = Streams {
+            stdout_is_terminal: io::stdout().is_terminal(),
+            one_is_file: is_file(io::stdin()) || is_file(io::stdout()),
         };
-        (wanted && io::stderr().is_terminal()).then(|| Progress::on(ProgressDrawTarget::stderr()))
+        let wanted = io::stderr().is_terminal() && when.applies(report.verbosity(), streams);
+        wanted.then(|| Progress::on(ProgressDrawTarget::stderr()))
     }
 
     fn on(target: ProgressDrawTarget) -> Progress {
@@ -102,4 +116,20 @@ fn is_file(stream: impl std::os::fd::AsFd) -> bool {
 fn is_file(stream: impl std::os::windows::io::AsHandle) -> bool {
     let owned = stream.as_handle().try_clone_to_owned();
     owned.and_then(|owned| File::from(owned).metadata()).is_ok_and(|metadata| metadata.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Streams, When};
+
+    #[test]
+    fn files_have_a_progress_line_where_nothing_else_is_on_the_terminal() {
+        let streams = |stdout_is_terminal, one_is_file| Streams { stdout_is_terminal, one_is_file };
+        assert!(When::Auto.applies(0, streams(false, true)));
+        assert!(!When::Auto.applies(1, streams(false, true)), "each connection is reported");
+        assert!(!When::Auto.applies(0, streams(true, true)), "the data is on the terminal");
+        assert!(!When::Auto.applies(0, streams(false, false)), "a program talks to a program");
+        assert!(When::Always.applies(1, streams(true, false)));
+        assert!(!When::Never.applies(0, streams(false, true)));
+    }
 }

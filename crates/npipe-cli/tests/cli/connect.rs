@@ -272,6 +272,19 @@ async fn a_busy_pipe_that_becomes_free_is_connected_to() {
 }
 
 #[tokio::test]
+async fn the_verbose_flag_given_twice_tells_each_step() {
+    let (mut server, address) = serve();
+    let client = Npipe::start(&["-vv", "connect", &address]);
+    accepted(&server).await;
+    server.write_all(b"pong!").await.unwrap();
+    drop(server);
+    let outcome = client.finish().await;
+    outcome.code(0).stdout(b"pong!").stderr_has("ended its side, and stdout took it all, after 5 bytes and ");
+    let missing = Npipe::start(&["-vv", "connect", &format!("npipe:{}", unique_name())]).finish().await;
+    missing.code(3).stderr_has("attempt 1 to open");
+}
+
+#[tokio::test]
 async fn the_verbose_flag_counts_bytes_on_stderr() {
     let (mut server, address) = serve();
     let client = Npipe::start(&["connect", "--verbose", &address]);

@@ -130,7 +130,7 @@ async fn a_transfer_from_a_file_shows_how_far_it_is_and_leaves_the_line_empty() 
 }
 
 #[tokio::test]
-async fn where_each_connection_is_reported_there_is_no_progress_line() {
+async fn a_transfer_that_is_over_at_once_shows_nothing_but_its_report() {
     let short = tempfile::tempfile().unwrap();
     short.set_len(1 << 20).unwrap();
     let screen = transfer(&["-v"], short, "ended after").await;
