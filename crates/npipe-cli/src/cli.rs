@@ -184,6 +184,9 @@ pub(crate) struct ForwardArguments {
     ///
     /// exec: starts the command once for each client, joined by its stdin and stdout, and ends it and all that it
     /// started with the connection. On Windows it is a command line, elsewhere a line for /bin/sh.
+    ///
+    /// On Linux pipes, gpg-agent and an assuan: file with a Windows path are on the Windows side; windows:TARGET says so of
+    /// any other.
     #[arg(value_name = "TARGET")]
     pub(crate) target: Target,
 

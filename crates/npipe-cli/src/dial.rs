@@ -12,7 +12,7 @@ use crate::assuan;
 #[cfg(unix)]
 use crate::bridge::client::{Bridge, Opening};
 #[cfg(unix)]
-use crate::bridge::protocol::EndOfInput;
+use crate::bridge::protocol::{EndOfInput, RemoteError};
 use crate::endpoint::{Target, TcpAddress};
 use crate::exec::Process;
 use crate::exit::{Exit, Failure};
@@ -173,6 +173,12 @@ impl Dialer {
                     self.target
                 ),
             )),
+            // The other half's dialer has said it all.
+            Err(error)
+                if kind != Kind::Pipe && error.get_ref().is_some_and(|error| error.is::<RemoteError>()) =>
+            {
+                Err(Failure::new(exit_for(&error), format!("on the Windows side: {error}")))
+            }
             Err(error) => Err(self.failure(&error)),
         }
     }
@@ -191,8 +197,15 @@ fn on_windows_side(target: &Target) -> Option<(String, Kind)> {
         }
         Target::Pipe(name) => Some((format!("npipe:{name}"), Kind::Pipe)),
         Target::Gpg(_) => Some((target.to_string(), Kind::Socket)),
+        Target::Assuan(file) if is_windows_path(file) => Some((target.to_string(), Kind::Socket)),
         Target::Tcp(_) | Target::Unix(_) | Target::Stdio | Target::Exec(_) | Target::Assuan(_) => None,
     }
+}
+
+/// `C:\Users\me` or `C:/Users/me`. A Linux path that begins so is written `./C:`.
+#[cfg(unix)]
+fn is_windows_path(path: &std::path::Path) -> bool {
+    matches!(path.as_os_str().as_encoded_bytes(), [drive, b':', b'\\' | b'/', ..] if drive.is_ascii_alphabetic())
 }
 
 fn exit_for(error: &io::Error) -> Exit {
@@ -303,6 +316,26 @@ pub(crate) mod pipe {
             io::ErrorKind::NotFound => Obstacle::Missing,
             _ if error.raw_os_error() == Some(ERROR_PIPE_BUSY.cast_signed()) => Obstacle::Busy,
             _ => Obstacle::Other,
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::on_windows_side;
+
+    #[test]
+    fn what_is_on_the_windows_side_is_told_by_its_address() {
+        let crosses = |target: &str| on_windows_side(&target.parse().unwrap()).map(|(address, _)| address);
+        for target in [r"assuan:C:\Users\me\S.gpg-agent", "assuan:c:/S.gpg-agent", "gpg-agent-ssh"] {
+            assert_eq!(crosses(target).as_deref(), Some(target));
+        }
+        assert_eq!(crosses("ssh-agent").as_deref(), Some(r"npipe:\\.\pipe\openssh-ssh-agent"));
+        assert_eq!(crosses("windows:assuan:/x").as_deref(), Some("assuan:/x"));
+        for target in
+            ["assuan:/mnt/c/S.gpg-agent", "assuan:./C:/x", "assuan:C:", "tcp:localhost:1", "unix:/x"]
+        {
+            assert_eq!(crosses(target), None, "{target}");
         }
     }
 }
