@@ -85,6 +85,10 @@ impl Plan {
         let forward = |listen: String, target: &str| {
             let mut words = vec![own.display().to_string(), "forward".to_owned(), listen, target.to_owned()];
             words.extend(["--bridge-idle".to_owned(), IDLE_SECONDS.to_string()]);
+            if service == Service::GpgAgent {
+                // On Linux it starts by itself too. The others are their users' to start.
+                words.push("--launch".to_owned());
+            }
             if let Some(program) = program {
                 words.extend(["--windows-exe".to_owned(), program.display().to_string()]);
             }

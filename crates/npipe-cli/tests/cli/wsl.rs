@@ -228,6 +228,8 @@ async fn gpgs_own_sockets_are_served_and_those_of_the_distribution_masked() {
     assert_eq!(world.told()[0], "mask --now gpg-agent.socket gpg-agent-ssh.socket");
     let socket = fs::read_to_string(world.unit("npipe-gpg-agent-ssh.socket")).unwrap();
     assert!(socket.contains("\nListenStream=/home of/gpg%%me/agent-ssh-socket\n"), "{socket}");
+    let service = fs::read_to_string(world.unit("npipe-gpg-agent-ssh.service")).unwrap();
+    assert!(service.contains(" forward systemd gpg-agent-ssh --bridge-idle 600 --launch "), "{service}");
 }
 
 #[tokio::test]
