@@ -98,10 +98,10 @@ impl Service {
                 vec![Socket { name: "npipe-docker", path: own("npipe/docker.sock"), target: "docker" }]
             }
             Service::GpgAgent => vec![
-                Socket { name: "npipe-gpg-agent", path: gpg("agent-socket"), target: "gpg-agent" },
+                Socket { name: "npipe-gpg-agent", path: gpg("agent-socket", listening), target: "gpg-agent" },
                 Socket {
                     name: "npipe-gpg-agent-ssh",
-                    path: gpg("agent-ssh-socket"),
+                    path: gpg("agent-ssh-socket", listening),
                     target: "gpg-agent-ssh",
                 },
             ],
@@ -132,14 +132,20 @@ pub(crate) fn home() -> PathBuf {
 }
 
 /// Where GnuPG's programs look for a socket of the agent.
-fn gpg(name: &'static str) -> SocketPath {
+fn gpg(name: &'static str, listening: Listening) -> SocketPath {
     let told = Command::new("gpgconf").args(["--list-dirs", name]).stdin(Stdio::null()).output();
     let told = told.ok().filter(|output| output.status.success());
     let path = told.and_then(|output| String::from_utf8(output.stdout).ok());
-    match path.as_deref().map(str::trim) {
-        Some(path) if path.starts_with('/') => SocketPath::Absolute(path.into()),
-        // Where they look once they are installed, on a system that has a directory for each login.
-        _ if name == "agent-socket" => SocketPath::InRuntimeDirectory("gnupg/S.gpg-agent"),
-        _ => SocketPath::InRuntimeDirectory("gnupg/S.gpg-agent.ssh"),
+    if let Some(path) = path.as_deref().map(str::trim).filter(|path| path.starts_with('/')) {
+        return SocketPath::Absolute(path.into());
+    }
+    // Where they look once they are installed.
+    let below = match name {
+        "agent-socket" => "gnupg/S.gpg-agent",
+        _ => "gnupg/S.gpg-agent.ssh",
+    };
+    match listening {
+        Listening::Systemd => SocketPath::InRuntimeDirectory(below),
+        Listening::Shell => SocketPath::Absolute(home().join(format!(".{below}"))),
     }
 }

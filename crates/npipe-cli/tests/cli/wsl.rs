@@ -267,6 +267,19 @@ async fn without_systemd_a_shell_starts_what_serves() {
 }
 
 #[tokio::test]
+async fn without_gnupg_its_sockets_are_where_it_will_look() {
+    for (world, path) in [
+        (World::new(), "ListenStream=%t/gnupg/S.gpg-agent\n".to_owned()),
+        (World::without_systemd(), "forward unix:HOME/.gnupg/S.gpg-agent gpg-agent ".to_owned()),
+    ] {
+        world.program("bin/gpgconf", "exit 2");
+        world.setup(&["gpg-agent", "--install"]).await.code(0);
+        let path = path.replace("HOME", world.path("home").to_str().unwrap());
+        assert!(world.files().iter().any(|(_, text)| text.contains(&path)), "{path} in {:?}", world.files());
+    }
+}
+
+#[tokio::test]
 async fn without_the_windows_program_nothing_is_installed() {
     let world = World::new();
     let told = ["ssh-agent", "--install", "--windows-exe", "/nonexistent/npipe.exe"];
