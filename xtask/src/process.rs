@@ -230,16 +230,22 @@ pub(crate) fn output_of(step: &Step, command: &mut Command, limits: Limits) -> R
     }
 }
 
-/// Runs `cargo`, a `cargo build`, for npipe's tool as users get it, and gives the program it has built.
+/// Builds npipe's tool as users get it, with `cargo`, a `cargo build`, and gives the program.
 pub(crate) fn build_tool(report: &mut Report, title: &str, mut cargo: Command) -> Result<PathBuf> {
-    cargo.args(["--release", "--package", "npipe-cli", "--message-format=json-render-diagnostics"]);
+    cargo.args(["--package", "npipe-cli"]);
+    build_program(report, title, cargo)
+}
+
+/// Runs `cargo`, a `cargo build` of one program, and gives that.
+pub(crate) fn build_program(report: &mut Report, title: &str, mut cargo: Command) -> Result<PathBuf> {
+    cargo.args(["--release", "--message-format=json-render-diagnostics"]);
     report.require(title, |step| {
         let messages = output_of(step, &mut cargo, BUILD_LIMIT)?;
         let mut executables = messages
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
             .filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-        executables.next_back().context("cargo built no program for npipe-cli")
+        executables.next_back().context("cargo built no program")
     })
 }
 

@@ -21,7 +21,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 pub(super) fn compare(stage: &Stage, bridge: &Path, process_each: &Path) -> Result<()> {
     let each = ask_again_and_again(process_each, CONNECTIONS_WITH_A_PROCESS_EACH)?;
     let one = ask_again_and_again(bridge, CONNECTIONS_THROUGH_ONE_PROCESS)?;
-    stage.say("the agent asked for its keys, over a new connection each time, one after the other:");
+    stage.say("the agent asked for its keys, over a new connection each time, from the socket to the agent and back:");
     for (way, connections, time) in [
         (
             "a Windows process for each connection (the way of npiperelay)",

@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+#[cfg(unix)]
+use crate::process::build_program;
 use crate::process::build_tool;
 use crate::progress::Report;
 use crate::setup;
@@ -34,6 +36,12 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
     let executable = build_tool(report, "build npipe.exe", windows.cargo(workspace, "build"))?;
     #[cfg(unix)]
     let native = build_tool(report, "build npipe", workspace.cargo("build"))?;
+    #[cfg(unix)]
+    let pipe_server = {
+        let mut cargo = windows.cargo(workspace, "build");
+        cargo.args(["--package", "npipe", "--example", "pipe_to_tcp"]);
+        build_program(report, "build pipe_to_tcp.exe", cargo)?
+    };
     println!();
     let stage = Stage { started: Instant::now() };
     let tool = Tool {
@@ -48,7 +56,7 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
     match &tool.windows {
         Windows::Native => echo::agent_service_or_echo(&stage, &tool),
         #[cfg(unix)]
-        Windows::Wine { .. } => openssh::list_and_sign(&stage, &tool),
+        Windows::Wine { .. } => openssh::list_and_sign(&stage, &tool, &pipe_server),
         #[cfg(not(unix))]
         Windows::Wine { .. } => unreachable!("Windows is Windows"),
     }

@@ -1,6 +1,6 @@
-//! The whole way: `ssh-add` -> Unix socket -> `npipe forward` -> one `npipe.exe` -> named pipe -> `npipe.exe forward` -> TCP
-//! -> `npipe forward` -> Unix socket -> `ssh-agent`. The two halves after the pipe make a Windows agent of one for Linux; what
-//! people have in WSL is the rest.
+//! The whole way: `ssh-add` -> Unix socket -> `npipe forward` -> one `npipe.exe` -> named pipe -> a server of
+//! that pipe -> TCP -> `npipe forward` -> Unix socket -> `ssh-agent`. What comes after the pipe makes a Windows agent of one
+//! for Linux; the rest is what people have in WSL.
 
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,9 @@ const COMMENT: &str = "npipe-demo";
 /// A command of the demo takes milliseconds; one that waits for a lost byte waits for ever.
 const COMMAND_LIMIT: Limits = Limits::total(Duration::from_secs(60));
 
-pub(super) fn list_and_sign(stage: &Stage, tool: &Tool) -> Result<()> {
+/// `pipe_server` is the library's example `pipe_to_tcp`. `npipe.exe forward` could take its place, but Tokio has the system poll its
+/// sockets, and wineserver 8.0 may abort when one of them closes in that moment.
+pub(super) fn list_and_sign(stage: &Stage, tool: &Tool, pipe_server: &Path) -> Result<()> {
     // The family is declared last, so that it is stopped before its folder is removed.
     let scratch = Scratch::new("demo")?;
     let folder = scratch.path();
@@ -33,7 +35,10 @@ pub(super) fn list_and_sign(stage: &Stage, tool: &Tool) -> Result<()> {
 
     stage.say("the Windows side: a pipe that leads to the agent, by TCP since Wine has no Unix sockets");
     let tcp = start(stage, &family, here(tool, "tcp:0", &format!("unix:{}", agent.display())))?;
-    start(stage, &family, tool.forward("ssh-agent", &tcp.address))?;
+    let address = tcp.address.strip_prefix("tcp:").context("npipe does not say where it listens")?;
+    let mut serve = tool.windows.program(pipe_server);
+    serve.args([PIPE, address]);
+    start(stage, &family, serve)?;
 
     stage.say("the Linux side: a socket whose connections share one Windows process");
     let npipe_exe = folder.join("npipe.exe");

@@ -1,6 +1,6 @@
 //! The program npipe, as the demo uses it: the one for Windows, and beside it the one for this system where that is Linux.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -23,7 +23,7 @@ pub(super) struct Tool {
     pub(super) native: PathBuf,
 }
 
-/// An `npipe forward` that runs.
+/// A server that runs.
 #[cfg_attr(
     not(unix),
     expect(dead_code, reason = "the demo on Windows knows the pipe and asks for nothing else")
@@ -50,9 +50,9 @@ impl Tool {
     }
 }
 
-/// Starts `command`, an `npipe forward`, in `family`. Returns once clients can connect.
+/// Starts `command`, an `npipe forward` or what speaks like it, in `family`. Returns once clients can connect.
 pub(super) fn start(stage: &Stage, family: &Family, mut command: Command) -> Result<Forward> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     stage.say(&format!("$ {} &", line_of(&command)));
     let server = family.spawn(&mut command)?;
     let process = server.id();
@@ -63,15 +63,22 @@ pub(super) fn start(stage: &Stage, family: &Family, mut command: Command) -> Res
 /// Waits until `server` says where it listens.
 fn address_of(mut server: Child) -> Result<String> {
     let (sender, said) = mpsc::channel();
-    let reports = BufReader::new(server.stderr.take().expect("stderr is piped"));
-    std::thread::spawn(move || {
-        for line in reports.lines().map_while(Result::ok) {
-            println!("             {line}");
-            // After the first line nobody waits any more, but the server may still have something to say.
-            let _ = sender.send(line);
-        }
-        let _ = server.wait();
-    });
+    let streams: [Box<dyn Read + Send>; 2] = [
+        Box::new(server.stdout.take().expect("stdout is piped")),
+        Box::new(server.stderr.take().expect("stderr is piped")),
+    ];
+    for stream in streams {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                println!("             {line}");
+                // After the first line nobody waits any more, but the server may still have something to say.
+                let _ = sender.send(line);
+            }
+        });
+    }
+    drop(sender);
+    std::thread::spawn(move || server.wait());
     match said.recv_timeout(READY_LIMIT) {
         Ok(line) => match line.strip_prefix("listening on ") {
             Some(address) => Ok(address.to_owned()),
