@@ -83,6 +83,16 @@ pub(crate) struct Npipe {
     pub(crate) child: Child,
     /// What it says on stderr, which is read all the time: nobody is to wait for room in there.
     said: mpsc::UnboundedReceiver<String>,
+    /// Where it listens, which one that is killed leaves behind.
+    socket: Option<PathBuf>,
+}
+
+impl Drop for Npipe {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            let _ = fs::remove_file(socket);
+        }
+    }
 }
 
 impl Npipe {
@@ -102,7 +112,7 @@ impl Npipe {
                 let _ = lines.send(line);
             }
         });
-        Npipe { child, said }
+        Npipe { child, said, socket: None }
     }
 
     pub(crate) fn process(&self) -> u32 {
@@ -131,12 +141,6 @@ pub(crate) struct World {
     pub(crate) socket: PathBuf,
     /// Puts the server behind a pipe, where there are pipes.
     _pipe: Option<Child>,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.socket);
-    }
 }
 
 impl World {
@@ -233,6 +237,7 @@ pub(crate) async fn start_bridge_at(socket: &Path, program: &Path, target: &str,
     let program = program.to_str().unwrap();
     let arguments = ["-v", "forward", &listen, target, "--windows-exe", program];
     let mut bridge = Npipe::start(Path::new(env!("CARGO_BIN_EXE_npipe")), &[&arguments, options].concat());
+    bridge.socket = Some(socket.to_owned());
     bridge.line("listening on").await;
     bridge
 }
