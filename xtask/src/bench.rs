@@ -87,7 +87,7 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
     let tool = tool.map(|table| tool_section(&windows, &table)).unwrap_or_default();
     let (before, _) = document.split_once(TOOL_TITLE).unwrap_or((&document, ""));
     std::fs::create_dir_all(workspace.root.join("docs"))?;
-    std::fs::write(&path, format!("{before}{tool}"))
+    std::fs::write(&path, format!("{}\n\n{tool}", before.trim_end()))
         .with_context(|| format!("failed to write {}", path.display()))?;
     println!("written to {}", path.display());
     Ok(())
@@ -211,7 +211,7 @@ fn document(workspace: &Workspace, windows: &Windows, measured: &Libraries) -> R
         calls = calls.as_ref().map_or_else(String::new, |calls| format!(
             "\n## Kernel calls an operation\n\n\
              Counted from outside, by Wine's trace of the system calls of a Windows program. An operation is a write, an \
-             exchange or a connection.\n\n{calls}\n"
+             exchange or a connection.\n\n{calls}"
         )),
         date = today(),
         system = windows.describe(),
