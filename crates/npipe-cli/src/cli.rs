@@ -41,7 +41,8 @@ pub(crate) enum Command {
     ///
     /// The command line of npiperelay and its forks works too, without a command: npipe -ei -s //./pipe/NAME. So a copy
     /// of this program that is called npiperelay.exe takes its place. One flag is accepted and asks for what is always so: -bg,
-    /// since this program opens no window and needs no console. A window that Windows opens for it before it runs stays.
+    /// since this program opens no window and needs no console. A window that Windows opens for it before it runs is closed at
+    /// once.
     #[command(after_long_help = CONNECT_EXAMPLES)]
     Connect(ConnectArguments),
 

@@ -1,6 +1,8 @@
 //! The tool `npipe`: parse, run, exit. The exit codes are in `exit`, the words on stderr in `report`.
 
 use std::ffi::OsString;
+#[cfg(windows)]
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -50,6 +52,8 @@ mod rights;
 mod session;
 #[cfg(windows)]
 mod stdio;
+#[cfg(windows)]
+mod sys;
 mod verdict;
 #[cfg(unix)]
 mod wsl;
@@ -57,6 +61,8 @@ mod wsl;
 fn main() -> ExitCode {
     let Cli { verbose, command } = parse(npiperelay::translated(std::env::args_os().collect()));
     let report = Report::new(verbose);
+    #[cfg(windows)]
+    close_window_of_our_own(report);
     let exit = match run(command, report) {
         Ok(()) => Exit::Success,
         Err(failure) => {
@@ -65,6 +71,16 @@ fn main() -> ExitCode {
         }
     };
     exit.into()
+}
+
+/// Windows opens a console for a program whose parent has none, such as WSL's init for a service, or an editor. Nothing is
+/// ever shown there, and who closes its window ends the program.
+#[cfg(windows)]
+fn close_window_of_our_own(report: Report) {
+    let is_used = io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
+    if !is_used && sys::leave_console_of_our_own() {
+        report.detail(format_args!("closed the window that was opened for this program alone"));
+    }
 }
 
 /// Does not return where the command line asks for help or cannot be used: then clap has said what there is to say.

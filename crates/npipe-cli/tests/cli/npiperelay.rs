@@ -267,6 +267,26 @@ async fn bg_does_not_fail_for_want_of_a_console() {
     client.finish().await.code(0).stdout(b"from afar").no_stderr();
 }
 
+/// What npiperelay hides with `-bg` after it has been seen, and who closes it ends the relay.
+#[tokio::test]
+async fn a_window_that_was_opened_for_the_program_alone_is_closed() {
+    const CREATE_NEW_CONSOLE: u32 = 0x10;
+    let name = unique_name();
+    let mut server = serve(&name);
+    let target = slashed(&name);
+    let client = Npipe::start_with(&["-v", "-bg", &target], |command| {
+        command.creation_flags(CREATE_NEW_CONSOLE);
+    });
+    accepted(&server).await;
+    server.write_all(b"from afar").await.unwrap();
+    drop(server);
+    let outcome = client.finish().await;
+    outcome
+        .code(0)
+        .stdout(b"from afar")
+        .stderr_has("closed the window that was opened for this program alone");
+}
+
 /// A copy of the program under npiperelay's name, which goes with the value.
 struct Renamed(PathBuf);
 
