@@ -201,11 +201,17 @@ mod measure {
 
     fn through_connect(arguments: &Arguments, pipe: &str, request: Request) -> io::Result<f64> {
         let mut connect = Command::new(&arguments.windows_npipe);
-        connect.args(["connect", &format!("npipe:{pipe}")]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        connect.args(["connect", "--exit-on-stdin-eof", &format!("npipe:{pipe}")]);
+        connect.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Running(connect.spawn()?);
         let streams = (process.0.stdout.take(), process.0.stdin.take());
         let (Some(stdout), Some(stdin)) = streams else { unreachable!("both are piped") };
-        transfer(&mut Joined(stdout, stdin), request)
+        let mut joined = Joined(stdout, stdin);
+        let speed = transfer(&mut joined, request)?;
+        // What a process leaves to be cleaned up when it is killed would slow the next measurement.
+        drop(joined.1);
+        process.0.wait()?;
+        Ok(speed)
     }
 
     fn through_socket(socket: &Path, request: Request) -> io::Result<f64> {
