@@ -42,7 +42,8 @@ impl Terminal {
     fn start(&mut self, arguments: &[&str], stdin: Stdio, variables: &[(&str, &str)]) -> Npipe {
         let stderr = self.stderr.take().unwrap();
         Npipe::start_with(arguments, |command| {
-            for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+            // Each of these decides before the terminal is asked; a CI is taken for one that knows colours.
+            for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
                 command.env_remove(variable);
             }
             command.env("TERM", "xterm").envs(variables.iter().copied()).stdin(stdin).stderr(stderr);
