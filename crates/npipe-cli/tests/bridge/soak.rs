@@ -21,8 +21,14 @@ fn duration() -> Duration {
 /// An allocator keeps some pages more after the one wave than after the other.
 const MOST_GROWTH: usize = 2 << 20;
 
+/// Times that nobody uses the bridge, for which the Windows process is ended.
+fn idle_times() -> usize {
+    if is_long() { 1000 } else { 10 }
+}
+
 on_both_sides! {
     connections_that_come_and_go_leave_nothing_in_either_process
+    idle_times_without_a_windows_process_leave_nothing_in_the_linux_one
 }
 
 async fn connections_that_come_and_go_leave_nothing_in_either_process(side: Side) {
@@ -57,6 +63,25 @@ async fn connections_that_come_and_go_leave_nothing_in_either_process(side: Side
     // The same process still, and the connection that was there before all others.
     assert_eq!(world.windows_process(), processes[1]);
     tokio::join!(echo(idle_server), async { drop(exchange(idle, 1, 1000).await) });
+}
+
+async fn idle_times_without_a_windows_process_leave_nothing_in_the_linux_one(side: Side) {
+    let mut world = World::with(side, &["--bridge-idle", "0"]).await;
+    let idle_handles = handles(world.bridge.process());
+    let mut before = 0;
+    for number in 0..FIRST_WAVES + idle_times() {
+        if number == FIRST_WAVES {
+            before = memory(world.bridge.process());
+        }
+        let (client, server) = world.connection().await;
+        tokio::join!(echo(server), async { drop(exchange(client, number, 1000).await) });
+        world.bridge.line("was idle and ended").await;
+        until("the end of every Windows process", || world.windows_processes().is_empty()).await;
+    }
+    until("the handles of before", || handles(world.bridge.process()) <= idle_handles).await;
+    let now = memory(world.bridge.process());
+    eprintln!("{} idle times: from {} KiB to {} KiB", idle_times(), before / 1024, now / 1024);
+    assert!(now < before + MOST_GROWTH, "the Linux process grew by {} bytes", now - before);
 }
 
 /// Until the client has ended.
