@@ -49,6 +49,7 @@
 //! - [`guide::tasks`]: `block_on` and `spawn`, which save a thread switch; what a runtime sees of us.
 //! - [`guide::readiness`]: coming from mio; the face for event loops, [`readiness`], what differs and why.
 //! - [`guide::blocking`]: the face for threads, [`blocking`]; time-outs, and how to stop a thread that waits.
+//! - [`guide::security`]: who may use a pipe, who is at its other end, and acting in a client's name.
 //! - [`guide::limits_and_defaults`]: every default with its reason; Wine.
 //!
 //! The crate builds everywhere, so that code for several systems can name it in one place; the pipes themselves exist on
@@ -154,6 +155,9 @@ pub mod guide {
     #[doc = include_str!("guide/cancellation.md")]
     pub mod cancellation {}
 
+    #[doc = include_str!("guide/security.md")]
+    pub mod security {}
+
     #[doc = include_str!("guide/limits_and_defaults.md")]
     pub mod limits_and_defaults {}
 }
@@ -177,7 +181,9 @@ pub use options::{ClientOptions, ServerOptions};
 #[cfg(windows)]
 pub use peer::Peer;
 #[cfg(windows)]
-pub use security::{AccessEntry, AccessList, SecurityDescriptor, Sid};
+pub use security::{
+    Access, AccessEntry, AccessList, Integrity, SecurityDescriptor, SecurityDescriptorBuilder, Sid, Trustee,
+};
 #[cfg(windows)]
 pub use server::NamedPipeServer;
 #[cfg(windows)]

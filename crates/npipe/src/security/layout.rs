@@ -2,13 +2,15 @@
 //! ([MS-DTYP](https://learn.microsoft.com/openspecs/windows_protocols/ms-dtyp/7d4dac05-9cef-4563-a058-f108abecce1d)). Whatever
 //! the bytes are, the answer is a description or none.
 
-use super::{AccessEntry, AccessList, Sid};
+use super::{AccessEntry, AccessList, Integrity, Sid};
 
 const DACL_PRESENT: u16 = 0x0004;
+const SACL_PRESENT: u16 = 0x0010;
 const SELF_RELATIVE: u16 = 0x8000;
 
 const ACCESS_ALLOWED: u8 = 0;
 const ACCESS_DENIED: u8 = 1;
+const MANDATORY_LABEL: u8 = 0x11;
 const INHERIT_ONLY: u8 = 0x08;
 
 /// What a descriptor says.
@@ -16,6 +18,7 @@ pub(super) struct Parts {
     pub(super) owner: Option<Sid>,
     pub(super) group: Option<Sid>,
     pub(super) access_list: AccessList,
+    pub(super) integrity: Option<Integrity>,
 }
 
 /// `None`: malformed.
@@ -32,6 +35,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Parts> {
         } else {
             access_list(bytes, u32_at(bytes, 16)?)?
         },
+        integrity: if control & SACL_PRESENT == 0 { None } else { integrity(bytes, u32_at(bytes, 12)?)? },
     })
 }
 
@@ -47,16 +51,32 @@ fn access_list(bytes: &[u8], offset: u32) -> Option<AccessList> {
     if offset == 0 {
         return Some(AccessList::Everyone);
     }
-    let list = from(bytes, offset)?;
+    entries(from(bytes, offset)?)?.into_iter().map(entry).collect::<Option<_>>().map(AccessList::Entries)
+}
+
+/// The label, if there is one among the entries of the audit list.
+fn integrity(bytes: &[u8], offset: u32) -> Option<Option<Integrity>> {
+    if offset == 0 {
+        return Some(None);
+    }
+    let entries = entries(from(bytes, offset)?)?;
+    let Some(label) = entries.into_iter().find(|entry| entry.first() == Some(&MANDATORY_LABEL)) else {
+        return Some(None);
+    };
+    Some(Integrity::of(&Sid::decode(label.get(8..)?)?))
+}
+
+/// The bytes of each entry of a list.
+fn entries(list: &[u8]) -> Option<Vec<&[u8]>> {
     let (size, count) = (u16_at(list, 2)?, u16_at(list, 4)?);
     let mut rest = list.get(8..size.into())?;
     let mut entries = Vec::new();
     for _ in 0..count {
         let size = u16_at(rest, 2)?.into();
-        entries.push(entry(rest.get(..size)?)?);
+        entries.push(rest.get(..size)?);
         rest = &rest[size..];
     }
-    Some(AccessList::Entries(entries))
+    Some(entries)
 }
 
 fn entry(bytes: &[u8]) -> Option<AccessEntry> {
@@ -140,6 +160,17 @@ mod tests {
         assert_eq!(list([0, 0x80], 0, &[]), AccessList::Unspecified);
         assert_eq!(list([4, 0x80], 0, &[]), AccessList::Everyone);
         assert_eq!(list([4, 0x80], 20, &[2, 0, 8, 0, 0, 0, 0, 0]), AccessList::Entries(Vec::new()));
+    }
+
+    #[test]
+    fn the_integrity_label_is_found_behind_audit_entries() {
+        let mut bytes = vec![1, 0, 0x10, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend([2, 0, 8 + 2 * 20, 0, 2, 0, 0, 0]);
+        bytes.extend([2, 0x40, 20, 0, 0xff, 0x01, 0x1f, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+        bytes.extend([0x11, 0, 20, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 16, 0, 0x10, 0, 0]);
+        assert_eq!(decode(&bytes).unwrap().integrity, Some(Integrity::Low));
+        bytes[2] = 0;
+        assert_eq!(decode(&bytes).unwrap().integrity, None, "the list is not there");
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! without the system, so that hostile or damaged ones can be shown on any machine to do no harm.
 
 mod access;
+mod builder;
 mod layout;
 mod sid;
 
 pub use access::{AccessEntry, AccessList};
+pub use builder::{Access, Integrity, SecurityDescriptorBuilder, Trustee};
 pub use sid::Sid;
 
 #[cfg(windows)]
@@ -21,27 +23,33 @@ mod descriptor {
     use std::sync::Arc;
 
     use super::layout::{self, Parts};
-    use super::{AccessList, Sid};
+    use super::{Access, AccessList, Integrity, SecurityDescriptorBuilder, Sid, Trustee};
     use crate::sys::{self, OwnedHandle};
 
     /// A pipe's security descriptor: its owner, and the access list that says who may do what.
     ///
-    /// Made from SDDL, the system's own text for it
-    /// ([its grammar](https://learn.microsoft.com/windows/win32/secauthz/security-descriptor-string-format)), or read from a
-    /// pipe, on either end: [`NamedPipeServer::security_descriptor`](crate::NamedPipeServer::security_descriptor) and its
-    /// like. Given to a server's options it holds for the pipe that they create:
+    /// Made in words, with [`builder`](Self::builder) or one of the two ready-made ones below; or from SDDL, the system's own
+    /// text for it ([its grammar](https://learn.microsoft.com/windows/win32/secauthz/security-descriptor-string-format)); or
+    /// read from a pipe, on either end: [`NamedPipeServer::security_descriptor`](crate::NamedPipeServer::security_descriptor)
+    /// and its like. Given to a server's options it holds for the pipe that they create:
     ///
     /// ```no_run
-    /// use npipe::{SecurityDescriptor, ServerOptions};
+    /// use npipe::{Access, SecurityDescriptor, ServerOptions, Trustee};
     ///
-    /// // Administrators and the system do everything; interactive users read and write, and cannot serve the name.
-    /// let access: SecurityDescriptor = "D:(A;;FA;;;BA)(A;;FA;;;SY)(A;;0x12019b;;;IU)".parse()?;
+    /// // A service: it and the administrators do everything; users talk to it, and cannot serve the name.
+    /// let access = SecurityDescriptor::builder()
+    ///     .allow(Trustee::CurrentUser, Access::Full)
+    ///     .allow(Trustee::Administrators, Access::Full)
+    ///     .allow(Trustee::AuthenticatedUsers, Access::Connect)
+    ///     .build()?;
     /// let server = ServerOptions::new().security_descriptor(&access).create("inventory")?;
     /// assert_eq!(server.security_descriptor()?.access_list(), access.access_list());
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// # What to write
+    /// [A page of the guide](crate::guide::security) has recipes.
+    ///
+    /// # What to write in SDDL
     ///
     /// Rights of a pipe, with their two-letter names in SDDL where they have one:
     ///
@@ -49,7 +57,7 @@ mod descriptor {
     /// |---|---|
     /// | `FA` (0x1f01ff) or `GA` | everything |
     /// | `FR` (0x120089) or `GR` | reading, and looking at the descriptor |
-    /// | 0x12019b | reading and writing, as a client needs it |
+    /// | 0x12019b | reading and writing, as a client needs it: [`Access::Connect`] |
     /// | `FW` (0x120116) or `GW` | writing, **and creating instances** (0x4): who has this can serve the name beside you |
     ///
     /// The server's own process needs the right to create instances (0x4) for every instance after the first, so a list that
@@ -82,6 +90,47 @@ mod descriptor {
                 return Err(invalid("a security descriptor has no NUL character in it"));
             }
             Self::new(sys::descriptor_from_sddl(sddl)?)
+        }
+
+        /// A descriptor in words.
+        pub fn builder() -> SecurityDescriptorBuilder {
+            SecurityDescriptorBuilder::new()
+        }
+
+        /// Everything for the account that this process runs as, and nothing for anybody else, not even administrators or the
+        /// system. The account is the owner, also where an administrator's programs would make that the group of all
+        /// administrators.
+        ///
+        /// It is about users and not about programs: each program of the same user can open the pipe, and serve it too. An
+        /// administrator who wants to gets in all the same, as he can become the owner of anything.
+        ///
+        /// ```no_run
+        /// use npipe::{SecurityDescriptor, ServerOptions};
+        ///
+        /// let private = SecurityDescriptor::current_user_only()?;
+        /// let server = ServerOptions::new().security_descriptor(&private).create("diary")?;
+        /// # Ok::<(), std::io::Error>(())
+        /// ```
+        ///
+        /// # Errors
+        ///
+        /// As [`SecurityDescriptorBuilder::build`].
+        pub fn current_user_only() -> io::Result<Self> {
+            Self::builder().owner(Trustee::CurrentUser).allow(Trustee::CurrentUser, Access::Full).build()
+        }
+
+        /// Everything for the account that this process runs as, which is the owner, and for the system itself, whose services
+        /// can then use the pipe; nothing for anybody else. Otherwise [`current_user_only`](Self::current_user_only).
+        ///
+        /// # Errors
+        ///
+        /// As [`SecurityDescriptorBuilder::build`].
+        pub fn owner_and_system() -> io::Result<Self> {
+            Self::builder()
+                .owner(Trustee::CurrentUser)
+                .allow(Trustee::CurrentUser, Access::Full)
+                .allow(Trustee::System, Access::Full)
+                .build()
         }
 
         /// What protects the pipe of `handle`.
@@ -124,6 +173,13 @@ mod descriptor {
             &self.parts.access_list
         }
 
+        /// The integrity label, if there is one, as [`SecurityDescriptorBuilder::integrity`] sets it. Without one the system
+        /// treats the pipe as of [medium](Integrity::Medium) integrity, which programs below it may read.
+        #[doc(alias = "SYSTEM_MANDATORY_LABEL_ACE")]
+        pub fn integrity(&self) -> Option<Integrity> {
+            self.parts.integrity
+        }
+
         pub(crate) fn system(&self) -> &sys::Descriptor {
             &self.system
         }
@@ -155,6 +211,7 @@ mod descriptor {
                 .field("owner", &self.owner())
                 .field("group", &self.group())
                 .field("access_list", self.access_list())
+                .field("integrity", &self.integrity())
                 .finish_non_exhaustive()
         }
     }

@@ -1,8 +1,11 @@
 //! Accounts and groups, as the system numbers them.
 
 use std::fmt;
+use std::io;
+use std::str::FromStr;
 
-/// The security identifier of an account or a group, such as `S-1-5-18`, the system itself.
+/// The security identifier of an account or a group, such as `S-1-5-18`, the system itself. Parsed from that text, or had from
+/// a [`SecurityDescriptor`](crate::SecurityDescriptor), a [`Peer`](crate::Peer) or a [`Trustee`](crate::Trustee).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[doc(alias = "PSID")]
 pub struct Sid {
@@ -29,6 +32,25 @@ impl Sid {
         Some(Self { authority, sub_authorities: words.iter().copied().map(u32::from_le_bytes).collect() })
     }
 
+    /// The one that the system gave.
+    pub(crate) fn of_system(bytes: &[u8]) -> io::Result<Self> {
+        Self::decode(bytes).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "the system gave a malformed security identifier")
+        })
+    }
+
+    pub(super) fn new(authority: u64, sub_authorities: &[u32]) -> Self {
+        Self { authority, sub_authorities: sub_authorities.to_vec() }
+    }
+
+    pub(super) fn authority(&self) -> u64 {
+        self.authority
+    }
+
+    pub(super) fn sub_authorities(&self) -> &[u32] {
+        &self.sub_authorities
+    }
+
     /// The account's name, with its domain: `NT AUTHORITY\SYSTEM`.
     ///
     /// Calls [`LookupAccountSidW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-lookupaccountsidw), which
@@ -38,7 +60,7 @@ impl Sid {
     ///
     /// The system's: `ERROR_NONE_MAPPED` when nobody knows a name, as of accounts that have been deleted.
     #[cfg(windows)]
-    pub fn account_name(&self) -> std::io::Result<String> {
+    pub fn account_name(&self) -> io::Result<String> {
         crate::sys::account_name(self.authority, &self.sub_authorities)
     }
 }
@@ -53,6 +75,41 @@ impl fmt::Display for Sid {
         }
         self.sub_authorities.iter().try_for_each(|number| write!(formatter, "-{number}"))
     }
+}
+
+impl FromStr for Sid {
+    type Err = io::Error;
+
+    /// Reads the usual text: `S-1-5-32-544`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for anything else.
+    fn from_str(text: &str) -> io::Result<Self> {
+        parse(text).ok_or_else(|| {
+            let why = format!("{text:?} is no security identifier, which looks like S-1-5-32-544");
+            io::Error::new(io::ErrorKind::InvalidInput, why)
+        })
+    }
+}
+
+fn parse(text: &str) -> Option<Sid> {
+    const LARGEST_AUTHORITY: u64 = (1 << 48) - 1;
+    let mut parts = text.strip_prefix("S-1-").or_else(|| text.strip_prefix("s-1-"))?.split('-');
+    let authority = parts.next()?;
+    let authority = match authority.strip_prefix("0x") {
+        Some(digits) => number(digits, 16)?,
+        None => number(authority, 10)?,
+    };
+    let sub_authorities: Vec<u32> =
+        parts.map(|part| number(part, 10)?.try_into().ok()).collect::<Option<_>>()?;
+    (authority <= LARGEST_AUTHORITY && sub_authorities.len() <= Sid::LONGEST)
+        .then_some(Sid { authority, sub_authorities })
+}
+
+/// Digits only: the standard library's parser takes a sign too.
+fn number(digits: &str, radix: u32) -> Option<u64> {
+    digits.chars().all(|digit| digit.is_digit(radix)).then(|| u64::from_str_radix(digits, radix).ok())?
 }
 
 impl fmt::Debug for Sid {
@@ -75,6 +132,41 @@ mod tests {
         let administrators = [1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0];
         assert_eq!(text(&administrators).unwrap(), "S-1-5-32-544");
         assert_eq!(text(&[1, 0, 1, 2, 3, 4, 5, 6]).unwrap(), "S-1-0x010203040506");
+    }
+
+    #[test]
+    fn text_is_read_as_it_is_written() {
+        for text in
+            ["S-1-1-0", "S-1-5-32-544", "S-1-0x010203040506", "S-1-15-2-1", "S-1-5-21-4294967295-2-3-1001"]
+        {
+            assert_eq!(text.parse::<Sid>().unwrap().to_string(), text);
+        }
+        assert_eq!("s-1-5-18".parse::<Sid>().unwrap().to_string(), "S-1-5-18");
+        let long = format!("S-1-5{}", "-1".repeat(15));
+        assert_eq!(long.parse::<Sid>().unwrap().to_string(), long);
+    }
+
+    #[test]
+    fn other_text_is_refused() {
+        let too_long = format!("S-1-5{}", "-1".repeat(16));
+        for text in [
+            "",
+            "S-1",
+            "S-1-",
+            "S-2-5-18",
+            "S-1-5-",
+            "S-1-5-+1",
+            "S-1--5",
+            "S-1-5-4294967296",
+            "S-1-281474976710656",
+            "S-1-0xg",
+            "SYSTEM",
+            "S-1-5-18 ",
+            &too_long,
+        ] {
+            let error = text.parse::<Sid>().expect_err(text);
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{text}");
+        }
     }
 
     #[test]

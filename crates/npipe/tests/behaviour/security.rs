@@ -3,15 +3,24 @@
 use std::io;
 use std::process;
 
-use npipe::{AccessEntry, AccessList, ClientOptions, SecurityDescriptor, ServerOptions, Sid};
+use npipe::{
+    Access, AccessEntry, AccessList, ClientOptions, Integrity, PipeMode, SecurityDescriptor, ServerOptions,
+    Sid, Trustee,
+};
 use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
 
 use crate::family::{End, Family, Listening, ServerEnd};
 use crate::harness::{Within, assert_os_error, pair, pair_with, skipped_under_wine, unique_name};
+use crate::sys;
 
 const SYSTEM: &str = "S-1-5-18";
 const ADMINISTRATORS: &str = "S-1-5-32-544";
 const EVERYONE: &str = "S-1-1-0";
+
+/// The account that the tests run as.
+fn me() -> Sid {
+    Trustee::CurrentUser.sid().unwrap()
+}
 
 /// The entries as "allow MASK TRUSTEE", in their order.
 fn entries(descriptor: &SecurityDescriptor) -> Vec<String> {
@@ -69,7 +78,51 @@ fn text_that_is_no_descriptor_is_an_error() {
 }
 
 #[test]
+fn words_become_a_descriptor() {
+    let descriptor = SecurityDescriptor::builder()
+        .allow(Trustee::CurrentUser, Access::Full)
+        .allow(Trustee::AppPackages, Access::Connect)
+        .deny(Trustee::Everyone, Access::Write)
+        .build()
+        .unwrap();
+    let me = me();
+    let expected =
+        [&format!("deny 0x2 {EVERYONE}"), &format!("allow 0x1f01ff {me}"), "allow 0x12019b S-1-15-2-1"];
+    assert_eq!(entries(&descriptor), expected);
+    assert_eq!((descriptor.owner(), descriptor.integrity()), (None, None), "not said");
+}
+
+#[test]
+fn ready_made_descriptors_name_the_user_as_owner() {
+    let me = me();
+    let mine = SecurityDescriptor::current_user_only().unwrap();
+    assert_eq!(entries(&mine), [format!("allow 0x1f01ff {me}")]);
+    let shared = SecurityDescriptor::owner_and_system().unwrap();
+    assert_eq!(entries(&shared), [format!("allow 0x1f01ff {me}"), format!("allow 0x1f01ff {SYSTEM}")]);
+    assert_eq!([mine.owner(), shared.owner()], [Some(&me); 2]);
+    assert!(mine.to_string().contains("D:P"), "nothing is inherited: {mine}");
+}
+
+#[test]
+fn a_descriptor_that_allows_nobody_is_refused() {
+    let error = SecurityDescriptor::builder().deny(Trustee::Everyone, Access::Read).build().unwrap_err();
+    assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::InvalidInput, None));
+}
+
+#[test]
+fn the_integrity_label_is_read_back() {
+    let mut builder = SecurityDescriptor::builder();
+    let labelled =
+        builder.allow(Trustee::CurrentUser, Access::Full).integrity(Integrity::Low).build().unwrap();
+    if !skipped_under_wine("security::the_integrity_label_is_read_back", "labels are left out of descriptors")
+    {
+        assert_eq!(labelled.integrity(), Some(Integrity::Low), "{labelled}");
+    }
+}
+
+#[test]
 fn accounts_have_names() {
+    assert!(!me().account_name().unwrap().is_empty());
     let descriptor: SecurityDescriptor = "O:SYG:WD".parse().unwrap();
     // The words are those of the system's language.
     assert!(descriptor.owner().unwrap().account_name().is_ok_and(|name| name.contains('\\')));
@@ -163,6 +216,73 @@ async fn reading_only<F: Family>() {
     F::open(ClientOptions::new().write(false), &name).expect("reading is allowed");
 }
 
+/// The right to create instances is not needed for being a client, though `GENERIC_WRITE` contains it.
+async fn clients_connect_and_cannot_serve<F: Family>() {
+    if skipped_under_wine("security::clients_connect_and_cannot_serve", "access lists are not enforced") {
+        return;
+    }
+    let name = unique_name();
+    let access = SecurityDescriptor::builder().allow(Trustee::CurrentUser, Access::Connect).build().unwrap();
+    let mut options = ServerOptions::new();
+    let server = F::create(options.security_descriptor(&access), &name).unwrap();
+    let _client = F::open(&ClientOptions::new(), &name).expect("reading and writing is allowed");
+    server.connect().within("connect").await.unwrap();
+    assert_os_error(F::create(&options, &name), ERROR_ACCESS_DENIED, "an instance beside the server's");
+}
+
+async fn one_direction_is_a_right_of_its_own<F: Family>() {
+    if skipped_under_wine("security::one_direction_is_a_right_of_its_own", "access lists are not enforced") {
+        return;
+    }
+    for (allowed, access) in [(true, Access::Read), (false, Access::Write)] {
+        let name = unique_name();
+        let access = SecurityDescriptor::builder().allow(Trustee::CurrentUser, access).build().unwrap();
+        let mut options = ServerOptions::new();
+        let _server =
+            F::create(options.security_descriptor(&access).pipe_mode(PipeMode::Message), &name).unwrap();
+        let mut client = ClientOptions::new();
+        assert_os_error(F::open(&client, &name), ERROR_ACCESS_DENIED, "both directions");
+        let opened = F::open(client.read(!allowed).write(allowed), &name);
+        assert_os_error(opened, ERROR_ACCESS_DENIED, "the other direction");
+        client.read(allowed).write(!allowed).pipe_mode(PipeMode::Message);
+        F::open(&client, &name).expect("the direction that is allowed");
+    }
+}
+
+async fn what_is_denied_is_denied_whatever_is_allowed<F: Family>() {
+    let test = "security::what_is_denied_is_denied_whatever_is_allowed";
+    if skipped_under_wine(test, "access lists are not enforced") {
+        return;
+    }
+    let name = unique_name();
+    let access = SecurityDescriptor::builder()
+        .allow(Trustee::Everyone, Access::Full)
+        .deny(Trustee::CurrentUser, Access::Write)
+        .build()
+        .unwrap();
+    let _server = F::create(ServerOptions::new().security_descriptor(&access), &name).unwrap();
+    assert_os_error(F::open(&ClientOptions::new(), &name), ERROR_ACCESS_DENIED, "writing");
+    F::open(ClientOptions::new().write(false), &name).expect("reading");
+}
+
+/// An anonymous user is another one whom a test can be.
+async fn other_users_are_refused<F: Family>() {
+    if skipped_under_wine("security::other_users_are_refused", "access lists are not enforced") {
+        return;
+    }
+    let name = unique_name();
+    let mine = SecurityDescriptor::current_user_only().unwrap();
+    let mut options = ServerOptions::new();
+    let _server = F::create(options.security_descriptor(&mine), &name).unwrap();
+    let mut reading = ClientOptions::new();
+    reading.write(false);
+    let opened = sys::anonymously(|| F::open(&reading, &name));
+    assert_os_error(opened, ERROR_ACCESS_DENIED, "somebody else's client");
+    let created = sys::anonymously(|| F::create(&options, &name));
+    assert_os_error(created, ERROR_ACCESS_DENIED, "somebody else's instance");
+    F::open(&reading, &name).expect("our own client");
+}
+
 async fn each_end_knows_the_others_process<F: Family>() {
     let (server, client) = pair::<F>().await;
     for peer in [server.peer().unwrap(), client.peer().unwrap()] {
@@ -193,6 +313,10 @@ for_each_family!(
     looking_is_a_right_of_its_own,
     whom_the_list_leaves_out_is_refused,
     reading_only,
+    clients_connect_and_cannot_serve,
+    one_direction_is_a_right_of_its_own,
+    what_is_denied_is_denied_whatever_is_allowed,
+    other_users_are_refused,
     each_end_knows_the_others_process,
     every_instance_has_it,
 );

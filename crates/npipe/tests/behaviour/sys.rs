@@ -13,7 +13,7 @@ use npipe::{ClientOptions, NamedPipeClient, NamedPipeServer, ServerOptions};
 use windows_sys::Win32::Foundation::{
     CloseHandle, GENERIC_READ, GENERIC_WRITE, GetHandleInformation, HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE,
 };
-use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
+use windows_sys::Win32::Security::{ImpersonateAnonymousToken, RevertToSelf, SECURITY_ATTRIBUTES};
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_OVERLAPPED, OPEN_EXISTING, PIPE_ACCESS_DUPLEX,
 };
@@ -28,7 +28,7 @@ use windows_sys::Win32::System::Pipes::{
 };
 use windows_sys::Win32::System::ProcessStatus::{GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS};
 use windows_sys::Win32::System::Threading::{
-    CreateEventW, GetCurrentProcess, GetCurrentProcessId, GetProcessHandleCount,
+    CreateEventW, GetCurrentProcess, GetCurrentProcessId, GetCurrentThread, GetProcessHandleCount,
 };
 
 fn wide(text: &str) -> Vec<u16> {
@@ -155,6 +155,20 @@ pub(crate) fn instances(pipe: &impl AsHandle) -> u32 {
     };
     assert_ne!(done, 0, "GetNamedPipeHandleState: {}", io::Error::last_os_error());
     instances
+}
+
+/// Does something as the anonymous user, who is nobody.
+pub(crate) fn anonymously<T>(act: impl FnOnce() -> T) -> T {
+    // SAFETY: the pseudo handle is that of the calling thread, and needs no closing.
+    let thread = unsafe { GetCurrentThread() };
+    // SAFETY: the handle is valid.
+    let done = unsafe { ImpersonateAnonymousToken(thread) };
+    assert_ne!(done, 0, "ImpersonateAnonymousToken: {}", io::Error::last_os_error());
+    let result = act();
+    // SAFETY: no preconditions.
+    let done = unsafe { RevertToSelf() };
+    assert_ne!(done, 0, "RevertToSelf: {}", io::Error::last_os_error());
+    result
 }
 
 /// Whether a child process would inherit the handle.

@@ -7,6 +7,7 @@ mod pipe;
 mod port;
 mod process;
 mod security;
+mod token;
 
 pub(crate) use directory::{next_pipes, open_pipe_directory};
 pub(crate) use event::{Cut, Event, Until, Waited, connect_waiting, read_now, read_waiting, write_waiting};
@@ -21,6 +22,7 @@ pub(crate) use security::{
     Descriptor, account_name, descriptor_from_sddl, descriptor_of, descriptor_to_sddl,
 };
 pub(crate) use std::os::windows::io::OwnedHandle;
+pub(crate) use token::user_of_this_process;
 
 use std::time::Duration;
 
