@@ -157,12 +157,9 @@ pub(crate) struct ConnectArguments {
     #[arg(long)]
     pub(crate) accept_disconnect: bool,
 
-    /// The Windows program npipe.exe, by which the pipe is reached from Linux
-    ///
-    /// Without it the program is looked for beside this one and on PATH.
     #[cfg(unix)]
-    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
-    pub(crate) windows_exe: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) windows_program: WindowsProgram,
 
     #[command(flatten)]
     pub(crate) progress: ProgressArguments,
@@ -274,10 +271,9 @@ pub(crate) struct ListArguments {
     #[arg(long, conflicts_with = "json")]
     pub(crate) watch: bool,
 
-    /// The Windows program npipe.exe, which is asked; without it, it is looked for beside this one and on PATH
     #[cfg(unix)]
-    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
-    pub(crate) windows_exe: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) windows_program: WindowsProgram,
 }
 
 #[derive(Args, Debug)]
@@ -294,10 +290,9 @@ pub(crate) struct InfoArguments {
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(crate) wait: Duration,
 
-    /// The Windows program npipe.exe, which is asked; without it, it is looked for beside this one and on PATH
     #[cfg(unix)]
-    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
-    pub(crate) windows_exe: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) windows_program: WindowsProgram,
 }
 
 fn any_pipe_name(name: &str) -> Result<PipeName, String> {
@@ -321,16 +316,24 @@ fn seconds(text: &str) -> Result<Duration, ParseIntError> {
     text.parse().map(|seconds: u32| Duration::from_secs(seconds.into()))
 }
 
-/// Pipes are on the Windows side of WSL: one Windows process carries all connections there.
+/// What reaches pipes from Linux.
 #[cfg(unix)]
 #[derive(Args, Clone, Debug)]
-pub(crate) struct BridgeArguments {
+pub(crate) struct WindowsProgram {
     /// The Windows program npipe.exe, by which pipes are reached from Linux
     ///
     /// Without it the program is looked for beside this one and on PATH. It must be of a version that this one can talk
     /// to, and starts fastest from a Windows drive.
-    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE")]
-    pub(crate) windows_exe: Option<PathBuf>,
+    #[arg(long = "windows-exe", value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// Pipes are on the Windows side of WSL: one Windows process carries all connections there.
+#[cfg(unix)]
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BridgeArguments {
+    #[command(flatten)]
+    pub(crate) windows_program: WindowsProgram,
 
     /// End the Windows process when there was no connection for so long; the next one starts it again
     ///
@@ -384,17 +387,15 @@ pub(crate) struct SetupArguments {
     #[arg(long, value_name = "WHO", conflicts_with = "remove")]
     pub(crate) listening: Option<Listening>,
 
-    /// The Windows program npipe.exe; without it, it is looked for beside this one and on PATH
-    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
-    pub(crate) windows_exe: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) windows_program: WindowsProgram,
 }
 
 #[cfg(unix)]
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArguments {
-    /// The Windows program npipe.exe; without it, it is looked for beside this one and on PATH
-    #[arg(long, value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
-    pub(crate) windows_exe: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) windows_program: WindowsProgram,
 
     /// Where the system is looked at, in tests
     #[arg(long, value_name = "DIRECTORY", default_value = "/", hide = true)]

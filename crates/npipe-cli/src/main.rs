@@ -106,9 +106,9 @@ fn run(command: Command, report: Report) -> Result<(), Failure> {
         #[cfg(unix)]
         Command::Connect(arguments) => on_runtime(bridge::connect::run(arguments, report)),
         #[cfg(unix)]
-        Command::Info(InfoArguments { windows_exe, .. })
-        | Command::List(ListArguments { windows_exe, .. }) => {
-            Err(wsl::hand_over(windows_exe.as_deref(), report))
+        Command::Info(InfoArguments { windows_program, .. })
+        | Command::List(ListArguments { windows_program, .. }) => {
+            Err(wsl::hand_over(windows_program.path.as_deref(), report))
         }
         Command::Forward(arguments) => on_runtime(forward::run(arguments, report)),
         Command::Completions { shell } => manual::completions(shell),

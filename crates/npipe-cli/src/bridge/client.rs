@@ -44,7 +44,7 @@ pub(crate) struct Settings {
 impl From<BridgeArguments> for Settings {
     fn from(arguments: BridgeArguments) -> Settings {
         Settings {
-            program: arguments.windows_exe,
+            program: arguments.windows_program.path,
             idle: arguments.bridge_idle.map(|seconds| Duration::from_secs(seconds.into())),
         }
     }

@@ -17,7 +17,7 @@ use crate::verdict::verdict;
 
 pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(), Failure> {
     let name = &arguments.target;
-    let program = find(arguments.windows_exe.as_deref()).map_err(|reason| {
+    let program = find(arguments.windows_program.path.as_deref()).map_err(|reason| {
         Failure::new(
             Exit::Unsupported,
             format!("named pipes of this kind exist on Windows only, and {reason}"),

@@ -32,7 +32,7 @@ pub(crate) async fn run(arguments: DoctorArguments, report: Report) -> Result<()
         check_interop(root, &mut findings);
         check_interop_socket(root, env::var_os(interop::SOCKET_VARIABLE).as_deref(), &mut findings);
     }
-    match find(arguments.windows_exe.as_deref()) {
+    match find(arguments.windows_program.path.as_deref()) {
         Ok(program) => {
             if system != System::Other {
                 check_drive(root, &program, &mut findings);

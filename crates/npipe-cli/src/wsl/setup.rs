@@ -22,7 +22,7 @@ const IDLE_SECONDS: u32 = 600;
 pub(crate) fn run(arguments: &SetupArguments, report: Report) -> Result<(), Failure> {
     let service = arguments.service;
     let listening = arguments.listening.unwrap_or_else(Listening::available);
-    let found = find(arguments.windows_exe.as_deref());
+    let found = find(arguments.windows_program.path.as_deref());
     let program = match found {
         Ok(program) => Some(std::path::absolute(&program).unwrap_or(program)),
         Err(_) if arguments.remove => None,
