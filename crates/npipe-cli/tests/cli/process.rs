@@ -21,6 +21,21 @@ pub(crate) async fn within_limit<F: Future>(what: &str, step: F) -> F::Output {
     }
 }
 
+/// Wine says `ERROR_INTERNAL_ERROR` of a process that died while the system was still starting it: none of the program
+/// has run, and seldom is it so twice.
+fn spawn(command: &mut Command) -> Child {
+    const ERROR_INTERNAL_ERROR: i32 = 1359;
+    let mut spawned = command.spawn();
+    for _ in 0..3 {
+        if !matches!(&spawned, Err(error) if cfg!(windows) && error.raw_os_error() == Some(ERROR_INTERNAL_ERROR))
+        {
+            break;
+        }
+        spawned = command.spawn();
+    }
+    spawned.unwrap()
+}
+
 /// A running `npipe`. The streams are there to be taken.
 pub(crate) struct Npipe {
     command: String,
@@ -51,7 +66,7 @@ impl Npipe {
         command.args(arguments).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         adjust(&mut command);
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(&mut command);
         Npipe {
             command: format!("{} {}", program.display(), arguments.join(" ")),
             stdin: child.stdin.take(),
