@@ -28,7 +28,7 @@ fn name<'a>(arguments: &[&'a str]) -> &'a str {
 fn serve(name: &str, connections: usize) -> std::io::Result<()> {
     // If somebody else has the name already, that is an error and not a surprise.
     let listener = npipe::blocking::PipeListener::bind(name)?;
-    println!("listening on {}", listener.name());
+    println!("listening on {}", listener.local_name());
     std::thread::scope(|scope| {
         for stream in listener.incoming().take(connections) {
             let stream = stream?;

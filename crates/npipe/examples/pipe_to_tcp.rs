@@ -9,7 +9,7 @@ fn main() -> std::io::Result<()> {
         return Err(std::io::Error::other("say the pipe's NAME and the server's HOST:PORT"));
     };
     let listener = npipe::blocking::PipeListener::bind(name)?;
-    println!("listening on {}", listener.name());
+    println!("listening on {}", listener.local_name());
     std::thread::scope(|scope| {
         for client in listener.incoming() {
             let client = client?;

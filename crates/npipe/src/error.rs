@@ -109,6 +109,31 @@ pub(crate) fn peer_is_gone(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| GONE.contains(&(code as u32)))
 }
 
+/// What was waited for until the time was over, and the system's last word on it.
+#[derive(Debug)]
+struct GaveUp {
+    waiting: String,
+    last: io::Error,
+}
+
+/// The error of one who waited until the time was over. `waiting` says what for; `last` is its source.
+#[cfg_attr(not(windows), expect(dead_code, reason = "the faces exist on Windows"))]
+pub(crate) fn gave_up(waiting: String, last: io::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, GaveUp { waiting, last })
+}
+
+impl fmt::Display for GaveUp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.waiting)
+    }
+}
+
+impl std::error::Error for GaveUp {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.last)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

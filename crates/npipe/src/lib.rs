@@ -119,7 +119,11 @@ mod documentation;
 #[cfg(all(windows, feature = "futures-io"))]
 mod futures_io;
 #[cfg(windows)]
+mod listener;
+#[cfg(windows)]
 mod options;
+#[cfg(windows)]
+mod patience;
 #[cfg(windows)]
 mod peer;
 #[cfg(windows)]
@@ -176,6 +180,8 @@ pub use name::PipeName;
 pub use client::NamedPipeClient;
 #[cfg(windows)]
 pub use directory::{PipeEntry, list_pipes};
+#[cfg(windows)]
+pub use listener::{Incoming, NamedPipeListener};
 #[cfg(windows)]
 pub use options::{ClientOptions, ServerOptions};
 #[cfg(windows)]

@@ -2,11 +2,15 @@
 
 use std::ffi::{OsStr, c_void};
 use std::io;
+use std::time::Duration;
 
-use crate::driver::Driver;
+use crate::driver::{self, Driver};
+use crate::error;
 use crate::info::PipeMode;
-use crate::machine::{DEFAULT_LIMIT, Framing};
+use crate::machine::verdict::{self, Create, Obstacle, Open};
+use crate::machine::{Backlog, DEFAULT_LIMIT, Framing};
 use crate::name::PipeName;
+use crate::patience::Patience;
 use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream};
 use crate::sys;
@@ -14,6 +18,8 @@ use crate::{NamedPipeClient, NamedPipeServer};
 
 /// How many instances a pipe may have when its number is not limited.
 const UNLIMITED_INSTANCES: usize = 255;
+/// With one, clients that come together meet `ERROR_PIPE_BUSY`, and many (OpenSSH's among them) do not try again.
+const DEFAULT_BACKLOG: usize = 4;
 /// The quota of a direction, in bytes. A write beyond it cannot finish at once, which costs both sides a wake-up: a busy
 /// pipe runs in turns as long as its quota. It is a right, not memory; measured: 64 KiB and 256 KiB are slower by a fifth and a
 /// tenth, 1 MiB is faster by a twentieth.
@@ -25,6 +31,14 @@ const SECURITY_SQOS_PRESENT: u32 = 0x0010_0000;
 
 fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+fn waited_for(obstacle: Obstacle, name: &PipeName) -> String {
+    let what = match obstacle {
+        Obstacle::Busy => "every instance was taken",
+        Obstacle::Missing => "nobody served it",
+    };
+    format!("cannot open {name}: {what} until the time to connect was over")
 }
 
 fn framing(mode: PipeMode) -> Framing {
@@ -50,6 +64,7 @@ fn check_limits(read: usize, write: usize) -> io::Result<()> {
 /// | [`first_pipe_instance`](Self::first_pipe_instance) | no; yes for a listener | as in Tokio; say yes for the first instance of a service |
 /// | [`reject_remote_clients`](Self::reject_remote_clients) | yes | a pipe is otherwise open to the network |
 /// | [`max_instances`](Self::max_instances) | unlimited | |
+/// | [`backlog`](Self::backlog) | 4 | of a listener: so many clients may come at the same moment |
 /// | [`security_descriptor`](Self::security_descriptor) | the system's | it lets everyone read: see there |
 /// | [`out_buffer_size`](Self::out_buffer_size), [`in_buffer_size`](Self::in_buffer_size) | 512 KiB | a busy pipe runs in turns of this size; Tokio has 64 KiB |
 /// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
@@ -74,6 +89,7 @@ pub struct ServerOptions {
     access_system_security: bool,
     reject_remote_clients: bool,
     max_instances: usize,
+    backlog: usize,
     out_buffer_size: u32,
     in_buffer_size: u32,
     read_buffer_limit: usize,
@@ -100,6 +116,7 @@ impl ServerOptions {
             access_system_security: false,
             reject_remote_clients: true,
             max_instances: UNLIMITED_INSTANCES,
+            backlog: DEFAULT_BACKLOG,
             out_buffer_size: DEFAULT_QUOTA,
             in_buffer_size: DEFAULT_QUOTA,
             read_buffer_limit: DEFAULT_LIMIT,
@@ -131,7 +148,7 @@ impl ServerOptions {
 
     /// Whether [`create`](Self::create) fails with [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the name
     /// exists already (`FILE_FLAG_FIRST_PIPE_INSTANCE`). A service wants this for its first instance: it then knows that
-    /// no other program has taken the name. A [`PipeListener`](crate::blocking::PipeListener) asks for it unless told no.
+    /// no other program has taken the name. A listener asks for it unless told no.
     pub fn first_pipe_instance(&mut self, first: bool) -> &mut Self {
         self.first_pipe_instance = Some(first);
         self
@@ -167,6 +184,16 @@ impl ServerOptions {
     /// [`InvalidInput`](io::ErrorKind::InvalidInput).
     pub fn max_instances(&mut self, instances: usize) -> &mut Self {
         self.max_instances = instances;
+        self
+    }
+
+    /// How many instances a listener holds ready for clients: [`listen`](Self::listen) and
+    /// [`PipeListener::bind_with`](crate::blocking::PipeListener::bind_with) create so many, and one more for each client that
+    /// they hand out. So many clients can come while nobody accepts; one more is told that the pipe is busy
+    /// (`ERROR_PIPE_BUSY`), and programs that do not try again then fail. An instance that waits costs a handle and some kernel memory: choose as
+    /// many as clients may come in a burst. 0 makes them fail with [`InvalidInput`](io::ErrorKind::InvalidInput).
+    pub fn backlog(&mut self, instances: usize) -> &mut Self {
+        self.backlog = instances;
         self
     }
 
@@ -304,12 +331,20 @@ impl ServerOptions {
         Ok((handle, settings))
     }
 
-    /// The options of a listener's first instance, which is that of its name unless told otherwise, and of those to come.
-    pub(crate) fn of_listener(&self) -> (Self, Self) {
+    /// What a listener of the pipe `name` makes its instances of.
+    pub(crate) fn instances(&self, name: &OsStr) -> io::Result<Instances> {
+        let name = PipeName::new(name)?;
+        self.check()?;
+        if self.backlog == 0 {
+            return Err(invalid(
+                "a listener needs at least one instance to wait with: a backlog of 1 or more",
+            ));
+        }
         let (mut first, mut later) = (self.clone(), self.clone());
-        first.first_pipe_instance.get_or_insert(true);
-        later.first_pipe_instance = Some(false);
-        (first, later)
+        let is_first = *first.first_pipe_instance.get_or_insert(true);
+        let keeps_the_last = self.max_instances > 1;
+        later.first_pipe_instance = Some(is_first && !keeps_the_last);
+        Ok(Instances { name, first, later, size: self.backlog.min(self.max_instances), keeps_the_last })
     }
 
     fn check(&self) -> io::Result<()> {
@@ -323,12 +358,55 @@ impl ServerOptions {
     }
 }
 
+/// The instances of a listener, past and to come.
+#[derive(Debug)]
+pub(crate) struct Instances {
+    name: PipeName,
+    first: ServerOptions,
+    later: ServerOptions,
+    /// How many are to wait for clients.
+    size: usize,
+    /// Whether the last one that waits is to stay, since it keeps the name. Of a pipe that may have one instance it cannot.
+    keeps_the_last: bool,
+}
+
+impl Instances {
+    /// Those that a listener begins with; `make` gives them the face's form.
+    pub(crate) fn begin<I>(
+        &self,
+        make: impl Fn((sys::OwnedHandle, Settings)) -> io::Result<I>,
+    ) -> io::Result<Backlog<I>> {
+        let first = make(self.first.create_handle(self.name.as_os_str(), sys::SecurityAttributes::DEFAULT)?)?;
+        Backlog::new(first, self.size, self.keeps_the_last, || make(self.next()?))
+    }
+
+    /// [`begin`](Self::begin) after an attempt that failed: how long to pause before the next.
+    pub(crate) fn pause_before_retry(error: io::Error, patience: &mut Patience) -> io::Result<Duration> {
+        let passes = match error.raw_os_error().map(|code| verdict::create(code as u32)) {
+            Some(Create::Full | Create::NameTaken) => true,
+            Some(Create::Failed) | None => false,
+        };
+        if passes { patience.pause().ok_or(error) } else { Err(error) }
+    }
+
+    /// One more.
+    pub(crate) fn next(&self) -> io::Result<(sys::OwnedHandle, Settings)> {
+        self.later.create_handle(self.name.as_os_str(), sys::SecurityAttributes::DEFAULT)
+    }
+
+    pub(crate) fn name(&self) -> &PipeName {
+        &self.name
+    }
+}
+
 /// Options for a pipe's client end.
 ///
 /// | option | default | why |
 /// |---|---|---|
 /// | [`read`](Self::read), [`write`](Self::write) | both | |
 /// | [`pipe_mode`](Self::pipe_mode) | bytes | |
+/// | [`wait_for_server`](Self::wait_for_server) | no | a name that nobody serves may be a mistake |
+/// | [`connect_timeout`](Self::connect_timeout) | none | |
 /// | [`security_qos_flags`](Self::security_qos_flags) | identification | the server may learn who we are, not act as us |
 /// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
 ///
@@ -347,6 +425,8 @@ pub struct ClientOptions {
     read_control: bool,
     security_qos_flags: u32,
     pipe_mode: PipeMode,
+    wait_for_server: bool,
+    connect_timeout: Option<Duration>,
     read_buffer_limit: usize,
     write_buffer_limit: usize,
 }
@@ -366,6 +446,8 @@ impl ClientOptions {
             read_control: false,
             security_qos_flags: SECURITY_IDENTIFICATION | SECURITY_SQOS_PRESENT,
             pipe_mode: PipeMode::Byte,
+            wait_for_server: false,
+            connect_timeout: None,
             read_buffer_limit: DEFAULT_LIMIT,
             write_buffer_limit: DEFAULT_LIMIT,
         }
@@ -408,6 +490,20 @@ impl ClientOptions {
         self
     }
 
+    /// Whether [`connect`](Self::connect) also waits while nobody serves the name, for a server that is about to start. It waits
+    /// for a free instance anyway.
+    pub fn wait_for_server(&mut self, wait: bool) -> &mut Self {
+        self.wait_for_server = wait;
+        self
+    }
+
+    /// Bounds how long [`connect`](Self::connect) takes in all, whatever it waits for; `None`: as long as it takes. With zero it
+    /// tries once.
+    pub fn connect_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
     /// As [`ServerOptions::read_buffer_limit`].
     pub fn read_buffer_limit(&mut self, bytes: usize) -> &mut Self {
         self.read_buffer_limit = bytes;
@@ -430,27 +526,76 @@ impl ClientOptions {
     /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for a name or an option that makes no
     /// sense. Else the system's: [`NotFound`](io::ErrorKind::NotFound) (`ERROR_FILE_NOT_FOUND`) when no such pipe exists,
     /// `ERROR_PIPE_BUSY` when none of its instances is free, [`PermissionDenied`](io::ErrorKind::PermissionDenied)
-    /// (`ERROR_ACCESS_DENIED`) when its access list or its directions do not allow it. The first two pass: a server may
-    /// be about to create an instance, so try again after a moment.
-    ///
-    /// ```no_run
-    /// # #[cfg(windows)] {
-    /// # use npipe::ClientOptions;
-    /// const ERROR_PIPE_BUSY: i32 = 231;
-    ///
-    /// let client = loop {
-    ///     match ClientOptions::new().open(r"\\.\pipe\inventory") {
-    ///         Err(error) if error.raw_os_error() == Some(ERROR_PIPE_BUSY) => {
-    ///             std::thread::sleep(std::time::Duration::from_millis(20));
-    ///         }
-    ///         result => break result?,
-    ///     }
-    /// };
-    /// # }
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// (`ERROR_ACCESS_DENIED`) when its access list or its directions do not allow it. The first two pass, when a server
+    /// creates an instance: [`connect`](Self::connect) waits for that.
     pub fn open(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
         self.open_with(addr.as_ref(), sys::SecurityAttributes::DEFAULT)
+    }
+
+    /// [`open`](Self::open) that waits while every instance of the pipe is taken, and, with
+    /// [`wait_for_server`](Self::wait_for_server), while nobody serves the name. [`connect_timeout`](Self::connect_timeout)
+    /// bounds all of it.
+    ///
+    /// It opens, and pauses and opens again if that fails: for a millisecond at first, then longer, 50 milliseconds at most, and never
+    /// as long as the others who wait. `WaitNamedPipe` would block a thread, and promises nothing: another client may take the
+    /// instance that it saw.
+    ///
+    /// ```no_run
+    /// # async fn f() -> std::io::Result<()> {
+    /// use npipe::ClientOptions;
+    /// use std::time::Duration;
+    ///
+    /// let client = ClientOptions::new()
+    ///     .wait_for_server(true)
+    ///     .connect_timeout(Some(Duration::from_secs(5)))
+    ///     .connect(r"\\.\pipe\inventory")
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is left behind when the future is dropped: no client's end is open between two attempts.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), at once, but for what it waits for. When the time is over,
+    /// [`TimedOut`](io::ErrorKind::TimedOut) with a text that says what for; the error's
+    /// [`source`](std::error::Error::source) is the system's, an [`io::Error`] of `ERROR_PIPE_BUSY` or of
+    /// `ERROR_FILE_NOT_FOUND`.
+    pub async fn connect(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
+        let name = PipeName::new(addr)?;
+        let mut patience = self.patience();
+        loop {
+            let error = match self.open(&name) {
+                Ok(client) => return Ok(client),
+                Err(error) => error,
+            };
+            let (_, pause) = self.pause_before_retry(&name, error, &mut patience)?;
+            driver::pause(pause).await?;
+        }
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::new(self.connect_timeout)
+    }
+
+    /// After an attempt to open the pipe that failed: what was in the way, and how long to pause before the next.
+    pub(crate) fn pause_before_retry(
+        &self,
+        name: &PipeName,
+        error: io::Error,
+        patience: &mut Patience,
+    ) -> io::Result<(Obstacle, Duration)> {
+        let obstacle = match error.raw_os_error().map(|code| verdict::open(code as u32)) {
+            Some(Open::Later(obstacle)) if obstacle == Obstacle::Busy || self.wait_for_server => obstacle,
+            Some(Open::Later(_) | Open::Failed) | None => return Err(error),
+        };
+        match patience.pause() {
+            Some(pause) => Ok((obstacle, pause)),
+            None => Err(error::gave_up(waited_for(obstacle, name), error)),
+        }
     }
 
     /// [`open`](Self::open) with a

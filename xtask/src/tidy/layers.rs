@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 11] = [
     &["error"],
     &["machine", "sys"],
     &["security"],
-    &["directory", "driver", "peer"],
+    &["directory", "driver", "patience", "peer"],
     &["stream"],
     &["pipe_end", "tasks"],
     &["client", "server"],

@@ -1,26 +1,30 @@
-//! Accepting clients, one instance of the pipe after the other, and how another thread stops that.
+//! Accepting clients for threads: waiting on all instances of the backlog at once, and how another thread stops that. Which
+//! instances there are, and which is given away when, is the [`Backlog`]'s business.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::PipeStream;
 use super::stream::Shared;
 use super::timeout::{deadline_after, timed_out};
-use crate::machine::verdict;
+use crate::machine::{Backlog, Refusal, verdict};
 use crate::name::PipeName;
-use crate::options::ServerOptions;
-use crate::stream::Settings;
+use crate::options::{Instances, ServerOptions};
+use crate::patience::Patience;
+use crate::stream::{Settings, has_left};
 use crate::sync::lock;
-use crate::sys::{self, Cut, Event, OwnedHandle, Until, Waited};
+use crate::sys::{self, Asked, Cut, Event, Instance, OwnedHandle, Until};
 
 /// A server that accepts clients of a pipe, for threads.
 ///
-/// It holds one instance that no client has yet, and creates the next before it hands out one that has. So the name exists for
-/// as long as the listener does, and is never somebody else's in between.
+/// It holds a [backlog](ServerOptions::backlog) of instances that no client has been accepted from, and creates the next before it
+/// hands one out. So a burst of clients finds the pipe free, and the name exists for as long as the listener does: no client finds it
+/// missing, and no other program can take it.
 ///
 /// ```no_run
 /// use npipe::blocking::PipeListener;
@@ -34,13 +38,25 @@ use crate::sys::{self, Cut, Event, OwnedHandle, Until, Waited};
 /// ```
 ///
 /// Several threads may accept at once; they take turns.
+///
+/// # With a limit of instances
+///
+/// Of a pipe that has [`max_instances`](ServerOptions::max_instances) of *n*, the listener keeps one: *n* - 1 clients are served at a
+/// time, the next one connects and is accepted when another has gone. Of a pipe of one instance that instance is handed out. Its
+/// name goes with it, until the listener can create the next.
 pub struct PipeListener {
-    name: PipeName,
-    options: ServerOptions,
-    settings: Settings,
-    /// The instance that waits for its client. `None` while a thread waits on it, and after one could not be created.
-    instance: Mutex<Option<OwnedHandle>>,
+    instances: Instances,
+    /// Set when something may have become of an instance.
+    event: Arc<Event>,
+    /// `None` while a thread waits, and after the listener was closed.
+    backlog: Mutex<Option<Backlog<Waiting>>>,
     turns: Arc<Turns>,
+}
+
+/// An instance that waits for its client.
+struct Waiting {
+    instance: Instance,
+    settings: Settings,
 }
 
 /// Whose turn it is to accept, and whether that is over.
@@ -63,7 +79,7 @@ pub struct Canceller(Arc<Turns>);
 impl Canceller {
     /// Makes an [`accept`](PipeListener::accept) that waits, and all later ones, fail with
     /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted); [`incoming`](PipeListener::incoming) ends. For good: a listener
-    /// that was cancelled is there to be dropped.
+    /// that was cancelled is there to be dropped, or [closed](PipeListener::close).
     ///
     /// No client is lost in between: one that an `accept` has got is returned by it. One that comes later finds the
     /// connection closed when the listener is dropped.
@@ -110,14 +126,47 @@ impl PipeListener {
     ///
     /// As [`ServerOptions::create`].
     pub fn bind_with(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<Self> {
-        let name = PipeName::new(name)?;
-        let (first, later) = options.of_listener();
-        let (handle, settings) = first.create_handle(name.as_os_str(), sys::SecurityAttributes::DEFAULT)?;
+        Self::bind_within(options, name.as_ref(), Duration::ZERO)
+    }
+
+    /// [`bind`](Self::bind) that tries again for `timeout` while another program has the name: a service that is started anew
+    /// may find its predecessor still about to end.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind); those of a name that is taken when the time is over, the others at once. Whether the name is taken or
+    /// may not be created at all cannot be told apart: both are `ERROR_ACCESS_DENIED`, and waited for.
+    pub fn bind_timeout(name: impl AsRef<OsStr>, timeout: Duration) -> io::Result<Self> {
+        Self::bind_timeout_with(&ServerOptions::new(), name, timeout)
+    }
+
+    /// [`bind_timeout`](Self::bind_timeout) with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind_timeout`](Self::bind_timeout).
+    pub fn bind_timeout_with(
+        options: &ServerOptions,
+        name: impl AsRef<OsStr>,
+        timeout: Duration,
+    ) -> io::Result<Self> {
+        Self::bind_within(options, name.as_ref(), timeout)
+    }
+
+    fn bind_within(options: &ServerOptions, name: &OsStr, timeout: Duration) -> io::Result<Self> {
+        let instances = options.instances(name)?;
+        let event = Arc::new(Event::auto_reset()?);
+        let mut patience = Patience::new(Some(timeout));
+        let backlog = loop {
+            match instances.begin(|made| Ok(Waiting::new(made, &event))) {
+                Ok(backlog) => break backlog,
+                Err(error) => thread::sleep(Instances::pause_before_retry(error, &mut patience)?),
+            }
+        };
         Ok(Self {
-            name,
-            options: later,
-            settings,
-            instance: Mutex::new(Some(handle)),
+            instances,
+            event,
+            backlog: Mutex::new(Some(backlog)),
             turns: Arc::new(Turns {
                 state: Mutex::new(State::default()),
                 changed: Condvar::new(),
@@ -127,8 +176,8 @@ impl PipeListener {
     }
 
     /// The pipe's name.
-    pub fn name(&self) -> &PipeName {
-        &self.name
+    pub fn local_name(&self) -> &PipeName {
+        self.instances.name()
     }
 
     /// A handle by which another thread stops this listener.
@@ -145,10 +194,10 @@ impl PipeListener {
     ///
     /// # Errors
     ///
-    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the listener has been [cancelled](Canceller::cancel).
-    /// Else the system's. Where the *next* instance cannot be created, this client is returned and the next `accept` tries
-    /// again and says why: `ERROR_PIPE_BUSY` when there are as many as
-    /// [`max_instances`](ServerOptions::max_instances) allows, so accept again when a stream has been dropped.
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the listener has been [cancelled](Canceller::cancel) or
+    /// [closed](Self::close). Else the system's, which do not end the listener: of one client that could not be taken, or for want of
+    /// memory or handles, when the last instance cannot be handed out because no other can be created. That client stays; accept
+    /// again after a moment.
     pub fn accept(&self) -> io::Result<PipeStream> {
         self.accept_until(None)
     }
@@ -163,24 +212,30 @@ impl PipeListener {
         self.accept_until(deadline_after(timeout))
     }
 
-    /// The clients as they come: [`accept`](Self::accept), again and again. Ends when the listener is cancelled.
+    /// The clients as they come: [`accept`](Self::accept), again and again. Ends when the listener is cancelled or closed.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }
 
-    fn accept_until(&self, deadline: Option<Instant>) -> io::Result<PipeStream> {
-        let mut turn = self.take_turn(deadline)?;
-        let connected = turn.wait_for_client(deadline)?;
-        // Before the client's is handed out, so that there always is one.
-        turn.instance = self.create_next().ok();
-        drop(turn);
-        Ok(PipeStream::from_shared(Shared::new(Arc::new(connected), self.settings, true)))
+    /// Ends the listener: at once, whatever its clients do. Each [`accept`](Self::accept) that waits, and all later ones, fail
+    /// with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and [`incoming`](Self::incoming) ends.
+    ///
+    /// A client that has connected and was not accepted reads the end of the pipe; one that comes later finds no such name.
+    /// Connections that were accepted go on, and keep the name in use until they end.
+    pub fn close(&self) {
+        self.canceller().cancel();
+        let mut state = lock(&self.turns.state);
+        while state.taken {
+            state = self.turns.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        let backlog = lock(&self.backlog).take();
+        drop(backlog);
     }
 
-    fn create_next(&self) -> io::Result<OwnedHandle> {
-        let (handle, _) =
-            self.options.create_handle(self.name.as_os_str(), sys::SecurityAttributes::DEFAULT)?;
-        Ok(handle)
+    fn accept_until(&self, deadline: Option<Instant>) -> io::Result<PipeStream> {
+        let Waiting { instance, settings } = self.take_turn(deadline)?.wait_for_client(deadline)?;
+        Ok(PipeStream::from_shared(Shared::new(Arc::new(instance.into_handle()), settings, true)))
     }
 
     fn take_turn(&self, deadline: Option<Instant>) -> io::Result<Turn<'_>> {
@@ -190,8 +245,10 @@ impl PipeListener {
                 return Err(cancelled());
             }
             if !state.taken {
+                let backlog =
+                    lock(&self.backlog).take().expect("it is there between two turns, until the end");
                 state.taken = true;
-                return Ok(Turn { listener: self, instance: lock(&self.instance).take() });
+                return Ok(Turn { listener: self, backlog: Some(backlog) });
             }
             let changed = &self.turns.changed;
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
@@ -203,40 +260,99 @@ impl PipeListener {
     }
 }
 
-/// The right to wait for a client, and the instance to wait on. Given back when dropped.
+/// The right to wait for a client, and the instances to wait on. Given back when dropped.
 struct Turn<'a> {
     listener: &'a PipeListener,
-    instance: Option<OwnedHandle>,
+    backlog: Option<Backlog<Waiting>>,
+}
+
+/// What a look at the instances found.
+enum Look {
+    Client(Waiting),
+    /// There may be a client by now, or an end that was not announced: the event was reset.
+    Again,
+    /// Nothing until the event is set, or for so long.
+    Nobody(Option<Duration>),
 }
 
 impl Turn<'_> {
-    /// Waits on the instance and takes it out when it has a client.
-    fn wait_for_client(&mut self, deadline: Option<Instant>) -> io::Result<OwnedHandle> {
-        let until = Until { deadline, stop: Some(&self.listener.turns.stop) };
-        let instance = match self.instance.take() {
-            Some(instance) => instance,
-            None => self.listener.create_next()?,
-        };
-        // From here on the instance is put back whatever happens: it keeps the name.
-        let instance = self.instance.insert(instance);
+    fn wait_for_client(&mut self, deadline: Option<Instant>) -> io::Result<Waiting> {
+        let PipeListener { event, turns, .. } = self.listener;
         loop {
-            let Waited { outcome, cut } = sys::connect_waiting(instance, until)?;
-            match (verdict::connect(outcome.code), cut) {
-                (verdict::Connect::Complete, _) => break,
-                (verdict::Connect::ClientLeft, _) => {
-                    if sys::bytes_available(instance).is_ok_and(|bytes| bytes > 0) {
-                        break;
-                    }
-                    sys::disconnect(instance)?;
+            let pause = match self.look()? {
+                Look::Client(client) => return Ok(client),
+                Look::Again => continue,
+                Look::Nobody(pause) => pause.and_then(deadline_after),
+            };
+            let until = Until { deadline: deadline.into_iter().chain(pause).min(), stop: Some(&turns.stop) };
+            match event.wait(until) {
+                Some(Cut::Stopped) => return Err(cancelled()),
+                Some(Cut::Late) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                    return Err(no_client());
                 }
-                (verdict::Connect::Aborted, Some(Cut::Late)) => return Err(no_client()),
-                (verdict::Connect::Aborted, Some(Cut::Stopped)) => return Err(cancelled()),
-                // By someone else.
-                (verdict::Connect::Aborted, None) => {}
-                (verdict::Connect::Failed(code), _) => return Err(io::Error::from_raw_os_error(code as i32)),
+                Some(Cut::Late) | None => {}
             }
         }
-        Ok(self.instance.take().expect("it was put there above"))
+    }
+
+    fn look(&mut self) -> io::Result<Look> {
+        let PipeListener { instances, event, .. } = self.listener;
+        let backlog = self.backlog.as_mut().expect("it is given back by drop alone");
+        let create = || instances.next().map(|made| Waiting::new(made, event));
+        backlog.refill(create)?;
+        let (mut refused, mut again) = (false, false);
+        for index in 0..backlog.len() {
+            match backlog.get(index).ask() {
+                Ok(Found::Nobody) => {}
+                Ok(Found::Again) => again = true,
+                Ok(Found::Client) => match backlog.give_away(index, create) {
+                    Ok(client) => return Ok(Look::Client(client)),
+                    Err(Refusal::ForNow) => refused = true,
+                    Err(Refusal::Failed(error)) => return Err(error),
+                },
+                Err(error) => {
+                    // It would be in the way of the others. If there is no other it has another chance.
+                    let _ = backlog.give_away(index, create);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(if again { Look::Again } else { Look::Nobody(backlog.pause(refused)) })
+    }
+}
+
+/// What became of an instance.
+enum Found {
+    Client,
+    Nobody,
+    /// It has to be asked again: its wait has begun, or has to begin anew.
+    Again,
+}
+
+impl Waiting {
+    fn new((handle, settings): (OwnedHandle, Settings), event: &Arc<Event>) -> Self {
+        Self { instance: Instance::new(handle, event), settings }
+    }
+
+    fn ask(&mut self) -> io::Result<Found> {
+        let code = match self.instance.ask() {
+            Asked::Waits => return Ok(Found::Nobody),
+            Asked::Begun => return Ok(Found::Again),
+            Asked::Over(outcome) => outcome.code,
+        };
+        let available = || sys::bytes_available(self.instance.handle());
+        let is_client = match verdict::connect(code) {
+            verdict::Connect::Complete => !has_left(available()),
+            verdict::Connect::ClientLeft => available().is_ok_and(|bytes| bytes > 0),
+            // By another who has the handle, or with the thread that began the wait.
+            verdict::Connect::Aborted => return Ok(Found::Again),
+            verdict::Connect::Failed(code) => return Err(io::Error::from_raw_os_error(code as i32)),
+        };
+        if is_client {
+            return Ok(Found::Client);
+        }
+        sys::disconnect(self.instance.handle())?;
+        Ok(Found::Again)
     }
 }
 
@@ -244,15 +360,15 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let turns = &self.listener.turns;
         let mut state = lock(&turns.state);
-        *lock(&self.listener.instance) = self.instance.take();
+        *lock(&self.listener.backlog) = self.backlog.take();
         state.taken = false;
         drop(state);
-        turns.changed.notify_one();
+        turns.changed.notify_all();
     }
 }
 
 fn cancelled() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "this listener has been cancelled")
+    io::Error::new(io::ErrorKind::ConnectionAborted, "this listener has been cancelled or closed")
 }
 
 fn no_client() -> io::Error {
@@ -261,7 +377,7 @@ fn no_client() -> io::Error {
 
 impl fmt::Debug for PipeListener {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("PipeListener").field("name", &self.name).finish_non_exhaustive()
+        formatter.debug_struct("PipeListener").field("local_name", self.local_name()).finish_non_exhaustive()
     }
 }
 

@@ -9,20 +9,19 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::timeout::{Timeout, deadline_after, timed_out};
+use super::timeout::Timeout;
 use crate::driver::Driver;
 use crate::info::PipeInfo;
-use crate::machine::{Framing, verdict};
+use crate::machine::Framing;
+use crate::machine::verdict::Obstacle;
 use crate::name::PipeName;
 use crate::options::ClientOptions;
+use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream};
 use crate::sync::lock;
 use crate::sys::{self, OwnedHandle};
-
-/// How long one `WaitNamedPipe` lasts at most: it sleeps its full time when the pipe goes away meanwhile.
-const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
 /// Either end of a connected pipe, for threads.
 ///
@@ -144,7 +143,8 @@ impl PipeStream {
     }
 
     /// Opens the client's end of the pipe `name`, in any of the forms of [`PipeName::new`]. Waits while every instance of the
-    /// pipe is taken, for as long as that takes; [`connect_timeout`](Self::connect_timeout) bounds it.
+    /// pipe is taken, for as long as that takes; [`connect_timeout`](Self::connect_timeout) bounds it, and
+    /// [`connect_with`](Self::connect_with) also waits for a server that is about to start.
     ///
     /// Calls [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew), and waits with
     /// [`WaitNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-waitnamedpipew).
@@ -158,7 +158,9 @@ impl PipeStream {
         Self::connect_with(&ClientOptions::new(), name)
     }
 
-    /// [`connect`](Self::connect) with options.
+    /// [`connect`](Self::connect) with options, of which
+    /// [`wait_for_server`](crate::ClientOptions::wait_for_server) and
+    /// [`connect_timeout`](crate::ClientOptions::connect_timeout) say what is waited for, and for how long in all.
     ///
     /// ```no_run
     /// use npipe::blocking::PipeStream;
@@ -170,21 +172,23 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and those of the options: see [`ClientOptions::open`].
+    /// As [`connect`](Self::connect), and those of the options: see [`ClientOptions::open`]. When the time is over,
+    /// [`TimedOut`](io::ErrorKind::TimedOut), as of [`ClientOptions::connect`].
     pub fn connect_with(options: &ClientOptions, name: impl AsRef<OsStr>) -> io::Result<Self> {
-        Self::connect_until(options, name.as_ref(), None)
+        Self::connect_within(options, name.as_ref(), options.patience())
     }
 
-    /// [`connect`](Self::connect) that waits no longer than `timeout` for a free instance. Zero waits for nothing.
+    /// [`connect`](Self::connect) that takes no longer than `timeout` in all. Zero waits for nothing.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and [`TimedOut`](io::ErrorKind::TimedOut) when all instances were taken all the time.
+    /// As [`connect`](Self::connect), and [`TimedOut`](io::ErrorKind::TimedOut) when the time is over: see
+    /// [`ClientOptions::connect`].
     pub fn connect_timeout(name: impl AsRef<OsStr>, timeout: Duration) -> io::Result<Self> {
         Self::connect_timeout_with(&ClientOptions::new(), name, timeout)
     }
 
-    /// [`connect_timeout`](Self::connect_timeout) with options.
+    /// [`connect_timeout`](Self::connect_timeout) with options, whose own time-out does not count.
     ///
     /// # Errors
     ///
@@ -194,31 +198,24 @@ impl PipeStream {
         name: impl AsRef<OsStr>,
         timeout: Duration,
     ) -> io::Result<Self> {
-        Self::connect_until(options, name.as_ref(), deadline_after(timeout))
+        Self::connect_within(options, name.as_ref(), Patience::new(Some(timeout)))
     }
 
-    fn connect_until(options: &ClientOptions, name: &OsStr, deadline: Option<Instant>) -> io::Result<Self> {
+    fn connect_within(options: &ClientOptions, name: &OsStr, mut patience: Patience) -> io::Result<Self> {
         let name = PipeName::new(name)?;
-        let wide = name.to_wide();
         loop {
             // First of all: only an attempt tells whether the pipe can be had.
-            match options.open_handle(name.as_os_str(), sys::SecurityAttributes::DEFAULT) {
+            let error = match options.open_handle(name.as_os_str(), sys::SecurityAttributes::DEFAULT) {
                 Ok((handle, settings)) => {
                     return Ok(Self::from_shared(Shared::new(Arc::new(handle), settings, true)));
                 }
-                Err(error) if is_busy(&error) => {}
-                Err(error) => return Err(error),
-            }
-            let left =
-                deadline.map_or(LONGEST_WAIT, |deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                return Err(timed_out(&format!(
-                    "every instance of {name} was taken until the time was over"
-                )));
-            }
-            if sys::wait_for_instance(&wide, left.min(LONGEST_WAIT)).is_err() {
-                // Not only when its time is over: a wait that is refused must not become a busy loop.
-                thread::sleep(left.min(Duration::from_millis(1)));
+                Err(error) => error,
+            };
+            let (obstacle, pause) = options.pause_before_retry(&name, error, &mut patience)?;
+            let began = Instant::now();
+            // An instance that is free ends the pause. Where the system cannot tell (Windows containers), nothing does.
+            if obstacle == Obstacle::Missing || sys::wait_for_instance(&name.to_wide(), pause).is_err() {
+                thread::sleep(pause.saturating_sub(began.elapsed()));
             }
         }
     }
@@ -393,11 +390,6 @@ impl PipeStream {
             None => sys::disconnect(&self.shared.handle),
         }
     }
-}
-
-/// Whether a pipe could not be opened because its instances are all taken, which passes.
-fn is_busy(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|code| verdict::open(code as u32) == verdict::Open::Busy)
 }
 
 impl fmt::Debug for PipeStream {

@@ -1,11 +1,25 @@
 //! A point in time that a future can wait for, without a runtime's clock.
 
+#[cfg(windows)]
+use std::future::poll_fn;
+#[cfg(windows)]
+use std::io;
 use std::sync::Weak;
 use std::task::{Context, Poll, Waker};
+#[cfg(windows)]
+use std::time::Duration;
 use std::time::Instant;
 
 use super::{Driver, Timer};
 use crate::sync::{Arc, Mutex, lock};
+
+/// Waits for as long as `time`.
+#[cfg(windows)]
+pub(crate) async fn pause(time: Duration) -> io::Result<()> {
+    let deadline = Deadline::after(time)?;
+    poll_fn(|context| deadline.poll(context)).await;
+    Ok(())
+}
 
 /// Ready once its time has come.
 pub(crate) struct Deadline {
@@ -22,6 +36,13 @@ impl Deadline {
         let target: Weak<Bell> = Arc::downgrade(&bell);
         driver.schedule(at, target);
         Self { at, bell }
+    }
+
+    /// One that comes after `time`, by the clock of the process's driver: that of the caller's thread may have nobody to wait on
+    /// it by then.
+    #[cfg(windows)]
+    pub(crate) fn after(time: Duration) -> io::Result<Self> {
+        Ok(Self::new(&*Driver::global()?, Instant::now() + time))
     }
 
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<()> {

@@ -31,6 +31,8 @@ use timers::Timers;
 pub(crate) use attendance::Tenancy;
 pub(crate) use blocking_flush::BlockingFlush;
 pub(crate) use deadline::Deadline;
+#[cfg(windows)]
+pub(crate) use deadline::pause;
 pub(crate) use operation::{Finished, InFlight, Kind, Operation, Submitted};
 pub(crate) use waiting::Waiting;
 

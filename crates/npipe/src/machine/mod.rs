@@ -5,14 +5,19 @@
 //! means; its constants are the only thing taken from Windows.
 //!
 //! A connected pipe is two independent machines, [`ReadAhead`] and [`WriteBehind`]; a server's instance has a third for
-//! its [`Lifecycle`]. Each owns a [`slot::Slot`], which says whose the operation is.
+//! its [`Lifecycle`]. Each owns a [`slot::Slot`], which says whose the operation is. A listener's instances are a [`Backlog`];
+//! whoever waits for what may be had later pauses as a [`BackOff`] says.
 
+mod back_off;
+mod backlog;
 mod lifecycle;
 mod read_ahead;
 mod slot;
 pub(crate) mod verdict;
 mod write_behind;
 
+pub(crate) use back_off::BackOff;
+pub(crate) use backlog::{Backlog, Refusal};
 pub(crate) use lifecycle::{ConnectStep, Connected, Lifecycle};
 pub(crate) use read_ahead::{ReadAhead, ReadDone, ReadEnd, ReadStep};
 #[cfg(windows)]

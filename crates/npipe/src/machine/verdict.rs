@@ -7,8 +7,9 @@
 //! [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
 
 use windows_sys::Win32::Foundation::{
-    ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_HANDLE_EOF, ERROR_MORE_DATA, ERROR_NO_DATA,
-    ERROR_OPERATION_ABORTED, ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_SUCCESS,
+    ERROR_ACCESS_DENIED, ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_FILE_NOT_FOUND, ERROR_HANDLE_EOF,
+    ERROR_MORE_DATA, ERROR_NO_DATA, ERROR_OPERATION_ABORTED, ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED,
+    ERROR_SUCCESS,
 };
 
 /// How a read ended.
@@ -51,16 +52,45 @@ pub(crate) enum Connect {
 /// Why a pipe could not be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Open {
-    /// Every instance is taken, which passes.
+    /// For what passes.
+    Later(Obstacle),
+    /// The system's error.
+    Failed,
+}
+
+/// What may be in a client's way for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// Every instance is taken.
     Busy,
+    /// There is no instance. A server may be about to start.
+    Missing,
+}
+
+/// Why an instance could not be created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Create {
+    /// There are as many instances as there may be, which passes.
+    Full,
+    /// Of the first instance: another program has the name, perhaps one that is about to end; or we may not create it.
+    NameTaken,
     /// The system's error.
     Failed,
 }
 
 pub(crate) fn open(code: u32) -> Open {
     match code {
-        ERROR_PIPE_BUSY => Open::Busy,
+        ERROR_PIPE_BUSY => Open::Later(Obstacle::Busy),
+        ERROR_FILE_NOT_FOUND => Open::Later(Obstacle::Missing),
         _ => Open::Failed,
+    }
+}
+
+pub(crate) fn create(code: u32) -> Create {
+    match code {
+        ERROR_PIPE_BUSY => Create::Full,
+        ERROR_ACCESS_DENIED => Create::NameTaken,
+        _ => Create::Failed,
     }
 }
 
@@ -100,7 +130,7 @@ pub(crate) fn lacks_client(code: u32) -> bool {
 mod tests {
     use super::*;
     use windows_sys::Win32::Foundation::{
-        ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
+        ERROR_BAD_NETPATH, ERROR_NO_SYSTEM_RESOURCES, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
     };
 
     #[test]
@@ -149,11 +179,23 @@ mod tests {
     #[test]
     fn the_table_of_opens() {
         for (code, verdict) in [
-            (ERROR_PIPE_BUSY, Open::Busy),
-            (ERROR_FILE_NOT_FOUND, Open::Failed),
+            (ERROR_PIPE_BUSY, Open::Later(Obstacle::Busy)),
+            (ERROR_FILE_NOT_FOUND, Open::Later(Obstacle::Missing)),
             (ERROR_ACCESS_DENIED, Open::Failed),
+            (ERROR_BAD_NETPATH, Open::Failed),
         ] {
             assert_eq!(open(code), verdict, "code {code}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_creates() {
+        for (code, verdict) in [
+            (ERROR_PIPE_BUSY, Create::Full),
+            (ERROR_ACCESS_DENIED, Create::NameTaken),
+            (ERROR_NO_SYSTEM_RESOURCES, Create::Failed),
+        ] {
+            assert_eq!(create(code), verdict, "code {code}");
         }
     }
 }

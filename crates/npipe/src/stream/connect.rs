@@ -2,13 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::{Connecting, Core, Key, OperationPlace, Stream, system_error};
 use crate::driver::{Finished, Submitted, Waiting};
 #[cfg(windows)]
 use crate::machine;
-use crate::machine::{ConnectStep, Connected};
+use crate::machine::{ConnectStep, Connected, verdict};
 use crate::sync::{Arc, lock};
 use crate::sys;
 
@@ -64,6 +64,17 @@ impl Stream {
         }
     }
 
+    /// [`poll_connect`](Self::poll_connect) that also looks whether the client is still there. `false`: it left without a word,
+    /// and the instance has to be asked again.
+    pub(crate) fn poll_client(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<bool>> {
+        ready!(self.poll_connect(context, key))?;
+        if !self.client_left_unheard() {
+            return Poll::Ready(Ok(true));
+        }
+        self.disconnect()?;
+        Poll::Ready(Ok(false))
+    }
+
     /// `None`: the system has to be asked again. `Some(None)`: the wait goes on.
     fn submit_connect(&self, connecting: &mut Connecting) -> Option<Option<Connected>> {
         match connecting.operation.take().connect(&self.handle, self.core.clone()) {
@@ -93,6 +104,11 @@ impl Stream {
             || sys::bytes_available(&self.handle).is_ok_and(|bytes| bytes > 0)
     }
 
+    /// Whether the client has left, and there is nothing to be read from it.
+    fn client_left_unheard(&self) -> bool {
+        !lock(&self.core.inbound).machine.may_have_bytes() && has_left(sys::bytes_available(&self.handle))
+    }
+
     /// Ends the connection and forgets what either direction held.
     pub(crate) fn disconnect(&self) -> io::Result<()> {
         let mut connecting = lock(&self.core.lifecycle);
@@ -110,6 +126,12 @@ impl Stream {
         }
         sys::disconnect(&self.handle)
     }
+}
+
+/// What a look at the bytes that are there says of a client: one that may not write cannot be looked at.
+pub(crate) fn has_left(available: io::Result<usize>) -> bool {
+    let code = available.err().and_then(|error| error.raw_os_error());
+    code.is_some_and(|code| verdict::read(code as u32) == verdict::Read::EndOfFile)
 }
 
 impl Core {

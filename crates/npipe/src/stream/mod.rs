@@ -31,10 +31,10 @@ use crate::sync::{Arc, Mutex};
 use crate::sys;
 use crate::sys::OwnedHandle;
 use close::Linger;
-use waiters::Waiters;
 
+pub(crate) use connect::has_left;
 pub(crate) use transfer::{Destination, Growing, Slice, Slices, Source};
-pub(crate) use waiters::Key;
+pub(crate) use waiters::{Key, Waiters};
 
 /// How long a large buffer may wait for data before it is given back.
 const IDLE: Duration = Duration::from_secs(1);

@@ -16,7 +16,6 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
 use windows_sys::Win32::System::IO::OVERLAPPED;
-use windows_sys::Win32::System::Pipes::ConnectNamedPipe;
 use windows_sys::Win32::System::Threading::{
     CreateEventW, INFINITE, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
 };
@@ -24,15 +23,25 @@ use windows_sys::Win32::System::Threading::{
 use super::io::{Overlapped, cancel};
 use crate::sys::Outcome;
 
-/// A manual-reset event.
+/// An event: a thing to wait for.
 #[derive(Debug)]
 pub(crate) struct Event(OwnedHandle);
 
 impl Event {
-    /// [`CreateEventW`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-createeventw).
+    /// One that stays set until it is reset.
     pub(crate) fn new() -> io::Result<Self> {
+        Self::create(true)
+    }
+
+    /// One that the first wait which it ends resets.
+    pub(crate) fn auto_reset() -> io::Result<Self> {
+        Self::create(false)
+    }
+
+    /// [`CreateEventW`](https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-createeventw).
+    fn create(manual_reset: bool) -> io::Result<Self> {
         // SAFETY: an unnamed event with default security needs no memory of ours.
-        let event = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
+        let event = unsafe { CreateEventW(ptr::null(), manual_reset.into(), 0, ptr::null()) };
         if event.is_null() {
             return Err(io::Error::last_os_error());
         }
@@ -45,6 +54,39 @@ impl Event {
         // SAFETY: the event is open for as long as `self`.
         unsafe { SetEvent(self.0.as_raw_handle()) };
     }
+
+    pub(super) fn handle(&self) -> &OwnedHandle {
+        &self.0
+    }
+
+    /// Waits until the event is set. Tells what else ended the wait, if so.
+    pub(crate) fn wait(&self, until: Until<'_>) -> Option<Cut> {
+        const STOP: u32 = WAIT_OBJECT_0 + 1;
+        loop {
+            let limit = until.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            match self.wait_once(until.stop, super::milliseconds(limit)) {
+                WAIT_OBJECT_0 => return None,
+                STOP => return Some(Cut::Stopped),
+                WAIT_TIMEOUT if until.deadline.is_some_and(|deadline| Instant::now() < deadline) => {}
+                WAIT_TIMEOUT => return Some(Cut::Late),
+                // Both events are ours and open. If they cannot be waited for, there is no sound way on.
+                _ => std::process::abort(),
+            }
+        }
+    }
+
+    fn wait_once(&self, stop: Option<&Event>, milliseconds: u32) -> u32 {
+        let event = self.0.as_raw_handle();
+        match stop {
+            // SAFETY: the event is open for the call.
+            None => unsafe { WaitForSingleObject(event, milliseconds) },
+            Some(stop) => {
+                let events = [event, stop.0.as_raw_handle()];
+                // SAFETY: both events are open for the call.
+                unsafe { WaitForMultipleObjects(2, events.as_ptr(), 0, milliseconds) }
+            }
+        }
+    }
 }
 
 /// How long a call may wait.
@@ -52,7 +94,7 @@ impl Event {
 pub(crate) struct Until<'a> {
     /// Until this time, if any.
     pub(crate) deadline: Option<Instant>,
-    /// Until this event is set, if any.
+    /// Until this other event is set, if any.
     pub(crate) stop: Option<&'a Event>,
 }
 
@@ -106,15 +148,6 @@ pub(crate) fn write_waiting(handle: &OwnedHandle, bytes: &[u8]) -> io::Result<Ou
     Ok(waited.outcome)
 }
 
-/// [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe). An
-/// error says that nothing was tried, for lack of an event.
-pub(crate) fn connect_waiting(handle: &OwnedHandle, until: Until<'_>) -> io::Result<Waited> {
-    run(handle, Some(until), |overlapped| {
-        // SAFETY: the handle is open; the block outlives the operation, which is over when `run` returns.
-        unsafe { ConnectNamedPipe(handle.as_raw_handle(), overlapped) }
-    })
-}
-
 /// Submits an operation and sees it to its end. Without `until` it is cancelled if it has to wait.
 fn run(
     handle: &OwnedHandle,
@@ -127,7 +160,7 @@ fn run(
     match code {
         ERROR_IO_PENDING => {
             let in_flight = InFlight { handle, event: event.get(), overlapped: &overlapped };
-            let cut = until.map_or(Some(Cut::Late), |until| in_flight.wait(until));
+            let cut = until.map_or(Some(Cut::Late), |until| in_flight.event.wait(until));
             drop(in_flight);
             Ok(Waited { outcome: overlapped.outcome(), cut })
         }
@@ -146,44 +179,13 @@ struct InFlight<'a> {
     overlapped: &'a Overlapped,
 }
 
-impl InFlight<'_> {
-    /// Waits for the end of the operation. Tells why there is none, if so.
-    fn wait(&self, until: Until<'_>) -> Option<Cut> {
-        const STOP: u32 = WAIT_OBJECT_0 + 1;
-        loop {
-            let limit = until.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            match self.wait_once(until.stop, super::milliseconds(limit)) {
-                WAIT_OBJECT_0 => return None,
-                STOP => return Some(Cut::Stopped),
-                WAIT_TIMEOUT if until.deadline.is_some_and(|deadline| Instant::now() < deadline) => {}
-                WAIT_TIMEOUT => return Some(Cut::Late),
-                // Both events are ours and open. If they cannot be waited for, there is no sound way on.
-                _ => std::process::abort(),
-            }
-        }
-    }
-
-    fn wait_once(&self, stop: Option<&Event>, milliseconds: u32) -> u32 {
-        let event = self.event.0.as_raw_handle();
-        match stop {
-            // SAFETY: the event is open for the call.
-            None => unsafe { WaitForSingleObject(event, milliseconds) },
-            Some(stop) => {
-                let events = [event, stop.0.as_raw_handle()];
-                // SAFETY: both events are open for the call.
-                unsafe { WaitForMultipleObjects(2, events.as_ptr(), 0, milliseconds) }
-            }
-        }
-    }
-}
-
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if self.overlapped.is_final() {
             return;
         }
         cancel(self.handle, self.overlapped);
-        self.wait_once(None, INFINITE);
+        self.event.wait_once(None, INFINITE);
         if !self.overlapped.is_final() {
             // The wait failed, so the kernel may still write into the caller's memory: there is no sound way on.
             std::process::abort();

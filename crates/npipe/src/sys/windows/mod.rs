@@ -2,6 +2,7 @@
 
 mod directory;
 mod event;
+mod instance;
 mod io;
 mod pipe;
 mod port;
@@ -10,7 +11,8 @@ mod security;
 mod token;
 
 pub(crate) use directory::{next_pipes, open_pipe_directory};
-pub(crate) use event::{Cut, Event, Until, Waited, connect_waiting, read_now, read_waiting, write_waiting};
+pub(crate) use event::{Cut, Event, Until, read_now, read_waiting, write_waiting};
+pub(crate) use instance::{Asked, Instance};
 pub(crate) use io::{Overlapped, cancel, connect, read, write};
 pub(crate) use pipe::{
     CreateNamedPipe, OpenPipe, SecurityAttributes, bytes_available, cancel_blocking, create, describe,

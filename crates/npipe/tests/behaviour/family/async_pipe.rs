@@ -4,9 +4,10 @@
 use std::future::Future;
 use std::io;
 use std::os::windows::io::AsHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
-use npipe::{NamedPipeClient, NamedPipeServer, Peer, PipeInfo, SecurityDescriptor};
+use npipe::{NamedPipeClient, NamedPipeListener, NamedPipeServer, Peer, PipeInfo, SecurityDescriptor};
 
 pub(crate) trait AsyncPipe: AsHandle + std::fmt::Debug + Send + Sync + Unpin + 'static {
     fn info(&self) -> io::Result<PipeInfo>;
@@ -128,6 +129,22 @@ macro_rules! async_stream {
             }
         }
 
+        impl Listening<$stream<NamedPipeServer>> for AsyncListener {
+            async fn accept(&mut self) -> io::Result<$stream<NamedPipeServer>> {
+                self.0.accept().await.map($stream)
+            }
+        }
+
+        impl Listener<$stream<NamedPipeServer>> for AsyncListener {
+            fn local_name(&self) -> PipeName {
+                self.0.local_name().clone()
+            }
+
+            fn close(&self) {
+                self.0.close();
+            }
+        }
+
         impl ServerEnd for $stream<NamedPipeServer> {
             fn connect(&self) -> impl Future<Output = io::Result<()>> + Send {
                 self.0.connect()
@@ -140,19 +157,48 @@ macro_rules! async_stream {
     };
 }
 
+/// The listener of the async face.
+#[derive(Debug, Clone)]
+pub(crate) struct AsyncListener(pub(super) Arc<NamedPipeListener>);
+
+impl AsyncListener {
+    pub(super) fn new(listener: NamedPipeListener) -> Self {
+        Self(Arc::new(listener))
+    }
+}
+
+/// What the families of the async face can do as a [`ListeningFamily`].
+macro_rules! async_listening_family {
+    ($family:ident, $stream:ident) => {
+        impl ListeningFamily for $family {
+            async fn connect(options: &ClientOptions, name: &str) -> io::Result<Self::Client> {
+                options.connect(name).await.map($stream)
+            }
+
+            async fn listen_timeout(
+                options: &ServerOptions,
+                name: &str,
+                timeout: Duration,
+            ) -> io::Result<AsyncListener> {
+                options.listen_timeout(name, timeout).await.map(AsyncListener::new)
+            }
+        }
+    };
+}
+
 /// What the families of the async face differ in only by the name of their stream.
 macro_rules! async_family {
     ($stream:ident) => {
         type Server = $stream<NamedPipeServer>;
         type Client = $stream<NamedPipeClient>;
-        type Listener = InstanceLoop<Self>;
+        type Listener = AsyncListener;
 
         fn create(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Server> {
             options.create(name).map($stream)
         }
 
         fn listen(options: &ServerOptions, name: &str) -> io::Result<Self::Listener> {
-            InstanceLoop::start(options, name)
+            options.listen(name).map(AsyncListener::new)
         }
 
         fn open(options: &ClientOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Client> {

@@ -24,9 +24,10 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use async_pipe::AsyncPipe;
+use async_pipe::{AsyncListener, AsyncPipe};
 use npipe::{
-    ClientOptions, NamedPipeClient, NamedPipeServer, Peer, PipeInfo, SecurityDescriptor, ServerOptions,
+    ClientOptions, NamedPipeClient, NamedPipeServer, Peer, PipeInfo, PipeName, SecurityDescriptor,
+    ServerOptions,
 };
 use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
@@ -132,6 +133,13 @@ pub(crate) trait Listening<Server>: Send + 'static {
     fn accept(&mut self) -> impl Future<Output = io::Result<Server>> + Send;
 }
 
+/// A listener of the library. A clone is the same listener, for another task.
+pub(crate) trait Listener<Server>: Listening<Server> + Clone + Sync {
+    fn local_name(&self) -> PipeName;
+
+    fn close(&self);
+}
+
 /// The server loop of faces without a listener: the next instance is made before the last one is handed on.
 pub(crate) struct InstanceLoop<F: Family> {
     next: F::Server,
@@ -231,6 +239,19 @@ pub(crate) trait NonBlockingFamily:
 {
 }
 
+/// A family of a face that has a listener, and clients that wait.
+pub(crate) trait ListeningFamily: Family<Listener: Listener<Self::Server>> {
+    /// `open` that waits, as the options say.
+    fn connect(options: &ClientOptions, name: &str) -> impl Future<Output = io::Result<Self::Client>> + Send;
+
+    /// `listen` that waits while the name is taken.
+    fn listen_timeout(
+        options: &ServerOptions,
+        name: &str,
+        timeout: Duration,
+    ) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+}
+
 /// A family whose ends are those of the async face, for bodies that need what only that face has.
 pub(crate) trait AsyncFamily:
     NonBlockingFamily<Server: AsRef<NamedPipeServer> + Closing, Client: AsRef<NamedPipeClient> + Closing>
@@ -238,8 +259,8 @@ pub(crate) trait AsyncFamily:
 }
 
 /// `for_each_family!(body, other => words);` makes a test of each generic `async fn body<F: Family>()` for each family.
-/// Words, if there are any, are `alone` for a body that measures the whole process, and `nonblocking` or `asynchronous` for
-/// one that takes a [`NonBlockingFamily`] or an [`AsyncFamily`].
+/// Words, if there are any, are `alone` for a body that measures the whole process, and `nonblocking`, `listening` or
+/// `asynchronous` for one that takes a [`NonBlockingFamily`], a [`ListeningFamily`] or an [`AsyncFamily`].
 ///
 /// Where every completion is queued (`--cfg npipe_test_always_queue`), a family for each kind of port is enough: that of
 /// the process and one's own. Blocking calls have nothing queued at all.
@@ -264,6 +285,7 @@ macro_rules! for_each_family {
         }
     };
     (@nonblocking $family:ty, $body:ident asynchronous) => {};
+    (@nonblocking $family:ty, $body:ident $(alone)? listening) => {};
     (@nonblocking $family:ty, $body:ident $($words:ident)*) => {
         for_each_family!(@every $family, $body $($words)*);
     };

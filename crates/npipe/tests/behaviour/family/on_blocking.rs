@@ -238,12 +238,43 @@ impl BlockingServer {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct BlockingListener(Arc<PipeListener>);
 
 impl Listening<BlockingServer> for BlockingListener {
     async fn accept(&mut self) -> io::Result<BlockingServer> {
         let listener = self.0.clone();
         on_a_thread(move || listener.accept()).await.map(BlockingServer::connected)
+    }
+}
+
+impl Listener<BlockingServer> for BlockingListener {
+    fn local_name(&self) -> PipeName {
+        self.0.local_name().clone()
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl ListeningFamily for Blocking {
+    async fn connect(options: &ClientOptions, name: &str) -> io::Result<BlockingStream> {
+        let (options, name) = (options.clone(), name.to_owned());
+        on_a_thread(move || PipeStream::connect_with(&options, name))
+            .await
+            .map(|stream| BlockingStream(Arc::new(stream)))
+    }
+
+    async fn listen_timeout(
+        options: &ServerOptions,
+        name: &str,
+        timeout: Duration,
+    ) -> io::Result<BlockingListener> {
+        let (options, name) = (options.clone(), name.to_owned());
+        on_a_thread(move || PipeListener::bind_timeout_with(&options, name, timeout))
+            .await
+            .map(|listener| BlockingListener(Arc::new(listener)))
     }
 }
 
@@ -254,14 +285,15 @@ impl Family for Blocking {
 
     const COST: u32 = 4;
 
-    /// A listener wants to be the first of its name unless told otherwise, and bodies create many of one name.
+    /// A listener wants to be the first of its name unless told otherwise, and to have several instances; bodies create many
+    /// of one name, each with one.
     fn create(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<BlockingServer> {
-        PipeListener::bind_with(options.clone().first_pipe_instance(false), name)
+        PipeListener::bind_with(options.clone().first_pipe_instance(false).backlog(1), name)
             .map(BlockingServer::listening)
     }
 
     fn create_first(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<BlockingServer> {
-        PipeListener::bind_with(options, name).map(BlockingServer::listening)
+        PipeListener::bind_with(options.clone().backlog(1), name).map(BlockingServer::listening)
     }
 
     fn listen(options: &ServerOptions, name: &str) -> io::Result<BlockingListener> {

@@ -68,6 +68,8 @@ impl Family for Futures {
     }
 }
 
+async_listening_family!(Futures, FuturesStream);
+
 impl NonBlockingFamily for Futures {}
 
 impl AsyncFamily for Futures {}

@@ -22,6 +22,8 @@ impl Family for Port {
     }
 }
 
+async_listening_family!(Port, TokioStream);
+
 impl NonBlockingFamily for Port {}
 
 impl AsyncFamily for Port {}

@@ -79,6 +79,8 @@ impl Family for Tokio {
     }
 }
 
+async_listening_family!(Tokio, TokioStream);
+
 impl NonBlockingFamily for Tokio {}
 
 impl AsyncFamily for Tokio {}
