@@ -119,6 +119,8 @@ mod documentation;
 #[cfg(all(windows, feature = "futures-io"))]
 mod futures_io;
 #[cfg(windows)]
+mod impersonation;
+#[cfg(windows)]
 mod listener;
 #[cfg(windows)]
 mod options;
@@ -181,11 +183,13 @@ pub use client::NamedPipeClient;
 #[cfg(windows)]
 pub use directory::{PipeEntry, list_pipes};
 #[cfg(windows)]
+pub use impersonation::{Impersonation, ImpersonationLevel};
+#[cfg(windows)]
 pub use listener::{Incoming, NamedPipeListener};
 #[cfg(windows)]
 pub use options::{ClientOptions, ServerOptions};
 #[cfg(windows)]
-pub use peer::Peer;
+pub use peer::{Peer, ServerIdentity};
 #[cfg(windows)]
 pub use security::{
     Access, AccessEntry, AccessList, Integrity, SecurityDescriptor, SecurityDescriptorBuilder, Sid, Trustee,

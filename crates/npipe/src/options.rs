@@ -11,6 +11,7 @@ use crate::machine::verdict::{self, Create, Obstacle, Open};
 use crate::machine::{Backlog, DEFAULT_LIMIT, Framing};
 use crate::name::PipeName;
 use crate::patience::Patience;
+use crate::peer::ServerIdentity;
 use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream};
 use crate::sys;
@@ -408,6 +409,7 @@ impl Instances {
 /// | [`wait_for_server`](Self::wait_for_server) | no | a name that nobody serves may be a mistake |
 /// | [`connect_timeout`](Self::connect_timeout) | none | |
 /// | [`security_qos_flags`](Self::security_qos_flags) | identification | the server may learn who we are, not act as us |
+/// | [`verify_server`](Self::verify_server) | nobody | only the user knows who may serve the name |
 /// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
 ///
 /// ```no_run
@@ -424,6 +426,7 @@ pub struct ClientOptions {
     write: bool,
     read_control: bool,
     security_qos_flags: u32,
+    server_identity: Option<ServerIdentity>,
     pipe_mode: PipeMode,
     wait_for_server: bool,
     connect_timeout: Option<Duration>,
@@ -445,6 +448,7 @@ impl ClientOptions {
             write: true,
             read_control: false,
             security_qos_flags: SECURITY_IDENTIFICATION | SECURITY_SQOS_PRESENT,
+            server_identity: None,
             pipe_mode: PipeMode::Byte,
             wait_for_server: false,
             connect_timeout: None,
@@ -479,6 +483,28 @@ impl ClientOptions {
     /// `SECURITY_SQOS_PRESENT` is added, since without it the server would get full impersonation.
     pub fn security_qos_flags(&mut self, flags: u32) -> &mut Self {
         self.security_qos_flags = flags | SECURITY_SQOS_PRESENT;
+        self
+    }
+
+    /// Opens a pipe only if its server is who it should be. That is checked before a byte is sent, and a server that is
+    /// somebody else gets no more from this client than that it came.
+    ///
+    /// ```no_run
+    /// # #[cfg(windows)] {
+    /// use npipe::{ClientOptions, ServerIdentity, Trustee};
+    ///
+    /// let client = ClientOptions::new()
+    ///     .verify_server(ServerIdentity::PipeOwner(Trustee::CurrentUser))
+    ///     .open("diary")?;
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// It makes [`open`](Self::open) and its like fail with [`PermissionDenied`](io::ErrorKind::PermissionDenied), with
+    /// a text and no number of the system, when the server is somebody else, and with an error of the same kind as the system's when that
+    /// cannot be known.
+    pub fn verify_server(&mut self, identity: ServerIdentity) -> &mut Self {
+        self.server_identity = Some(identity);
         self
     }
 
@@ -636,11 +662,14 @@ impl ClientOptions {
             name: &name,
             read: self.read,
             write: self.write,
-            read_control: self.read_control,
+            read_control: self.read_control || self.server_identity.is_some(),
             message_reads: self.pipe_mode == PipeMode::Message,
             security_quality_of_service: self.security_qos_flags,
         };
         let handle = sys::open(&parameters, attributes)?;
+        if let Some(identity) = &self.server_identity {
+            identity.check(&handle)?;
+        }
         let settings = Settings {
             reads: framing(self.pipe_mode),
             // A pipe that carries messages can be read as bytes: only the system knows what a write is.

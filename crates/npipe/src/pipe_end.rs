@@ -81,7 +81,7 @@ macro_rules! pipe_end {
             ///
             /// The system's, when there is no client yet, or the other end is on another machine.
             pub fn peer(&self) -> io::Result<Peer> {
-                Peer::of(self.stream.handle())
+                Peer::of(self.stream.handle(), self.stream.connected_at())
             }
 
             /// Waits until something of `interest`, Tokio's or ours, is ready, and tells what.

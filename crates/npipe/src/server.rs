@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::BufMut;
 
 use crate::driver::Driver;
+use crate::impersonation::Impersonation;
 use crate::info::PipeInfo;
 use crate::interest::{Interest, Ready};
 use crate::peer::Peer;
@@ -89,6 +90,36 @@ impl NamedPipeServer {
     /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already.
     pub fn disconnect(&self) -> io::Result<()> {
         self.stream.disconnect()
+    }
+
+    /// Does something in the client's name: what this thread opens while `act` runs, it opens with the client's rights. That is
+    /// over when `act` returns or panics, and as a closure cannot await, no other work comes under it. If it could not be ended the
+    /// process would be, since all that the thread did later would be done in the client's name.
+    ///
+    /// How far it goes is for the client to say. One that allows identification only, as ours and Tokio's unless told otherwise,
+    /// can be asked who it is and nothing more. It is who the client was when it opened the pipe, or when it wrote what this
+    /// end has read last.
+    ///
+    /// ```no_run
+    /// # fn serve(server: &npipe::NamedPipeServer) -> std::io::Result<()> {
+    /// let user = server.impersonate(|client| client.user())??;
+    /// println!("{} is there", user.account_name()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Calls
+    /// [`ImpersonateNamedPipeClient`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-impersonatenamedpipeclient)
+    /// and [`RevertToSelf`](https://learn.microsoft.com/windows/win32/api/securitybaseapi/nf-securitybaseapi-reverttoself).
+    ///
+    /// # Errors
+    ///
+    /// `act` does not run then. The system's: `ERROR_CANNOT_IMPERSONATE` before anything has been read from a client that
+    /// did not say how far it may be impersonated, since the system learns who it is from what it writes; others when there
+    /// is no client. [`InvalidInput`](io::ErrorKind::InvalidInput) when this thread acts in somebody's name already.
+    #[doc(alias = "ImpersonateNamedPipeClient")]
+    pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
+        Impersonation::during(self.stream.handle(), act)
     }
 
     /// [`flush`](Self::flush), [`drain`](Self::drain), [`disconnect`](Self::disconnect): the orderly end of a connection. It

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::{AsHandle, OwnedHandle};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use npipe::blocking::{PipeListener, PipeStream};
-use npipe::{ClientOptions, NamedPipeClient, PipeEnd, PipeMode, ServerOptions};
+use npipe::{ClientOptions, NamedPipeClient, PipeEnd, PipeMode, ServerOptions, Trustee};
 
 #[path = "blocking/sys.rs"]
 mod sys;
@@ -1307,4 +1308,53 @@ fn ends_and_handles_go_where_threads_go() {
     goes_anywhere::<PipeListener>();
     goes_anywhere::<npipe::blocking::Canceller>();
     goes_anywhere::<npipe::blocking::ConversionError>();
+}
+
+/// Not a test by itself: the client that [`a_process_is_known_while_it_lives`] starts.
+#[test]
+fn plays_a_client() {
+    if let Some(name) = std::env::var_os(CLIENT_OF) {
+        let mut stream = PipeStream::connect(name).unwrap();
+        stream.write_all(b"!").unwrap();
+        let _ = stream.read(&mut [0]);
+    }
+}
+
+const CLIENT_OF: &str = "NPIPE_TEST_CLIENT_OF";
+
+/// A client that is gone leaves a number behind, and nobody else is taken for it.
+#[test]
+fn a_process_is_known_while_it_lives() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let listener = PipeListener::bind(&name).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let mut child =
+        Command::new(&program).args(["--exact", "plays_a_client"]).env(CLIENT_OF, &name).spawn().unwrap();
+    let mut stream = listener.accept_timeout(LONG).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+
+    let me = Trustee::CurrentUser.sid().unwrap();
+    let peer = stream.peer().unwrap();
+    assert_eq!(peer.process_id(), child.id());
+    assert_eq!(peer.program().unwrap().file_name(), program.file_name());
+    assert_eq!(peer.user().unwrap(), me);
+    assert_eq!(stream.impersonate(|client| client.user()).unwrap().unwrap(), me);
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    let late = stream.peer().unwrap();
+    assert_eq!(late.process_id(), peer.process_id());
+    if let Ok(found) = late.program() {
+        assert_eq!(found.file_name(), program.file_name(), "it is nobody else");
+    }
+    peer.process().expect("it was found in time, and is held");
+}
+
+#[test]
+fn a_client_has_no_client() {
+    let (_server, client) = pair();
+    let error = client.impersonate(|_| panic!("in whose name?")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }

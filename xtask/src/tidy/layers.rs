@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 11] = [
     &["error"],
     &["machine", "sys"],
     &["security"],
-    &["directory", "driver", "patience", "peer"],
+    &["directory", "driver", "impersonation", "patience", "peer"],
     &["stream"],
     &["pipe_end", "tasks"],
     &["client", "server"],

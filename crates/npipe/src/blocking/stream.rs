@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::timeout::Timeout;
 use crate::driver::Driver;
+use crate::impersonation::Impersonation;
 use crate::info::PipeInfo;
 use crate::machine::Framing;
 use crate::machine::verdict::Obstacle;
@@ -21,7 +22,7 @@ use crate::peer::Peer;
 use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream};
 use crate::sync::lock;
-use crate::sys::{self, OwnedHandle};
+use crate::sys::{self, FileTime, OwnedHandle};
 
 /// Either end of a connected pipe, for threads.
 ///
@@ -70,6 +71,8 @@ pub(super) struct Shared {
     /// Nobody else uses the handle for overlapped operations, so it may be tied to a port.
     pub(super) exclusive: bool,
     message_type: OnceLock<bool>,
+    /// The peer had opened its end by then.
+    connected_at: FileTime,
     pub(super) read_timeout: Timeout,
     pub(super) write_timeout: Timeout,
 }
@@ -84,6 +87,7 @@ impl Shared {
             has_rest: AtomicBool::new(false),
             empty_message_is_end: AtomicBool::new(false),
             exclusive,
+            connected_at: sys::now(),
             message_type: match settings.writes {
                 Framing::Unknown => OnceLock::new(),
                 framing => OnceLock::from(framing == Framing::Messages),
@@ -97,6 +101,7 @@ impl Shared {
     pub(super) fn around(stream: Stream) -> Self {
         let mut shared = Self::new(stream.shared_handle(), stream.settings(), true);
         shared.has_rest = AtomicBool::new(true);
+        shared.connected_at = stream.connected_at();
         shared.driven = OnceLock::from(stream);
         shared
     }
@@ -119,6 +124,7 @@ impl Shared {
         }
         let stream = Stream::on(self.handle.clone(), driver()?, self.settings)?;
         stream.set_linger(*linger);
+        stream.set_connected_at(self.connected_at);
         Ok(self.driven.get_or_init(|| stream))
     }
 
@@ -356,7 +362,18 @@ impl PipeStream {
     ///
     /// The system's, when there is no client yet, or the other end is on another machine.
     pub fn peer(&self) -> io::Result<Peer> {
-        Peer::of(&self.shared.handle)
+        Peer::of(&self.shared.handle, self.shared.connected_at)
+    }
+
+    /// Does something in the client's name, on a server's end: see
+    /// [`NamedPipeServer::impersonate`](crate::NamedPipeServer::impersonate).
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`InvalidInput`](io::ErrorKind::InvalidInput) on a client's end.
+    #[doc(alias = "ImpersonateNamedPipeClient")]
+    pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
+        Impersonation::during(&self.shared.handle, act)
     }
 
     /// Waits until the peer has read everything that was written. Never implied by anything else: two ends that both wait for

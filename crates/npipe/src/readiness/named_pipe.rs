@@ -9,6 +9,7 @@ use super::attached::Attached;
 use super::event::Source;
 use super::queue::not_found;
 use super::{Registry, Token};
+use crate::impersonation::Impersonation;
 use crate::info::PipeInfo;
 use crate::interest::Interest;
 use crate::peer::Peer;
@@ -228,7 +229,19 @@ impl NamedPipe {
     ///
     /// The system's, when there is no client yet, or the other end is on another machine.
     pub fn peer(&self) -> io::Result<Peer> {
-        Peer::of(self.handle())
+        let connected_at = self.attached().map_or_else(sys::now, |attached| attached.stream().connected_at());
+        Peer::of(self.handle(), connected_at)
+    }
+
+    /// Does something in the client's name, on a server's end: see
+    /// [`NamedPipeServer::impersonate`](crate::NamedPipeServer::impersonate).
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`InvalidInput`](io::ErrorKind::InvalidInput) on a client's end.
+    #[doc(alias = "ImpersonateNamedPipeClient")]
+    pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
+        Impersonation::during(self.handle(), act)
     }
 
     fn check_same(&self, registry: &Registry) -> io::Result<&Arc<Attached>> {

@@ -99,7 +99,8 @@ mod descriptor {
 
         /// Everything for the account that this process runs as, and nothing for anybody else, not even administrators or the
         /// system. The account is the owner, also where an administrator's programs would make that the group of all
-        /// administrators.
+        /// administrators: so a client can ask for it with
+        /// [`verify_server`](crate::ClientOptions::verify_server).
         ///
         /// It is about users and not about programs: each program of the same user can open the pipe, and serve it too. An
         /// administrator who wants to gets in all the same, as he can become the owner of anything.

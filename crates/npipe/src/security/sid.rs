@@ -51,6 +51,12 @@ impl Sid {
         &self.sub_authorities
     }
 
+    /// Whether the user of a thread's token is this account, or in this group with it enabled.
+    #[cfg(windows)]
+    pub(crate) fn has_member(&self, token: &crate::sys::OwnedHandle) -> io::Result<bool> {
+        crate::sys::is_member(token, self.authority, &self.sub_authorities)
+    }
+
     /// The account's name, with its domain: `NT AUTHORITY\SYSTEM`.
     ///
     /// Calls [`LookupAccountSidW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-lookupaccountsidw), which

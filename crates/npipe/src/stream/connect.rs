@@ -5,12 +5,14 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use super::{Connecting, Core, Key, OperationPlace, Stream, system_error};
-use crate::driver::{Finished, Submitted, Waiting};
+use crate::driver::{Finished, Operation, Submitted, Waiting};
 #[cfg(windows)]
 use crate::machine;
 use crate::machine::{ConnectStep, Connected, verdict};
 use crate::sync::{Arc, lock};
 use crate::sys;
+#[cfg(windows)]
+use crate::sys::FileTime;
 
 /// A place among those who wait for a client, given up on drop.
 struct Awaiting<'a> {
@@ -22,6 +24,14 @@ impl Drop for Awaiting<'_> {
     fn drop(&mut self) {
         let removed = lock(&self.stream.core.lifecycle).waiters.remove(self.key);
         drop(removed);
+    }
+}
+
+impl Connecting {
+    /// The wait is over. A client that it brought had opened the pipe by now.
+    fn take_back(&mut self, operation: Operation) {
+        self.operation = OperationPlace::Here(operation);
+        self.connected_at = sys::now();
     }
 }
 
@@ -84,10 +94,22 @@ impl Stream {
                 Some(None)
             }
             Submitted::Finished { operation, outcome, .. } => {
-                connecting.operation = OperationPlace::Here(operation);
+                connecting.take_back(operation);
                 connecting.machine.on_finished(outcome.code).map(Some)
             }
         }
+    }
+
+    /// When the connection was made.
+    #[cfg(windows)]
+    pub(crate) fn connected_at(&self) -> FileTime {
+        lock(&self.core.lifecycle).connected_at
+    }
+
+    /// It was made before this end came to a completion port.
+    #[cfg(windows)]
+    pub(crate) fn set_connected_at(&self, time: FileTime) {
+        lock(&self.core.lifecycle).connected_at = time;
     }
 
     /// Whether this is the end of a server that has no client, not even one that has left.
@@ -138,7 +160,7 @@ impl Core {
     pub(super) fn connect_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waiting>) {
         let Finished { operation, outcome, handle, .. } = finished;
         let mut connecting = lock(&self.lifecycle);
-        connecting.operation = OperationPlace::Here(operation);
+        connecting.take_back(operation);
         let again = connecting.machine.on_packet(outcome.code);
         if let (true, Some(handle)) = (again, &handle) {
             match connecting.operation.take().connect(handle, self.clone()) {
@@ -147,7 +169,7 @@ impl Core {
                     connecting.machine.on_pending();
                 }
                 Submitted::Finished { operation, outcome, .. } => {
-                    connecting.operation = OperationPlace::Here(operation);
+                    connecting.take_back(operation);
                     connecting.machine.on_again_finished(outcome.code);
                 }
             }

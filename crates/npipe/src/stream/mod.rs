@@ -27,9 +27,7 @@ use crate::driver::{Completion, Driver, Finished, InFlight, Kind, Operation, Ten
 use crate::machine::DEFAULT_LIMIT;
 use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
 use crate::sync::{Arc, Mutex};
-#[cfg(windows)]
-use crate::sys;
-use crate::sys::OwnedHandle;
+use crate::sys::{self, FileTime, OwnedHandle};
 use close::Linger;
 
 pub(crate) use connect::has_left;
@@ -102,6 +100,8 @@ struct Connecting {
     machine: Lifecycle,
     waiters: Waiters,
     operation: OperationPlace,
+    /// When this end learnt that there is a connection, or was made itself: the peer had opened its end by then.
+    connected_at: FileTime,
 }
 
 /// Where a direction keeps its operation.
@@ -167,6 +167,7 @@ impl Stream {
                 machine: Lifecycle::default(),
                 waiters: Waiters::default(),
                 operation: OperationPlace::Empty,
+                connected_at: sys::now(),
             }),
         });
         Ok(Self {

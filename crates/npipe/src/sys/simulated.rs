@@ -571,6 +571,13 @@ pub(crate) fn flush_blocking(_: &OwnedHandle) -> io::Result<()> {
 
 pub(crate) fn cancel_blocking(_: &JoinHandle<()>) {}
 
+/// A moment. Nothing that is simulated depends on it.
+pub(crate) type FileTime = u64;
+
+pub(crate) fn now() -> FileTime {
+    0
+}
+
 impl Drop for OwnedHandle {
     fn drop(&mut self) {
         let mut state = lock(&self.pipe.0);

@@ -21,6 +21,7 @@ mod directory;
 mod drop;
 mod errors;
 mod handles;
+mod identity;
 mod listener;
 mod messages;
 mod names;

@@ -11,9 +11,12 @@ use std::ptr::{null, null_mut};
 
 use npipe::{ClientOptions, NamedPipeClient, NamedPipeServer, ServerOptions};
 use windows_sys::Win32::Foundation::{
-    CloseHandle, GENERIC_READ, GENERIC_WRITE, GetHandleInformation, HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE,
+    CloseHandle, ERROR_NO_TOKEN, GENERIC_READ, GENERIC_WRITE, GetHandleInformation, HANDLE_FLAG_INHERIT,
+    INVALID_HANDLE_VALUE,
 };
-use windows_sys::Win32::Security::{ImpersonateAnonymousToken, RevertToSelf, SECURITY_ATTRIBUTES};
+use windows_sys::Win32::Security::{
+    ImpersonateAnonymousToken, RevertToSelf, SECURITY_ATTRIBUTES, TOKEN_QUERY,
+};
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_OVERLAPPED, OPEN_EXISTING, PIPE_ACCESS_DUPLEX,
 };
@@ -29,6 +32,7 @@ use windows_sys::Win32::System::Pipes::{
 use windows_sys::Win32::System::ProcessStatus::{GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS};
 use windows_sys::Win32::System::Threading::{
     CreateEventW, GetCurrentProcess, GetCurrentProcessId, GetCurrentThread, GetProcessHandleCount,
+    OpenThreadToken,
 };
 
 fn wide(text: &str) -> Vec<u16> {
@@ -169,6 +173,23 @@ pub(crate) fn anonymously<T>(act: impl FnOnce() -> T) -> T {
     let done = unsafe { RevertToSelf() };
     assert_ne!(done, 0, "RevertToSelf: {}", io::Error::last_os_error());
     result
+}
+
+/// Whether the calling thread acts in somebody's name.
+pub(crate) fn thread_impersonates() -> bool {
+    let mut token = null_mut();
+    // SAFETY: the pseudo handle is that of the calling thread, and needs no closing.
+    let thread = unsafe { GetCurrentThread() };
+    // SAFETY: the handle is valid, the place is writable.
+    let done = unsafe { OpenThreadToken(thread, TOKEN_QUERY, 1, &mut token) };
+    if done == 0 {
+        let error = io::Error::last_os_error();
+        assert_eq!(error.raw_os_error(), Some(ERROR_NO_TOKEN as i32), "OpenThreadToken: {error}");
+        return false;
+    }
+    // SAFETY: the handle was made here and is used nowhere else.
+    unsafe { CloseHandle(token) };
+    true
 }
 
 /// Whether a child process would inherit the handle.

@@ -19,12 +19,18 @@ pub(crate) use pipe::{
     disconnect, flush_blocking, is_overlapped, open, reads_messages, set_message_reads, wait_for_instance,
 };
 pub(crate) use port::{Entry, Port};
-pub(crate) use process::{client_process, program_of, server_process};
+pub(crate) use process::{
+    FileTime, client_process, client_session, now, open_process, program_of, server_process, server_session,
+    started_at,
+};
 pub(crate) use security::{
     Descriptor, account_name, descriptor_from_sddl, descriptor_of, descriptor_to_sddl,
 };
 pub(crate) use std::os::windows::io::OwnedHandle;
-pub(crate) use token::user_of_this_process;
+pub(crate) use token::{
+    ThreadToken, impersonate_client, impersonation_level, is_member, revert_to_self, thread_token,
+    user_of_process, user_of_this_process, user_of_token,
+};
 
 use std::time::Duration;
 

@@ -130,17 +130,23 @@ pub(crate) fn descriptor_of(handle: &OwnedHandle) -> io::Result<Descriptor> {
     if code == 0 { Descriptor::copy(&allocated) } else { Err(io::Error::from_raw_os_error(code as i32)) }
 }
 
-/// [`LookupAccountSidW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-lookupaccountsidw): `DOMAIN\NAME`.
-/// Of a SID that is too long nobody knows a name: 15 numbers are all that one has.
-pub(crate) fn account_name(authority: u64, sub_authorities: &[u32]) -> io::Result<String> {
-    const UNITS: usize = 512;
-    let mut sid = [0_u32; 2 + 15];
+/// The bytes of a security identifier, aligned as the system wants them. One that is too long is cut short, and nobody's: 15
+/// numbers are all that one has.
+pub(super) fn encode_sid(authority: u64, sub_authorities: &[u32]) -> [u32; 2 + 15] {
+    let mut sid = [0; 2 + 15];
     let numbers = sub_authorities.len().min(15);
     let [_, _, authority @ ..] = authority.to_be_bytes();
     let [a, b, rest @ ..] = authority;
     sid[0] = u32::from_ne_bytes([1, numbers as u8, a, b]);
     sid[1] = u32::from_ne_bytes(rest);
     sid[2..2 + numbers].copy_from_slice(&sub_authorities[..numbers]);
+    sid
+}
+
+/// [`LookupAccountSidW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-lookupaccountsidw): `DOMAIN\NAME`.
+pub(crate) fn account_name(authority: u64, sub_authorities: &[u32]) -> io::Result<String> {
+    const UNITS: usize = 512;
+    let mut sid = encode_sid(authority, sub_authorities);
     let (mut name, mut domain) = ([0_u16; UNITS], [0_u16; UNITS]);
     let (mut name_length, mut domain_length) = (UNITS as u32, UNITS as u32);
     let mut account_type = 0;

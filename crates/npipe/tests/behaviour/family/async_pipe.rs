@@ -153,6 +153,10 @@ macro_rules! async_stream {
             fn disconnect(&self) -> io::Result<()> {
                 self.0.disconnect()
             }
+
+            fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {
+                self.0.impersonate(act)
+            }
         }
     };
 }

@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use async_pipe::{AsyncListener, AsyncPipe};
 use npipe::{
-    ClientOptions, NamedPipeClient, NamedPipeServer, Peer, PipeInfo, PipeName, SecurityDescriptor,
-    ServerOptions,
+    ClientOptions, Impersonation, NamedPipeClient, NamedPipeServer, Peer, PipeInfo, PipeName,
+    SecurityDescriptor, ServerOptions,
 };
 use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
@@ -126,6 +126,9 @@ pub(crate) trait ServerEnd: End {
     fn connect(&self) -> impl Future<Output = io::Result<()>> + Send;
 
     fn disconnect(&self) -> io::Result<()>;
+
+    /// Does something in the client's name.
+    fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T>;
 }
 
 /// A server that accepts one client after the other, so that none finds the name missing.

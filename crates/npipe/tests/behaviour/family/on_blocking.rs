@@ -215,6 +215,10 @@ impl ServerEnd for BlockingServer {
     fn disconnect(&self) -> io::Result<()> {
         self.stream().disconnect()
     }
+
+    fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {
+        self.stream().impersonate(act)
+    }
 }
 
 impl Drop for BlockingServer {

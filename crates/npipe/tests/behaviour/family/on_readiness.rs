@@ -236,6 +236,10 @@ impl ServerEnd for ReadinessStream {
     fn disconnect(&self) -> io::Result<()> {
         self.pipe().disconnect()
     }
+
+    fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {
+        self.pipe().impersonate(act)
+    }
 }
 
 impl Waiting for ReadinessStream {

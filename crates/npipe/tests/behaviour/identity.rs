@@ -1,0 +1,177 @@
+//! Who is at the other end, acting in a client's name, and clients that look whom they talk to first.
+
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::process;
+
+use npipe::{
+    ClientOptions, ImpersonationLevel, PipeMode, SecurityDescriptor, ServerIdentity, ServerOptions, Sid,
+    Trustee,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    SECURITY_ANONYMOUS, SECURITY_IDENTIFICATION, SECURITY_IMPERSONATION,
+};
+
+use crate::family::{End, Family, Reading, ServerEnd, Writing};
+use crate::harness::{Within, pair, pair_with, skipped_under_wine, unique_name};
+use crate::sys;
+
+/// The account that the tests run as.
+fn me() -> Sid {
+    Trustee::CurrentUser.sid().unwrap()
+}
+
+async fn each_end_knows_the_others_process<F: Family>() {
+    let (server, client) = pair::<F>().await;
+    let [seen_by_server, seen_by_client] = [server.peer().unwrap(), client.peer().unwrap()];
+    assert_eq!(seen_by_server.session_id(), seen_by_client.session_id());
+    for peer in [seen_by_server, seen_by_client] {
+        assert_eq!(peer.process_id(), process::id());
+        assert_eq!(peer.program().unwrap().file_name(), std::env::current_exe().unwrap().file_name());
+        assert_eq!(peer.user().unwrap(), me());
+        peer.process().expect("its handle");
+    }
+    server.disconnect().unwrap();
+    drop(client);
+}
+
+async fn a_server_that_is_who_it_should_be_is_taken<F: Family>() {
+    for identity in
+        [ServerIdentity::PipeOwner(me().into()), ServerIdentity::ProcessUser(Trustee::CurrentUser)]
+    {
+        let mine = SecurityDescriptor::current_user_only().unwrap();
+        let server = ServerOptions::new().security_descriptor(&mine).clone();
+        let (mut server, mut client) =
+            pair_with::<F>(&server, ClientOptions::new().verify_server(identity)).await;
+        client.write_all(b"secret").within("write").await.unwrap();
+        let mut received = [0; 6];
+        server.read_exact(&mut received).within("read").await.unwrap();
+        assert_eq!(&received, b"secret");
+    }
+}
+
+/// Somebody who took the name first, in the case of the owner: for want of a second account, his pipe is ours, and the right
+/// server would be the system.
+async fn a_server_that_is_somebody_else_is_refused<F: Family>() {
+    for identity in [ServerIdentity::PipeOwner(Trustee::System), ServerIdentity::ProcessUser(Trustee::System)]
+    {
+        let name = unique_name();
+        let mine = SecurityDescriptor::current_user_only().unwrap();
+        let _server = F::create(ServerOptions::new().security_descriptor(&mine), &name).unwrap();
+        let error = F::open(ClientOptions::new().verify_server(identity), &name).unwrap_err();
+        assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::PermissionDenied, None), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains(&me().to_string()) && text.contains("S-1-5-18"),
+            "who it is, and should be: {text}"
+        );
+    }
+}
+
+/// A client that may neither read nor write asks for the right to see the owner by itself.
+async fn verifying_needs_no_other_right<F: Family>() {
+    let name = unique_name();
+    let mine = SecurityDescriptor::current_user_only().unwrap();
+    let _server = F::create(ServerOptions::new().security_descriptor(&mine), &name).unwrap();
+    let mut client = ClientOptions::new();
+    client.read(false).write(false).verify_server(ServerIdentity::PipeOwner(Trustee::CurrentUser));
+    F::open(&client, &name).unwrap();
+}
+
+async fn a_server_acts_in_its_clients_name<F: Family>() {
+    for mode in [PipeMode::Byte, PipeMode::Message] {
+        let (mut server, mut client) =
+            pair_with::<F>(ServerOptions::new().pipe_mode(mode), ClientOptions::new().pipe_mode(mode)).await;
+        client.write_all(b"it is me").within("write").await.unwrap();
+        server.read_exact(&mut [0; 8]).within("read").await.unwrap();
+        let user = server.impersonate(|client| {
+            assert!(sys::thread_impersonates());
+            assert!(client.is_member_of(&Trustee::Everyone).unwrap());
+            let strangers: Sid = "S-1-5-21-1-2-3-4".parse().unwrap();
+            assert!(!client.is_member_of(&strangers.into()).unwrap());
+            client.user()
+        });
+        assert_eq!(user.unwrap().unwrap(), me());
+        assert!(!sys::thread_impersonates(), "it is over");
+    }
+}
+
+async fn a_panic_ends_it_too<F: Family>() {
+    let (mut server, mut client) = pair::<F>().await;
+    client.write_all(b"!").within("write").await.unwrap();
+    server.read_exact(&mut [0; 1]).within("read").await.unwrap();
+    let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
+        server.impersonate(|_| {
+            assert!(sys::thread_impersonates());
+            panic::resume_unwind(Box::new(()));
+        })
+    }));
+    assert!(panicked.is_err() && !sys::thread_impersonates());
+}
+
+async fn one_name_at_a_time<F: Family>() {
+    let (mut server, mut client) = pair::<F>().await;
+    client.write_all(b"!").within("write").await.unwrap();
+    server.read_exact(&mut [0; 1]).within("read").await.unwrap();
+    let inner = server.impersonate(|_| {
+        let inner = server.impersonate(|_| panic!("not within another"));
+        assert!(sys::thread_impersonates(), "the outer one goes on");
+        inner
+    });
+    assert_eq!(inner.unwrap().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    assert!(!sys::thread_impersonates());
+}
+
+async fn what_the_client_allows_is_all_there_is<F: Family>() {
+    if skipped_under_wine(
+        "identity::what_the_client_allows_is_all_there_is",
+        "levels of impersonation are not told apart",
+    ) {
+        return;
+    }
+    for (flags, level) in [
+        (SECURITY_ANONYMOUS, ImpersonationLevel::Anonymous),
+        (SECURITY_IDENTIFICATION, ImpersonationLevel::Identification),
+        (SECURITY_IMPERSONATION, ImpersonationLevel::Impersonation),
+    ] {
+        let (server, _client) =
+            pair_with::<F>(&ServerOptions::new(), ClientOptions::new().security_qos_flags(flags)).await;
+        // Nothing has been read: a client that says what it allows is known from the beginning.
+        let (seen, user, opened) = server
+            .impersonate(|client| {
+                let opened = std::fs::File::open(std::env::current_exe().unwrap());
+                (client.level().unwrap(), client.user(), opened)
+            })
+            .unwrap();
+        assert_eq!(seen, level);
+        match level {
+            ImpersonationLevel::Anonymous => {
+                assert_eq!(user.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+            }
+            _ => assert_eq!(user.unwrap(), me()),
+        }
+        assert_eq!(opened.is_ok(), level >= ImpersonationLevel::Impersonation, "{level:?}: {opened:?}");
+    }
+}
+
+async fn without_a_client_there_is_no_name<F: Family>() {
+    let server = F::create(&ServerOptions::new(), unique_name()).unwrap();
+    if skipped_under_wine("identity::without_a_client_there_is_no_name", "every server's end may impersonate")
+    {
+        return;
+    }
+    let done = server.impersonate(|_| panic!("in whose name?"));
+    assert!(done.is_err() && !sys::thread_impersonates());
+}
+
+for_each_family!(
+    each_end_knows_the_others_process,
+    a_server_that_is_who_it_should_be_is_taken,
+    a_server_that_is_somebody_else_is_refused,
+    verifying_needs_no_other_right,
+    a_server_acts_in_its_clients_name,
+    a_panic_ends_it_too,
+    one_name_at_a_time,
+    what_the_client_allows_is_all_there_is,
+    without_a_client_there_is_no_name,
+);
