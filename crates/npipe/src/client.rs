@@ -3,12 +3,12 @@
 use std::io;
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle, RawHandle};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 
 use crate::driver::Driver;
-use crate::info::PipeInfo;
+use crate::info::{Peek, PipeInfo};
 use crate::interest::{Interest, Ready};
 use crate::peer::Peer;
 use crate::pipe_end::pipe_end;

@@ -102,6 +102,95 @@ impl From<Error> for io::Error {
     }
 }
 
+/// A message was longer than its receiver allows. It is inside the [`io::Error`] of
+/// [`recv_message_limited`](crate::NamedPipeServer::recv_message_limited) and its like, whose kind is
+/// [`InvalidData`](io::ErrorKind::InvalidData).
+///
+/// ```
+/// fn is_too_long(error: &std::io::Error) -> bool {
+///     error.get_ref().is_some_and(|error| error.is::<npipe::MessageTooLong>())
+/// }
+/// # assert!(!is_too_long(&std::io::ErrorKind::InvalidData.into()));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageTooLong {
+    length: usize,
+    limit: usize,
+}
+
+impl MessageTooLong {
+    #[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
+    pub(crate) fn new(length: usize, limit: usize) -> Self {
+        Self { length, limit }
+    }
+
+    /// How long it was, in bytes, as far as it was not read before.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// How long it might have been.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+}
+
+impl fmt::Display for MessageTooLong {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the peer sent a message of {} bytes, and {} are allowed", self.length, self.limit)
+    }
+}
+
+impl std::error::Error for MessageTooLong {}
+
+impl From<MessageTooLong> for io::Error {
+    fn from(error: MessageTooLong) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+/// Refuses to send messages where there are none.
+#[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
+pub(crate) fn carries_bytes() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "the pipe carries bytes, which have no messages: its server has to create it with PipeMode::Message",
+    )
+}
+
+/// Refuses to receive messages where there are none.
+#[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
+pub(crate) fn reads_bytes() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this end reads bytes, not messages: the pipe has to be created, and a client's end be opened, with PipeMode::Message",
+    )
+}
+
+/// Refuses to write where `close_write` has said that nothing more comes.
+#[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
+pub(crate) fn write_ended() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::BrokenPipe,
+        "nothing can be written any more: close_write has ended this direction",
+    )
+}
+
+/// The error of an exchange that the peer ended.
+#[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
+pub(crate) fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed its end of the pipe before it answered")
+}
+
+/// The error of an empty message that had to be sent before the peer had read what is before it.
+#[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
+pub(crate) fn sent_behind_unread() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        "the peer did not read everything in time; the empty message was sent behind it all the same",
+    )
+}
+
 /// Whether an error says that the peer has gone, so that there is nobody to wait for.
 #[cfg_attr(not(windows), expect(dead_code, reason = "the faces exist on Windows"))]
 pub(crate) fn peer_is_gone(error: &io::Error) -> bool {

@@ -40,3 +40,14 @@ pub struct PipeInfo {
     /// The quota, in bytes, for what the client writes.
     pub in_buffer_size: u32,
 }
+
+/// What could be read from a pipe at once. Asked for with [`NamedPipeServer::peek`](crate::NamedPipeServer::peek) and its like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peek {
+    /// How many bytes, of all messages.
+    pub bytes_available: usize,
+    /// How many of them belong to the message that is read next, or to the rest of the one that was begun. 0 on an end that reads
+    /// bytes, and when nothing or an empty message is there.
+    pub bytes_left_in_message: usize,
+}

@@ -8,7 +8,7 @@
 //! - a write that returned `Ok` is delivered if the peer reads, also when pipe and runtime are dropped;
 //! - what a pipe holds is bounded, and an idle pipe holds next to nothing
 //!   ([limits and defaults](guide::limits_and_defaults));
-//! - messages of a message pipe arrive whole where the buffer has room, and an empty one is not the end;
+//! - messages of a message pipe are [sent and received whole](guide::messages), and an empty one is not the end;
 //! - a reused server instance shows its next client nothing of the last;
 //! - a value that makes no sense is an error before any system call, and never a panic.
 //!
@@ -50,6 +50,7 @@
 //! - [`guide::readiness`]: coming from mio; the face for event loops, [`readiness`], what differs and why.
 //! - [`guide::blocking`]: the face for threads, [`blocking`]; time-outs, and how to stop a thread that waits.
 //! - [`guide::security`]: who may use a pipe, who is at its other end, and acting in a client's name.
+//! - [`guide::messages`]: whole messages, empty ones, limits, half-close.
 //! - [`guide::limits_and_defaults`]: every default with its reason; Wine.
 //!
 //! The crate builds everywhere, so that code for several systems can name it in one place; the pipes themselves exist on
@@ -158,6 +159,9 @@ pub mod guide {
     #[doc = include_str!("guide/blocking.md")]
     pub mod blocking {}
 
+    #[doc = include_str!("guide/messages.md")]
+    pub mod messages {}
+
     #[doc = include_str!("guide/cancellation.md")]
     pub mod cancellation {}
 
@@ -173,8 +177,8 @@ pub mod guide {
 #[doc = include_str!("../../../README.md")]
 mod readme {}
 
-pub use error::{Error, Operation};
-pub use info::{PipeEnd, PipeInfo, PipeMode};
+pub use error::{Error, MessageTooLong, Operation};
+pub use info::{Peek, PipeEnd, PipeInfo, PipeMode};
 pub use interest::{Interest, Ready};
 pub use name::PipeName;
 

@@ -158,6 +158,160 @@ macro_rules! pipe_end {
                 self.stream.try_read(&mut Growing { buffer: buf })
             }
 
+            /// Waits for a message and appends it to `buffer`, whole, whatever its size. Gives its length, 0 for an empty one, and `None`
+            /// when the peer has closed its end and everything it sent has been received.
+            ///
+            /// Where a part of a message has been read by other means, this brings the rest of it. A peer decides how much memory
+            /// this takes; for one that is not trusted there is [`recv_message_limited`](Self::recv_message_limited).
+            ///
+            #[doc = concat!("```no_run
+# async fn serve(pipe: npipe::", stringify!($pipe), ") -> std::io::Result<()> {
+let mut buffer = bytes::BytesMut::new();
+while let Some(length) = pipe.recv_message(&mut buffer).await? {
+    let message = buffer.split_to(length).freeze();
+    println!(\"{message:?}\");
+}
+# Ok(())
+# }
+```")]
+            ///
+            /// # Cancellation
+            ///
+            /// Nothing is lost when the future is dropped, and `buffer` is as it was: a message is there for the next call, whole.
+            ///
+            /// # Errors
+            ///
+            /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes. Else the system's:
+            #[doc = crate::documentation::read_errors!()]
+            #[doc(alias = "ERROR_MORE_DATA")]
+            pub async fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
+                self.stream.recv_message(buffer, usize::MAX).await
+            }
+
+            /// [`recv_message`](Self::recv_message) of at most `limit` bytes.
+            ///
+            /// # Cancellation
+            ///
+            /// As [`recv_message`](Self::recv_message).
+            ///
+            /// # Errors
+            ///
+            /// As [`recv_message`](Self::recv_message); [`InvalidData`](io::ErrorKind::InvalidData), with a
+            /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. No memory was made for it. It is thrown away,
+            /// and the pipe stays usable: the next call brings the next message.
+            pub async fn recv_message_limited(
+                &self,
+                buffer: &mut BytesMut,
+                limit: usize,
+            ) -> io::Result<Option<usize>> {
+                self.stream.recv_message(buffer, limit).await
+            }
+
+            /// Whether what was read last, by whatever means, ends with the end of a message. For those who read messages in pieces:
+            /// when it does not, the next read brings more of the same message, and [`recv_message`](Self::recv_message) the rest of it.
+            /// Always so on an end that reads bytes.
+            #[doc(alias = "IsMessageComplete")]
+            pub fn is_message_complete(&self) -> bool {
+                self.stream.is_message_complete()
+            }
+
+            /// How much could be read now, and how much of it belongs to one message. Nothing is taken by it.
+            ///
+            /// Calls [`PeekNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe),
+            /// and counts what was read ahead.
+            ///
+            /// # Errors
+            ///
+            /// The system's, when nothing was read ahead: `ERROR_BROKEN_PIPE` when the peer has closed its end, `ERROR_BAD_PIPE` when
+            /// there is no client yet, or none since the last was disconnected, `ERROR_PIPE_NOT_CONNECTED` when the server
+            /// disconnected us, `ERROR_ACCESS_DENIED` on an end that may not read.
+            #[doc(alias = "PeekNamedPipe")]
+            pub fn peek(&self) -> io::Result<Peek> {
+                self.stream.peek()
+            }
+
+            /// Whether an empty message reads as the end, as in the convention of Docker and of others who use go-winio: who has no more
+            /// to say and still listens sends one, as [`close_write`](Self::close_write) does. `false`, the default, passes over empty
+            /// messages. It holds from the next read on.
+            ///
+            /// A read that finds one gives `Ok(0)`. Nothing keeps the peer from going on: another read shows what comes next.
+            /// [`recv_message`](Self::recv_message) tells empty messages from the end in either case.
+            ///
+            /// `true` makes this end of a message pipe read messages, and not bytes, if it does not already
+            /// ([`SetNamedPipeHandleState`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-setnamedpipehandlestate)):
+            /// an empty message that waits between others is not to be seen otherwise. That stays, and does not concern what was read ahead:
+            /// so say it before the first read. On a byte pipe, which has no messages, it does nothing.
+            ///
+            /// # Errors
+            ///
+            /// The system's, when the pipe cannot be asked what it is or its mode not be changed.
+            #[doc(alias = "SetNamedPipeHandleState")]
+            pub fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
+                self.stream.set_empty_message_is_end(is_end)
+            }
+
+            /// Waits until all of `message` has been accepted, as one message; an empty one is a message too.
+            ///
+            /// What was accepted may still be on its way to the pipe. It arrives if the peer reads, also when this end
+            /// is dropped now; [`flush`](Self::flush) waits until the pipe has it.
+            ///
+            /// # Cancellation
+            ///
+            /// When the future is dropped before it is ready, nothing of the message has been accepted.
+            ///
+            /// # Errors
+            ///
+            /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe; [`InvalidInput`](io::ErrorKind::InvalidInput) for 4 GiB or more;
+            /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) after [`close_write`](Self::close_write). Else the system's, of this message or
+            /// of a write that was accepted earlier:
+            #[doc = crate::documentation::write_errors!()]
+            pub async fn send_message(&self, message: &[u8]) -> io::Result<()> {
+                self.stream.send_message(message).await
+            }
+
+            /// Tells the peer that this end has no more to say, and still listens: half-close, by the convention of go-winio, which Docker
+            /// uses. A pipe has nothing of the kind, so it is an empty message, and writing fails from then on.
+            ///
+            /// First it waits until the peer has read everything that was written, as [`drain`](Self::drain): a peer that reads bytes
+            /// would miss an empty message that comes behind others. It waits for `patience` at most, since there are peers that never
+            /// read, and sends the empty message in any case. A peer that does not know the convention passes over it.
+            ///
+            /// The other side of it is [`set_empty_message_is_end`](Self::set_empty_message_is_end). Called again, it does nothing.
+            ///
+            /// # Cancellation
+            ///
+            /// When the future is dropped before it is ready, the empty message has not been sent.
+            ///
+            /// # Errors
+            ///
+            /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe; [`TimedOut`](io::ErrorKind::TimedOut) when the peer had not
+            /// read everything in time, and the empty message was sent behind the rest. Those of [`drain`](Self::drain).
+            #[doc(alias = "CloseWrite")]
+            pub async fn close_write(&self, patience: Duration) -> io::Result<()> {
+                self.stream.close_write(Instant::now().checked_add(patience)).await
+            }
+
+            /// Sends `request` and appends the message that comes back to `reply`, by one system call. Gives its length.
+            ///
+            /// Calls [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe).
+            /// It is [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message) in one, for a peer that answers each
+            /// message with one: the two as calls of their own work as well.
+            ///
+            /// # Cancellation
+            ///
+            /// When the future is dropped, the request has been sent or not. If it has, the reply is the next message received.
+            ///
+            /// # Errors
+            ///
+            /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that does not read messages; `ERROR_PIPE_BUSY` when a message is there
+            /// that has not been received, which would be taken for the reply; [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when
+            /// the peer closed its end instead of answering. Those of [`send_message`](Self::send_message) and
+            /// [`recv_message`](Self::recv_message).
+            #[doc(alias = "TransactNamedPipe")]
+            pub async fn transact(&mut self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
+                self.stream.transact(request, reply).await
+            }
+
             /// Waits until a write would be accepted, or fail.
             ///
             /// # Cancellation

@@ -3,13 +3,13 @@
 use std::io;
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle, RawHandle};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 
 use crate::driver::Driver;
 use crate::impersonation::Impersonation;
-use crate::info::PipeInfo;
+use crate::info::{Peek, PipeInfo};
 use crate::interest::{Interest, Ready};
 use crate::peer::Peer;
 use crate::pipe_end::pipe_end;
@@ -90,37 +90,6 @@ impl NamedPipeServer {
     /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already.
     pub fn disconnect(&self) -> io::Result<()> {
         self.stream.disconnect()
-    }
-
-    /// Changes what protects the pipe, for all its instances: the parts that `descriptor` speaks of; what it does not say stays as it
-    /// was. Clients that are connected stay; who comes later is checked against it.
-    ///
-    /// The right to do so is asked for when the instance is created: [`write_dac`](crate::ServerOptions::write_dac) for the access
-    /// list, [`write_owner`](crate::ServerOptions::write_owner) for owner, group and integrity label.
-    ///
-    /// ```no_run
-    /// use npipe::{Access, SecurityDescriptor, ServerOptions, Trustee};
-    ///
-    /// let private = SecurityDescriptor::current_user_only()?;
-    /// let server = ServerOptions::new().write_dac(true).security_descriptor(&private).create("inventory")?;
-    /// // The stock has been counted: now everyone may look.
-    /// let open = SecurityDescriptor::builder()
-    ///     .allow(Trustee::CurrentUser, Access::Full)
-    ///     .allow(Trustee::AuthenticatedUsers, Access::Connect)
-    ///     .build()?;
-    /// server.set_security_descriptor(&open)?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    ///
-    /// Calls [`SetKernelObjectSecurity`](https://learn.microsoft.com/windows/win32/api/securitybaseapi/nf-securitybaseapi-setkernelobjectsecurity).
-    ///
-    /// # Errors
-    ///
-    /// The system's: `ERROR_ACCESS_DENIED` when the instance was created without asking for the right,
-    /// `ERROR_INVALID_OWNER` when the owner is to be somebody whom this process may not make it.
-    #[doc(alias = "SetSecurityInfo")]
-    pub fn set_security_descriptor(&self, descriptor: &SecurityDescriptor) -> io::Result<()> {
-        descriptor.apply_to(self.stream.handle())
     }
 
     /// Does something in the client's name: what this thread opens while `act` runs, it opens with the client's rights. That is

@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use futures_lite::future;
 use npipe::blocking::{PipeListener, PipeStream};
 use npipe::{ClientOptions, NamedPipeClient, PipeEnd, PipeMode, ServerOptions, Trustee};
@@ -22,6 +23,7 @@ use npipe::{ClientOptions, NamedPipeClient, PipeEnd, PipeMode, ServerOptions, Tr
 mod sys;
 
 const ERROR_NO_DATA: i32 = 232;
+const ERROR_PIPE_BUSY: i32 = 231;
 const ERROR_PIPE_NOT_CONNECTED: i32 = 233;
 const FILE_FLAG_OVERLAPPED: u32 = 0x4000_0000;
 
@@ -837,6 +839,135 @@ fn an_empty_message_is_seen_between_others_by_an_end_that_read_bytes() {
     let mut said = String::new();
     client.read_to_string(&mut said).unwrap();
     assert_eq!(said, "that was all");
+}
+
+/// The largest, once, each way and on either face: the rest of the sizes is the behaviour suite's.
+#[test]
+fn a_message_of_64_mib_goes_whole_between_the_faces() {
+    const SIZE: usize = 64 << 20;
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let server = ServerOptions::new().pipe_mode(PipeMode::Message).create(&name).unwrap();
+    let client = PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let message: Vec<u8> = (0..SIZE).map(|place| (place % 251) as u8).collect();
+    thread::scope(|scope| {
+        let echo = scope.spawn(move || {
+            npipe::block_on(async {
+                server.connect().await.unwrap();
+                let mut buffer = BytesMut::new();
+                assert_eq!(server.recv_message(&mut buffer).await.unwrap(), Some(SIZE));
+                server.send_message(&buffer).await.unwrap();
+                server.drain().await.unwrap();
+            });
+        });
+        client.send_message(&message).unwrap();
+        let mut buffer = BytesMut::new();
+        assert_eq!(client.recv_message_limited(&mut buffer, SIZE).unwrap(), Some(SIZE));
+        assert!(buffer == message);
+        echo.join().unwrap();
+    });
+}
+
+#[test]
+fn a_wait_for_a_message_ends_in_time_and_takes_nothing() {
+    let _watchdog = watchdog();
+    let (server, client) = message_pair();
+    server.set_read_timeout(Some(SHORT)).unwrap();
+    let mut buffer = BytesMut::from("kept");
+    assert_kind(server.recv_message(&mut buffer), ErrorKind::TimedOut);
+    assert_eq!(buffer, "kept");
+    client.send_message(&[7; 9000]).unwrap();
+    assert_eq!(server.recv_message(&mut buffer).unwrap(), Some(9000));
+    assert_eq!(buffer.len(), 9004);
+}
+
+#[test]
+fn half_close_waits_for_no_longer_than_it_has_patience() {
+    let _watchdog = watchdog();
+    for on_its_way in [false, true] {
+        let (mut server, client) = message_pair();
+        client.send_message(b"unread").unwrap();
+        let mut expected = 1;
+        if on_its_way {
+            // A write that the peer has no room for, and that counts as written.
+            client.set_write_timeout(Some(SHORT)).unwrap();
+            client.send_message(&vec![7; 8 << 20]).unwrap();
+            client.set_write_timeout(None).unwrap();
+            expected = 2;
+        }
+        assert_kind(client.close_write(SHORT), ErrorKind::TimedOut);
+        client.close_write(SHORT).unwrap();
+        assert_kind(client.send_message(b"late"), ErrorKind::BrokenPipe);
+        assert_kind(
+            (&client).write_vectored(&[IoSlice::new(b"la"), IoSlice::new(b"te")]),
+            ErrorKind::BrokenPipe,
+        );
+        let mut buffer = BytesMut::new();
+        for _ in 0..expected {
+            assert!(server.recv_message(&mut buffer).unwrap().is_some_and(|length| length > 0));
+        }
+        assert_eq!(server.recv_message(&mut buffer).unwrap(), Some(0), "the mark");
+        server.write_all(b"answer").unwrap();
+        buffer.clear();
+        assert_eq!(client.recv_message(&mut buffer).unwrap(), Some(6));
+    }
+}
+
+#[test]
+fn an_exchange_brings_the_reply_whole_and_is_refused_while_a_message_waits() {
+    let _watchdog = watchdog();
+    let (server, client) = message_pair();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut request = BytesMut::new();
+            for length in [3, 0, 4096, 4097, 100_000] {
+                assert_eq!(server.recv_message(&mut request).unwrap(), Some(7));
+                server.send_message(&vec![7; length]).unwrap();
+            }
+        });
+        let mut reply = BytesMut::new();
+        for length in [3, 0, 4096, 4097, 100_000] {
+            assert_eq!(client.transact(b"request", &mut reply).unwrap(), length);
+            assert!(reply.split() == vec![7; length]);
+        }
+    });
+    server.send_message(b"news").unwrap();
+    let mut reply = BytesMut::new();
+    let refused = client.transact(b"request", &mut reply).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(ERROR_PIPE_BUSY));
+    client.recv_message(&mut reply).unwrap();
+    client.set_read_timeout(Some(SHORT)).unwrap();
+    assert_kind(client.transact(b"request", &mut reply), ErrorKind::TimedOut);
+    assert_eq!(reply, "news");
+    server.send_message(b"late").unwrap();
+    client.recv_message(&mut reply).unwrap();
+    assert_eq!(reply, "newslate", "it is the next message");
+    drop(server);
+    client.set_read_timeout(None).unwrap();
+    client.transact(b"request", &mut reply).unwrap_err();
+}
+
+/// What an async end had read ahead is received first, whole, empty messages too.
+#[test]
+fn messages_that_were_read_ahead_are_received_in_order() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let server = ServerOptions::new().pipe_mode(PipeMode::Message).create(&name).unwrap();
+    let client = PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let messages: [&[u8]; 6] = [b"first", b"", &[7; 600], b"", &[8; 5000], b"last"];
+    for message in messages {
+        client.send_message(message).unwrap();
+    }
+    let server = npipe::block_on(async {
+        server.connect().await.unwrap();
+        server.readable().await.unwrap();
+        server.into_blocking().await
+    });
+    let mut buffer = BytesMut::new();
+    for message in messages {
+        assert_eq!(server.recv_message(&mut buffer).unwrap(), Some(message.len()));
+        assert!(buffer.split() == message);
+    }
 }
 
 #[test]

@@ -31,6 +31,7 @@
 
 mod convert;
 mod listener;
+mod message;
 mod stream;
 mod timeout;
 mod transfer;

@@ -44,13 +44,14 @@ use crate::sys::{self, FileTime, OwnedHandle};
 ///
 /// # The end of a connection
 ///
-/// A pipe has no half-close: the peer sees the end when this stream and all its clones are dropped. What was written before
-/// arrives all the same if the peer reads. A server can end the connection earlier, for both sides and all clones, with
+/// A pipe has no half-close, except by convention ([`close_write`](Self::close_write)): the peer sees the end when this stream and all
+/// its clones are dropped. What was written before arrives all the same if the peer reads. A server can end the connection earlier, for both sides and all clones, with
 /// [`disconnect`](Self::disconnect), which discards what the client has not read: [`drain`](Self::drain) first.
 ///
 /// # Messages
 ///
-/// On a message pipe a write is one message. A read brings one message at most, or its next part if the buffer is too
+/// [`recv_message`](Self::recv_message) and [`send_message`](Self::send_message) are for whole messages. As for the traits: a write
+/// on a message pipe is one message. A read brings one message at most, or its next part if the buffer is too
 /// small for the rest of it; empty messages are passed over, unless
 /// [`set_empty_message_is_end`](Self::set_empty_message_is_end) says otherwise.
 pub struct PipeStream {
@@ -68,6 +69,12 @@ pub(super) struct Shared {
     /// `driven` may hold bytes that are to be read before those in the pipe.
     pub(super) has_rest: AtomicBool,
     pub(super) empty_message_is_end: AtomicBool,
+    /// The handle reads messages, and not bytes.
+    pub(super) reads_messages: AtomicBool,
+    /// What was read last was a part of a message, and not its end.
+    pub(super) inside_message: AtomicBool,
+    /// `close_write` has said that nothing more is written.
+    pub(super) write_ended: AtomicBool,
     /// Nobody else uses the handle for overlapped operations, so it may be tied to a port.
     pub(super) exclusive: bool,
     message_type: OnceLock<bool>,
@@ -86,6 +93,9 @@ impl Shared {
             linger: Mutex::new(None),
             has_rest: AtomicBool::new(false),
             empty_message_is_end: AtomicBool::new(false),
+            reads_messages: AtomicBool::new(settings.reads == Framing::Messages),
+            inside_message: AtomicBool::new(false),
+            write_ended: AtomicBool::new(false),
             exclusive,
             connected_at: sys::now(),
             message_type: match settings.writes {
@@ -244,11 +254,11 @@ impl PipeStream {
     }
 
     /// Whether an empty message reads as the end, as in the convention of Docker and of others who use go-winio: who has no more to
-    /// say and still listens sends one. `false`, the default, passes over empty messages. It holds for all clones, from the next
+    /// say and still listens sends one, as [`close_write`](Self::close_write) does. `false`, the default, passes over empty messages. It holds for all clones, from the next
     /// read on.
     ///
-    /// A read that finds one gives `Ok(0)`. Nothing keeps the peer from going on: another read shows what comes next. The other side of
-    /// the convention is to write nothing at the end, `stream.write(&[])`.
+    /// A read that finds one gives `Ok(0)`. Nothing keeps the peer from going on: another read shows what comes next.
+    /// [`recv_message`](Self::recv_message) tells empty messages from the end in either case.
     ///
     /// `true` makes this end of a message pipe read messages, and not bytes, if it does not already
     /// ([`SetNamedPipeHandleState`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-setnamedpipehandlestate)):
@@ -263,6 +273,10 @@ impl PipeStream {
         let is_end = is_end && self.shared.writes_messages()?;
         if is_end {
             sys::set_message_reads(&self.shared.handle)?;
+            self.shared.reads_messages.store(true, Ordering::Release);
+        }
+        if let Some(stream) = self.shared.driven.get() {
+            stream.set_empty_message_is_end(is_end)?;
         }
         self.shared.empty_message_is_end.store(is_end, Ordering::Release);
         Ok(())
@@ -348,17 +362,6 @@ impl PipeStream {
     /// [`read_control`](crate::ClientOptions::read_control).
     pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
         SecurityDescriptor::of(&self.shared.handle)
-    }
-
-    /// Changes what protects the pipe, on a server's end: see
-    /// [`NamedPipeServer::set_security_descriptor`](crate::NamedPipeServer::set_security_descriptor).
-    ///
-    /// # Errors
-    ///
-    /// As there. A client's end never has the right.
-    #[doc(alias = "SetSecurityInfo")]
-    pub fn set_security_descriptor(&self, descriptor: &SecurityDescriptor) -> io::Result<()> {
-        descriptor.apply_to(&self.shared.handle)
     }
 
     /// The process at the other end.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::PipeStream;
 use super::timeout::timed_out;
-use crate::driver::Driver;
+use crate::driver::{BlockingFlush, Driver};
+use crate::error::write_ended;
 use crate::machine::verdict;
 use crate::stream::{Destination, Slice, Slices, Stream};
 use crate::sys::{self, Until};
@@ -24,10 +25,20 @@ struct Part {
 impl PipeStream {
     /// Bytes that were read before the pipe came to this face. `None`: no more, for good.
     fn read_rest(&self, destination: &mut dyn Destination) -> io::Result<Option<usize>> {
+        self.take_rest(|stream| stream.read_rest(destination))
+    }
+
+    /// What `take` finds of what was read before the pipe came to this face. `None`: nothing, for good.
+    pub(super) fn take_rest<T>(
+        &self,
+        take: impl FnOnce(&Stream) -> io::Result<Option<T>>,
+    ) -> io::Result<Option<T>> {
         if !self.shared.has_rest.load(Ordering::Acquire) {
             return Ok(None);
         }
-        let rest = self.shared.driven.get().map_or(Ok(None), |stream| stream.read_rest(destination))?;
+        let Some(stream) = self.shared.driven.get() else { return Ok(None) };
+        let rest = take(stream)?;
+        self.shared.inside_message.store(!stream.is_message_complete(), Ordering::Release);
         if rest.is_none() {
             self.shared.has_rest.store(false, Ordering::Release);
         }
@@ -36,6 +47,12 @@ impl PipeStream {
 
     /// Reads from the pipe into `buffer`, which must have room: a read of nothing would wait for data.
     fn read_pipe(&self, buffer: &mut [u8]) -> io::Result<Part> {
+        let part = self.read_part(buffer)?;
+        self.shared.inside_message.store(part.message_goes_on, Ordering::Release);
+        Ok(part)
+    }
+
+    fn read_part(&self, buffer: &mut [u8]) -> io::Result<Part> {
         let until = Until { deadline: self.shared.read_timeout.deadline(), stop: None };
         loop {
             let waited = sys::read_waiting(&self.shared.handle, buffer, until)?;
@@ -86,6 +103,7 @@ impl PipeStream {
             let Some(outcome) = sys::read_now(&self.shared.handle, next) else { break };
             bytes += outcome.bytes;
             part.message_goes_on = verdict::read(outcome.code) == verdict::Read::MessageGoesOn;
+            self.shared.inside_message.store(part.message_goes_on, Ordering::Release);
         }
         Ok(bytes)
     }
@@ -95,7 +113,8 @@ impl PipeStream {
         if slices.room() == 0 { Ok(None) } else { self.read_rest(&mut slices) }
     }
 
-    fn write_slice(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn write_slice(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.check_writable()?;
         if bytes.is_empty() && !self.shared.writes_messages()? {
             // The system would accept it. On Windows the peer's read would end with nothing, which looks like the end.
             return Ok(0);
@@ -110,11 +129,21 @@ impl PipeStream {
             return self.write_within(|stream| stream.try_write(&bytes));
         }
         self.settle(None)?;
+        self.write_whole(bytes)
+    }
+
+    /// Writes `bytes` for as long as that takes.
+    pub(super) fn write_whole(&self, bytes: &[u8]) -> io::Result<usize> {
         let outcome = sys::write_waiting(&self.shared.handle, bytes)?;
         match verdict::write(outcome.code) {
             verdict::Write::Complete => Ok(outcome.bytes),
             verdict::Write::Failed(code) => Err(system_error(code)),
         }
+    }
+
+    /// Refuses to write behind `close_write`.
+    fn check_writable(&self) -> io::Result<()> {
+        if self.shared.write_ended.load(Ordering::Acquire) { Err(write_ended()) } else { Ok(()) }
     }
 
     fn write_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -123,6 +152,7 @@ impl PipeStream {
         if filled.next().is_none() {
             return self.write_slice(first);
         }
+        self.check_writable()?;
         if self.shared.write_timeout.get().is_some() {
             return self.write_within(|stream| stream.try_write(&slices));
         }
@@ -157,7 +187,7 @@ impl PipeStream {
     }
 
     /// Waits for what an earlier write left on its way.
-    fn settle(&self, deadline: Option<Instant>) -> io::Result<()> {
+    pub(super) fn settle(&self, deadline: Option<Instant>) -> io::Result<()> {
         match self.shared.driven.get() {
             None => Ok(()),
             Some(stream) => flush_until(stream, deadline).unwrap_or_else(|| {
@@ -169,6 +199,17 @@ impl PipeStream {
     pub(super) fn flush_accepted(&self) -> io::Result<()> {
         self.settle(self.shared.write_timeout.deadline())
     }
+
+    /// Waits until the peer has read everything.
+    pub(super) fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
+        self.settle(deadline)?;
+        let mut flush = BlockingFlush::start(self.shared.handle.clone())?;
+        wait(deadline, |context| flush.poll(context), park).unwrap_or_else(|| {
+            Err(timed_out(
+                "the peer did not read everything in time; what it has not read is still there for it",
+            ))
+        })
+    }
 }
 
 /// Waits until the pipe has all that `stream` has accepted. `None`: it was too late.
@@ -178,23 +219,42 @@ fn flush_until(stream: &Stream, deadline: Option<Instant>) -> Option<io::Result<
     if let Poll::Ready(result) = stream.poll_flush(&Context::from_waker(Waker::noop()), key) {
         return Some(result);
     }
+    let sleep = |left| {
+        if !stream.attend(left) {
+            park(left);
+        }
+    };
+    let flushed = wait(deadline, |context| stream.poll_flush(context, key), sleep);
+    if flushed.is_none() {
+        stream.forget_writer(key);
+    }
+    flushed
+}
+
+/// Polls until there is a result, and sleeps in between until this thread is unparked or the given time is over. `None`: it was too
+/// late.
+fn wait<T>(
+    deadline: Option<Instant>,
+    mut poll: impl FnMut(&Context<'_>) -> Poll<T>,
+    sleep: impl Fn(Option<Duration>),
+) -> Option<T> {
     let waker = Waker::from(Arc::new(Parked(thread::current())));
     loop {
-        if let Poll::Ready(result) = stream.poll_flush(&Context::from_waker(&waker), key) {
+        if let Poll::Ready(result) = poll(&Context::from_waker(&waker)) {
             return Some(result);
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
-            stream.forget_writer(key);
             return None;
         }
-        if stream.attend(left) {
-            continue;
-        }
-        match left {
-            None => thread::park(),
-            Some(left) => thread::park_timeout(left),
-        }
+        sleep(left);
+    }
+}
+
+fn park(limit: Option<Duration>) {
+    match limit {
+        None => thread::park(),
+        Some(limit) => thread::park_timeout(limit),
     }
 }
 
@@ -208,7 +268,7 @@ impl Wake for Parked {
 }
 
 /// The system's error.
-fn system_error(code: u32) -> io::Error {
+pub(super) fn system_error(code: u32) -> io::Error {
     io::Error::from_raw_os_error(code as i32)
 }
 

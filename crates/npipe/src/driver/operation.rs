@@ -22,6 +22,8 @@ use super::Completion;
 pub(crate) enum Kind {
     Read,
     Write,
+    /// Writes a message and reads one: the request is at the start of the buffer, and the reply comes behind it.
+    Exchange,
     Connect,
 }
 
@@ -100,6 +102,16 @@ impl Operation {
         self.submit(Kind::Write, handle, buffer, target)
     }
 
+    /// Writes all of `request` as one message, and reads one into its spare capacity: what comes back is the reply alone.
+    pub(crate) fn exchange(
+        self,
+        handle: &Arc<OwnedHandle>,
+        request: Vec<u8>,
+        target: Arc<dyn Completion>,
+    ) -> Submitted {
+        self.submit(Kind::Exchange, handle, request, target)
+    }
+
     /// Waits for a client.
     pub(crate) fn connect(self, handle: &Arc<OwnedHandle>, target: Arc<dyn Completion>) -> Submitted {
         self.submit(Kind::Connect, handle, Vec::new(), target)
@@ -133,6 +145,14 @@ impl Operation {
             Kind::Read => unsafe { sys::read(handle, start, clamp(capacity), overlapped) },
             // SAFETY: as above; the buffer has `length` readable bytes.
             Kind::Write => unsafe { sys::write(handle, start, clamp(length), overlapped) },
+            Kind::Exchange => {
+                // SAFETY: `length` is within the buffer's allocation.
+                let reply = unsafe { start.add(length) };
+                // SAFETY: as above; the buffer has `length` readable bytes and, behind them, writable ones up to its capacity.
+                unsafe {
+                    sys::exchange(handle, start, clamp(length), reply, clamp(capacity - length), overlapped)
+                }
+            }
             // SAFETY: as above.
             Kind::Connect => unsafe { sys::connect(handle, overlapped) },
         };
@@ -164,10 +184,14 @@ unsafe fn reclaim(block: &Block, outcome: Outcome) -> (Vec<u8>, Option<Arc<dyn C
     // SAFETY: per the contract nobody else touches the load.
     let load = unsafe { &mut *block.load.get() };
     let mut buffer = std::mem::take(&mut load.buffer);
-    if load.kind == Kind::Read {
-        let read = outcome.bytes.min(buffer.capacity());
-        // SAFETY: the kernel wrote that many bytes at the start of the buffer.
-        unsafe { buffer.set_len(read) };
+    let request = buffer.len();
+    if matches!(load.kind, Kind::Read | Kind::Exchange) {
+        let read = outcome.bytes.min(buffer.capacity() - request);
+        // SAFETY: the kernel wrote that many bytes behind what the buffer held, which was nothing for a read.
+        unsafe { buffer.set_len(request + read) };
+    }
+    if load.kind == Kind::Exchange {
+        buffer.drain(..request);
     }
     (buffer, load.target.take(), load.kind)
 }

@@ -19,10 +19,10 @@ mod write_behind;
 pub(crate) use back_off::BackOff;
 pub(crate) use backlog::{Backlog, Refusal};
 pub(crate) use lifecycle::{ConnectStep, Connected, Lifecycle};
-pub(crate) use read_ahead::{ReadAhead, ReadDone, ReadEnd, ReadStep};
+pub(crate) use read_ahead::{MessageStep, ReadAhead, ReadDone, ReadEnd, ReadStep, RestDone, Unread};
 #[cfg(windows)]
 pub(crate) use verdict::lacks_client;
-pub(crate) use write_behind::{FlushStep, WriteBehind, WriteStep};
+pub(crate) use write_behind::{EndStep, FlushStep, WriteBehind, WriteStep};
 
 /// Whether the units of a direction are bytes or messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,9 @@
 //! dequeued, before the caller asks.
 //!
 //! On a message pipe a read brings one message at most, and a message larger than our buffer continues straight into
-//! the caller's, so a message arrives whole wherever the caller's buffer has room for it.
+//! the caller's, so a message arrives whole wherever the caller's buffer has room for it. Whoever receives whole messages
+//! ([`ReadAhead::message_step`]) gets each in one piece, with no bytes in between kept by anybody else: what has been read of one
+//! that is not whole yet stays here. An empty message is kept like any other, and passed over by who reads bytes.
 
 use super::slot::{Claim, Slot};
 use super::{Framing, LARGEST_TRANSFER, verdict};
@@ -34,8 +36,9 @@ pub(crate) struct ReadAhead {
     front: Option<Chunk>,
     /// What came while `front` was not used up.
     back: Option<Chunk>,
-    /// The caller has had a part of a message whose end has not been read yet.
-    inside_message: bool,
+    position: Position,
+    /// An empty message reads as the end.
+    empty_message_is_end: bool,
     /// How reading ended; reported once, behind all bytes. The system knows what comes after.
     end: Option<ReadEnd>,
     /// Someone waits for the operation in flight.
@@ -47,12 +50,33 @@ pub(crate) struct ReadAhead {
     spare: Option<Vec<u8>>,
 }
 
-/// Bytes of one read.
+/// Where the caller is in the pipe's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Position {
+    /// Between two, or in a stream of bytes.
+    Between,
+    /// It has had a part of a message whose end has not been read yet.
+    Inside,
+    /// It has refused a message whose end has not been read yet: the rest is thrown away.
+    Refused,
+}
+
+/// Bytes of one read, or of several that brought parts of one message.
 #[derive(Debug)]
 struct Chunk {
     bytes: Vec<u8>,
     consumed: usize,
     message_goes_on: bool,
+}
+
+impl Chunk {
+    fn unread(&self) -> &[u8] {
+        &self.bytes[self.consumed..]
+    }
+
+    fn is_empty_message(&self) -> bool {
+        self.bytes.is_empty() && !self.message_goes_on
+    }
 }
 
 /// How reading ended.
@@ -75,10 +99,50 @@ pub(crate) enum ReadStep {
     Submit(usize),
     /// A read is in flight.
     Wait,
+    /// Throw away what there is of a refused message: read it, without waiting, into memory that nobody wants.
+    Discard,
     /// What has been copied is the result.
     Done,
     /// Report this.
     End(ReadEnd),
+}
+
+/// What receiving a message should do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MessageStep {
+    /// [`ReadAhead::buffered`] is the message: [`ReadAhead::consume`] all of it.
+    Whole,
+    /// [`ReadAhead::buffered`] is its beginning. Ask the pipe how much is left, offer that to [`ReadAhead::rest`], and read it.
+    Rest,
+    /// As [`ReadStep::Discard`].
+    Discard,
+    /// It is longer than allowed, and is thrown away.
+    TooLong { length: usize },
+    /// Submit a read into a buffer of this size.
+    Submit(usize),
+    /// A read is in flight.
+    Wait,
+    /// Report this.
+    End(ReadEnd),
+}
+
+/// What reading the rest of a message came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RestDone {
+    /// The message is whole, in the caller's memory.
+    Whole,
+    /// What came is here now, behind the beginning; ask for the next step.
+    Part,
+    /// Nothing is there yet: submit a read into a buffer of this size.
+    Submit(usize),
+}
+
+/// How much can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unread {
+    pub(crate) bytes: usize,
+    /// Of these, what belongs to the message that is read next, or was begun.
+    pub(crate) in_message: usize,
 }
 
 /// What the end of a read asks for.
@@ -134,7 +198,8 @@ impl ReadAhead {
             slot: Slot::Free,
             front: None,
             back: None,
-            inside_message: false,
+            position: Position::Between,
+            empty_message_is_end: false,
             end: None,
             wanted: false,
             stopping: false,
@@ -163,8 +228,16 @@ impl ReadAhead {
     /// Decides about a read that has `copied` bytes so far and room for `room` more.
     pub(crate) fn step(&mut self, copied: usize, room: usize) -> ReadStep {
         let started = copied > 0;
-        if started && (room == 0 || (self.framing == Framing::Messages && !self.inside_message)) {
+        let inside = self.position == Position::Inside;
+        if started && (room == 0 || (self.framing == Framing::Messages && !inside)) {
             return ReadStep::Done;
+        }
+        // Who asks without room takes nothing, not even an empty message.
+        while room > 0 && self.front.as_ref().is_some_and(Chunk::is_empty_message) {
+            self.consume(0);
+            if self.empty_message_is_end {
+                return ReadStep::End(ReadEnd::EndOfFile);
+            }
         }
         if self.front.is_some() {
             return if room == 0 { ReadStep::Done } else { ReadStep::Copy };
@@ -184,13 +257,140 @@ impl ReadAhead {
             self.end = None;
             return ReadStep::End(end);
         }
+        if self.position == Position::Refused {
+            return ReadStep::Discard;
+        }
         let worth_it = room >= self.size.max(DIRECT);
-        let direct = room > 0 && (self.inside_message || (worth_it && self.forecast.is_sure()));
+        let direct = room > 0 && (inside || (worth_it && self.forecast.is_sure()));
         match (direct, started) {
             (true, _) => ReadStep::Direct,
             (false, true) => ReadStep::Done,
             (false, false) => ReadStep::Submit(self.size),
         }
+    }
+
+    /// Decides about receiving a message of at most `limit` bytes.
+    pub(crate) fn message_step(&mut self, limit: usize) -> MessageStep {
+        let have = self.buffered().len();
+        match &self.front {
+            Some(chunk) if !chunk.message_goes_on && have > limit => {
+                self.refuse();
+                return MessageStep::TooLong { length: have };
+            }
+            Some(chunk) if !chunk.message_goes_on => return MessageStep::Whole,
+            Some(_) | None => {}
+        }
+        if self.slot != Slot::Free {
+            self.wanted = true;
+            return MessageStep::Wait;
+        }
+        if let Some(end) = self.end.take() {
+            // The rest of what was begun is not to come any more, and a part of a message is none.
+            self.front = None;
+            self.position = Position::Between;
+            return MessageStep::End(end);
+        }
+        match (&self.front, self.position) {
+            (Some(_), _) | (None, Position::Inside) => MessageStep::Rest,
+            (None, Position::Refused) => MessageStep::Discard,
+            (None, Position::Between) => MessageStep::Submit(self.size),
+        }
+    }
+
+    /// Offers room for the rest of a message, of which the pipe has `left` bytes, unless that is more than `limit` in all.
+    pub(crate) fn rest(&mut self, left: usize, limit: usize) -> Result<usize, MessageStep> {
+        let length = self.buffered().len() + left;
+        if length > limit {
+            self.refuse();
+            return Err(MessageStep::TooLong { length });
+        }
+        // Nothing left can also mean that the pipe does not tell.
+        Ok(if left == 0 { SECOND } else { left })
+    }
+
+    /// The rest of a message, read straight into the caller's memory, came with this code and these bytes; `None`: it would have
+    /// had to wait.
+    pub(crate) fn on_rest(&mut self, outcome: Option<(u32, &[u8])>) -> RestDone {
+        let Some((code, bytes)) = outcome else { return RestDone::Submit(self.size) };
+        match verdict::read(code) {
+            verdict::Read::Complete => {
+                self.front = None;
+                self.position = Position::Between;
+                self.forecast.on_data(false);
+                return RestDone::Whole;
+            }
+            verdict::Read::Aborted if bytes.is_empty() => return RestDone::Submit(self.size),
+            verdict::Read::Aborted | verdict::Read::MessageGoesOn => {
+                let begun = Chunk { bytes: Vec::new(), consumed: 0, message_goes_on: true };
+                self.front.get_or_insert(begun).bytes.extend_from_slice(bytes);
+            }
+            verdict::Read::EndOfFile => self.end = Some(ReadEnd::EndOfFile),
+            verdict::Read::Failed(code) => self.end = Some(ReadEnd::Failed(code)),
+        }
+        RestDone::Part
+    }
+
+    /// Forgets the message that is read next, or was begun.
+    fn refuse(&mut self) {
+        let goes_on = self.front.as_ref().is_none_or(|chunk| chunk.message_goes_on);
+        self.front = self.back.take();
+        self.position = if goes_on { Position::Refused } else { Position::Between };
+    }
+
+    /// A part of a refused message was read and thrown away, or it would have had to wait (`None`): then a read of the given
+    /// size has to be submitted.
+    pub(crate) fn on_discarded(&mut self, code: Option<u32>) -> Option<usize> {
+        match code.map(verdict::read) {
+            Some(verdict::Read::Complete) => self.position = Position::Between,
+            Some(verdict::Read::MessageGoesOn) => {}
+            Some(verdict::Read::EndOfFile) => self.end = Some(ReadEnd::EndOfFile),
+            Some(verdict::Read::Failed(code)) => self.end = Some(ReadEnd::Failed(code)),
+            Some(verdict::Read::Aborted) | None => return Some(self.size),
+        }
+        None
+    }
+
+    /// The result of an exchange of messages, which was over at once: the reply is the next message, unless the system refused
+    /// the exchange with this code.
+    pub(crate) fn on_exchanged(&mut self, code: u32, reply: Vec<u8>) -> Result<(), u32> {
+        match verdict::read(code) {
+            verdict::Read::Complete | verdict::Read::MessageGoesOn | verdict::Read::Aborted => {
+                self.on_finished(code, reply);
+                Ok(())
+            }
+            verdict::Read::EndOfFile | verdict::Read::Failed(_) => Err(code),
+        }
+    }
+
+    /// Whether messages are read, and not bytes.
+    pub(crate) fn reads_messages(&self) -> bool {
+        self.framing == Framing::Messages
+    }
+
+    /// The system has been told to read messages from now on.
+    pub(crate) fn read_messages(&mut self) {
+        self.framing = Framing::Messages;
+    }
+
+    pub(crate) fn set_empty_message_is_end(&mut self, is_end: bool) {
+        self.empty_message_is_end = is_end;
+    }
+
+    /// Whether what the caller has read so far ends with the end of a message.
+    pub(crate) fn is_message_complete(&self) -> bool {
+        self.framing != Framing::Messages || self.position != Position::Inside
+    }
+
+    /// What can be read, of which `pipe` is what the system says.
+    pub(crate) fn unread(&self, pipe: Unread) -> Unread {
+        let behind = self.back.as_ref().map_or(0, |chunk| chunk.unread().len());
+        let in_message = match &self.front {
+            _ if self.framing != Framing::Messages => 0,
+            None => pipe.in_message,
+            Some(chunk) if chunk.message_goes_on => chunk.unread().len() + pipe.in_message,
+            Some(chunk) => chunk.unread().len(),
+        };
+        Unread { bytes: self.buffered().len() + behind + pipe.bytes, in_message }
     }
 
     /// Whether a read would have a result without waiting. If not, and nothing is in flight, a read has to be
@@ -206,7 +406,7 @@ impl ReadAhead {
 
     /// Bytes to copy from.
     pub(crate) fn buffered(&self) -> &[u8] {
-        self.front.as_ref().map_or(&[], |chunk| &chunk.bytes[chunk.consumed..])
+        self.front.as_ref().map_or(&[], Chunk::unread)
     }
 
     /// The caller has taken `count` of [`buffered`](Self::buffered).
@@ -214,14 +414,21 @@ impl ReadAhead {
         let Some(chunk) = &mut self.front else { return };
         chunk.consumed += count;
         if chunk.consumed < chunk.bytes.len() {
-            self.inside_message = true;
+            self.position = Position::Inside;
             return;
         }
-        self.inside_message = chunk.message_goes_on;
+        self.position = if chunk.message_goes_on { Position::Inside } else { Position::Between };
         let used = std::mem::replace(&mut self.front, self.back.take());
-        if let Some(Chunk { mut bytes, .. }) = used {
-            bytes.clear();
-            self.spare = Some(bytes);
+        if let Some(Chunk { bytes, .. }) = used {
+            self.reuse(bytes);
+        }
+    }
+
+    /// Keeps a used-up buffer for the next read.
+    fn reuse(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 {
+            buffer.clear();
+            self.spare = Some(buffer);
         }
     }
 
@@ -298,24 +505,46 @@ impl ReadAhead {
                 return true;
             }
         };
+        if self.position == Position::Refused {
+            if !message_goes_on {
+                self.position = Position::Between;
+            }
+            self.reuse(buffer);
+            return false;
+        }
+        if let Some(begun) = self.front.as_mut().filter(|chunk| chunk.message_goes_on) {
+            begun.bytes.extend_from_slice(&buffer);
+            begun.message_goes_on = message_goes_on;
+            return true;
+        }
         if buffer.is_empty() {
             // An empty message, or the empty write of a byte pipe's peer: not the end, and no bytes. It may also be
             // the end of a message of which the caller has had every byte.
-            self.inside_message = false;
-            self.spare = Some(buffer);
-            return false;
+            self.reuse(buffer);
+            if self.front.is_none() && self.position == Position::Inside {
+                self.position = Position::Between;
+                return false;
+            }
+            let is_message = self.framing == Framing::Messages;
+            if is_message {
+                self.keep(Chunk { bytes: Vec::new(), consumed: 0, message_goes_on: false });
+            }
+            return is_message;
         }
         let full = buffer.len() == buffer.capacity();
         self.forecast.on_data(full && !message_goes_on);
         if full {
             self.grow();
         }
-        let chunk = Chunk { bytes: buffer, consumed: 0, message_goes_on };
+        self.keep(Chunk { bytes: buffer, consumed: 0, message_goes_on });
+        true
+    }
+
+    fn keep(&mut self, chunk: Chunk) {
         match &self.front {
             None => self.front = Some(chunk),
             Some(_) => self.back = Some(chunk),
         }
-        true
     }
 
     /// A read straight into `room` bytes of the caller's ended, or would have had to wait (`None`). Gives the number of
@@ -324,21 +553,21 @@ impl ReadAhead {
         let Some((code, bytes)) = outcome else {
             self.forecast.on_empty();
             // Inside a message its rest is always there, unless another handle took it: then there is no rest.
-            self.inside_message = false;
+            self.position = Position::Between;
             return 0;
         };
         match verdict::read(code) {
             verdict::Read::Complete | verdict::Read::Aborted => {
-                self.inside_message = false;
+                self.position = Position::Between;
                 self.forecast.on_data(bytes == room && self.framing != Framing::Messages);
             }
-            verdict::Read::MessageGoesOn => self.inside_message = true,
+            verdict::Read::MessageGoesOn => self.position = Position::Inside,
             verdict::Read::EndOfFile => {
-                self.inside_message = false;
+                self.position = Position::Between;
                 self.end = Some(ReadEnd::EndOfFile);
             }
             verdict::Read::Failed(code) => {
-                self.inside_message = false;
+                self.position = Position::Between;
                 self.end = Some(ReadEnd::Failed(code));
             }
         }
@@ -372,7 +601,7 @@ impl ReadAhead {
     pub(crate) fn reset(&mut self) -> bool {
         self.front = None;
         self.back = None;
-        self.inside_message = false;
+        self.position = Position::Between;
         self.end = None;
         self.wanted = false;
         self.stopping = false;
@@ -526,7 +755,115 @@ mod tests {
     fn an_empty_message_is_neither_bytes_nor_the_end() {
         let mut machine = waiting(Framing::Messages);
         let done = machine.on_packet(0, buffer(0, SMALLEST));
-        assert_eq!(done, ReadDone { wake: false, submit: Some(SMALLEST) });
+        assert_eq!(done, ReadDone { wake: true, submit: Some(SMALLEST) }, "who receives messages wants it");
+        machine.on_ahead_pending();
+        assert_eq!(machine.step(0, 100), ReadStep::Wait, "who reads bytes does not");
+    }
+
+    #[test]
+    fn an_empty_message_is_kept_for_who_receives_messages() {
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(0, buffer(0, SMALLEST));
+        assert!(matches!(machine.step(0, 0), ReadStep::Done), "a look takes nothing");
+        assert_eq!(machine.message_step(0), MessageStep::Whole);
+        assert!(machine.buffered().is_empty());
+        machine.consume(0);
+        assert_eq!(machine.message_step(0), MessageStep::Submit(SMALLEST));
+    }
+
+    #[test]
+    fn an_empty_message_behind_a_half_read_one_is_kept() {
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(0, buffer(10, SMALLEST));
+        machine.consume(4);
+        machine.on_ahead_finished(0, buffer(0, SMALLEST));
+        assert!(!machine.is_message_complete());
+        machine.consume(6);
+        assert!(machine.is_message_complete());
+        assert_eq!(machine.message_step(0), MessageStep::Whole);
+    }
+
+    #[test]
+    fn an_empty_message_is_the_end_where_that_is_agreed_and_what_follows_is_read() {
+        let mut machine = waiting(Framing::Messages);
+        machine.set_empty_message_is_end(true);
+        machine.on_packet(0, buffer(0, SMALLEST));
+        machine.on_ahead_finished(0, buffer(3, SMALLEST));
+        assert_eq!(machine.step(0, 100), ReadStep::End(ReadEnd::EndOfFile));
+        assert_eq!(machine.step(0, 100), ReadStep::Copy);
+    }
+
+    #[test]
+    fn a_message_is_received_whole_with_its_rest_straight_from_the_pipe() {
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(ERROR_MORE_DATA, buffer(SMALLEST, SMALLEST));
+        assert_eq!(machine.message_step(1000), MessageStep::Rest);
+        assert_eq!(machine.rest(488, 1000), Ok(488));
+        assert_eq!(machine.on_rest(Some((0, &[b'x'; 488]))), RestDone::Whole);
+        assert_eq!(machine.message_step(1000), MessageStep::Submit(SECOND));
+    }
+
+    #[test]
+    fn a_rest_that_has_to_be_waited_for_is_collected_here() {
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(ERROR_MORE_DATA, buffer(SMALLEST, SMALLEST));
+        assert_eq!(machine.message_step(1000), MessageStep::Rest);
+        assert_eq!(machine.rest(0, 1000), Ok(SECOND), "the pipe does not tell");
+        assert_eq!(machine.on_rest(Some((ERROR_MORE_DATA, &[b'x'; 8]))), RestDone::Part);
+        assert_eq!(machine.on_rest(None), RestDone::Submit(SECOND));
+        machine.on_pending();
+        assert_eq!(machine.message_step(1000), MessageStep::Wait);
+        machine.on_packet(0, buffer(100, SECOND));
+        assert_eq!(machine.message_step(1000), MessageStep::Whole);
+        assert_eq!(machine.buffered().len(), SMALLEST + 108);
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_thrown_away_and_the_next_is_whole() {
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(ERROR_MORE_DATA, buffer(SMALLEST, SMALLEST));
+        assert_eq!(machine.rest(1 << 30, 1000), Err(MessageStep::TooLong { length: SMALLEST + (1 << 30) }));
+        for _ in 0..2 {
+            assert_eq!(machine.message_step(1000), MessageStep::Discard);
+            assert_eq!(machine.on_discarded(Some(ERROR_MORE_DATA)), None);
+        }
+        assert_eq!(machine.on_discarded(None), Some(SECOND), "its rest has to be waited for");
+        machine.on_pending();
+        machine.on_packet(ERROR_MORE_DATA, buffer(SECOND, SECOND));
+        assert_eq!(machine.step(0, 100), ReadStep::Discard, "who reads bytes does not get it either");
+        assert_eq!(machine.on_discarded(Some(0)), None);
+        assert!(matches!(machine.message_step(1000), MessageStep::Submit(_)));
+        machine.on_finished(0, buffer(7, SECOND));
+        assert_eq!(
+            machine.message_step(6),
+            MessageStep::TooLong { length: 7 },
+            "also one that is here whole"
+        );
+        assert!(matches!(machine.message_step(6), MessageStep::Submit(_)));
+    }
+
+    #[test]
+    fn a_message_whose_rest_never_comes_is_none() {
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(ERROR_MORE_DATA, buffer(SMALLEST, SMALLEST));
+        assert_eq!(machine.on_rest(Some((ERROR_PIPE_NOT_CONNECTED, &[]))), RestDone::Part);
+        assert_eq!(machine.message_step(1000), MessageStep::End(ReadEnd::Failed(ERROR_PIPE_NOT_CONNECTED)));
+        assert_eq!(machine.message_step(1000), MessageStep::Submit(SECOND));
+    }
+
+    #[test]
+    fn what_is_unread_counts_what_is_here_and_what_is_in_the_pipe() {
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(0, buffer(10, SMALLEST));
+        machine.on_ahead_finished(0, buffer(5, SMALLEST));
+        machine.consume(4);
+        let pipe = Unread { bytes: 100, in_message: 60 };
+        assert_eq!(machine.unread(pipe), Unread { bytes: 111, in_message: 6 });
+        machine.consume(6);
+        machine.consume(5);
+        assert_eq!(machine.unread(pipe), pipe);
+        machine.on_finished(ERROR_MORE_DATA, buffer(SMALLEST, SMALLEST));
+        assert_eq!(machine.unread(pipe), Unread { bytes: 100 + SMALLEST, in_message: 60 + SMALLEST });
     }
 
     #[test]

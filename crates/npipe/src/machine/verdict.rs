@@ -49,6 +49,9 @@ pub(crate) enum Connect {
     Failed(u32),
 }
 
+/// What the system says of an exchange of messages while a message waits to be read, which would be taken for the reply.
+pub(crate) const UNREAD_MESSAGES: u32 = ERROR_PIPE_BUSY;
+
 /// Why a pipe could not be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Open {

@@ -34,6 +34,8 @@ pub(crate) struct WriteBehind {
     ran_full: bool,
     /// The error of a write that the caller believes written: reported once, at the next occasion.
     error: Option<u32>,
+    /// The caller has said that it writes no more.
+    ended: bool,
 }
 
 /// What a write should do now.
@@ -41,6 +43,8 @@ pub(crate) struct WriteBehind {
 pub(crate) enum WriteStep {
     /// Report this error of an earlier write.
     Fail(u32),
+    /// Refuse it: the direction was ended.
+    Refuse,
     /// The queue is full.
     Wait,
     /// It depends on whether the pipe carries messages: find out, then ask again.
@@ -51,6 +55,19 @@ pub(crate) enum WriteStep {
     Submit(usize),
     /// Queue this many of the bytes.
     Queue(usize),
+}
+
+/// What ending the direction should do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndStep {
+    /// Report this error of an earlier write.
+    Fail(u32),
+    /// A write of the last connection is still on its way.
+    Wait,
+    /// Submit the empty message.
+    Submit,
+    /// It follows what is on its way.
+    Done,
 }
 
 /// What a flush should do now.
@@ -86,6 +103,7 @@ impl WriteBehind {
             queued: 0,
             ran_full: false,
             error: None,
+            ended: false,
         }
     }
 
@@ -94,6 +112,32 @@ impl WriteBehind {
     #[cfg(any(windows, test))]
     pub(crate) fn stop_queueing(&mut self) {
         self.queueing = false;
+    }
+
+    /// Ends a direction of messages with an empty one, behind what was accepted and however full the queue is. Nothing is
+    /// accepted from then on.
+    pub(crate) fn end(&mut self) -> EndStep {
+        if let Some(code) = self.error.take() {
+            return EndStep::Fail(code);
+        }
+        match self.slot {
+            _ if self.ended => return EndStep::Done,
+            Slot::Abandoned => return EndStep::Wait,
+            Slot::Free | Slot::InFlight => self.ended = true,
+        }
+        if self.slot == Slot::Free {
+            return EndStep::Submit;
+        }
+        self.queue(0);
+        EndStep::Done
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
     }
 
     pub(crate) fn classify(&mut self, framing: Framing) {
@@ -110,6 +154,9 @@ impl WriteBehind {
         if let Some(code) = self.error.take() {
             return WriteStep::Fail(code);
         }
+        if self.ended {
+            return WriteStep::Refuse;
+        }
         match (self.slot, self.framing) {
             (Slot::Free, Framing::Unknown) if length == 0 || length > self.largest_write() => {
                 WriteStep::Classify
@@ -124,7 +171,7 @@ impl WriteBehind {
             (Slot::InFlight, framing) => {
                 let room = self.room();
                 let accepted = match framing {
-                    Framing::Messages if self.queue.is_empty() || length <= room => Some(length),
+                    Framing::Messages if self.queue.is_empty() || self.cost(length) <= room => Some(length),
                     Framing::Messages => None,
                     Framing::Bytes | Framing::Unknown => {
                         (room > 0).then(|| length.min(room).min(self.room_in_last()))
@@ -147,6 +194,14 @@ impl WriteBehind {
         (self.limit - self.largest_write()).max(1)
     }
 
+    /// What queueing so many bytes counts: an empty message takes memory, too.
+    fn cost(&self, length: usize) -> usize {
+        match self.framing {
+            Framing::Messages => length.max(size_of::<Vec<u8>>()),
+            Framing::Bytes | Framing::Unknown => length,
+        }
+    }
+
     /// What the next write of bytes still takes before another one is begun.
     fn room_in_last(&self) -> usize {
         let last = self.queue.back().map_or(0, Vec::len);
@@ -156,6 +211,7 @@ impl WriteBehind {
     /// Whether a write would be accepted, or fail, now.
     pub(crate) fn is_ready(&mut self) -> bool {
         let ready = self.error.is_some()
+            || self.ended
             || match self.slot {
                 Slot::Free => true,
                 Slot::InFlight => self.queueing && self.room() > 0,
@@ -180,7 +236,7 @@ impl WriteBehind {
 
     /// The queue's place for bytes that [`WriteStep::Queue`] accepted.
     pub(crate) fn queue(&mut self, length: usize) -> &mut Vec<u8> {
-        self.queued += length;
+        self.queued += self.cost(length);
         let complete =
             |last: &Vec<u8>| self.framing == Framing::Messages || last.len() >= self.largest_write();
         if self.queue.back().is_none_or(complete) {
@@ -209,7 +265,7 @@ impl WriteBehind {
                     self.window = self.window.saturating_mul(4).min(self.largest_queue());
                 }
                 let next = self.queue.pop_front();
-                self.queued -= next.as_ref().map_or(0, Vec::len);
+                self.queued -= next.as_ref().map_or(0, |next| self.cost(next.len()));
                 if next.is_none() {
                     // The queue's own memory goes back as well: an idle pipe holds next to nothing.
                     self.queue = VecDeque::new();
@@ -250,6 +306,7 @@ impl WriteBehind {
     pub(crate) fn reset(&mut self) -> bool {
         self.discard();
         self.error = None;
+        self.ended = false;
         self.slot.abandon()
     }
 
@@ -316,6 +373,18 @@ mod tests {
     }
 
     #[test]
+    fn empty_messages_fill_the_queue_too() {
+        let mut machine = busy(Framing::Messages);
+        let accepted = (0..LIMIT).take_while(|_| accept(&mut machine, 0).is_some()).count();
+        assert!(accepted < 1000, "{accepted} empty messages were queued");
+        for _ in 0..accepted {
+            assert_eq!(machine.on_packet(0).next.as_deref(), Some(&[][..]));
+            machine.on_pending();
+        }
+        assert_eq!(machine.queued(), 0);
+    }
+
+    #[test]
     fn the_window_starts_small_grows_under_pressure_and_stops_at_the_limit() {
         let mut machine = busy(Framing::Bytes);
         let mut windows = Vec::new();
@@ -358,6 +427,26 @@ mod tests {
         assert_eq!(machine.queued(), 0);
         assert_eq!(machine.flush(), FlushStep::Fail(ERROR_NO_DATA));
         assert_eq!(machine.flush(), FlushStep::Done);
+    }
+
+    #[test]
+    fn nothing_is_accepted_behind_the_end_of_the_direction_until_the_next_connection() {
+        let mut machine = busy(Framing::Messages);
+        accept(&mut machine, LIMIT);
+        assert_eq!(machine.step(0), WriteStep::Wait, "the queue is full");
+        assert_eq!(machine.end(), EndStep::Done);
+        assert_eq!(machine.step(1), WriteStep::Refuse);
+        assert!(machine.is_ready(), "a write fails at once");
+        assert_eq!(machine.on_packet(0).next.map(|next| next.len()), Some(LIMIT));
+        machine.on_pending();
+        assert_eq!(machine.on_packet(0).next.as_deref(), Some(&[][..]));
+        machine.on_pending();
+        machine.reset();
+        assert_eq!(machine.end(), EndStep::Wait);
+        machine.on_packet(0);
+        assert_eq!(machine.step(1), WriteStep::Submit(1));
+        assert_eq!(machine.end(), EndStep::Submit);
+        assert_eq!(machine.end(), EndStep::Done);
     }
 
     #[test]

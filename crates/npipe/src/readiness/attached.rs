@@ -9,8 +9,11 @@ use std::sync::Weak;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use super::queue::{Queue, Registration};
 use crate::driver::BlockingFlush;
+use crate::error::MessageTooLong;
 use crate::interest::{Interest, Ready};
 use crate::stream::{Destination, Key, Settings, Source, Stream};
 use crate::sync::{Arc, Mutex, lock};
@@ -176,6 +179,47 @@ impl Attached {
                 self.arm_writing(interest);
                 Ok(count)
             }
+        }
+    }
+
+    pub(super) fn recv_message(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
+        let used_up = self.registration.use_up(Ready::READABLE | Ready::READ_CLOSED);
+        let Some(interest) = used_up else { return would_block() };
+        if self.is_without_client() {
+            return would_block();
+        }
+        let context = Context::from_waker(&self.reading);
+        match self.stream.poll_recv_message(&context, Key::POLL, buffer, limit) {
+            Poll::Pending => would_block(),
+            Poll::Ready(Err(error)) if error.get_ref().is_none_or(|error| !error.is::<MessageTooLong>()) => {
+                Err(error)
+            }
+            Poll::Ready(Ok(None)) => Ok(None),
+            Poll::Ready(received) => {
+                self.arm_reading(interest);
+                received
+            }
+        }
+    }
+
+    pub(super) fn send_message(&self, message: &[u8]) -> io::Result<()> {
+        let Some(interest) = self.registration.use_up(Ready::WRITABLE) else { return would_block() };
+        match self.stream.poll_send_message(&Context::from_waker(&self.writing), Key::POLL, message) {
+            Poll::Pending => would_block(),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) => {
+                self.arm_writing(interest);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn close_write(&self) -> io::Result<()> {
+        self.stream.require_messages()?;
+        self.drain()?;
+        match self.stream.poll_end_write(&Context::from_waker(&self.writing), Key::POLL) {
+            Poll::Pending => would_block(),
+            Poll::Ready(result) => result,
         }
     }
 

@@ -5,12 +5,14 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle, RawHandle};
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use super::attached::Attached;
 use super::event::Source;
 use super::queue::not_found;
 use super::{Registry, Token};
 use crate::impersonation::Impersonation;
-use crate::info::PipeInfo;
+use crate::info::{Peek, PipeInfo};
 use crate::interest::Interest;
 use crate::peer::Peer;
 use crate::security::SecurityDescriptor;
@@ -176,6 +178,81 @@ impl NamedPipe {
         self.working()?.drain()
     }
 
+    /// Receives a message: appends it to `buffer`, whole, whatever its size. Gives its length, 0 for an empty one, and `None` when the
+    /// peer has closed its end and everything it sent has been received. Where a part of a message has been read by other means,
+    /// this brings the rest of it.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): `buffer` is as it was then. [`Unsupported`](io::ErrorKind::Unsupported) on an end that
+    /// reads bytes. Else the system's:
+    #[doc = crate::documentation::read_errors!()]
+    pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
+        self.recv_message_limited(buffer, usize::MAX)
+    }
+
+    /// [`recv_message`](Self::recv_message) of at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_message`](Self::recv_message); [`InvalidData`](io::ErrorKind::InvalidData), with a
+    /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. No memory was made for it. It is thrown away,
+    /// and the pipe stays usable: the next call brings the next message.
+    pub fn recv_message_limited(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
+        self.working()?.recv_message(buffer, limit)
+    }
+
+    /// Sends all of `message`, as one; an empty one is a message too.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) while a write is on its way: nothing of the message was taken then.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe. Else the system's:
+    #[doc = crate::documentation::write_errors!()]
+    pub fn send_message(&self, message: &[u8]) -> io::Result<()> {
+        self.working()?.send_message(message)
+    }
+
+    /// Tells the peer that this end has no more to say, and still listens, by an empty message: half-close, by the convention of
+    /// go-winio. It [drains](Self::drain) first, which would block, and writing fails once it is done. Whoever has no more patience
+    /// for a peer that does not read sends the empty message with [`send_message`](Self::send_message).
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock); [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe; those of
+    /// [`drain`](Self::drain).
+    #[doc(alias = "CloseWrite")]
+    pub fn close_write(&self) -> io::Result<()> {
+        self.working()?.close_write()
+    }
+
+    /// Whether what was read last, by whatever means, ends with the end of a message.
+    /// [`NamedPipeServer::is_message_complete`](crate::NamedPipeServer::is_message_complete) tells more.
+    pub fn is_message_complete(&self) -> bool {
+        self.attached().is_none_or(|attached| attached.stream().is_message_complete())
+    }
+
+    /// How much could be read now, and how much of it belongs to one message. Nothing is taken by it.
+    /// [`NamedPipeServer::peek`](crate::NamedPipeServer::peek) tells more.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) before the pipe is registered. Else the system's.
+    #[doc(alias = "PeekNamedPipe")]
+    pub fn peek(&self) -> io::Result<Peek> {
+        self.working()?.stream().peek()
+    }
+
+    /// Whether an empty message reads as the end, as in the convention of Docker and of others who use go-winio.
+    /// [`NamedPipeServer::set_empty_message_is_end`](crate::NamedPipeServer::set_empty_message_is_end) tells more.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) before the pipe is registered. Else the system's.
+    pub fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
+        self.working()?.stream().set_empty_message_is_end(is_end)
+    }
+
     /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped. With `None`, the
     /// default, that is until the peer has made room for them or has closed its end.
     pub fn set_linger(&self, linger: Option<Duration>) {
@@ -215,17 +292,6 @@ impl NamedPipe {
     /// [`read_control`](crate::ClientOptions::read_control).
     pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
         SecurityDescriptor::of(self.handle())
-    }
-
-    /// Changes what protects the pipe, on a server's end: see
-    /// [`NamedPipeServer::set_security_descriptor`](crate::NamedPipeServer::set_security_descriptor).
-    ///
-    /// # Errors
-    ///
-    /// As there. A client's end never has the right.
-    #[doc(alias = "SetSecurityInfo")]
-    pub fn set_security_descriptor(&self, descriptor: &SecurityDescriptor) -> io::Result<()> {
-        descriptor.apply_to(self.handle())
     }
 
     /// The process at the other end.

@@ -40,22 +40,27 @@ impl Stream {
         BlockingFlush::start(self.handle.clone())
     }
 
-    /// [`drain`](Self::drain), for as long as the pipe end may linger. What is left then lingers no longer.
-    pub(crate) async fn drain_within_linger(&self) -> io::Result<()> {
-        let end = self.linger().and_then(|linger| Instant::now().checked_add(linger));
-        let Some(end) = end else { return self.drain().await };
+    /// [`drain`](Self::drain) until `end`, if there is one. `None`: it was too late.
+    pub(super) async fn drain_until(&self, end: Option<Instant>) -> Option<io::Result<()>> {
+        let Some(end) = end else { return Some(self.drain().await) };
         let deadline = Deadline::new(&self.core.driver, end);
         let mut drain = pin!(self.drain());
         poll_fn(|context| match drain.as_mut().poll(context) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => deadline.poll(context).map(|()| {
-                self.set_linger(Some(Duration::ZERO));
-                Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the peer has not read everything within the time to linger",
-                ))
-            }),
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending => deadline.poll(context).map(|()| None),
         })
         .await
+    }
+
+    /// [`drain`](Self::drain), for as long as the pipe end may linger. What is left then lingers no longer.
+    pub(crate) async fn drain_within_linger(&self) -> io::Result<()> {
+        let end = self.linger().and_then(|linger| Instant::now().checked_add(linger));
+        self.drain_until(end).await.unwrap_or_else(|| {
+            self.set_linger(Some(Duration::ZERO));
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the peer has not read everything within the time to linger",
+            ))
+        })
     }
 }

@@ -8,6 +8,7 @@
 mod close;
 mod connect;
 mod drain;
+mod message;
 mod read;
 mod readiness;
 #[cfg(windows)]
@@ -193,7 +194,7 @@ impl std::fmt::Debug for Stream {
 impl Completion for Core {
     fn complete(self: Arc<Self>, finished: Finished, wake: &mut Vec<Waiting>) {
         match finished.kind {
-            Kind::Read => self.read_completed(finished, wake),
+            Kind::Read | Kind::Exchange => self.read_completed(finished, wake),
             Kind::Write => self.write_completed(finished, wake),
             Kind::Connect => self.connect_completed(finished, wake),
         }

@@ -10,6 +10,9 @@ use crate::machine::{ReadDone, ReadEnd, ReadStep};
 use crate::sync::{Arc, lock};
 use crate::sys::{self, OwnedHandle};
 
+/// What one read of a message that nobody wants takes at most.
+const LARGEST_DISCARD: usize = 64 * 1024;
+
 /// How far a read comes without submitting an operation.
 pub(super) enum Progress {
     /// So many bytes, 0 at the end.
@@ -58,6 +61,11 @@ impl Stream {
                         inbound.machine.on_direct(outcome, bytes.len())
                     });
                 }
+                ReadStep::Discard => {
+                    if let Some(size) = self.discard(inbound) {
+                        return Ok(Progress::Submit(size));
+                    }
+                }
                 ReadStep::Submit(size) => return Ok(Progress::Submit(size)),
                 ReadStep::Wait => return Ok(Progress::Wait),
                 ReadStep::Done => return Ok(Progress::Read(copied)),
@@ -67,7 +75,15 @@ impl Stream {
         }
     }
 
-    fn submit_read(&self, inbound: &mut Inbound, size: usize) {
+    /// Throws away what there is of a refused message. Gives the size of the read to submit for more of it, if there is no more
+    /// yet.
+    pub(super) fn discard(&self, inbound: &mut Inbound) -> Option<usize> {
+        let mut unwanted = vec![0; LARGEST_DISCARD];
+        let outcome = sys::read_now(&self.handle, &mut unwanted);
+        inbound.machine.on_discarded(outcome.map(|outcome| outcome.code))
+    }
+
+    pub(super) fn submit_read(&self, inbound: &mut Inbound, size: usize) {
         let buffer = inbound.machine.buffer(size);
         match inbound.operation.take().read(&self.handle, buffer, self.core.clone()) {
             Submitted::Pending(in_flight) => {
@@ -119,8 +135,14 @@ impl Stream {
     fn ask(&self, inbound: &mut Inbound) -> bool {
         while !inbound.machine.is_ready() {
             // No room is offered, so this neither takes bytes nor reports an end.
-            let ReadStep::Submit(size) = inbound.machine.step(0, 0) else { return false };
-            self.submit_read(inbound, size);
+            let size = match inbound.machine.step(0, 0) {
+                ReadStep::Submit(size) => Some(size),
+                ReadStep::Discard => self.discard(inbound),
+                _ => return false,
+            };
+            if let Some(size) = size {
+                self.submit_read(inbound, size);
+            }
             inbound.ticks += 1;
         }
         true

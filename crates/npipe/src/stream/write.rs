@@ -6,22 +6,25 @@ use std::task::{Context, Poll};
 use super::transfer::Source;
 use super::{Core, Key, OperationPlace, Outbound, Stream, system_error};
 use crate::driver::{Finished, Submitted, Waiting};
+use crate::error::write_ended;
 use crate::machine::{FlushStep, Framing, WriteStep};
 use crate::sync::{Arc, lock};
 use crate::sys;
 
 impl Stream {
     /// Accepts what there is room for. `None`: nothing.
-    fn try_accept(&self, outbound: &mut Outbound, source: &dyn Source) -> io::Result<Option<usize>> {
+    pub(super) fn try_accept(
+        &self,
+        outbound: &mut Outbound,
+        source: &dyn Source,
+    ) -> io::Result<Option<usize>> {
         loop {
             match outbound.machine.step(source.length()) {
                 WriteStep::Fail(code) => return Err(system_error(code)),
+                WriteStep::Refuse => return Err(write_ended()),
                 WriteStep::Wait => return Ok(None),
                 WriteStep::Nothing => return Ok(Some(0)),
-                WriteStep::Classify => {
-                    let messages = sys::describe(&self.handle)?.message_type;
-                    outbound.machine.classify(if messages { Framing::Messages } else { Framing::Bytes });
-                }
+                WriteStep::Classify => self.classify(outbound)?,
                 WriteStep::Queue(count) => {
                     source.copy(count, outbound.machine.queue(count));
                     return Ok(Some(count));
@@ -31,7 +34,19 @@ impl Stream {
         }
     }
 
-    fn submit_write(&self, outbound: &mut Outbound, source: &dyn Source, count: usize) -> io::Result<usize> {
+    /// Finds out whether what is written are messages.
+    pub(super) fn classify(&self, outbound: &mut Outbound) -> io::Result<()> {
+        let messages = sys::describe(&self.handle)?.message_type;
+        outbound.machine.classify(if messages { Framing::Messages } else { Framing::Bytes });
+        Ok(())
+    }
+
+    pub(super) fn submit_write(
+        &self,
+        outbound: &mut Outbound,
+        source: &dyn Source,
+        count: usize,
+    ) -> io::Result<usize> {
         if u32::try_from(count).is_err() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,

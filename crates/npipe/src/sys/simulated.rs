@@ -17,8 +17,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
-    ERROR_BROKEN_PIPE, ERROR_MORE_DATA, ERROR_NO_DATA, ERROR_OPERATION_ABORTED, ERROR_PIPE_BUSY,
-    ERROR_PIPE_CONNECTED, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
+    ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_MORE_DATA, ERROR_NO_DATA, ERROR_OPERATION_ABORTED,
+    ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
 };
 
 use super::{Outcome, Submission};
@@ -232,6 +232,12 @@ const CUT_OFF: Outcome = Outcome { code: ERROR_PIPE_NOT_CONNECTED, bytes: 0 };
 /// What `GetNamedPipeInfo` says.
 pub(crate) struct PipeDescription {
     pub(crate) message_type: bool,
+}
+
+/// What `PeekNamedPipe` says.
+pub(crate) struct Peeked {
+    pub(crate) available: usize,
+    pub(crate) left_in_message: usize,
 }
 
 impl Pipe {
@@ -509,6 +515,41 @@ pub(crate) unsafe fn write(
 /// # Safety
 ///
 /// As of the Windows function of this name.
+pub(crate) unsafe fn exchange(
+    handle: &OwnedHandle,
+    request: *const u8,
+    length: u32,
+    reply: *mut u8,
+    room: u32,
+    overlapped: *const Overlapped,
+) -> Submission {
+    {
+        let mut state = lock(&handle.pipe.0);
+        let code = match state.phase {
+            _ if handle.is_cut_off(&state) => ERROR_PIPE_NOT_CONNECTED,
+            Phase::Listening => ERROR_PIPE_LISTENING,
+            Phase::Disconnected => ERROR_PIPE_NOT_CONNECTED,
+            Phase::Closing => ERROR_NO_DATA,
+            Phase::Connected if !state.messages => ERROR_BAD_PIPE,
+            Phase::Connected if !state.queues[handle.end].data.is_empty() => ERROR_PIPE_BUSY,
+            Phase::Connected => 0,
+        };
+        if code != 0 {
+            return Submission::Finished(Outcome { code, bytes: 0 });
+        }
+        // SAFETY: the submitter guarantees that many readable bytes.
+        let bytes = unsafe { std::slice::from_raw_parts(request, length as usize) }.iter().copied().collect();
+        let reader = 1 - handle.end;
+        state.queues[reader].data.push_back(Data { bytes, writer: None, length: length as usize });
+        state.serve(reader);
+    }
+    // SAFETY: the submitter guarantees the same of the reply as of what is read.
+    unsafe { read(handle, reply, room, overlapped) }
+}
+
+/// # Safety
+///
+/// As of the Windows function of this name.
 pub(crate) unsafe fn connect(handle: &OwnedHandle, overlapped: *const Overlapped) -> Submission {
     let mut state = lock(&handle.pipe.0);
     let code = match state.phase {
@@ -557,8 +598,20 @@ pub(crate) fn disconnect(handle: &OwnedHandle) -> io::Result<()> {
     Ok(())
 }
 
+pub(crate) fn peek(handle: &OwnedHandle) -> io::Result<Peeked> {
+    let state = lock(&handle.pipe.0);
+    let queue = &state.queues[handle.end];
+    let head = queue.data.front().filter(|_| state.messages).map_or(0, |data| data.bytes.len());
+    Ok(Peeked { available: queue.unread(), left_in_message: head })
+}
+
 pub(crate) fn bytes_available(handle: &OwnedHandle) -> io::Result<usize> {
-    Ok(lock(&handle.pipe.0).queues[handle.end].unread())
+    peek(handle).map(|peeked| peeked.available)
+}
+
+pub(crate) fn set_message_reads(handle: &OwnedHandle) -> io::Result<()> {
+    assert!(lock(&handle.pipe.0).messages, "a pipe of bytes has no messages to read");
+    Ok(())
 }
 
 pub(crate) fn describe(handle: &OwnedHandle) -> io::Result<PipeDescription> {

@@ -32,3 +32,4 @@ mod reuse;
 mod scale;
 mod security;
 mod transfer;
+mod whole_messages;

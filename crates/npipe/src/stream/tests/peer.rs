@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use bytes::BytesMut;
+
 use crate::machine::Framing;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sync::lock;
@@ -61,14 +63,15 @@ pub(super) struct Ledger {
     messages: bool,
     accepted: usize,
     received: usize,
-    /// The messages on their way, by what remains of them. Empty ones are passed over by a stream of bytes.
+    /// The messages on their way, by what remains of them.
     lengths: VecDeque<usize>,
-    inside: bool,
+    /// Whether bytes are read, too, which passes over empty messages, at a time that the reader does not see.
+    reads_bytes: bool,
 }
 
 impl Ledger {
-    pub(super) fn new(pattern: Pattern, messages: bool) -> Self {
-        Self { pattern, messages, accepted: 0, received: 0, lengths: VecDeque::new(), inside: false }
+    pub(super) fn new(pattern: Pattern, messages: bool, reads_bytes: bool) -> Self {
+        Self { pattern, messages, accepted: 0, received: 0, lengths: VecDeque::new(), reads_bytes }
     }
 
     pub(super) fn next_bytes(&self, length: usize) -> Vec<u8> {
@@ -77,21 +80,41 @@ impl Ledger {
 
     pub(super) fn accept(&mut self, count: usize) {
         self.accepted += count;
-        if self.messages && count > 0 {
+        if self.messages {
             self.lengths.push_back(count);
+        }
+    }
+
+    /// Checks a message that was received whole, or what was left of one.
+    pub(super) fn receive_message(&mut self, bytes: &[u8]) {
+        if self.reads_bytes && !bytes.is_empty() {
+            self.pass_over_empty();
+        }
+        let length = *self.lengths.front().expect("a message was sent");
+        assert_eq!(bytes.len(), length, "a message was split, merged or lost");
+        self.check(bytes);
+        self.lengths.pop_front();
+    }
+
+    /// Checks the refusal of a message for its length.
+    pub(super) fn refuse(&mut self, refused: usize) {
+        self.pass_over_empty();
+        let length = self.lengths.pop_front().expect("a message was sent");
+        assert_eq!(refused, length, "another message was refused");
+        self.received += length;
+    }
+
+    fn pass_over_empty(&mut self) {
+        while self.lengths.front() == Some(&0) {
+            self.lengths.pop_front();
         }
     }
 
     /// Checks what a read of `room` bytes brought.
     pub(super) fn receive(&mut self, bytes: &[u8], room: usize) {
-        assert!(self.received + bytes.len() <= self.accepted, "more was received than was sent");
-        assert_eq!(
-            bytes,
-            self.pattern.bytes(self.received, bytes.len()),
-            "bytes lost, repeated or reordered"
-        );
-        self.received += bytes.len();
+        self.check(bytes);
         if self.messages {
+            self.pass_over_empty();
             let remaining = self.lengths.front_mut().expect("a message was sent");
             assert_eq!(bytes.len(), room.min(*remaining), "a message was split or merged");
             *remaining -= bytes.len();
@@ -101,8 +124,18 @@ impl Ledger {
         }
     }
 
+    fn check(&mut self, bytes: &[u8]) {
+        assert!(self.received + bytes.len() <= self.accepted, "more was received than was sent");
+        assert_eq!(
+            bytes,
+            self.pattern.bytes(self.received, bytes.len()),
+            "bytes lost, repeated or reordered"
+        );
+        self.received += bytes.len();
+    }
+
     pub(super) fn is_settled(&self) -> bool {
-        self.received == self.accepted
+        self.received == self.accepted && (self.reads_bytes || self.lengths.is_empty())
     }
 }
 
@@ -132,6 +165,27 @@ impl Peer {
                 bytes
             })
         })
+    }
+
+    /// Receives a message behind bytes that must stay as they are.
+    pub(super) fn receive(&mut self, limit: usize) -> Poll<std::io::Result<Option<Vec<u8>>>> {
+        const BEFORE: &[u8] = b"before";
+        let mut buffer = BytesMut::from(BEFORE);
+        let stream = &self.stream;
+        let received =
+            self.reader.poll(|context| stream.poll_recv_message(context, Key::POLL, &mut buffer, limit));
+        assert!(buffer.starts_with(BEFORE));
+        let message = buffer.split_off(BEFORE.len());
+        match received {
+            Poll::Ready(Ok(Some(length))) => {
+                assert_eq!(message.len(), length);
+                Poll::Ready(Ok(Some(message.to_vec())))
+            }
+            received => {
+                assert!(message.is_empty(), "a part of a message was given");
+                received.map(|received| received.map(|_| None))
+            }
+        }
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Poll<std::io::Result<usize>> {

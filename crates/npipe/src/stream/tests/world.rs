@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::peer::{Ledger, Pattern, Peer, Waiter};
 use crate::driver::{Driver, Waiting};
+use crate::error::MessageTooLong;
 use crate::machine::Framing;
 use crate::stream::{Core, Settings, Stream};
 use crate::sys::{Entry, Pipe, Temper};
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     cancels_late: bool,
     aborts: bool,
     client_first: bool,
+    /// Messages are received whole, and only so.
+    receives: bool,
     quota: usize,
     read_limit: usize,
     write_limit: usize,
@@ -50,6 +53,7 @@ impl Plan {
             cancels_late: bit(3),
             aborts: bit(4),
             client_first: bit(5),
+            receives: bit(0) && bit(6),
             quota,
             read_limit,
             write_limit,
@@ -91,7 +95,7 @@ impl World {
         };
         let server = Stream::new(handle, driver.clone(), settings).unwrap();
         let cores = vec![Arc::downgrade(&server.core)];
-        let ledgers = Self::ledgers(0, plan.messages);
+        let ledgers = Self::ledgers(0, &plan);
         let mut world = Self {
             plan,
             driver,
@@ -107,8 +111,9 @@ impl World {
         world
     }
 
-    fn ledgers(connection: u64, messages: bool) -> [Ledger; 2] {
-        [1, 2].map(|direction| Ledger::new(Pattern(connection * 4 + direction), messages))
+    fn ledgers(connection: u64, plan: &Plan) -> [Ledger; 2] {
+        [1, 2]
+            .map(|direction| Ledger::new(Pattern(connection * 4 + direction), plan.messages, !plan.receives))
     }
 
     /// Opens the pipe, if it listens.
@@ -174,6 +179,33 @@ impl World {
         }
     }
 
+    /// Receives a message of at most `limit` bytes, and tells whether it was the end.
+    fn receive(&mut self, end: usize, limit: usize) -> bool {
+        let Some(peer) = &mut self.peers[end] else { return false };
+        let ledger = &mut self.ledgers[1 - end];
+        match peer.receive(limit) {
+            Poll::Ready(Ok(Some(message))) => ledger.receive_message(&message),
+            Poll::Ready(Ok(None)) => {
+                assert!(self.peers[1 - end].is_none(), "an end of file that nobody caused");
+                assert!(ledger.is_settled(), "end of file before everything was received");
+                return true;
+            }
+            Poll::Ready(Err(error)) => {
+                let inner = error.get_ref().and_then(|error| error.downcast_ref::<MessageTooLong>());
+                let refused = inner.unwrap_or_else(|| panic!("receiving failed: {error}"));
+                assert!(refused.length() > limit, "a message within the limit was refused");
+                ledger.refuse(refused.length());
+            }
+            Poll::Pending => {}
+        }
+        false
+    }
+
+    /// Reads as this plan's readers do. Tells whether it was the end.
+    fn read_or_receive(&mut self, end: usize, room: usize) -> bool {
+        if self.plan.receives { self.receive(end, usize::MAX) } else { self.read(end, room) }
+    }
+
     fn read(&mut self, end: usize, room: usize) -> bool {
         let Some(peer) = &mut self.peers[end] else { return false };
         match peer.read(room) {
@@ -213,17 +245,17 @@ impl World {
             server.reader = Waiter::default();
             server.writer = Waiter::default();
         }
-        self.ledgers = Self::ledgers(self.connections, self.plan.messages);
+        self.ledgers = Self::ledgers(self.connections, &self.plan);
         self.connect();
     }
 
     fn step(&mut self, what: u8, how: u16) {
         let end = usize::from(how & 1);
         let size = usize::from(how >> 1);
-        match what % 20 {
+        match what % 22 {
             0..=4 => self.write(end, size % 3000),
             5..=9 => {
-                self.read(end, 1 + size % 9000);
+                self.read_or_receive(end, 1 + size % 9000);
             }
             10..=13 => {
                 self.pump(1 + size % 3);
@@ -240,6 +272,10 @@ impl World {
             }
             18 if size % 8 == 0 && self.peers.iter().all(Option::is_some) => self.reuse(),
             19 if size % 8 == 0 && self.peers.iter().all(Option::is_some) => self.peers[end] = None,
+            20 if self.plan.messages => {
+                self.receive(end, size % 9000);
+            }
+            21 if self.plan.messages => self.write(end, size % 2),
             _ => {}
         }
         for peer in self.peers.iter().flatten() {
@@ -256,7 +292,7 @@ impl World {
             for end in [SERVER, CLIENT] {
                 let polls = self.peers[end].as_ref().is_some_and(|peer| peer.reader.may_poll());
                 if polls && !ended[end] {
-                    ended[end] = self.read(end, 700);
+                    ended[end] = self.read_or_receive(end, 700);
                     progress = true;
                 }
                 let polls = self.peers[end].as_ref().is_some_and(|peer| peer.writer.may_poll());

@@ -16,6 +16,7 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
 use windows_sys::Win32::System::IO::OVERLAPPED;
+use windows_sys::Win32::System::Pipes::TransactNamedPipe;
 use windows_sys::Win32::System::Threading::{
     CreateEventW, INFINITE, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
 };
@@ -146,6 +147,33 @@ pub(crate) fn write_waiting(handle: &OwnedHandle, bytes: &[u8]) -> io::Result<Ou
         unsafe { WriteFile(handle.as_raw_handle(), bytes.as_ptr(), length, ptr::null_mut(), overlapped) }
     })?;
     Ok(waited.outcome)
+}
+
+/// [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe), 4 GiB
+/// each way at most. Cut short, it may have sent the request all the same. An error says that nothing was tried, for lack of an
+/// event.
+pub(crate) fn exchange_waiting(
+    handle: &OwnedHandle,
+    request: &[u8],
+    reply: &mut [u8],
+    until: Until<'_>,
+) -> io::Result<Waited> {
+    let length = u32::try_from(request.len()).unwrap_or(u32::MAX);
+    let room = u32::try_from(reply.len()).unwrap_or(u32::MAX);
+    run(handle, Some(until), |overlapped| {
+        // SAFETY: the handle is open; buffers and block outlive the operation, which is over when `run` returns.
+        unsafe {
+            TransactNamedPipe(
+                handle.as_raw_handle(),
+                request.as_ptr().cast(),
+                length,
+                reply.as_mut_ptr().cast(),
+                room,
+                ptr::null_mut(),
+                overlapped,
+            )
+        }
+    })
 }
 
 /// Submits an operation and sees it to its end. Without `until` it is cancelled if it has to wait.

@@ -12,14 +12,22 @@ use windows_sys::Win32::Foundation::{
     ERROR_IO_PENDING, ERROR_MORE_DATA, HANDLE, RtlNtStatusToDosError, STATUS_PENDING,
 };
 use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
-use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED};
-use windows_sys::Win32::System::Pipes::ConnectNamedPipe;
+use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED, OVERLAPPED_0};
+use windows_sys::Win32::System::Pipes::{ConnectNamedPipe, TransactNamedPipe};
 
 use crate::sys::{Outcome, Submission};
 
 /// The block by which the kernel knows an operation. Its address is the operation's identity.
 #[repr(transparent)]
 pub(crate) struct Overlapped(UnsafeCell<OVERLAPPED>);
+
+/// What an operation starts with: not every call marks it as pending itself (Wine's `TransactNamedPipe` does not).
+const NOT_FINAL: OVERLAPPED = OVERLAPPED {
+    Internal: STATUS_PENDING as usize,
+    InternalHigh: 0,
+    Anonymous: OVERLAPPED_0 { Pointer: ptr::null_mut() },
+    hEvent: ptr::null_mut(),
+};
 
 impl Overlapped {
     pub(crate) fn new() -> Self {
@@ -30,7 +38,7 @@ impl Overlapped {
     /// ([documentation](https://learn.microsoft.com/windows/win32/api/ioapiset/nf-ioapiset-getqueuedcompletionstatus)).
     pub(super) fn with_event(event: &OwnedHandle) -> Self {
         let event = event.as_raw_handle().map_addr(|address| address | 1);
-        Self(UnsafeCell::new(OVERLAPPED { hEvent: event, ..OVERLAPPED::default() }))
+        Self(UnsafeCell::new(OVERLAPPED { hEvent: event, ..NOT_FINAL }))
     }
 
     pub(super) fn as_ptr(&self) -> *mut OVERLAPPED {
@@ -56,7 +64,7 @@ impl Overlapped {
     unsafe fn reset(overlapped: *const Self) {
         // SAFETY: per the contract the block is valid and nobody else accesses it now. The type is transparent
         // around a cell.
-        unsafe { overlapped.cast_mut().cast::<OVERLAPPED>().write(OVERLAPPED::default()) }
+        unsafe { overlapped.cast_mut().cast::<OVERLAPPED>().write(NOT_FINAL) }
     }
 
     /// The outcome that the kernel wrote into the block of an operation that is over.
@@ -133,6 +141,38 @@ pub(crate) unsafe fn write(
     // SAFETY: the handle is open for the call; buffer and block stay valid per this function's contract.
     let succeeded =
         unsafe { WriteFile(raw(handle), buffer, length, ptr::null_mut(), overlapped.cast_mut().cast()) };
+    // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
+    unsafe { submission(succeeded, overlapped) }
+}
+
+/// [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe): writes
+/// `length` bytes at `request` as one message and reads one into `room` bytes at `reply`.
+///
+/// # Safety
+///
+/// As for [`read`], except that the request may be read meanwhile.
+pub(crate) unsafe fn exchange(
+    handle: &OwnedHandle,
+    request: *const u8,
+    length: u32,
+    reply: *mut u8,
+    room: u32,
+    overlapped: *const Overlapped,
+) -> Submission {
+    // SAFETY: the caller owns a valid block that is not in flight.
+    unsafe { Overlapped::reset(overlapped) };
+    // SAFETY: the handle is open for the call; buffers and block stay valid per this function's contract.
+    let succeeded = unsafe {
+        TransactNamedPipe(
+            raw(handle),
+            request.cast(),
+            length,
+            reply.cast(),
+            room,
+            ptr::null_mut(),
+            overlapped.cast_mut().cast(),
+        )
+    };
     // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
     unsafe { submission(succeeded, overlapped) }
 }

@@ -11,12 +11,13 @@ mod security;
 mod token;
 
 pub(crate) use directory::{next_pipes, open_pipe_directory};
-pub(crate) use event::{Cut, Event, Until, read_now, read_waiting, write_waiting};
+pub(crate) use event::{Cut, Event, Until, Waited, exchange_waiting, read_now, read_waiting, write_waiting};
 pub(crate) use instance::{Asked, Instance};
-pub(crate) use io::{Overlapped, cancel, connect, read, write};
+pub(crate) use io::{Overlapped, cancel, connect, exchange, read, write};
 pub(crate) use pipe::{
     CreateNamedPipe, OpenPipe, SecurityAttributes, bytes_available, cancel_blocking, create, describe,
-    disconnect, flush_blocking, is_overlapped, open, reads_messages, set_message_reads, wait_for_instance,
+    disconnect, flush_blocking, is_overlapped, open, peek, reads_messages, set_message_reads,
+    wait_for_instance,
 };
 pub(crate) use port::{Entry, Port};
 pub(crate) use process::{
@@ -24,8 +25,7 @@ pub(crate) use process::{
     started_at,
 };
 pub(crate) use security::{
-    Descriptor, DescriptorParts, account_name, descriptor_from_sddl, descriptor_of, descriptor_to_sddl,
-    set_descriptor,
+    Descriptor, account_name, descriptor_from_sddl, descriptor_of, descriptor_to_sddl,
 };
 pub(crate) use std::os::windows::io::OwnedHandle;
 pub(crate) use token::{

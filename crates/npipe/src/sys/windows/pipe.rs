@@ -85,6 +85,14 @@ pub(crate) struct PipeDescription {
     pub(crate) in_buffer_size: u32,
 }
 
+/// What `PeekNamedPipe` says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peeked {
+    pub(crate) available: usize,
+    /// Of the message that is next, or was begun. 0 on a pipe of bytes, and for an empty message.
+    pub(crate) left_in_message: usize,
+}
+
 fn succeeded(result: i32) -> io::Result<()> {
     if result == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -271,11 +279,11 @@ pub(crate) fn is_overlapped(handle: &OwnedHandle) -> io::Result<bool> {
     Ok(mode & (FILE_SYNCHRONOUS_IO_ALERT | FILE_SYNCHRONOUS_IO_NONALERT) == 0)
 }
 
-/// How many bytes could be read at once
+/// What could be read at once
 /// ([`PeekNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe)).
-pub(crate) fn bytes_available(handle: &OwnedHandle) -> io::Result<usize> {
-    let mut available = 0;
-    // SAFETY: the handle is open for the call; null asks for no data.
+pub(crate) fn peek(handle: &OwnedHandle) -> io::Result<Peeked> {
+    let (mut available, mut left_in_message) = (0, 0);
+    // SAFETY: the handle is open for the call and the two places are writable; null asks for no data.
     succeeded(unsafe {
         PeekNamedPipe(
             handle.as_raw_handle(),
@@ -283,10 +291,15 @@ pub(crate) fn bytes_available(handle: &OwnedHandle) -> io::Result<usize> {
             0,
             ptr::null_mut(),
             &mut available,
-            ptr::null_mut(),
+            &mut left_in_message,
         )
     })?;
-    Ok(available as usize)
+    Ok(Peeked { available: available as usize, left_in_message: left_in_message as usize })
+}
+
+/// How many bytes could be read at once, as [`peek`] says.
+pub(crate) fn bytes_available(handle: &OwnedHandle) -> io::Result<usize> {
+    peek(handle).map(|peeked| peeked.available)
 }
 
 /// [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers): blocks the

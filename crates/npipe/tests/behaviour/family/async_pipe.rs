@@ -7,14 +7,30 @@ use std::os::windows::io::AsHandle;
 use std::sync::Arc;
 use std::time::Duration;
 
-use npipe::{NamedPipeClient, NamedPipeListener, NamedPipeServer, Peer, PipeInfo, SecurityDescriptor};
+use bytes::BytesMut;
+use npipe::{NamedPipeClient, NamedPipeListener, NamedPipeServer, Peek, Peer, PipeInfo, SecurityDescriptor};
 
 pub(crate) trait AsyncPipe: AsHandle + std::fmt::Debug + Send + Sync + Unpin + 'static {
     fn info(&self) -> io::Result<PipeInfo>;
     fn security_descriptor(&self) -> io::Result<SecurityDescriptor>;
     fn peer(&self) -> io::Result<Peer>;
     fn read_by_reference(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
+    fn recv_message(
+        &self,
+        buffer: &mut BytesMut,
+        limit: usize,
+    ) -> impl Future<Output = io::Result<Option<usize>>> + Send;
+    fn send_message(&self, message: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+    fn is_message_complete(&self) -> bool;
+    fn peek(&self) -> io::Result<Peek>;
+    fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()>;
+    fn close_write(&self, patience: Duration) -> impl Future<Output = io::Result<()>> + Send;
     fn drain(&self) -> impl Future<Output = io::Result<()>> + Send;
+    fn transact(
+        &mut self,
+        request: &[u8],
+        reply: &mut BytesMut,
+    ) -> impl Future<Output = io::Result<usize>> + Send;
     fn close(self) -> impl Future<Output = io::Result<()>> + Send;
     fn set_linger(&self, linger: Option<Duration>);
     fn linger(&self) -> Option<Duration>;
@@ -43,8 +59,32 @@ macro_rules! async_pipe {
                     }
                 }
             }
+            async fn recv_message(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
+                match limit {
+                    usize::MAX => self.recv_message(buffer).await,
+                    limit => self.recv_message_limited(buffer, limit).await,
+                }
+            }
+            async fn send_message(&self, message: &[u8]) -> io::Result<()> {
+                self.send_message(message).await
+            }
+            fn is_message_complete(&self) -> bool {
+                self.is_message_complete()
+            }
+            fn peek(&self) -> io::Result<Peek> {
+                self.peek()
+            }
+            fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
+                self.set_empty_message_is_end(is_end)
+            }
+            async fn close_write(&self, patience: Duration) -> io::Result<()> {
+                self.close_write(patience).await
+            }
             async fn drain(&self) -> io::Result<()> {
                 self.drain().await
+            }
+            async fn transact(&mut self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
+                self.transact(request, reply).await
             }
             async fn close(self) -> io::Result<()> {
                 self.close().await
@@ -81,6 +121,28 @@ macro_rules! async_end {
         }
         fn read_by_reference(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send {
             self.0.read_by_reference(buffer)
+        }
+        fn recv_message(
+            &self,
+            buffer: &mut bytes::BytesMut,
+            limit: usize,
+        ) -> impl Future<Output = io::Result<Option<usize>>> + Send {
+            self.0.recv_message(buffer, limit)
+        }
+        fn send_message(&self, message: &[u8]) -> impl Future<Output = io::Result<()>> + Send {
+            self.0.send_message(message)
+        }
+        fn is_message_complete(&self) -> bool {
+            self.0.is_message_complete()
+        }
+        fn peek(&self) -> io::Result<npipe::Peek> {
+            self.0.peek()
+        }
+        fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
+            self.0.set_empty_message_is_end(is_end)
+        }
+        fn close_write(&self, patience: Duration) -> impl Future<Output = io::Result<()>> + Send {
+            self.0.close_write(patience)
         }
         fn drain(&self) -> impl Future<Output = io::Result<()>> + Send {
             self.0.drain()
@@ -119,6 +181,16 @@ macro_rules! async_stream {
             }
         }
 
+        impl<S: AsyncPipe> Exchanging for $stream<S> {
+            fn transact(
+                &mut self,
+                request: &[u8],
+                reply: &mut bytes::BytesMut,
+            ) -> impl Future<Output = io::Result<usize>> + Send {
+                self.0.transact(request, reply)
+            }
+        }
+
         impl<S: AsyncPipe> Waiting for $stream<S> {
             fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
                 self.0.readable()
@@ -152,10 +224,6 @@ macro_rules! async_stream {
 
             fn disconnect(&self) -> io::Result<()> {
                 self.0.disconnect()
-            }
-
-            fn set_security_descriptor(&self, descriptor: &npipe::SecurityDescriptor) -> io::Result<()> {
-                self.0.set_security_descriptor(descriptor)
             }
 
             fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {

@@ -25,8 +25,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_pipe::{AsyncListener, AsyncPipe};
+use bytes::BytesMut;
 use npipe::{
-    ClientOptions, Impersonation, NamedPipeClient, NamedPipeServer, Peer, PipeInfo, PipeName,
+    ClientOptions, Impersonation, NamedPipeClient, NamedPipeServer, Peek, Peer, PipeInfo, PipeName,
     SecurityDescriptor, ServerOptions,
 };
 use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
@@ -117,6 +118,24 @@ pub(crate) trait End: Reading + Writing + AsHandle + Debug + Sync {
     /// Reads while something else borrows the end.
     fn read_by_reference(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
 
+    /// Receives a message of at most `limit` bytes.
+    fn recv_message(
+        &self,
+        buffer: &mut BytesMut,
+        limit: usize,
+    ) -> impl Future<Output = io::Result<Option<usize>>> + Send;
+
+    fn send_message(&self, message: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+
+    fn is_message_complete(&self) -> bool;
+
+    fn peek(&self) -> io::Result<Peek>;
+
+    fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()>;
+
+    /// Half-close; where the face has it, with this patience.
+    fn close_write(&self, patience: Duration) -> impl Future<Output = io::Result<()>> + Send;
+
     /// Waits until the peer has read everything that was written.
     fn drain(&self) -> impl Future<Output = io::Result<()>> + Send;
 }
@@ -126,8 +145,6 @@ pub(crate) trait ServerEnd: End {
     fn connect(&self) -> impl Future<Output = io::Result<()>> + Send;
 
     fn disconnect(&self) -> io::Result<()>;
-
-    fn set_security_descriptor(&self, descriptor: &SecurityDescriptor) -> io::Result<()>;
 
     /// Does something in the client's name.
     fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T>;
@@ -176,6 +193,15 @@ pub(crate) trait Lingering {
 /// An end that can be closed in an orderly way, which takes as long as the peer takes to read.
 pub(crate) trait Closing {
     fn close(self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// An end that can send a message and receive the answer in one go.
+pub(crate) trait Exchanging {
+    fn transact(
+        &mut self,
+        request: &[u8],
+        reply: &mut BytesMut,
+    ) -> impl Future<Output = io::Result<usize>> + Send;
 }
 
 /// An end that can be waited for without reading or writing.
@@ -259,7 +285,10 @@ pub(crate) trait ListeningFamily: Family<Listener: Listener<Self::Server>> {
 
 /// A family whose ends are those of the async face, for bodies that need what only that face has.
 pub(crate) trait AsyncFamily:
-    NonBlockingFamily<Server: AsRef<NamedPipeServer> + Closing, Client: AsRef<NamedPipeClient> + Closing>
+    NonBlockingFamily<
+        Server: AsRef<NamedPipeServer> + Closing + Exchanging,
+        Client: AsRef<NamedPipeClient> + Closing + Exchanging,
+    >
 {
 }
 

@@ -188,6 +188,36 @@ impl<S: Streaming + AsHandle + Debug> End for S {
         read(self.stream(), buffer).await
     }
 
+    async fn recv_message(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
+        let (stream, mut received) = (self.stream().clone(), std::mem::take(buffer));
+        let (result, received) =
+            on_a_thread(move || (stream.recv_message_limited(&mut received, limit), received)).await;
+        *buffer = received;
+        result
+    }
+
+    async fn send_message(&self, message: &[u8]) -> io::Result<()> {
+        let (stream, message) = (self.stream().clone(), message.to_vec());
+        on_a_thread(move || stream.send_message(&message)).await
+    }
+
+    fn is_message_complete(&self) -> bool {
+        self.stream().is_message_complete()
+    }
+
+    fn peek(&self) -> io::Result<Peek> {
+        self.stream().peek()
+    }
+
+    fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
+        self.stream().set_empty_message_is_end(is_end)
+    }
+
+    async fn close_write(&self, patience: Duration) -> io::Result<()> {
+        let stream = self.stream().clone();
+        on_a_thread(move || stream.close_write(patience)).await
+    }
+
     async fn drain(&self) -> io::Result<()> {
         let stream = self.stream().clone();
         on_a_thread(move || stream.drain()).await
@@ -214,10 +244,6 @@ impl ServerEnd for BlockingServer {
 
     fn disconnect(&self) -> io::Result<()> {
         self.stream().disconnect()
-    }
-
-    fn set_security_descriptor(&self, descriptor: &npipe::SecurityDescriptor) -> io::Result<()> {
-        self.stream().set_security_descriptor(descriptor)
     }
 
     fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {

@@ -208,6 +208,30 @@ impl End for ReadinessStream {
         self.reading().attempt(|| self.pipe().read(buffer)).await
     }
 
+    async fn recv_message(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
+        self.reading().attempt(|| self.pipe().recv_message_limited(buffer, limit)).await
+    }
+
+    async fn send_message(&self, message: &[u8]) -> io::Result<()> {
+        self.writing().attempt(|| self.pipe().send_message(message)).await
+    }
+
+    fn is_message_complete(&self) -> bool {
+        self.pipe().is_message_complete()
+    }
+
+    fn peek(&self) -> io::Result<Peek> {
+        self.pipe().peek()
+    }
+
+    fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
+        self.pipe().set_empty_message_is_end(is_end)
+    }
+
+    async fn close_write(&self, _: Duration) -> io::Result<()> {
+        self.writing().attempt(|| self.pipe().close_write()).await
+    }
+
     async fn drain(&self) -> io::Result<()> {
         self.writing().attempt(|| self.pipe().drain()).await
     }
@@ -235,10 +259,6 @@ impl ServerEnd for ReadinessStream {
 
     fn disconnect(&self) -> io::Result<()> {
         self.pipe().disconnect()
-    }
-
-    fn set_security_descriptor(&self, descriptor: &npipe::SecurityDescriptor) -> io::Result<()> {
-        self.pipe().set_security_descriptor(descriptor)
     }
 
     fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {

@@ -1,0 +1,285 @@
+//! Whole messages, and what there is to them beyond reading and writing: the end of a direction, exchanges, a look ahead.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::PipeStream;
+use super::timeout::{deadline_after, timed_out};
+use super::transfer::system_error;
+use crate::error::{MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, write_ended};
+use crate::info::Peek;
+use crate::machine::verdict;
+use crate::stream::Key;
+use crate::sys::{self, Until, Waited};
+
+/// Room for a message whose length is not known yet: at least, and at most where the caller's buffer has more.
+const SMALLEST_ROOM: usize = 4 * 1024;
+const LARGEST_ROOM: usize = 64 * 1024;
+
+/// How far a message has come.
+enum Progress {
+    Whole,
+    /// There is more of it.
+    Begun,
+    /// There is none: the peer has closed its end.
+    End,
+}
+
+impl PipeStream {
+    /// Waits for a message and appends it to `buffer`, whole, whatever its size. Gives its length, 0 for an empty one, and `None`
+    /// when the peer has closed its end and everything it sent has been received.
+    ///
+    /// Where a part of a message has been read by other means, this brings the rest of it. A peer decides how much memory this
+    /// takes; for one that is not trusted there is [`recv_message_limited`](Self::recv_message_limited). One thread at a time should
+    /// receive: of two, each may get a part of a long message.
+    ///
+    /// ```no_run
+    /// # fn serve(stream: npipe::blocking::PipeStream) -> std::io::Result<()> {
+    /// let mut buffer = bytes::BytesMut::new();
+    /// while let Some(length) = stream.recv_message(&mut buffer)? {
+    ///     let message = buffer.split_to(length).freeze();
+    ///     println!("{message:?}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes; [`TimedOut`](io::ErrorKind::TimedOut) as
+    /// [`set_read_timeout`](Self::set_read_timeout) says: nothing has been taken then, and `buffer` is as it was. Else the system's:
+    #[doc = crate::documentation::read_errors!()]
+    #[doc(alias = "ERROR_MORE_DATA")]
+    pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
+        self.recv_message_limited(buffer, usize::MAX)
+    }
+
+    /// [`recv_message`](Self::recv_message) of at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_message`](Self::recv_message); [`InvalidData`](io::ErrorKind::InvalidData), with a
+    /// [`MessageTooLong`] inside, for a message that is longer. No memory was made for it. It is thrown away, and the stream stays
+    /// usable: the next call brings the next message.
+    pub fn recv_message_limited(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
+        if !self.shared.reads_messages.load(Ordering::Acquire) {
+            return Err(reads_bytes());
+        }
+        if let Some(received) = self.take_rest(|stream| stream.recv_rest(buffer, limit))? {
+            return Ok(received);
+        }
+        let start = buffer.len();
+        let spare = buffer.capacity() - start;
+        let received = self.receive(buffer, spare.clamp(SMALLEST_ROOM, LARGEST_ROOM), limit);
+        if !matches!(received, Ok(Some(_))) {
+            buffer.truncate(start);
+        }
+        received
+    }
+
+    /// Appends a message, or what comes of it to the `buffer` if there is an error. The first read has so much room.
+    fn receive(&self, buffer: &mut BytesMut, mut room: usize, limit: usize) -> io::Result<Option<usize>> {
+        let start = buffer.len();
+        loop {
+            let left = match self.receive_part(buffer, room)? {
+                Progress::End => return Ok(None),
+                Progress::Whole => None,
+                Progress::Begun => {
+                    Some(sys::peek(&self.shared.handle).map_or(0, |peeked| peeked.left_in_message))
+                }
+            };
+            let length = buffer.len() - start + left.unwrap_or(0);
+            room = match left {
+                None if length <= limit => return Ok(Some(length)),
+                None => return Err(MessageTooLong::new(length, limit).into()),
+                Some(_) if length > limit => {
+                    buffer.truncate(start);
+                    self.discard_rest()?;
+                    return Err(MessageTooLong::new(length, limit).into());
+                }
+                // The pipe does not tell.
+                Some(0) => LARGEST_ROOM,
+                Some(left) => left,
+            };
+        }
+    }
+
+    /// Appends what one read of up to `room` bytes brings.
+    fn receive_part(&self, buffer: &mut BytesMut, room: usize) -> io::Result<Progress> {
+        let until = Until { deadline: self.shared.read_timeout.deadline(), stop: None };
+        let start = buffer.len();
+        loop {
+            buffer.resize(start + room, 0);
+            let waited = sys::read_waiting(&self.shared.handle, &mut buffer[start..], until);
+            buffer.truncate(start + waited.as_ref().map_or(0, |waited| waited.outcome.bytes));
+            if let Some(progress) = self.judge(waited?)? {
+                return Ok(progress);
+            }
+        }
+    }
+
+    /// What the end of a read means. `None`: somebody else has cancelled it, with nothing taken.
+    fn judge(&self, waited: Waited) -> io::Result<Option<Progress>> {
+        let progress = match verdict::read(waited.outcome.code) {
+            verdict::Read::Complete => Progress::Whole,
+            verdict::Read::MessageGoesOn => Progress::Begun,
+            verdict::Read::EndOfFile => Progress::End,
+            verdict::Read::Aborted if waited.outcome.bytes > 0 => Progress::Begun,
+            verdict::Read::Aborted if waited.cut.is_some() => {
+                return Err(timed_out("no message came until the time to read was over"));
+            }
+            verdict::Read::Aborted => return Ok(None),
+            verdict::Read::Failed(code) => return Err(system_error(code)),
+        };
+        self.shared.inside_message.store(matches!(progress, Progress::Begun), Ordering::Release);
+        Ok(Some(progress))
+    }
+
+    /// Throws away the rest of a message.
+    fn discard_rest(&self) -> io::Result<()> {
+        let mut unwanted = BytesMut::new();
+        while let Progress::Begun = self.receive_part(&mut unwanted, LARGEST_ROOM)? {
+            unwanted.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether what was read last, by whatever means, ends with the end of a message. For those who read messages in pieces: when
+    /// it does not, the next read brings more of the same message, and [`recv_message`](Self::recv_message) the rest of it. Always
+    /// so on an end that reads bytes.
+    #[doc(alias = "IsMessageComplete")]
+    pub fn is_message_complete(&self) -> bool {
+        !self.shared.inside_message.load(Ordering::Acquire)
+    }
+
+    /// How much could be read now, and how much of it belongs to one message. Nothing is taken by it.
+    ///
+    /// Calls [`PeekNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe).
+    ///
+    /// # Errors
+    ///
+    /// The system's: `ERROR_BROKEN_PIPE` when the peer has closed its end and everything has been read, `ERROR_PIPE_NOT_CONNECTED`
+    /// or `ERROR_BAD_PIPE` when the server has disconnected, `ERROR_ACCESS_DENIED` on an end that may not read.
+    #[doc(alias = "PeekNamedPipe")]
+    pub fn peek(&self) -> io::Result<Peek> {
+        if self.shared.has_rest.load(Ordering::Acquire)
+            && let Some(stream) = self.shared.driven.get()
+        {
+            return stream.peek();
+        }
+        let peeked = sys::peek(&self.shared.handle)?;
+        let reads_messages = self.shared.reads_messages.load(Ordering::Acquire);
+        let bytes_left_in_message = if reads_messages { peeked.left_in_message } else { 0 };
+        Ok(Peek { bytes_available: peeked.available, bytes_left_in_message })
+    }
+
+    /// Waits until the pipe has all of `message`, as one message; an empty one is a message too.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe; [`InvalidInput`](io::ErrorKind::InvalidInput) for 4 GiB or more;
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) after [`close_write`](Self::close_write); [`TimedOut`](io::ErrorKind::TimedOut) as
+    /// [`set_write_timeout`](Self::set_write_timeout) says. Else the system's:
+    #[doc = crate::documentation::write_errors!()]
+    pub fn send_message(&self, message: &[u8]) -> io::Result<()> {
+        if !self.shared.writes_messages()? {
+            return Err(carries_bytes());
+        }
+        self.write_slice(message).map(drop)
+    }
+
+    /// Tells the peer that this stream has no more to say, and still listens: half-close, by the convention of go-winio, which Docker
+    /// uses. A pipe has nothing of the kind, so it is an empty message, and writing fails from then on, for all clones.
+    ///
+    /// First it waits until the peer has read everything that was written, as [`drain`](Self::drain): a peer that reads bytes would
+    /// miss an empty message that comes behind others. It waits for `patience` at most, since there are peers that never read, and
+    /// sends the empty message in any case. A peer that does not know the convention passes over it.
+    ///
+    /// The other side of it is [`set_empty_message_is_end`](Self::set_empty_message_is_end). Called again, it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe; [`TimedOut`](io::ErrorKind::TimedOut) when the peer had not read
+    /// everything in time, and the empty message was sent behind the rest. Those of [`drain`](Self::drain).
+    #[doc(alias = "CloseWrite")]
+    pub fn close_write(&self, patience: Duration) -> io::Result<()> {
+        if !self.shared.writes_messages()? {
+            return Err(carries_bytes());
+        }
+        if self.shared.write_ended.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let in_time = match self.drain_until(deadline_after(patience)) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => false,
+            drained => drained.map(|()| true)?,
+        };
+        let write_ended = self.shared.write_ended.swap(true, Ordering::AcqRel);
+        match self.shared.driven.get() {
+            _ if write_ended => {}
+            // A write may be on its way there, and this goes behind it.
+            Some(stream) => {
+                let context = Context::from_waker(Waker::noop());
+                if let Poll::Ready(ended) = stream.poll_end_write(&context, Key::POLL) {
+                    ended?;
+                }
+            }
+            None => self.write_whole(&[]).map(drop)?,
+        }
+        if in_time { Ok(()) } else { Err(sent_behind_unread()) }
+    }
+
+    /// Sends `request` and appends the message that comes back to `reply`, by one system call. Gives its length.
+    ///
+    /// Calls [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe). It is
+    /// [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message) in one, for a peer that answers each message with
+    /// one: the two as calls of their own work as well.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that does not read messages; `ERROR_PIPE_BUSY` when a message is there that
+    /// has not been received, which would be taken for the reply, or another thread waits for one;
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the peer closed its end instead of answering;
+    /// [`TimedOut`](io::ErrorKind::TimedOut) when the reply takes longer than [`set_read_timeout`](Self::set_read_timeout) allows: it is
+    /// then the next message received. Those of [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message).
+    #[doc(alias = "TransactNamedPipe")]
+    pub fn transact(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
+        if !self.shared.reads_messages.load(Ordering::Acquire) {
+            return Err(reads_bytes());
+        }
+        if self.shared.write_ended.load(Ordering::Acquire) {
+            return Err(write_ended());
+        }
+        self.settle(self.shared.write_timeout.deadline())?;
+        // What an async end has read ahead, the system does not know of.
+        if self.peek()?.bytes_available > 0 {
+            return Err(system_error(verdict::UNREAD_MESSAGES));
+        }
+        let start = reply.len();
+        let result = self.exchange(request, reply);
+        if result.is_err() {
+            reply.truncate(start);
+        }
+        result
+    }
+
+    fn exchange(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
+        let until = Until { deadline: self.shared.read_timeout.deadline(), stop: None };
+        let start = reply.len();
+        reply.resize(start + SMALLEST_ROOM, 0);
+        let waited = sys::exchange_waiting(&self.shared.handle, request, &mut reply[start..], until);
+        reply.truncate(start + waited.as_ref().map_or(0, |waited| waited.outcome.bytes));
+        match self.judge(waited?)? {
+            Some(Progress::Whole) => {}
+            // What is missing is received as any message would be: the rest of this one, or all of it.
+            Some(Progress::Begun) | None => {
+                self.receive(reply, SMALLEST_ROOM, usize::MAX)?.ok_or_else(no_answer)?;
+            }
+            Some(Progress::End) => return Err(no_answer()),
+        }
+        Ok(reply.len() - start)
+    }
+}

@@ -1,0 +1,314 @@
+//! Whole messages, and what there is to them beyond reading and writing: the end of a direction, exchanges, a look ahead.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use super::{Inbound, Key, OperationPlace, Outbound, Stream, system_error};
+use crate::driver::Submitted;
+use crate::error::{MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, write_ended};
+use crate::info::Peek;
+use crate::machine::{EndStep, Framing, MessageStep, ReadEnd, RestDone, Unread, verdict};
+use crate::sync::lock;
+use crate::sys;
+
+/// Room for the reply of an exchange; a longer one goes on as any other message.
+const REPLY: usize = 4 * 1024;
+
+/// What a receiver gets: the length of a message, or `None` at the end.
+type Received = Option<usize>;
+
+/// A place among those who wait for a direction, given up on drop.
+enum Place<'a> {
+    Reader(&'a Stream, Key),
+    Writer(&'a Stream, Key),
+}
+
+impl<'a> Place<'a> {
+    fn reader(stream: &'a Stream) -> Self {
+        Self::Reader(stream, stream.reader_key())
+    }
+
+    fn writer(stream: &'a Stream) -> Self {
+        Self::Writer(stream, stream.writer_key())
+    }
+
+    fn key(&self) -> Key {
+        let (Self::Reader(_, key) | Self::Writer(_, key)) = self;
+        *key
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        match self {
+            Self::Reader(stream, key) => stream.forget_reader(*key),
+            Self::Writer(stream, key) => stream.forget_writer(*key),
+        }
+    }
+}
+
+impl Stream {
+    /// Appends the next message to `buffer`, if it has at most `limit` bytes.
+    pub(crate) async fn recv_message(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Received> {
+        let place = Place::reader(self);
+        poll_fn(|context| self.poll_recv_message(context, place.key(), buffer, limit)).await
+    }
+
+    pub(crate) fn poll_recv_message(
+        &self,
+        context: &Context<'_>,
+        key: Key,
+        buffer: &mut BytesMut,
+        limit: usize,
+    ) -> Poll<io::Result<Received>> {
+        let mut inbound = lock(&self.core.inbound);
+        loop {
+            match self.receive(&mut inbound, buffer, limit) {
+                Ok(Receiving::Received(received)) => return Poll::Ready(Ok(received)),
+                Ok(Receiving::Submit(size)) => self.submit_read(&mut inbound, size),
+                Ok(Receiving::Wait) => {
+                    let replaced = inbound.waiters.register(key, context);
+                    drop(inbound);
+                    drop(replaced);
+                    return Poll::Pending;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Receives a message that was read ahead before the stream came to rest, or whose beginning was. `None`: there is none,
+    /// and the pipe itself is next.
+    #[cfg(windows)]
+    pub(crate) fn recv_rest(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<Received>> {
+        match self.receive(&mut lock(&self.core.inbound), buffer, limit)? {
+            Receiving::Received(received) => Ok(Some(received)),
+            Receiving::Submit(_) | Receiving::Wait => Ok(None),
+        }
+    }
+
+    /// Receives a message as far as that takes no waiting. `buffer` changes only when it is whole.
+    fn receive(&self, inbound: &mut Inbound, buffer: &mut BytesMut, limit: usize) -> io::Result<Receiving> {
+        if !inbound.machine.reads_messages() {
+            return Err(reads_bytes());
+        }
+        let mut step = inbound.machine.message_step(limit);
+        loop {
+            step = match step {
+                MessageStep::Whole => {
+                    let message = inbound.machine.buffered();
+                    let length = message.len();
+                    buffer.extend_from_slice(message);
+                    inbound.machine.consume(length);
+                    return Ok(Receiving::Received(Some(length)));
+                }
+                MessageStep::Rest => {
+                    let left = sys::peek(&self.handle).map_or(0, |peeked| peeked.left_in_message);
+                    match inbound.machine.rest(left, limit) {
+                        Ok(room) => match self.receive_rest(inbound, buffer, room) {
+                            Some(receiving) => return Ok(receiving),
+                            None => inbound.machine.message_step(limit),
+                        },
+                        Err(refused) => refused,
+                    }
+                }
+                MessageStep::Discard => match self.discard(inbound) {
+                    Some(size) => return Ok(Receiving::Submit(size)),
+                    None => inbound.machine.message_step(limit),
+                },
+                MessageStep::TooLong { length } => return Err(MessageTooLong::new(length, limit).into()),
+                MessageStep::Submit(size) => return Ok(Receiving::Submit(size)),
+                MessageStep::Wait => return Ok(Receiving::Wait),
+                MessageStep::End(ReadEnd::EndOfFile) => return Ok(Receiving::Received(None)),
+                MessageStep::End(ReadEnd::Failed(code)) => return Err(system_error(code)),
+            };
+        }
+    }
+
+    /// Reads the rest of a message behind its beginning, straight into `buffer`. `None`: the machine has to be asked again.
+    fn receive_rest(&self, inbound: &mut Inbound, buffer: &mut BytesMut, room: usize) -> Option<Receiving> {
+        let start = buffer.len();
+        buffer.extend_from_slice(inbound.machine.buffered());
+        let begun = buffer.len();
+        buffer.resize(begun + room, 0);
+        let outcome = sys::read_now(&self.handle, &mut buffer[begun..]);
+        let end = begun + outcome.map_or(0, |outcome| outcome.bytes);
+        let done = inbound.machine.on_rest(outcome.map(|outcome| (outcome.code, &buffer[begun..end])));
+        if done == RestDone::Whole {
+            buffer.truncate(end);
+            return Some(Receiving::Received(Some(end - start)));
+        }
+        buffer.truncate(start);
+        match done {
+            RestDone::Submit(size) => Some(Receiving::Submit(size)),
+            RestDone::Whole | RestDone::Part => None,
+        }
+    }
+
+    /// Sends all of `message`, as one.
+    pub(crate) async fn send_message(&self, message: &[u8]) -> io::Result<()> {
+        let place = Place::writer(self);
+        poll_fn(|context| self.poll_send_message(context, place.key(), message)).await
+    }
+
+    pub(crate) fn poll_send_message(
+        &self,
+        context: &Context<'_>,
+        key: Key,
+        message: &[u8],
+    ) -> Poll<io::Result<()>> {
+        let mut outbound = lock(&self.core.outbound);
+        self.check_messages(&mut outbound)?;
+        match self.try_accept(&mut outbound, &message) {
+            Ok(Some(_)) => Poll::Ready(Ok(())),
+            Ok(None) => {
+                let replaced = outbound.waiters.register(key, context);
+                drop(outbound);
+                drop(replaced);
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Refuses what makes sense for messages only.
+    pub(crate) fn require_messages(&self) -> io::Result<()> {
+        self.check_messages(&mut lock(&self.core.outbound))
+    }
+
+    fn check_messages(&self, outbound: &mut Outbound) -> io::Result<()> {
+        if self.carries_messages(outbound)? { Ok(()) } else { Err(carries_bytes()) }
+    }
+
+    /// Whether what is written are messages.
+    fn carries_messages(&self, outbound: &mut Outbound) -> io::Result<bool> {
+        if outbound.machine.framing() == Framing::Unknown {
+            self.classify(outbound)?;
+        }
+        Ok(outbound.machine.framing() == Framing::Messages)
+    }
+
+    /// Ends this direction with an empty message, once the peer has read everything before it or the time has come.
+    pub(crate) async fn close_write(&self, end: Option<Instant>) -> io::Result<()> {
+        self.require_messages()?;
+        if self.is_write_ended() {
+            return Ok(());
+        }
+        let in_time = self.drain_until(end).await.transpose()?.is_some();
+        let place = Place::writer(self);
+        poll_fn(|context| self.poll_end_write(context, place.key())).await?;
+        if in_time { Ok(()) } else { Err(sent_behind_unread()) }
+    }
+
+    fn is_write_ended(&self) -> bool {
+        lock(&self.core.outbound).machine.is_ended()
+    }
+
+    /// Sends the empty message that ends this direction, which carries messages. It has to wait only while a write of the last
+    /// connection is on its way.
+    pub(crate) fn poll_end_write(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {
+        let mut outbound = lock(&self.core.outbound);
+        match outbound.machine.end() {
+            EndStep::Fail(code) => Poll::Ready(Err(system_error(code))),
+            EndStep::Submit => Poll::Ready(self.submit_write(&mut outbound, &b"".as_slice(), 0).map(drop)),
+            EndStep::Done => Poll::Ready(Ok(())),
+            EndStep::Wait => {
+                let replaced = outbound.waiters.register(key, context);
+                drop(outbound);
+                drop(replaced);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Sends `request` and receives its reply. Nobody else may use the stream meanwhile.
+    pub(crate) async fn transact(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
+        self.flush().await?;
+        if self.is_write_ended() {
+            return Err(write_ended());
+        }
+        let place = Place::reader(self);
+        poll_fn(|context| self.poll_exchange(context, place.key(), request)).await?;
+        drop(place);
+        self.recv_message(reply, usize::MAX).await?.ok_or_else(no_answer)
+    }
+
+    /// Starts an exchange as soon as no read is in flight, which the system would not let it pass.
+    fn poll_exchange(&self, context: &Context<'_>, key: Key, request: &[u8]) -> Poll<io::Result<()>> {
+        self.require_messages()?;
+        let mut inbound = lock(&self.core.inbound);
+        if !inbound.machine.reads_messages() {
+            return Poll::Ready(Err(reads_bytes()));
+        }
+        if inbound.machine.stop() {
+            inbound.operation.cancel();
+            let replaced = inbound.waiters.register(key, context);
+            drop(inbound);
+            drop(replaced);
+            return Poll::Pending;
+        }
+        Poll::Ready(self.exchange(&mut inbound, request))
+    }
+
+    fn exchange(&self, inbound: &mut Inbound, request: &[u8]) -> io::Result<()> {
+        if inbound.machine.is_ready() {
+            return Err(system_error(verdict::UNREAD_MESSAGES));
+        }
+        let mut buffer = Vec::with_capacity(request.len() + REPLY);
+        buffer.extend_from_slice(request);
+        match inbound.operation.take().exchange(&self.handle, buffer, self.core.clone()) {
+            Submitted::Pending(in_flight) => {
+                inbound.operation = OperationPlace::Away(in_flight);
+                inbound.machine.on_pending();
+                Ok(())
+            }
+            Submitted::Finished { operation, outcome, buffer } => {
+                inbound.operation = OperationPlace::Here(operation);
+                inbound.machine.on_exchanged(outcome.code, buffer).map_err(system_error)
+            }
+        }
+    }
+
+    /// What could be read now.
+    pub(crate) fn peek(&self) -> io::Result<Peek> {
+        let inbound = lock(&self.core.inbound);
+        let pipe = match sys::peek(&self.handle) {
+            Ok(peeked) => Unread { bytes: peeked.available, in_message: peeked.left_in_message },
+            // What was read ahead is there, whatever has become of the peer.
+            Err(_) if inbound.machine.is_ready() => Unread { bytes: 0, in_message: 0 },
+            Err(error) => return Err(error),
+        };
+        let unread = inbound.machine.unread(pipe);
+        Ok(Peek { bytes_available: unread.bytes, bytes_left_in_message: unread.in_message })
+    }
+
+    /// Whether what was read last ends with the end of a message.
+    pub(crate) fn is_message_complete(&self) -> bool {
+        lock(&self.core.inbound).machine.is_message_complete()
+    }
+
+    /// Lets an empty message read as the end, or not.
+    pub(crate) fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
+        let is_end = is_end && self.carries_messages(&mut lock(&self.core.outbound))?;
+        let mut inbound = lock(&self.core.inbound);
+        if is_end && !inbound.machine.reads_messages() {
+            sys::set_message_reads(&self.handle)?;
+            inbound.machine.read_messages();
+        }
+        inbound.machine.set_empty_message_is_end(is_end);
+        Ok(())
+    }
+}
+
+/// How far receiving a message comes without submitting an operation.
+enum Receiving {
+    Received(Received),
+    /// To where a read into a buffer of this size has to be submitted.
+    Submit(usize),
+    /// To where a read is in flight.
+    Wait,
+}

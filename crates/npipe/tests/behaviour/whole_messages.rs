@@ -1,0 +1,330 @@
+//! Whole messages: sent and received as they are, by whatever face, from whatever peer.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use npipe::{ClientOptions, MessageTooLong, Peek, PipeMode, ServerOptions};
+
+use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
+
+use crate::family::{AsyncFamily, End, Exchanging, Family, NonBlockingFamily, Reading, ServerEnd, Writing};
+use crate::harness::{Within, assert_os_error, eventually, message_pair, pair, poll_and_drop, unique_name};
+use crate::stream_data::StreamData;
+use crate::sys;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const SIZES: [usize; 12] = [0, 1, 511, 512, 513, 0, 4096, 4097, 65_536, 100_000, 1 << 20, 0];
+
+/// The next message, if it is not the end.
+async fn next(end: &impl End) -> Option<BytesMut> {
+    let mut buffer = BytesMut::from("before");
+    let length = end.recv_message(&mut buffer, usize::MAX).within("a message").await.unwrap();
+    assert_eq!(buffer.split_to(6), "before", "it is appended");
+    assert_eq!(buffer.len(), length.unwrap_or(0));
+    length.map(|_| buffer)
+}
+
+async fn a_message_of_any_size_comes_whole<F: Family>() {
+    let (server, client) = message_pair::<F>().await;
+    let sending = F::spawn(async move {
+        let mut data = StreamData::new(61);
+        for size in SIZES {
+            client.send_message(&data.take(size)).within("send").await.unwrap();
+        }
+        client
+    });
+    let mut expected = StreamData::new(61);
+    for size in SIZES {
+        let message = next(&server).await.expect("not the end");
+        assert_eq!(message.len(), size);
+        expected.expect(&message);
+    }
+    drop(sending.within("the sender").await);
+    assert_eq!(next(&server).await, None);
+}
+
+async fn an_empty_message_is_told_from_the_end<F: Family>() {
+    let (server, client) = message_pair::<F>().await;
+    for _ in 0..3 {
+        client.send_message(b"").within("send").await.unwrap();
+    }
+    drop(client);
+    for _ in 0..3 {
+        assert_eq!(next(&server).await.as_deref(), Some(&b""[..]));
+    }
+    assert_eq!(next(&server).await, None);
+}
+
+/// A foreign client floods us with messages of nothing, and then with one that is far too large.
+async fn a_message_over_the_limit_is_refused_and_the_next_is_received<F: Family>() {
+    let name = unique_name();
+    let options = ServerOptions::new().pipe_mode(PipeMode::Message).in_buffer_size(4 << 20).clone();
+    let server = F::create(&options, &name).unwrap();
+    let mut client = sys::blocking_client(&name, true).unwrap();
+    server.connect().within("connect").await.unwrap();
+    for _ in 0..300 {
+        assert_eq!(client.write(b"").unwrap(), 0);
+    }
+    for size in [2 << 20, 11, 10, 700, 10] {
+        assert_eq!(client.write(&vec![7; size]).unwrap(), size);
+    }
+    drop(client);
+    let mut buffer = BytesMut::new();
+    for _ in 0..300 {
+        assert_eq!(server.recv_message(&mut buffer, 10).within("nothing").await.unwrap(), Some(0));
+    }
+    for size in [2 << 20, 11, 10, 700, 10] {
+        let received = server.recv_message(&mut buffer, 10).within("a message").await;
+        if size > 10 {
+            let error = received.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            let too_long = error.get_ref().and_then(|error| error.downcast_ref::<MessageTooLong>());
+            assert_eq!(too_long.map(|error| (error.length(), error.limit())), Some((size, 10)));
+            assert!(buffer.is_empty(), "nothing of it is given");
+        } else {
+            assert_eq!(received.unwrap(), Some(10));
+            assert_eq!(buffer.split(), [7; 10][..]);
+        }
+    }
+    assert_eq!(server.recv_message(&mut buffer, 10).within("the end").await.unwrap(), None);
+    assert!(buffer.capacity() < 1 << 20, "memory was made for a message that was refused");
+}
+
+/// What was refused is not shown to those who read bytes either.
+async fn a_refused_message_is_gone_for_who_reads_bytes<F: Family>() {
+    let (mut server, client) = message_pair::<F>().await;
+    client.send_message(&[1; 50_000]).within("send").await.unwrap();
+    client.send_message(b"next").within("send").await.unwrap();
+    server.recv_message(&mut BytesMut::new(), 1).within("a message").await.unwrap_err();
+    let mut bytes = [0; 100];
+    let read = server.read(&mut bytes).within("read").await.unwrap();
+    assert_eq!(&bytes[..read], b"next");
+}
+
+async fn the_rest_of_a_message_that_was_begun_is_received<F: Family>() {
+    for size in [10, 512, 20_000] {
+        let (mut server, client) = message_pair::<F>().await;
+        assert!(server.is_message_complete());
+        let message = StreamData::new(62).take(size);
+        client.send_message(&message).within("send").await.unwrap();
+        client.send_message(b"next").within("send").await.unwrap();
+        let mut bytes = [0; 4];
+        assert_eq!(server.read(&mut bytes).within("read").await.unwrap(), 4);
+        assert!(!server.is_message_complete());
+        assert_eq!(next(&server).await.as_deref(), Some(&message[4..]));
+        assert!(server.is_message_complete());
+        assert_eq!(server.read(&mut bytes).within("read").await.unwrap(), 4);
+        assert!(server.is_message_complete(), "it filled the buffer, and was all");
+    }
+}
+
+async fn what_can_be_read_is_told_and_left<F: Family>() {
+    let (mut server, client) = message_pair::<F>().await;
+    assert_eq!(server.peek().unwrap().bytes_available, 0);
+    client.send_message(b"abc").within("send").await.unwrap();
+    client.send_message(&[7; 5000]).within("send").await.unwrap();
+    let unread = |peek: Peek| (peek.bytes_available, peek.bytes_left_in_message);
+    eventually("both are there", || unread(server.peek().unwrap()) == (5003, 3)).await;
+    let mut bytes = [0; 2];
+    assert_eq!(server.read(&mut bytes).within("read").await.unwrap(), 2);
+    eventually("one byte less", || unread(server.peek().unwrap()) == (5001, 1)).await;
+    assert_eq!(next(&server).await.as_deref(), Some(&b"c"[..]));
+    eventually("the other message", || unread(server.peek().unwrap()) == (5000, 5000)).await;
+    assert_eq!(server.read(&mut bytes).within("read").await.unwrap(), 2);
+    eventually("its rest", || unread(server.peek().unwrap()) == (4998, 4998)).await;
+}
+
+async fn a_byte_pipe_refuses_messages_and_says_why<F: Family>() {
+    let (mut server, mut client) = pair::<F>().await;
+    let received = server.recv_message(&mut BytesMut::new(), usize::MAX).within("recv").await;
+    let sent = client.send_message(b"x").within("send").await;
+    let ended = client.close_write(PATIENCE).within("close_write").await;
+    for error in [received.unwrap_err(), sent.unwrap_err(), ended.unwrap_err()] {
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(error.to_string().contains("PipeMode::Message"), "{error}");
+    }
+    client.write_all(b"bytes").within("write").await.unwrap();
+    server.set_empty_message_is_end(true).unwrap();
+    let mut bytes = [0; 2];
+    assert_eq!(server.read(&mut bytes).within("read").await.unwrap(), 2);
+    assert!(server.is_message_complete(), "bytes have no messages");
+    assert_eq!(server.peek().unwrap().bytes_left_in_message, 0);
+}
+
+/// A client opens for bytes unless told otherwise, also a pipe of messages. It can send them.
+async fn a_client_that_reads_bytes_sends_messages_and_receives_none<F: Family>() {
+    let name = unique_name();
+    let server = F::create(ServerOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let client = F::open(&ClientOptions::new(), &name).unwrap();
+    server.connect().within("connect").await.unwrap();
+    client.send_message(b"").within("send").await.unwrap();
+    assert_eq!(next(&server).await.as_deref(), Some(&b""[..]));
+    let received = client.recv_message(&mut BytesMut::new(), usize::MAX).within("recv").await;
+    assert_eq!(received.unwrap_err().kind(), io::ErrorKind::Unsupported);
+}
+
+async fn half_close_ends_one_direction_and_the_answer_comes<F: Family>() {
+    let (mut server, mut client) = message_pair::<F>().await;
+    server.set_empty_message_is_end(true).unwrap();
+    let serving = F::spawn(async move {
+        let question = server.read_to_end().within("the question").await.unwrap();
+        server.write_all(b"answer").within("the answer").await.unwrap();
+        server.flush().within("flush").await.unwrap();
+        (server, question)
+    });
+    client.send_message(b"quest").within("send").await.unwrap();
+    client.write_all(b"ion").within("write").await.unwrap();
+    client.close_write(PATIENCE).within("close_write").await.unwrap();
+    client.close_write(PATIENCE).within("close_write, again").await.unwrap();
+    let late = client.send_message(b"late").within("send").await.unwrap_err();
+    assert_eq!(late.kind(), io::ErrorKind::BrokenPipe, "{late}");
+    assert_eq!(client.write(b"late").within("write").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).within("the answer").await.unwrap();
+    let (_server, question) = serving.within("the server").await;
+    assert_eq!((&question[..], &answer), (&b"question"[..], b"answer"));
+}
+
+async fn an_empty_message_between_others_is_the_end_where_that_is_agreed<F: Family>() {
+    let name = unique_name();
+    let server = F::create(ServerOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    // It reads bytes until told otherwise.
+    let mut client = F::open(&ClientOptions::new(), &name).unwrap();
+    server.connect().within("connect").await.unwrap();
+    client.set_empty_message_is_end(true).unwrap();
+    for message in ["one", "", "", "two", ""] {
+        server.send_message(message.as_bytes()).within("send").await.unwrap();
+    }
+    for expected in ["one", "", "", "two"] {
+        let mut bytes = [0; 10];
+        let read = client.read(&mut bytes).within("read").await.unwrap();
+        assert_eq!(&bytes[..read], expected.as_bytes());
+    }
+    client.set_empty_message_is_end(false).unwrap();
+    drop(server);
+    assert_eq!(client.read_to_end().within("the end").await.unwrap(), b"");
+}
+
+async fn a_dropped_wait_for_a_message_loses_nothing<F: NonBlockingFamily>() {
+    let (server, client) = message_pair::<F>().await;
+    let mut buffer = BytesMut::new();
+    for message in [StreamData::new(63).take(70_000), Vec::new(), b"last".to_vec()] {
+        assert!(poll_and_drop(server.recv_message(&mut buffer, usize::MAX)).is_pending());
+        client.send_message(&message).within("send").await.unwrap();
+        assert_eq!(
+            server.recv_message(&mut buffer, usize::MAX).within("recv").await.unwrap(),
+            Some(message.len())
+        );
+        assert!(buffer.split() == message);
+    }
+}
+
+/// The peer never reads: the wait is bounded, and the mark is there when it comes to read after all.
+async fn half_close_waits_for_no_longer_than_it_has_patience<F: AsyncFamily>() {
+    let (mut server, client) = message_pair::<F>().await;
+    // More than the pipe takes: a write is on its way, and others wait behind it.
+    let mut sent = 0;
+    while sent < 1000 && poll_and_drop(client.send_message(&[7; 4096])).map(Result::unwrap).is_ready() {
+        sent += 1;
+    }
+    let error = client.close_write(Duration::from_millis(20)).within("close_write").await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    server.set_empty_message_is_end(true).unwrap();
+    let all = server.read_to_end().within("everything, and the mark").await.unwrap();
+    assert_eq!(all.len(), sent * 4096);
+    server.write_all(b"answer").within("the answer").await.unwrap();
+    assert_eq!(next(&client).await.as_deref(), Some(&b"answer"[..]));
+}
+
+/// Replies as long as the request says, over and over, until the client has gone.
+async fn answer<S: End>(server: S) {
+    let mut request = BytesMut::new();
+    while server.recv_message(&mut request, usize::MAX).within("a request").await.unwrap().is_some() {
+        let length = std::str::from_utf8(&request).unwrap().trim_start().parse().unwrap();
+        server.send_message(&StreamData::new(64).take(length)).within("a reply").await.unwrap();
+        request.clear();
+    }
+}
+
+async fn an_exchange_brings_the_reply_whole<F: AsyncFamily>() {
+    let (server, mut client) = message_pair::<F>().await;
+    let answering = F::spawn(answer(server));
+    let mut reply = BytesMut::new();
+    for (length, width) in [(5, 0), (0, 0), (4096, 0), (4097, 100_000), (300_000, 0), (1, 4096)] {
+        let request = " ".repeat(width) + &length.to_string();
+        let received = client.transact(request.as_bytes(), &mut reply).within("an exchange").await;
+        assert_eq!(received.unwrap(), length);
+        assert!(reply.split() == StreamData::new(64).take(length));
+    }
+    drop(client);
+    answering.within("the server").await;
+}
+
+async fn an_exchange_is_refused_while_a_message_waits_and_without_messages<F: AsyncFamily>() {
+    let (mut server, mut client) = message_pair::<F>().await;
+    server.write_all(b"news").within("write").await.unwrap();
+    server.flush().within("flush").await.unwrap();
+    let mut reply = BytesMut::new();
+    let refused = client.transact(b"request", &mut reply).within("an exchange").await;
+    assert_os_error(refused, ERROR_PIPE_BUSY, "a message waits");
+    assert_eq!(next(&client).await.as_deref(), Some(&b"news"[..]));
+    let (_server, mut client) = pair::<F>().await;
+    let refused = client.transact(b"request", &mut reply).within("an exchange").await;
+    assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::Unsupported);
+}
+
+/// The reply to a request that nobody waits for any more is the next message.
+async fn a_dropped_exchange_leaves_its_reply_to_the_next_receiver<F: AsyncFamily>() {
+    let (server, mut client) = message_pair::<F>().await;
+    let mut reply = BytesMut::new();
+    assert!(poll_and_drop(client.transact(b"request", &mut reply)).is_pending());
+    assert_eq!(next(&server).await.as_deref(), Some(&b"request"[..]));
+    server.send_message(b"reply").within("send").await.unwrap();
+    assert_eq!(next(&client).await.as_deref(), Some(&b"reply"[..]));
+    assert!(reply.is_empty());
+}
+
+/// The read that is under way when an exchange begins is taken back, and what it brings all the same is not lost.
+async fn an_exchange_takes_back_a_read_that_is_under_way<F: AsyncFamily>() {
+    let (server, mut client) = message_pair::<F>().await;
+    let answering = F::spawn(answer(server));
+    for _ in 0..20 {
+        assert!(poll_and_drop(client.recv_message(&mut BytesMut::new(), usize::MAX)).is_pending());
+        let mut reply = BytesMut::new();
+        assert_eq!(client.transact(b"3", &mut reply).within("an exchange").await.unwrap(), 3);
+    }
+    drop(client);
+    answering.within("the server").await;
+}
+
+async fn a_server_that_goes_instead_of_answering_is_an_error<F: AsyncFamily>() {
+    let (server, mut client) = message_pair::<F>().await;
+    let leaving = F::spawn(async move {
+        next(&server).await;
+    });
+    let ended = client.transact(b"request", &mut BytesMut::new()).within("an exchange").await;
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    leaving.within("the server").await;
+}
+
+for_each_family!(
+    a_message_of_any_size_comes_whole,
+    an_empty_message_is_told_from_the_end,
+    a_message_over_the_limit_is_refused_and_the_next_is_received,
+    a_refused_message_is_gone_for_who_reads_bytes,
+    the_rest_of_a_message_that_was_begun_is_received,
+    what_can_be_read_is_told_and_left,
+    a_byte_pipe_refuses_messages_and_says_why,
+    a_client_that_reads_bytes_sends_messages_and_receives_none,
+    half_close_ends_one_direction_and_the_answer_comes,
+    an_empty_message_between_others_is_the_end_where_that_is_agreed,
+    a_dropped_wait_for_a_message_loses_nothing => nonblocking,
+    half_close_waits_for_no_longer_than_it_has_patience => asynchronous,
+    an_exchange_brings_the_reply_whole => asynchronous,
+    an_exchange_is_refused_while_a_message_waits_and_without_messages => asynchronous,
+    a_dropped_exchange_leaves_its_reply_to_the_next_receiver => asynchronous,
+    an_exchange_takes_back_a_read_that_is_under_way => asynchronous,
+    a_server_that_goes_instead_of_answering_is_an_error => asynchronous,
+);
