@@ -34,7 +34,12 @@ pub(crate) fn run(arguments: &InfoArguments, report: Report) -> Result<(), Failu
             Ok(peer) => peer.program().map(|path| path.display().to_string()),
             Err(_) => Err(io::Error::other("the server's process is unknown")),
         },
+        user: match &peer {
+            Ok(peer) => peer.user(),
+            Err(_) => Err(io::Error::other("the server's process is unknown")),
+        },
         process_id: peer.as_ref().map(Peer::process_id).map_err(io::Error::to_string),
+        session_id: peer.as_ref().map(Peer::session_id).map_err(io::Error::to_string),
         security: pipe.security_descriptor(),
     };
     // The server's instance is free for others before accounts are looked up, which may take seconds.
@@ -60,7 +65,9 @@ struct About<'a> {
     name: &'a PipeName,
     info: PipeInfo,
     process_id: Result<u32, String>,
+    session_id: Result<u32, String>,
     program: io::Result<String>,
+    user: io::Result<Sid>,
     security: io::Result<SecurityDescriptor>,
 }
 
@@ -96,6 +103,8 @@ impl About<'_> {
         table.row("opened end", self.end());
         table.row("server process", &known(&self.process_id));
         table.row("server program", &known(&self.program));
+        table.row("server user", &self.user.as_ref().map_or_else(unknown, account));
+        table.row("server session", &known(&self.session_id));
         let security = match &self.security {
             Ok(security) => security,
             Err(error) => {
@@ -141,6 +150,11 @@ impl About<'_> {
                 "server_program",
                 self.program.as_deref().map(Value::from).map_err(io::Error::to_string),
             ),
+            "server_user": known(
+                "server_user",
+                self.user.as_ref().map(account_value).map_err(io::Error::to_string),
+            ),
+            "server_session_id": known("server_session_id", self.session_id.clone().map(Value::from)),
             "owner": known("owner", of_security(&|security| security.owner().map(account_value).into())),
             "access": known("access", of_security(&|security| access_value(security.access_list()))),
             "sddl": known("sddl", sddl),

@@ -107,7 +107,7 @@ fn on_port((handle, settings): (OwnedHandle, Settings)) -> io::Result<Stream> {
 /// # }
 /// ```
 ///
-/// Any number of tasks may accept from one listener; share it in an [`Arc`](std::sync::Arc), or by reference.
+/// Any number of tasks may accept from one listener; share it in an [`Arc`], or by reference.
 ///
 /// # With a limit of instances
 ///

@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use futures_lite::future;
 use npipe::blocking::{PipeListener, PipeStream};
-use npipe::{ClientOptions, NamedPipeClient, PipeEnd, PipeMode, ServerOptions, Trustee};
+use npipe::{
+    ClientOptions, NamedPipeClient, PipeEnd, PipeMode, SecurityDescriptor, ServerIdentity, ServerOptions,
+    Trustee,
+};
 
 #[path = "blocking/sys.rs"]
 mod sys;
@@ -1481,6 +1484,18 @@ fn a_process_is_known_while_it_lives() {
         assert_eq!(found.file_name(), program.file_name(), "it is nobody else");
     }
     peer.process().expect("it was found in time, and is held");
+}
+
+#[test]
+fn a_server_that_is_somebody_else_is_not_waited_for() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let mine = SecurityDescriptor::current_user_only().unwrap();
+    let _listener = PipeListener::bind_with(ServerOptions::new().security_descriptor(&mine), &name).unwrap();
+    let mut options = ClientOptions::new();
+    options.wait_for_server(true).verify_server(ServerIdentity::PipeOwner(Trustee::System));
+    let error = PipeStream::connect_with(&options, &name).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
 }
 
 #[test]

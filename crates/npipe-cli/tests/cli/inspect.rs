@@ -2,7 +2,7 @@
 
 use std::process;
 
-use npipe::{PipeMode, SecurityDescriptor, ServerOptions};
+use npipe::{PipeMode, SecurityDescriptor, ServerOptions, Trustee};
 use tokio::net::windows::named_pipe::ClientOptions;
 
 use crate::connect::{path, unique_name};
@@ -46,10 +46,13 @@ async fn info_tells_who_serves_a_pipe() {
     let file_name = program.file_name().unwrap().to_str().unwrap();
     let outcome = Npipe::start(&["info", &name]).finish().await;
     outcome.code(0).no_stderr().stdout_has(&format!("server process    {}\n", process::id()));
-    outcome.stdout_has(&format!("{file_name}\n"));
+    let user = Trustee::CurrentUser.sid().unwrap();
+    outcome.stdout_has(&format!("{file_name}\n")).stdout_has(&format!("({user})\nserver session    "));
     let read = json(Npipe::start(&["info", "--json", &name]).finish().await.code(0).no_stderr());
     assert_eq!(read["server_process_id"], process::id());
     assert!(read["server_program"].as_str().unwrap().ends_with(file_name), "{read}");
+    assert_eq!(read["server_user"]["sid"], user.to_string());
+    assert!(read["server_session_id"].is_u64(), "{read}");
     assert_eq!(read["unknown"], serde_json::json!({}), "{read}");
 }
 

@@ -12,7 +12,7 @@ use windows_sys::Win32::Storage::FileSystem::{
     SECURITY_ANONYMOUS, SECURITY_IDENTIFICATION, SECURITY_IMPERSONATION,
 };
 
-use crate::family::{End, Family, Reading, ServerEnd, Writing};
+use crate::family::{AsyncFamily, End, Family, Reading, ServerEnd, Writing};
 use crate::harness::{Within, pair, pair_with, skipped_under_wine, unique_name};
 use crate::sys;
 
@@ -66,6 +66,17 @@ async fn a_server_that_is_somebody_else_is_refused<F: Family>() {
             "who it is, and should be: {text}"
         );
     }
+}
+
+/// Waiting would not make it another.
+async fn who_waits_for_a_server_does_not_wait_for_another<F: AsyncFamily>() {
+    let name = unique_name();
+    let mine = SecurityDescriptor::current_user_only().unwrap();
+    let _server = F::create(ServerOptions::new().security_descriptor(&mine), &name).unwrap();
+    let mut client = ClientOptions::new();
+    client.wait_for_server(true).verify_server(ServerIdentity::PipeOwner(Trustee::System));
+    let error = client.connect(&name).within("the refusal").await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
 }
 
 /// A client that may neither read nor write asks for the right to see the owner by itself.
@@ -168,6 +179,7 @@ for_each_family!(
     each_end_knows_the_others_process,
     a_server_that_is_who_it_should_be_is_taken,
     a_server_that_is_somebody_else_is_refused,
+    who_waits_for_a_server_does_not_wait_for_another => asynchronous,
     verifying_needs_no_other_right,
     a_server_acts_in_its_clients_name,
     a_panic_ends_it_too,
