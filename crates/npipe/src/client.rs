@@ -5,9 +5,10 @@ use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle,
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::driver::Driver;
+use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
 use crate::info::{Peek, PipeInfo};
 use crate::interest::{Interest, Ready};
 use crate::peer::Peer;
@@ -54,11 +55,11 @@ impl NamedPipeClient {
     /// # Errors
     ///
     /// The first error of the two; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is over: then the pipe is
-    /// closed as by dropping it. A server that is gone already is none.
+    /// closed as by dropping it. A server that is gone already is none, nor is it that this end may not write.
     pub async fn close(self) -> io::Result<()> {
         self.stream
             .drain_within_linger()
             .await
-            .or_else(|error| if crate::error::peer_is_gone(&error) { Ok(()) } else { Err(error) })
+            .or_else(|error| if crate::error::nothing_is_unread(&error) { Ok(()) } else { Err(error) })
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io;
 
-use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED};
+use windows_sys::Win32::Foundation::{
+    ERROR_ACCESS_DENIED, ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED,
+};
 
 use crate::name::PipeName;
 
@@ -191,11 +193,12 @@ pub(crate) fn sent_behind_unread() -> io::Error {
     )
 }
 
-/// Whether an error says that the peer has gone, so that there is nobody to wait for.
+/// Whether an error of waiting for the peer says that there is nothing to wait for: the peer has gone, or this end may not write
+/// and so has written nothing.
 #[cfg_attr(not(windows), expect(dead_code, reason = "the faces exist on Windows"))]
-pub(crate) fn peer_is_gone(error: &io::Error) -> bool {
-    const GONE: [u32; 3] = [ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED];
-    error.raw_os_error().is_some_and(|code| GONE.contains(&(code as u32)))
+pub(crate) fn nothing_is_unread(error: &io::Error) -> bool {
+    const CODES: [u32; 4] = [ERROR_ACCESS_DENIED, ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED];
+    error.raw_os_error().is_some_and(|code| CODES.contains(&(code as u32)))
 }
 
 /// What was waited for until the time was over, and the system's last word on it.

@@ -6,18 +6,20 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
 use crate::stream::{Key, Slice, Slices};
 use crate::{NamedPipeClient, NamedPipeServer};
 
-macro_rules! futures_io_traits {
-    ($pipe:ty) => {
+/// `$stream`: where the pipe's stream is.
+macro_rules! futures_io_read {
+    ($pipe:ty, $($stream:ident).+) => {
         impl AsyncRead for $pipe {
             fn poll_read(
                 self: Pin<&mut Self>,
                 context: &mut Context<'_>,
                 bytes: &mut [u8],
             ) -> Poll<io::Result<usize>> {
-                self.stream.poll_read(context, &mut Slice { bytes, filled: 0 })
+                self.$($stream).+.poll_read(context, &mut Slice { bytes, filled: 0 })
             }
 
             fn poll_read_vectored(
@@ -25,10 +27,14 @@ macro_rules! futures_io_traits {
                 context: &mut Context<'_>,
                 slices: &mut [IoSliceMut<'_>],
             ) -> Poll<io::Result<usize>> {
-                self.stream.poll_read(context, &mut Slices { slices, filled: 0 })
+                self.$($stream).+.poll_read(context, &mut Slices { slices, filled: 0 })
             }
         }
+    };
+}
 
+macro_rules! futures_io_write {
+    ($pipe:ty, $($stream:ident).+) => {
         /// `poll_flush` and `poll_close` wait until the pipe has accepted everything that was written, and report its
         /// error. They do not wait for the peer to read; the pipe is closed when it is dropped.
         impl AsyncWrite for $pipe {
@@ -37,7 +43,7 @@ macro_rules! futures_io_traits {
                 context: &mut Context<'_>,
                 bytes: &[u8],
             ) -> Poll<io::Result<usize>> {
-                self.stream.poll_write(context, &bytes)
+                self.$($stream).+.poll_write(context, &bytes)
             }
 
             fn poll_write_vectored(
@@ -45,17 +51,26 @@ macro_rules! futures_io_traits {
                 context: &mut Context<'_>,
                 slices: &[IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
-                self.stream.poll_write(context, &slices)
+                self.$($stream).+.poll_write(context, &slices)
             }
 
             fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.stream.poll_flush(context, Key::POLL)
+                self.$($stream).+.poll_flush(context, Key::POLL)
             }
 
             fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.stream.poll_flush(context, Key::POLL)
+                self.$($stream).+.poll_flush(context, Key::POLL)
             }
         }
+    };
+}
+
+macro_rules! futures_io_traits {
+    ($pipe:ty) => {
+        futures_io_read!($pipe, stream);
+        futures_io_write!($pipe, stream);
+        futures_io_read!(OwnedReadHalf<$pipe>, pipe.stream);
+        futures_io_write!(OwnedWriteHalf<$pipe>, pipe.stream);
     };
 }
 

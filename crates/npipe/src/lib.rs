@@ -75,6 +75,9 @@
 #[cfg_attr(not(windows), allow(dead_code, unreachable_pub, reason = "what is public of it is so on Windows"))]
 mod directory;
 mod error;
+#[cfg(any(windows, test))]
+#[cfg_attr(not(windows), allow(dead_code, unreachable_pub, reason = "what is public of it is so on Windows"))]
+mod halves;
 mod info;
 mod interest;
 mod name;
@@ -125,6 +128,8 @@ mod impersonation;
 mod listener;
 #[cfg(windows)]
 mod options;
+#[cfg(windows)]
+mod pair;
 #[cfg(windows)]
 mod patience;
 #[cfg(windows)]
@@ -187,11 +192,15 @@ pub use client::NamedPipeClient;
 #[cfg(windows)]
 pub use directory::{PipeEntry, list_pipes};
 #[cfg(windows)]
+pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
+#[cfg(windows)]
 pub use impersonation::{Impersonation, ImpersonationLevel};
 #[cfg(windows)]
 pub use listener::{Incoming, NamedPipeListener};
 #[cfg(windows)]
 pub use options::{ClientOptions, ServerOptions};
+#[cfg(windows)]
+pub use pair::{pair, pair_with};
 #[cfg(windows)]
 pub use peer::{Peer, ServerIdentity};
 #[cfg(windows)]

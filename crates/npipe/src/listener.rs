@@ -48,6 +48,7 @@ impl ServerOptions {
     /// As [`create`](Self::create): [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the name exists, or when the
     /// access list that the first instance was given does not let us add others.
     pub fn listen(&self, name: impl AsRef<OsStr>) -> io::Result<NamedPipeListener> {
+        self.refuse_inheritable()?;
         let instances = self.instances(name.as_ref())?;
         let backlog = instances.begin(on_port)?;
         Ok(NamedPipeListener::new(instances, backlog))
@@ -69,6 +70,7 @@ impl ServerOptions {
         name: impl AsRef<OsStr>,
         timeout: Duration,
     ) -> io::Result<NamedPipeListener> {
+        self.refuse_inheritable()?;
         let instances = self.instances(name.as_ref())?;
         let mut patience = Patience::new(Some(timeout));
         loop {

@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+#[cfg(any(windows, test))]
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 
 /// The prefix of every pipe on this machine.
@@ -63,6 +65,15 @@ impl PipeName {
     /// The name as Windows takes it.
     pub fn as_os_str(&self) -> &OsStr {
         &self.0
+    }
+
+    /// The name of a pipe for `purpose` that nobody else has, nor could have thought of.
+    #[cfg(any(windows, test))]
+    pub(crate) fn unguessable(purpose: &str) -> Self {
+        // The standard library keys its hashers from the system's random numbers, each anew.
+        let [first, second] = [(); 2].map(|()| RandomState::new().hash_one(std::process::id()));
+        let process = std::process::id();
+        Self(OsString::from(format!("{LOCAL_PREFIX}npipe-{purpose}-{process}-{first:016x}{second:016x}")))
     }
 
     /// UTF-16 with a NUL at the end.
@@ -140,6 +151,13 @@ mod tests {
         for name in [r"\\server\pipe\x", r"\\.\PIPE\x", r"\\?\pipe\x", r"\\.\pipe\LOCAL\x"] {
             assert_eq!(PipeName::new(name).unwrap().as_os_str(), name);
         }
+    }
+
+    #[test]
+    fn unguessable_names_are_valid_and_differ() {
+        let names = [(); 2].map(|()| PipeName::unguessable("test"));
+        assert_ne!(names[0], names[1]);
+        assert_eq!(PipeName::new(&names[0]).unwrap(), names[0]);
     }
 
     #[test]

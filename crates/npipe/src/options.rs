@@ -56,6 +56,16 @@ fn check_limits(read: usize, write: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// The packets of what a child does with the handle would come to the port, from memory of the child's.
+fn refuse_inheritable(inheritable: bool) -> io::Result<()> {
+    if inheritable {
+        return Err(invalid(
+            "a handle for child processes cannot be tied to a completion port; make it with npipe::blocking",
+        ));
+    }
+    Ok(())
+}
+
 /// Options for a pipe's server end.
 ///
 /// | option | default | why |
@@ -95,6 +105,7 @@ pub struct ServerOptions {
     in_buffer_size: u32,
     read_buffer_limit: usize,
     write_buffer_limit: usize,
+    inheritable: bool,
     security_descriptor: Option<SecurityDescriptor>,
 }
 
@@ -122,6 +133,7 @@ impl ServerOptions {
             in_buffer_size: DEFAULT_QUOTA,
             read_buffer_limit: DEFAULT_LIMIT,
             write_buffer_limit: DEFAULT_LIMIT,
+            inheritable: false,
             security_descriptor: None,
         }
     }
@@ -232,6 +244,31 @@ impl ServerOptions {
         self
     }
 
+    /// Whether child processes inherit the handle: no, unless told so. It is for the [`blocking`](crate::blocking) face, where an
+    /// end can be made for a child; ends on a completion port cannot have it, and their `create` fails with
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput): what a child does on the handle would be reported to the port of this process.
+    ///
+    /// *Every* child that this process starts while the handle is open inherits it, and keeps the pipe open. To give an end to
+    /// one child only, make it the child's stdin instead: see the example `child_process`.
+    #[doc(alias = "bInheritHandle")]
+    pub fn inheritable(&mut self, inheritable: bool) -> &mut Self {
+        self.inheritable = inheritable;
+        self
+    }
+
+    pub(crate) fn is_inheritable(&self) -> bool {
+        self.inheritable
+    }
+
+    pub(crate) fn refuse_inheritable(&self) -> io::Result<()> {
+        refuse_inheritable(self.inheritable)
+    }
+
+    /// Sets a descriptor unless there is one.
+    pub(crate) fn protect_by_default(&mut self, descriptor: &SecurityDescriptor) {
+        self.security_descriptor.get_or_insert_with(|| descriptor.clone());
+    }
+
     /// Who may do what with the pipe, instead of the system's default: full access for the creator, administrators and the
     /// system, and reading for everyone.
     ///
@@ -299,8 +336,18 @@ impl ServerOptions {
         Stream::new(handle, Driver::current()?, settings).map(NamedPipeServer::from_stream)
     }
 
-    /// What every face makes its server end of.
+    /// What ends on a completion port are made of.
     pub(crate) fn create_handle(
+        &self,
+        addr: &OsStr,
+        attributes: sys::SecurityAttributes,
+    ) -> io::Result<(sys::OwnedHandle, Settings)> {
+        self.refuse_inheritable()?;
+        self.create_any_handle(addr, attributes)
+    }
+
+    /// What every server's end is made of.
+    pub(crate) fn create_any_handle(
         &self,
         addr: &OsStr,
         attributes: sys::SecurityAttributes,
@@ -320,6 +367,7 @@ impl ServerOptions {
             max_instances: self.max_instances as u32,
             out_buffer_size: self.out_buffer_size,
             in_buffer_size: self.in_buffer_size,
+            inheritable: self.inheritable,
             security_descriptor: self.security_descriptor.as_ref().map(SecurityDescriptor::system),
         };
         let handle = sys::create(&parameters, attributes)?;
@@ -377,7 +425,8 @@ impl Instances {
         &self,
         make: impl Fn((sys::OwnedHandle, Settings)) -> io::Result<I>,
     ) -> io::Result<Backlog<I>> {
-        let first = make(self.first.create_handle(self.name.as_os_str(), sys::SecurityAttributes::DEFAULT)?)?;
+        let first =
+            make(self.first.create_any_handle(self.name.as_os_str(), sys::SecurityAttributes::DEFAULT)?)?;
         Backlog::new(first, self.size, self.keeps_the_last, || make(self.next()?))
     }
 
@@ -392,11 +441,15 @@ impl Instances {
 
     /// One more.
     pub(crate) fn next(&self) -> io::Result<(sys::OwnedHandle, Settings)> {
-        self.later.create_handle(self.name.as_os_str(), sys::SecurityAttributes::DEFAULT)
+        self.later.create_any_handle(self.name.as_os_str(), sys::SecurityAttributes::DEFAULT)
     }
 
     pub(crate) fn name(&self) -> &PipeName {
         &self.name
+    }
+
+    pub(crate) fn is_inheritable(&self) -> bool {
+        self.later.is_inheritable()
     }
 }
 
@@ -432,6 +485,7 @@ pub struct ClientOptions {
     connect_timeout: Option<Duration>,
     read_buffer_limit: usize,
     write_buffer_limit: usize,
+    inheritable: bool,
 }
 
 impl Default for ClientOptions {
@@ -454,6 +508,7 @@ impl ClientOptions {
             connect_timeout: None,
             read_buffer_limit: DEFAULT_LIMIT,
             write_buffer_limit: DEFAULT_LIMIT,
+            inheritable: false,
         }
     }
 
@@ -540,6 +595,21 @@ impl ClientOptions {
     pub fn write_buffer_limit(&mut self, bytes: usize) -> &mut Self {
         self.write_buffer_limit = bytes;
         self
+    }
+
+    /// As [`ServerOptions::inheritable`].
+    #[doc(alias = "bInheritHandle")]
+    pub fn inheritable(&mut self, inheritable: bool) -> &mut Self {
+        self.inheritable = inheritable;
+        self
+    }
+
+    pub(crate) fn is_inheritable(&self) -> bool {
+        self.inheritable
+    }
+
+    pub(crate) fn refuse_inheritable(&self) -> io::Result<()> {
+        refuse_inheritable(self.inheritable)
     }
 
     /// Opens the pipe `addr`, in any of the forms of [`PipeName::new`]. It neither waits nor needs a runtime.
@@ -650,8 +720,18 @@ impl ClientOptions {
         Stream::new(handle, Driver::current()?, settings).map(NamedPipeClient::from_stream)
     }
 
-    /// What every face makes its client end of.
+    /// What ends on a completion port are made of.
     pub(crate) fn open_handle(
+        &self,
+        addr: &OsStr,
+        attributes: sys::SecurityAttributes,
+    ) -> io::Result<(sys::OwnedHandle, Settings)> {
+        self.refuse_inheritable()?;
+        self.open_any_handle(addr, attributes)
+    }
+
+    /// What every client's end is made of.
+    pub(crate) fn open_any_handle(
         &self,
         addr: &OsStr,
         attributes: sys::SecurityAttributes,
@@ -664,6 +744,7 @@ impl ClientOptions {
             write: self.write,
             read_control: self.read_control || self.server_identity.is_some(),
             message_reads: self.pipe_mode == PipeMode::Message,
+            inheritable: self.inheritable,
             security_quality_of_service: self.security_qos_flags,
         };
         let handle = sys::open(&parameters, attributes)?;

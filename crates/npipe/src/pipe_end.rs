@@ -409,13 +409,16 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             /// Waits until the peer has read everything that was written. Never implied by anything else: two ends that
             /// both wait for the other to read would wait for ever.
             ///
-            /// Calls [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers),
-            /// on a thread that lasts as long as the call.
+            /// It is what
+            /// [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers) waits for, as an
+            /// operation (`FSCTL_PIPE_FLUSH` by
+            /// [`NtFsControlFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntfscontrolfile)). Where the
+            /// system does not have it as one, as Wine, that function is called, on a thread that lasts as long as the call.
             ///
             /// # Cancellation
             ///
-            /// Nothing is lost when the future is dropped: the call is cancelled
-            /// ([`CancelSynchronousIo`](https://learn.microsoft.com/windows/win32/fileio/cancelsynchronousio-func)).
+            /// Nothing is lost when the future is dropped: the operation or the call is cancelled, and what was written stays in
+            /// the pipe.
             ///
             /// # Errors
             ///
@@ -425,6 +428,65 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             /// write.
             pub async fn drain(&self) -> io::Result<()> {
                 self.stream.drain().await
+            }
+
+            /// [`drain`](Self::drain) that waits no longer than `timeout`. It needs no runtime's clock.
+            ///
+            /// # Cancellation
+            ///
+            /// As [`drain`](Self::drain).
+            ///
+            /// # Errors
+            ///
+            /// As [`drain`](Self::drain), and [`TimedOut`](io::ErrorKind::TimedOut) when the peer has not read everything by then.
+            /// What it has not read is still there for it.
+            pub async fn drain_timeout(&self, timeout: Duration) -> io::Result<()> {
+                self.stream.drain_within(timeout).await
+            }
+
+            /// [`close`](Self::close) that takes no longer than `timeout`, whatever [`set_linger`](Self::set_linger) was told.
+            ///
+            /// # Cancellation
+            ///
+            /// As [`close`](Self::close).
+            ///
+            /// # Errors
+            ///
+            /// As [`close`](Self::close).
+            pub async fn close_timeout(self, timeout: Duration) -> io::Result<()> {
+                self.set_linger(Some(timeout));
+                self.close().await
+            }
+
+            /// The two directions, for two owners; [`reunite`](OwnedReadHalf::reunite) is the way back.
+            pub fn into_split(self) -> (OwnedReadHalf<Self>, OwnedWriteHalf<Self>) {
+                split(self)
+            }
+
+            /// Gives the handle up, with what had been read from it ahead: nothing is lost. It waits until the pipe has everything
+            /// that was written.
+            ///
+            /// On a message pipe each element is a message, or of the first one what had not been read; where the last is longer than
+            /// was read ahead, its rest is still in the pipe. On a byte pipe the elements are one piece after the other:
+            /// `concat` them.
+            ///
+            /// The handle is as [`create`](crate::ServerOptions::create) or [`open`](crate::ClientOptions::open) made it, overlapped, and on
+            /// Windows tied to no completion port: another library can have it. Wine cannot untie it.
+            ///
+            /// Calls [`NtSetInformationFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/ns-ntifs-_file_completion_information).
+            ///
+            /// # Cancellation
+            ///
+            /// When the future is dropped the pipe is closed, as by dropping it.
+            ///
+            /// # Errors
+            ///
+            /// The system's, of a write that was accepted and then failed. The pipe is closed then.
+            #[doc(alias = "into_raw_handle")]
+            pub async fn into_owned_handle(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
+                self.flush().await?;
+                self.stream.rest().await;
+                self.stream.surrender()
             }
 
             /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped, and how

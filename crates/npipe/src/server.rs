@@ -5,9 +5,10 @@ use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle,
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::driver::Driver;
+use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
 use crate::impersonation::Impersonation;
 use crate::info::{Peek, PipeInfo};
 use crate::interest::{Interest, Ready};
@@ -132,10 +133,10 @@ impl NamedPipeServer {
     /// # Errors
     ///
     /// The first error of the three; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is over: then the pipe is
-    /// closed as by dropping it. A client that is gone already is none.
+    /// closed as by dropping it. A client that is gone already is none, nor is it that this end may not write.
     pub async fn close(self) -> io::Result<()> {
         match self.stream.drain_within_linger().await {
-            Err(error) if crate::error::peer_is_gone(&error) => Ok(()),
+            Err(error) if crate::error::nothing_is_unread(&error) => Ok(()),
             Err(error) => Err(error),
             Ok(()) => self.disconnect(),
         }

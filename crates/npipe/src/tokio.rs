@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
+use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
 use crate::stream::{Destination, Key, Stream};
 use crate::{NamedPipeClient, NamedPipeServer};
 
@@ -35,18 +36,23 @@ fn poll_read(stream: &Stream, context: &mut Context<'_>, buffer: &mut ReadBuf<'_
     Poll::Ready(count.map(drop))
 }
 
-macro_rules! tokio_traits {
-    ($pipe:ty) => {
+/// `$stream`: where the pipe's stream is.
+macro_rules! tokio_read {
+    ($pipe:ty, $($stream:ident).+) => {
         impl AsyncRead for $pipe {
             fn poll_read(
                 self: Pin<&mut Self>,
                 context: &mut Context<'_>,
                 buffer: &mut ReadBuf<'_>,
             ) -> Poll<io::Result<()>> {
-                poll_read(&self.stream, context, buffer)
+                poll_read(&self.$($stream).+, context, buffer)
             }
         }
+    };
+}
 
+macro_rules! tokio_write {
+    ($pipe:ty, $($stream:ident).+) => {
         /// `poll_flush` and `poll_shutdown` wait until the pipe has accepted everything that was written, and report
         /// its error. They do not wait for the peer to read.
         impl AsyncWrite for $pipe {
@@ -56,7 +62,7 @@ macro_rules! tokio_traits {
                 bytes: &[u8],
             ) -> Poll<io::Result<usize>> {
                 let proceed = ready!(coop::poll_proceed(context));
-                let count = ready!(self.stream.poll_write(context, &bytes));
+                let count = ready!(self.$($stream).+.poll_write(context, &bytes));
                 proceed.made_progress();
                 Poll::Ready(count)
             }
@@ -67,7 +73,7 @@ macro_rules! tokio_traits {
                 slices: &[IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
                 let proceed = ready!(coop::poll_proceed(context));
-                let count = ready!(self.stream.poll_write(context, &slices));
+                let count = ready!(self.$($stream).+.poll_write(context, &slices));
                 proceed.made_progress();
                 Poll::Ready(count)
             }
@@ -77,13 +83,22 @@ macro_rules! tokio_traits {
             }
 
             fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.stream.poll_flush(context, Key::POLL)
+                self.$($stream).+.poll_flush(context, Key::POLL)
             }
 
             fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.stream.poll_flush(context, Key::POLL)
+                self.$($stream).+.poll_flush(context, Key::POLL)
             }
         }
+    };
+}
+
+macro_rules! tokio_traits {
+    ($pipe:ty) => {
+        tokio_read!($pipe, stream);
+        tokio_write!($pipe, stream);
+        tokio_read!(OwnedReadHalf<$pipe>, pipe.stream);
+        tokio_write!(OwnedWriteHalf<$pipe>, pipe.stream);
     };
 }
 

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sys::{Access, Handle, Issued, Notify, Operation, Packet, Port};
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_FILE_NOT_FOUND, ERROR_INVALID_PARAMETER,
-    ERROR_MORE_DATA, ERROR_NO_DATA, ERROR_NOT_FOUND, ERROR_OPERATION_ABORTED, ERROR_PIPE_BUSY,
-    ERROR_PIPE_CONNECTED, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
+    ERROR_MORE_DATA, ERROR_NO_DATA, ERROR_NOT_FOUND, ERROR_NOT_SUPPORTED, ERROR_OPERATION_ABORTED,
+    ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
 };
 
 /// The one condition by which tests here are skipped or judged differently.
@@ -506,7 +506,46 @@ fn the_directory_of_pipes_has_numbers_of_instances_for_sizes() {
     assert_eq!(sys::sizes_in_the_directory("npipe-assumptions-nobody"), None);
 }
 
-/// `drain` runs on a thread of its own because of this, and ends it by `CancelSynchronousIo`.
+/// `drain` is this operation where the system has it.
+#[test]
+fn flush_is_an_operation_that_ends_when_the_peer_has_read_and_can_be_cancelled() {
+    let (port, server, client) = pair(false, 4096, SKIP);
+    let mut nothing = Operation::new();
+    if wine() {
+        // The server process of Wine 8 and 10 does not know FSCTL_PIPE_FLUSH.
+        assert_eq!(sys::flush(&server, &mut nothing), Issued::Failed(ERROR_NOT_SUPPORTED));
+        assert_eq!(port.poll(), None, "an immediate failure has no packet");
+        return;
+    }
+    assert_eq!(sys::flush(&server, &mut nothing), Issued::Done(0));
+    assert_eq!(sys::write(&server, b"unread", &mut Operation::new()), Issued::Done(6));
+    let (mut one, mut other) = (Operation::new(), Operation::new());
+    sys::flush(&server, &mut one).pending().unwrap();
+    sys::flush(&server, &mut other).pending().unwrap();
+    sys::cancel(&server, &one).unwrap();
+    assert_eq!(port.wait(), Packet { operation: one.id(), code: ERROR_OPERATION_ABORTED, count: 0 });
+    assert_eq!(sys::read(&client, 5, &mut Operation::new()), Issued::Done(5));
+    assert_eq!(port.poll(), None, "a byte is unread");
+    assert_eq!(sys::read(&client, 5, &mut Operation::new()), Issued::Done(1));
+    assert_eq!(port.wait(), Packet { operation: other.id(), code: 0, count: 0 });
+}
+
+/// What the peer's end does to a `drain` that waits.
+#[test]
+fn flush_that_waits_is_told_of_the_end_of_the_peer() {
+    let test = "flush_that_waits_is_told_of_the_end_of_the_peer";
+    if skipped_under_wine(test, "there is no FSCTL_PIPE_FLUSH") {
+        return;
+    }
+    let (port, server, client) = pair(false, 4096, SKIP);
+    sys::write(&server, b"never read", &mut Operation::new());
+    let mut flush = Operation::new();
+    sys::flush(&server, &mut flush).pending().unwrap();
+    drop(client);
+    assert_eq!(port.wait(), Packet { operation: flush.id(), code: ERROR_BROKEN_PIPE, count: 0 });
+}
+
+/// Where it is no operation, `drain` runs this on a thread of its own, and ends it by `CancelSynchronousIo`.
 #[test]
 fn flush_blocks_until_the_peer_has_read_and_can_be_cancelled() {
     let (_port, server, client) = pair(false, 4096, SKIP);

@@ -7,8 +7,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::windows::fs::OpenOptionsExt;
-use std::os::windows::io::{AsHandle, OwnedHandle};
-use std::process::Command;
+use std::os::windows::io::{AsHandle, AsRawHandle, OwnedHandle};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -25,6 +25,7 @@ use npipe::{
 #[path = "blocking/sys.rs"]
 mod sys;
 
+const ERROR_BROKEN_PIPE: i32 = 109;
 const ERROR_NO_DATA: i32 = 232;
 const ERROR_PIPE_BUSY: i32 = 231;
 const ERROR_PIPE_NOT_CONNECTED: i32 = 233;
@@ -733,6 +734,198 @@ fn drain_waits_until_the_peer_has_read_everything() {
         // The last read has ended; whether its thread has counted it is open.
         assert!(read.load(Ordering::SeqCst) >= 9);
     });
+}
+
+#[test]
+fn halves_read_and_write_at_once_and_make_the_stream_again() {
+    let _watchdog = watchdog();
+    let (mut server, client) = npipe::blocking::pair().unwrap();
+    let (mut reader, mut writer) = client.into_split();
+    let reading = thread::spawn(move || {
+        let mut answer = [0; 6];
+        reader.read_exact(&mut answer).unwrap();
+        (reader, answer)
+    });
+    writer.write_all(b"question").unwrap();
+    server.read_exact(&mut [0; 8]).unwrap();
+    server.write_all(b"answer").unwrap();
+    let (reader, answer) = reading.join().unwrap();
+    assert_eq!(&answer, b"answer");
+    drop(reader.reunite(writer).unwrap());
+    assert_eq!(server.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_handle_that_is_given_up_comes_with_what_was_read_ahead() {
+    let _watchdog = watchdog();
+    let (server, client) = npipe::pair().unwrap();
+    assert!(client.try_read(&mut [0]).is_err(), "a read is in flight, into a buffer of the pipe's");
+    server.try_write(b"ahead").unwrap();
+    let client = future::block_on(async {
+        client.readable().await.unwrap();
+        client.into_blocking().await
+    });
+    let clone = client.try_clone().unwrap();
+    assert_kind(clone.into_owned_handle(), ErrorKind::InvalidInput);
+    let (handle, read_ahead) = client.into_owned_handle().unwrap();
+    server.try_write(b", behind").unwrap();
+    let mut rest = [0; 8];
+    File::from(handle).read_exact(&mut rest).unwrap();
+    assert_eq!((&read_ahead.concat()[..], &rest), (&b"ahead"[..], b", behind"));
+
+    let (server, mut client) = npipe::blocking::pair().unwrap();
+    server.set_write_timeout(Some(LONG)).unwrap();
+    (&server).write_all(b"written").unwrap();
+    let (handle, read_ahead) = server.into_owned_handle().unwrap();
+    assert!(read_ahead.is_empty());
+    drop(handle);
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).unwrap();
+    assert_eq!(received, b"written");
+}
+
+/// Set for the process that the next test starts: the value of the handle that it has inherited.
+const INHERITED: &str = "NPIPE_TEST_INHERITED_HANDLE";
+
+#[test]
+fn a_child_process_has_the_end_that_it_inherits() {
+    if let Ok(handle) = std::env::var(INHERITED) {
+        let mut inherited = sys::adopt_inherited(handle.parse().unwrap()).unwrap();
+        let mut question = [0; 8];
+        inherited.read_exact(&mut question).unwrap();
+        inherited.write_all(&question.map(|byte| byte.to_ascii_uppercase())).unwrap();
+        return;
+    }
+    let _watchdog = watchdog();
+    let (mut ours, theirs) =
+        npipe::blocking::pair_with(&ServerOptions::new(), ClientOptions::new().inheritable(true)).unwrap();
+    let handle = theirs.as_handle().as_raw_handle().addr().to_string();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_child_process_has_the_end_that_it_inherits"])
+        .env(INHERITED, handle)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Else the end would stay open when the child has gone.
+    drop(theirs);
+    ours.write_all(b"question").unwrap();
+    let mut answer = Vec::new();
+    ours.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"QUESTION");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn an_inheritable_end_is_never_tied_to_a_port() {
+    let _watchdog = watchdog();
+    let options = (ServerOptions::new(), ClientOptions::new());
+    let (mut server, mut client) = options;
+    let (server, client) =
+        npipe::blocking::pair_with(server.inheritable(true), client.inheritable(true)).unwrap();
+    assert_kind(server.set_write_timeout(Some(LONG)), ErrorKind::Unsupported);
+    let error = client.into_client().unwrap_err();
+    assert_eq!(error.reason().kind(), ErrorKind::Unsupported);
+    let name = unique_name();
+    let listener = PipeListener::bind_with(ServerOptions::new().inheritable(true), &name).unwrap();
+    let _client = PipeStream::connect_with(ClientOptions::new().inheritable(true), &name).unwrap();
+    assert_kind(listener.accept().unwrap().set_write_timeout(Some(LONG)), ErrorKind::Unsupported);
+}
+
+#[test]
+fn a_drain_with_a_time_out_gives_up_on_a_reader_that_stops_and_loses_nothing() {
+    let _watchdog = watchdog();
+    let (server, mut client) = pair();
+    (&server).write_all(b"unread").unwrap();
+    let started = Instant::now();
+    assert_kind(server.drain_timeout(SHORT), ErrorKind::TimedOut);
+    assert!(started.elapsed() >= SHORT);
+    client.read_exact(&mut [0; 6]).unwrap();
+    server.drain_timeout(LONG).unwrap();
+    server.drain_timeout(Duration::MAX).unwrap();
+}
+
+#[test]
+fn a_drain_with_a_time_out_waits_for_a_slow_reader_and_ends_with_one_that_dies() {
+    let _watchdog = watchdog();
+    let (server, client) = pair();
+    (&server).write_all(&[1; 10_000]).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| (0..10).for_each(|_| (&client).read_exact(&mut [0; 1000]).unwrap()));
+        server.drain_timeout(LONG).unwrap();
+    });
+    (&server).write_all(b"never read").unwrap();
+    thread::scope(|scope| {
+        let draining = scope.spawn(|| server.drain_timeout(LONG));
+        drop(client);
+        // Where it had closed before the drain began, the system does not tell whether it had read everything.
+        let ended = draining.join().unwrap();
+        assert!(matches!(ended.map_err(|error| error.raw_os_error()), Ok(()) | Err(Some(ERROR_BROKEN_PIPE))));
+    });
+}
+
+#[test]
+fn closing_a_server_waits_for_its_client_to_read_and_disconnects_it() {
+    let _watchdog = watchdog();
+    let (server, mut client) = pair();
+    let clone = server.try_clone().unwrap();
+    (&server).write_all(b"goodbye").unwrap();
+    let closing = thread::spawn(move || server.close());
+    let mut received = [0; 7];
+    client.read_exact(&mut received).unwrap();
+    closing.join().unwrap().unwrap();
+    assert_eq!(&received, b"goodbye");
+    assert_code(client.read(&mut received), ERROR_PIPE_NOT_CONNECTED);
+    assert_code((&clone).write(b"x"), ERROR_PIPE_NOT_CONNECTED);
+}
+
+#[test]
+fn closing_a_client_waits_for_its_server_to_read() {
+    let _watchdog = watchdog();
+    let (mut server, client) = pair();
+    (&client).write_all(b"goodbye").unwrap();
+    let closing = thread::spawn(move || client.close());
+    let mut received = Vec::new();
+    server.read_to_end(&mut received).unwrap();
+    closing.join().unwrap().unwrap();
+    assert_eq!(received, b"goodbye");
+    // Of a peer that has gone there is nothing to wait for.
+    server.close().unwrap();
+}
+
+#[test]
+fn ends_of_one_direction_are_closed_as_well() {
+    let _watchdog = watchdog();
+    let (server, client) =
+        pair_with(ServerOptions::new().access_inbound(false), ClientOptions::new().write(false));
+    server.close().unwrap();
+    assert_code((&client).read(&mut [0]), ERROR_PIPE_NOT_CONNECTED);
+    client.close().unwrap();
+    let (mut server, client) =
+        pair_with(ServerOptions::new().access_outbound(false), ClientOptions::new().read(false));
+    (&client).write_all(b"x").unwrap();
+    let closing = thread::spawn(move || client.close());
+    server.read_to_end(&mut Vec::new()).unwrap();
+    closing.join().unwrap().unwrap();
+    server.close().unwrap();
+}
+
+#[test]
+fn closing_gives_up_when_its_time_is_over_and_leaves_what_was_written() {
+    let _watchdog = watchdog();
+    for with_linger in [true, false] {
+        let (server, mut client) = pair();
+        (&server).write_all(b"read later").unwrap();
+        let closed = if with_linger {
+            server.set_linger(Some(SHORT));
+            server.close()
+        } else {
+            server.close_timeout(SHORT)
+        };
+        assert_kind(closed, ErrorKind::TimedOut);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap();
+        assert_eq!(received, b"read later");
+    }
 }
 
 #[test]

@@ -48,6 +48,11 @@ fn the_blocking_server_answers_the_blocking_client() {
 }
 
 #[test]
+fn a_child_process_answers_over_its_end() {
+    assert_eq!(output_of("child_process", &[]), "6 * 7 = 42\n2 * 21 = 42\n");
+}
+
+#[test]
 fn tokios_accept_loop_serves_one_client_after_the_other() {
     let lines: String = (1..=5).map(|n| format!("client {n}: the square is {}\n", n * n)).collect();
     assert_eq!(output_of("tokio_loop", &[]), lines);

@@ -4,8 +4,8 @@ use super::Complaint;
 use super::source::Source;
 
 /// From the bottom up. A module may use those of the rows before its own, never one beside it or above.
-const LAYERS: [&[&str]; 11] = [
-    &["documentation", "info", "interest", "name", "sync"],
+const LAYERS: [&[&str]; 12] = [
+    &["documentation", "halves", "info", "interest", "name", "sync"],
     &["error"],
     &["machine", "sys"],
     &["security"],
@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 11] = [
     &["client", "server"],
     // Above the ends, because options create and open them: Tokio's signatures say so.
     &["options"],
+    &["pair"],
     &["blocking", "listener", "message", "readiness"],
     &["futures_io", "tokio"],
 ];

@@ -6,6 +6,8 @@ use std::io;
 use std::os::windows::io::{FromRawHandle, OwnedHandle, RawHandle};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::PipeStream;
 use super::stream::Shared;
 use crate::driver::Driver;
@@ -87,6 +89,29 @@ impl PipeStream {
         Ok(Self::from_shared(Shared::new(Arc::new(handle), settings, exclusive)))
     }
 
+    /// Gives the handle up, with what an async end had read from it ahead and nobody has read since: nothing is lost. It waits
+    /// until the pipe has what a write that ran into its time-out left on its way.
+    ///
+    /// What was read ahead is in the units in which it came: of a message pipe each element is a message, or a part of one; on a
+    /// byte pipe, `concat` them. The handle is overlapped, and on Windows tied to no completion port: another library can have it.
+    /// Wine cannot untie it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when a clone of the stream exists, which goes on. The system's, of a write that was
+    /// accepted and then failed.
+    #[doc(alias = "into_raw_handle")]
+    pub fn into_owned_handle(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
+        self.settle(None)?;
+        let Shared { handle, driven, .. } = self.into_only()?;
+        let Some(stream) = driven.into_inner() else {
+            let handle = Arc::into_inner(handle).expect("only a stream that is driven shares its handle");
+            return Ok((handle, Vec::new()));
+        };
+        drop(handle);
+        stream.surrender()
+    }
+
     /// The server's end for async code. Nothing is lost: bytes that an async end had read ahead and nobody has read since, and a
     /// write that ran into its time-out, go with it.
     ///
@@ -158,13 +183,14 @@ impl TryFrom<PipeStream> for OwnedHandle {
     type Error = ConversionError;
 
     /// The handle. [`InvalidInput`](io::ErrorKind::InvalidInput) when a clone of the stream exists, or when the handle is tied
-    /// to a completion port of this crate, because the stream came from an async end or had a write time-out: that cannot be
-    /// undone, and whoever got the handle could not use it for overlapped operations.
+    /// to a completion port of this crate, because the stream came from an async end or had a write time-out:
+    /// [`into_owned_handle`](PipeStream::into_owned_handle) unties it, and gives what was read ahead as well.
     fn try_from(stream: PipeStream) -> Result<Self, ConversionError> {
         let shared = stream.into_only()?;
         let back = |shared| {
             let reason = invalid(
-                "the handle is tied to a completion port of npipe, since the stream was async or had a write time-out",
+                "the handle is tied to a completion port of npipe, since the stream was async or had a write time-out; \
+                 into_owned_handle unties it",
             );
             Err(ConversionError { stream: PipeStream::from_shared(shared), reason })
         };

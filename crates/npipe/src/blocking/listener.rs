@@ -235,7 +235,11 @@ impl PipeListener {
 
     fn accept_until(&self, deadline: Option<Instant>) -> io::Result<PipeStream> {
         let Waiting { instance, settings } = self.take_turn(deadline)?.wait_for_client(deadline)?;
-        Ok(PipeStream::from_shared(Shared::new(Arc::new(instance.into_handle()), settings, true)))
+        Ok(PipeStream::from_shared(Shared::new(
+            Arc::new(instance.into_handle()),
+            settings,
+            !self.instances.is_inheritable(),
+        )))
     }
 
     fn take_turn(&self, deadline: Option<Instant>) -> io::Result<Turn<'_>> {

@@ -32,10 +32,12 @@
 mod convert;
 mod listener;
 mod message;
+mod pair;
 mod stream;
 mod timeout;
 mod transfer;
 
 pub use convert::ConversionError;
 pub use listener::{Canceller, Incoming, PipeListener};
+pub use pair::{pair, pair_with};
 pub use stream::PipeStream;

@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::timeout::Timeout;
+use super::timeout::{Timeout, deadline_after};
 use crate::driver::Driver;
+use crate::error::nothing_is_unread;
+use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
 use crate::impersonation::Impersonation;
 use crate::info::PipeInfo;
 use crate::machine::Framing;
-use crate::machine::verdict::Obstacle;
+use crate::machine::verdict::{self, Obstacle};
 use crate::name::PipeName;
 use crate::options::ClientOptions;
 use crate::patience::Patience;
@@ -124,8 +126,8 @@ impl Shared {
         if !self.exclusive {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                "this needs the handle for itself, and it was made from an OwnedHandle of which there may be duplicates; \
-                 make the stream with from_raw_handle",
+                "this needs the handle for itself, and child processes may inherit it, or it was made from an OwnedHandle of which there \
+                 may be duplicates (from_raw_handle says that there are none)",
             ));
         }
         let linger = lock(&self.linger);
@@ -221,9 +223,10 @@ impl PipeStream {
         let name = PipeName::new(name)?;
         loop {
             // First of all: only an attempt tells whether the pipe can be had.
-            let error = match options.open_handle(name.as_os_str(), sys::SecurityAttributes::DEFAULT) {
+            let error = match options.open_any_handle(name.as_os_str(), sys::SecurityAttributes::DEFAULT) {
                 Ok((handle, settings)) => {
-                    return Ok(Self::from_shared(Shared::new(Arc::new(handle), settings, true)));
+                    let shared = Shared::new(Arc::new(handle), settings, !options.is_inheritable());
+                    return Ok(Self::from_shared(shared));
                 }
                 Err(error) => error,
             };
@@ -340,6 +343,12 @@ impl PipeStream {
         Ok(Self { shared: self.shared.clone() })
     }
 
+    /// The two directions, for two owners; [`reunite`](OwnedReadHalf::reunite) is the way back. [Cloning](Self::try_clone) and
+    /// references do it too, without saying who does what.
+    pub fn into_split(self) -> (OwnedReadHalf<Self>, OwnedWriteHalf<Self>) {
+        split(self)
+    }
+
     /// What the system says of the pipe.
     ///
     /// Calls [`GetNamedPipeInfo`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-getnamedpipeinfo).
@@ -391,7 +400,7 @@ impl PipeStream {
     }
 
     /// Waits until the peer has read everything that was written. Never implied by anything else: two ends that both wait for
-    /// the other to read would wait for ever. No time-out ends it, only the peer's reading or its end.
+    /// the other to read would wait for ever. [`drain_timeout`](Self::drain_timeout) bounds it.
     ///
     /// Calls [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers).
     ///
@@ -403,6 +412,53 @@ impl PipeStream {
     pub fn drain(&self) -> io::Result<()> {
         self.flush_accepted()?;
         sys::flush_blocking(&self.shared.handle)
+    }
+
+    /// [`drain`](Self::drain) that waits no longer than `timeout`.
+    ///
+    /// It is what `FlushFileBuffers` waits for, as an operation (`FSCTL_PIPE_FLUSH` by
+    /// [`NtFsControlFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntfscontrolfile)); where the system does
+    /// not have it as one, as Wine, that function is called on a thread that lasts as long as the call.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain), and [`TimedOut`](io::ErrorKind::TimedOut) when the peer has not read everything by then. What it
+    /// has not read is still there for it.
+    pub fn drain_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.drain_until(deadline_after(timeout))
+    }
+
+    /// Flush, [`drain`](Self::drain), and the end of the connection, which is a [`disconnect`](Self::disconnect) on a server: so it is over
+    /// for all clones. A client's end is closed when its clones are dropped too. It takes as long as the peer takes to read, and at most
+    /// as long as [`set_linger`](Self::set_linger) says.
+    ///
+    /// # Errors
+    ///
+    /// The first error of the three; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is over: then the stream is closed as
+    /// by dropping it. A peer that is gone already is none, nor is it that this end may not write.
+    pub fn close(self) -> io::Result<()> {
+        let deadline = self.linger().and_then(deadline_after);
+        match self.drain_until(deadline) {
+            Err(error) if nothing_is_unread(&error) => Ok(()),
+            Err(error) => {
+                // What is left lingers no longer.
+                self.set_linger(Some(Duration::ZERO));
+                Err(error)
+            }
+            Ok(()) => {
+                self.disconnect().or_else(|error| if is_for_servers(&error) { Ok(()) } else { Err(error) })
+            }
+        }
+    }
+
+    /// [`close`](Self::close) that takes no longer than `timeout`, whatever [`set_linger`](Self::set_linger) was told.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Self::close).
+    pub fn close_timeout(self, timeout: Duration) -> io::Result<()> {
+        self.set_linger(Some(timeout));
+        self.close()
     }
 
     /// Ends the connection for both sides, and for all clones: a server's `shutdown`. What the client has not read is discarded,
@@ -421,6 +477,11 @@ impl PipeStream {
             None => sys::disconnect(&self.shared.handle),
         }
     }
+}
+
+/// Whether a disconnect was refused because this is a client's end. Not every end may be asked which it is.
+fn is_for_servers(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| verdict::disconnects_servers_only(code as u32))
 }
 
 impl fmt::Debug for PipeStream {

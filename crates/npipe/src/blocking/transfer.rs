@@ -12,8 +12,9 @@ use super::PipeStream;
 use super::timeout::timed_out;
 use crate::driver::{BlockingFlush, Driver};
 use crate::error::write_ended;
+use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
 use crate::machine::verdict;
-use crate::stream::{Destination, Slice, Slices, Stream};
+use crate::stream::{Destination, Slice, Slices, Stream, unread};
 use crate::sys::{self, Until};
 
 /// What one read brought.
@@ -203,12 +204,25 @@ impl PipeStream {
     /// Waits until the peer has read everything.
     pub(super) fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
         self.settle(deadline)?;
+        if deadline.is_none() {
+            return sys::flush_blocking(&self.shared.handle);
+        }
+        loop {
+            let waited = sys::flush_waiting(&self.shared.handle, Until { deadline, stop: None })?;
+            match verdict::flush(waited.outcome.code) {
+                verdict::Flush::Complete => return Ok(()),
+                verdict::Flush::Unsupported => return self.drain_on_a_thread(deadline),
+                verdict::Flush::Aborted if waited.cut.is_some() => return Err(unread()),
+                // Cancelled by someone else.
+                verdict::Flush::Aborted => {}
+                verdict::Flush::Failed(code) => return Err(system_error(code)),
+            }
+        }
+    }
+
+    fn drain_on_a_thread(&self, deadline: Option<Instant>) -> io::Result<()> {
         let mut flush = BlockingFlush::start(self.shared.handle.clone())?;
-        wait(deadline, |context| flush.poll(context), park).unwrap_or_else(|| {
-            Err(timed_out(
-                "the peer did not read everything in time; what it has not read is still there for it",
-            ))
-        })
+        wait(deadline, |context| flush.poll(context), park).unwrap_or_else(|| Err(unread()))
     }
 }
 
@@ -351,5 +365,31 @@ impl Write for PipeStream {
 
     fn flush(&mut self) -> io::Result<()> {
         (&*self).flush()
+    }
+}
+
+impl Read for OwnedReadHalf<PipeStream> {
+    /// As that of `&PipeStream`.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.pipe).read(buffer)
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self.pipe).read_vectored(buffers)
+    }
+}
+
+impl Write for OwnedWriteHalf<PipeStream> {
+    /// As that of `&PipeStream`.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self.pipe).write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self.pipe).write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self.pipe).flush()
     }
 }

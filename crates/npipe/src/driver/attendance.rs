@@ -11,6 +11,8 @@ use std::time::Duration;
 use super::{Batch, Driver};
 use crate::sync::{Arc, Condvar, Mutex, lock};
 use crate::sys::OwnedHandle;
+#[cfg(windows)]
+use crate::sys::Port;
 
 /// The state of a port's attendance.
 #[derive(Default)]
@@ -18,6 +20,7 @@ pub(super) struct Attendance {
     tenants: AtomicUsize,
     attendant: Mutex<Attendant>,
     caretaker_left: Condvar,
+    last_key: AtomicUsize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -31,32 +34,49 @@ enum Attendant {
 }
 
 /// A pipe's place on a port. The port is attended for as long as there is one.
-pub(crate) struct Tenancy(Arc<Driver>);
+pub(crate) struct Tenancy {
+    driver: Arc<Driver>,
+    /// What the packets of the pipe carry.
+    #[cfg_attr(not(windows), allow(dead_code, reason = "for handles that are given away, on Windows"))]
+    key: usize,
+}
 
 impl std::ops::Deref for Tenancy {
     type Target = Driver;
 
     fn deref(&self) -> &Driver {
-        &self.0
+        &self.driver
     }
 }
 
 impl Drop for Tenancy {
     fn drop(&mut self) {
-        let attendance = &self.0.attendance;
+        let attendance = &self.driver.attendance;
         let last = attendance.tenants.fetch_sub(1, Ordering::SeqCst) == 1;
         if last && *lock(&attendance.attendant) == Attendant::Caretaker {
-            self.0.port.wake();
+            self.driver.port.wake();
+        }
+    }
+}
+
+#[cfg(windows)]
+impl Tenancy {
+    /// Unties the handle, on which nothing is in flight, from the port. Where that cannot be done, as under Wine, packets may come
+    /// of what its next owner does with it: they are not ours to look into.
+    pub(crate) fn give_away(&self, handle: &OwnedHandle) {
+        if Port::dissociate(handle).is_err() {
+            self.driver.strangers.add(self.key);
         }
     }
 }
 
 impl Driver {
-    /// Ties a handle to the port, for life.
+    /// Ties a handle to the port.
     pub(crate) fn admit(self: &Arc<Self>, handle: &OwnedHandle) -> std::io::Result<Tenancy> {
-        self.port.associate(handle)?;
+        let key = 1 + self.attendance.last_key.fetch_add(1, Ordering::Relaxed);
+        self.port.associate(handle, key)?;
         self.attendance.tenants.fetch_add(1, Ordering::SeqCst);
-        Ok(Tenancy(self.clone()))
+        Ok(Tenancy { driver: self.clone(), key })
     }
 
     /// The owner will not call [`turn`](Self::turn) any more, or not before [`take_back`](Self::take_back).

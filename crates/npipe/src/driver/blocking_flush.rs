@@ -1,4 +1,5 @@
-//! `FlushFileBuffers`, off the caller's thread: it blocks until the peer has read everything, on overlapped handles too.
+//! `FlushFileBuffers`, off the caller's thread, where the system has no operation for it: it blocks until the peer has read
+//! everything, on overlapped handles too.
 
 use std::io;
 use std::task::{Context, Poll, Waker};

@@ -13,6 +13,7 @@ mod attendance;
 mod blocking_flush;
 mod deadline;
 mod operation;
+mod strangers;
 mod timers;
 #[cfg(feature = "tokio")]
 mod tokio_inbox;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::{Entry, Port};
 use attendance::Attendance;
+use strangers::Strangers;
 use timers::Timers;
 
 pub(crate) use attendance::Tenancy;
@@ -56,6 +58,7 @@ pub(crate) struct Driver {
     port: Port,
     timers: Mutex<Timers>,
     attendance: Attendance,
+    strangers: Strangers,
 }
 
 impl std::fmt::Debug for Driver {
@@ -71,6 +74,7 @@ impl Driver {
             port: Port::new()?,
             timers: Mutex::new(Timers::default()),
             attendance: Attendance::default(),
+            strangers: Strangers::default(),
         }))
     }
 
@@ -142,11 +146,11 @@ impl Driver {
         let packets = self.port.dequeue(entries, timeout)?;
         for entry in packets {
             let overlapped = entry.overlapped();
-            if overlapped.is_null() {
+            if overlapped.is_null() || self.strangers.has(entry.key()) {
                 continue;
             }
-            // SAFETY: blocks reach this port by `Operation::submit` alone, on handles that `admit` tied to it,
-            // and each queues one packet; this is that packet.
+            // SAFETY: blocks reach this port by `Operation::submit` alone, on handles that `admit` tied to it and that are
+            // ours, and each queues one packet; this is that packet.
             let (target, finished) = unsafe { operation::take(overlapped) };
             target.complete(finished, wake);
         }

@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     /// Writes a message and reads one: the request is at the start of the buffer, and the reply comes behind it.
     Exchange,
     Connect,
+    Flush,
 }
 
 /// The block that the kernel knows by the address of its first field.
@@ -117,6 +118,11 @@ impl Operation {
         self.submit(Kind::Connect, handle, Vec::new(), target)
     }
 
+    /// Waits until the peer has read everything that the pipe has.
+    pub(crate) fn flush(self, handle: &Arc<OwnedHandle>, target: Arc<dyn Completion>) -> Submitted {
+        self.submit(Kind::Flush, handle, Vec::new(), target)
+    }
+
     fn submit(
         self,
         kind: Kind,
@@ -138,7 +144,7 @@ impl Operation {
         // The packet may be dequeued before the call below returns, so the kernel's share is handed over first.
         let kernel = Arc::into_raw(block.clone());
         let overlapped = kernel.cast::<Overlapped>();
-        // SAFETY (all three): the kernel's share keeps block and buffer alive, and unmoved, until the packet is
+        // SAFETY (all four): the kernel's share keeps block and buffer alive, and unmoved, until the packet is
         // dequeued; `load` is not touched again before that, see the table above.
         let submission = match kind {
             // SAFETY: as above; the buffer has `capacity` writable bytes.
@@ -155,6 +161,8 @@ impl Operation {
             }
             // SAFETY: as above.
             Kind::Connect => unsafe { sys::connect(handle, overlapped) },
+            // SAFETY: as above.
+            Kind::Flush => unsafe { sys::flush(handle, overlapped) },
         };
         match submission {
             Submission::Pending => Submitted::Pending(InFlight(block)),

@@ -432,6 +432,13 @@ impl ReadAhead {
         }
     }
 
+    /// Everything that was read ahead, in the units in which it came: of a message pipe each is a message, or a part of one.
+    #[cfg(any(windows, test))]
+    pub(crate) fn surrender(&mut self) -> Vec<Vec<u8>> {
+        let chunks = self.front.take().into_iter().chain(self.back.take());
+        chunks.map(|Chunk { mut bytes, consumed, .. }| bytes.split_off(consumed)).collect()
+    }
+
     /// A buffer for [`ReadStep::Submit`].
     pub(crate) fn buffer(&mut self, size: usize) -> Vec<u8> {
         match self.spare.take() {
@@ -904,6 +911,17 @@ mod tests {
         assert!(machine.stop());
         assert_eq!(machine.on_packet(0, buffer(3, SMALLEST)), ReadDone { wake: true, submit: None });
         assert_eq!(machine.buffered().len(), 3);
+    }
+
+    #[test]
+    fn what_was_read_ahead_is_given_up_whole_and_in_order() {
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(0, vec![1, 2, 3]);
+        machine.on_ahead_pending();
+        machine.on_packet(0, vec![4]);
+        machine.consume(1);
+        assert_eq!(machine.surrender(), [vec![2, 3], vec![4]]);
+        assert!(!machine.is_ready());
     }
 
     #[test]

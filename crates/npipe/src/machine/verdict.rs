@@ -8,8 +8,8 @@
 
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_FILE_NOT_FOUND, ERROR_HANDLE_EOF,
-    ERROR_MORE_DATA, ERROR_NO_DATA, ERROR_OPERATION_ABORTED, ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED,
-    ERROR_SUCCESS,
+    ERROR_INVALID_FUNCTION, ERROR_MORE_DATA, ERROR_NO_DATA, ERROR_NOT_SUPPORTED, ERROR_OPERATION_ABORTED,
+    ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_SUCCESS,
 };
 
 /// How a read ended.
@@ -51,6 +51,19 @@ pub(crate) enum Connect {
 
 /// What the system says of an exchange of messages while a message waits to be read, which would be taken for the reply.
 pub(crate) const UNREAD_MESSAGES: u32 = ERROR_PIPE_BUSY;
+
+/// How waiting until the peer has read everything ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// It has, or there was nothing to read.
+    Complete,
+    /// The system does not do this as an operation: Wine, or the network behind a pipe of another machine.
+    Unsupported,
+    /// Cancelled: by us, by someone else with a duplicate of the handle, or by the system.
+    Aborted,
+    /// The system's error.
+    Failed(u32),
+}
 
 /// Why a pipe could not be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +136,21 @@ pub(crate) fn connect(code: u32) -> Connect {
     }
 }
 
+pub(crate) fn flush(code: u32) -> Flush {
+    match code {
+        ERROR_SUCCESS => Flush::Complete,
+        ERROR_NOT_SUPPORTED | ERROR_INVALID_FUNCTION => Flush::Unsupported,
+        ERROR_OPERATION_ABORTED => Flush::Aborted,
+        code => Flush::Failed(code),
+    }
+}
+
+/// Whether a disconnect was refused because it is a server's to do. Wine says "not supported".
+#[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
+pub(crate) fn disconnects_servers_only(code: u32) -> bool {
+    matches!(code, ERROR_INVALID_FUNCTION | ERROR_NOT_SUPPORTED)
+}
+
 /// Whether looking into a server's end was refused because no client has come, or none since the last was disconnected.
 #[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
 pub(crate) fn lacks_client(code: u32) -> bool {
@@ -176,6 +204,22 @@ mod tests {
             (ERROR_PIPE_LISTENING, Connect::Failed(ERROR_PIPE_LISTENING)),
         ] {
             assert_eq!(connect(code), verdict, "code {code}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_flushes() {
+        for (code, verdict) in [
+            (ERROR_SUCCESS, Flush::Complete),
+            (ERROR_NOT_SUPPORTED, Flush::Unsupported),
+            (ERROR_INVALID_FUNCTION, Flush::Unsupported),
+            (ERROR_OPERATION_ABORTED, Flush::Aborted),
+            // The peer closed, and did not read everything.
+            (ERROR_BROKEN_PIPE, Flush::Failed(ERROR_BROKEN_PIPE)),
+            (ERROR_PIPE_NOT_CONNECTED, Flush::Failed(ERROR_PIPE_NOT_CONNECTED)),
+            (ERROR_ACCESS_DENIED, Flush::Failed(ERROR_ACCESS_DENIED)),
+        ] {
+            assert_eq!(flush(code), verdict, "code {code}");
         }
     }
 

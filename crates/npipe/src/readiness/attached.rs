@@ -12,10 +12,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::queue::{Queue, Registration};
-use crate::driver::BlockingFlush;
 use crate::error::MessageTooLong;
 use crate::interest::{Interest, Ready};
-use crate::stream::{Destination, Key, Settings, Source, Stream};
+use crate::stream::{Destination, Drain, Key, Settings, Source, Stream};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::{self, OwnedHandle};
 
@@ -23,7 +22,7 @@ pub(super) struct Attached {
     stream: Stream,
     registration: Arc<Registration>,
     connection: Mutex<Connection>,
-    drain: Mutex<Option<BlockingFlush>>,
+    drain: Mutex<Option<Drain>>,
     reading: Waker,
     writing: Waker,
     connecting: Waker,
@@ -233,11 +232,8 @@ impl Attached {
     pub(super) fn drain(&self) -> io::Result<()> {
         self.flush()?;
         let mut drain = lock(&self.drain);
-        let flush = match &mut *drain {
-            Some(flush) => flush,
-            None => drain.insert(self.stream.start_drain()?),
-        };
-        match flush.poll(&Context::from_waker(&self.writing)) {
+        match drain.get_or_insert_with(|| self.stream.start_drain()).poll(&Context::from_waker(&self.writing))
+        {
             Poll::Pending => would_block(),
             Poll::Ready(result) => {
                 *drain = None;

@@ -166,8 +166,9 @@ impl NamedPipe {
     /// Whether the peer has read everything that was written. If not, this would block, and a writable event comes when it
     /// has.
     ///
-    /// Calls [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers), on a
-    /// thread that lasts as long as the call. Dropping the pipe ends both.
+    /// It is what [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers) waits for,
+    /// as an operation (`FSCTL_PIPE_FLUSH`), or, where the system does not have it as one, on a thread that lasts as long as the
+    /// call. Dropping the pipe ends either.
     ///
     /// # Errors
     ///

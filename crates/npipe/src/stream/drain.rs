@@ -1,13 +1,20 @@
 //! Waiting until the peer has read everything.
+//!
+//! It is an operation like others where the system has it as one, and any number of them may be in flight: each reports to the
+//! [`Drain`] that asked for it. Elsewhere a thread waits in its place.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::{Key, Stream};
-use crate::driver::{BlockingFlush, Deadline};
+use super::waiters::Waiters;
+use super::{Core, Key, Stream, system_error};
+use crate::driver::{BlockingFlush, Completion, Deadline, Finished, InFlight, Operation, Submitted, Waiting};
+use crate::machine::verdict;
+use crate::sync::{Arc, Mutex, lock};
+use crate::sys::OwnedHandle;
 
 /// A place among those who wait to write, given up on drop.
 struct Flushing<'a> {
@@ -21,6 +28,102 @@ impl Drop for Flushing<'_> {
     }
 }
 
+/// A wait until the peer has read everything that the pipe has. Dropping it ends the wait.
+pub(crate) struct Drain {
+    handle: Arc<OwnedHandle>,
+    core: Arc<Core>,
+    state: DrainState,
+}
+
+enum DrainState {
+    /// The system is to be asked.
+    Unasked,
+    /// It knows, and will tell.
+    Asked { answer: Arc<Answer>, in_flight: Option<InFlight> },
+    /// A thread waits.
+    Blocking(BlockingFlush),
+}
+
+/// Where the driver leaves how an operation ended.
+struct Answer {
+    /// The pipe's place on the port, which is attended for as long as there is one.
+    _core: Arc<Core>,
+    ending: Mutex<Ending>,
+}
+
+#[derive(Default)]
+struct Ending {
+    code: Option<u32>,
+    waiters: Waiters,
+}
+
+impl Completion for Answer {
+    fn complete(self: Arc<Self>, finished: Finished, wake: &mut Vec<Waiting>) {
+        let mut ending = lock(&self.ending);
+        ending.code = Some(finished.outcome.code);
+        ending.waiters.take(wake);
+        drop(ending);
+        // The handle may be closed here, with no lock held.
+        drop(finished);
+    }
+}
+
+impl Drain {
+    pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let code = match &mut self.state {
+                DrainState::Unasked => match self.ask() {
+                    Some(code) => code,
+                    None => continue,
+                },
+                DrainState::Asked { answer, in_flight } => {
+                    let mut ending = lock(&answer.ending);
+                    let Some(code) = ending.code else {
+                        let replaced = ending.waiters.register(Key::POLL, context);
+                        drop(ending);
+                        drop(replaced);
+                        return Poll::Pending;
+                    };
+                    *in_flight = None;
+                    code
+                }
+                DrainState::Blocking(flush) => return flush.poll(context),
+            };
+            self.state = match verdict::flush(code) {
+                verdict::Flush::Complete => return Poll::Ready(Ok(())),
+                verdict::Flush::Failed(code) => return Poll::Ready(Err(system_error(code))),
+                verdict::Flush::Unsupported => {
+                    DrainState::Blocking(BlockingFlush::start(self.handle.clone())?)
+                }
+                // By someone else, since dropping the drain is how we do it.
+                verdict::Flush::Aborted => DrainState::Unasked,
+            };
+        }
+    }
+
+    /// Asks the system. A code is its answer at once.
+    fn ask(&mut self) -> Option<u32> {
+        let answer = Arc::new(Answer { _core: self.core.clone(), ending: Mutex::default() });
+        match Operation::new().flush(&self.handle, answer.clone()) {
+            Submitted::Finished { outcome, .. } => Some(outcome.code),
+            Submitted::Pending(in_flight) => {
+                self.state = DrainState::Asked { answer, in_flight: Some(in_flight) };
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        if let DrainState::Asked { in_flight, .. } = &mut self.state
+            && let Some(in_flight) = in_flight.take()
+        {
+            in_flight.cancel_and_release();
+        }
+    }
+}
+
 impl Stream {
     /// Waits until the pipe has accepted everything that was written. Other tasks may be writing meanwhile.
     pub(crate) async fn flush(&self) -> io::Result<()> {
@@ -31,13 +134,13 @@ impl Stream {
     /// Waits until the peer has read everything that was written.
     pub(crate) async fn drain(&self) -> io::Result<()> {
         self.flush().await?;
-        let mut flush = self.start_drain()?;
-        poll_fn(|context| flush.poll(context)).await
+        let mut drain = self.start_drain();
+        poll_fn(|context| drain.poll(context)).await
     }
 
-    /// Starts waiting until the peer has read everything that the pipe has.
-    pub(crate) fn start_drain(&self) -> io::Result<BlockingFlush> {
-        BlockingFlush::start(self.handle.clone())
+    /// A wait until the peer has read everything that the pipe has.
+    pub(crate) fn start_drain(&self) -> Drain {
+        Drain { handle: self.handle.clone(), core: self.core.clone(), state: DrainState::Unasked }
     }
 
     /// [`drain`](Self::drain) until `end`, if there is one. `None`: it was too late.
@@ -52,15 +155,25 @@ impl Stream {
         .await
     }
 
+    /// [`drain`](Self::drain) for `limit` at most.
+    pub(crate) async fn drain_within(&self, limit: Duration) -> io::Result<()> {
+        self.drain_until(Instant::now().checked_add(limit)).await.unwrap_or_else(|| Err(unread()))
+    }
+
     /// [`drain`](Self::drain), for as long as the pipe end may linger. What is left then lingers no longer.
     pub(crate) async fn drain_within_linger(&self) -> io::Result<()> {
         let end = self.linger().and_then(|linger| Instant::now().checked_add(linger));
         self.drain_until(end).await.unwrap_or_else(|| {
             self.set_linger(Some(Duration::ZERO));
-            Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the peer has not read everything within the time to linger",
-            ))
+            Err(unread())
         })
     }
+}
+
+/// The error of a drain whose time was over.
+pub(crate) fn unread() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        "the peer did not read everything in time; what it has not read is still there for it",
+    )
 }

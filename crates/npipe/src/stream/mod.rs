@@ -32,6 +32,7 @@ use crate::sys::{self, FileTime, OwnedHandle};
 use close::Linger;
 
 pub(crate) use connect::has_left;
+pub(crate) use drain::{Drain, unread};
 pub(crate) use transfer::{Destination, Growing, Slice, Slices, Source};
 pub(crate) use waiters::{Key, Waiters};
 
@@ -197,6 +198,7 @@ impl Completion for Core {
             Kind::Read | Kind::Exchange => self.read_completed(finished, wake),
             Kind::Write => self.write_completed(finished, wake),
             Kind::Connect => self.connect_completed(finished, wake),
+            Kind::Flush => unreachable!("a flush reports to its drain"),
         }
     }
 }

@@ -6,6 +6,8 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::read::Progress;
 use super::{Destination, Key, Settings, Stream};
 use crate::driver::{Batch, Driver};
@@ -41,6 +43,17 @@ impl Stream {
         drop(inbound);
         drop(replaced);
         Poll::Pending
+    }
+
+    /// Gives up a stream at rest: the handle, which no port has a part in any more, and what was read ahead.
+    pub(crate) fn surrender(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
+        let read_ahead = lock(&self.core.inbound).machine.surrender();
+        let (handle, core) = (self.handle.clone(), self.core.clone());
+        drop(self);
+        core.driver.give_away(&handle);
+        // The thread that dequeued the last packet may hold the handle for another moment.
+        let handle = Arc::try_unwrap(handle).or_else(|shared| shared.try_clone())?;
+        Ok((handle, read_ahead.into_iter().map(Bytes::from).collect()))
     }
 
     /// Reads what was read ahead before the stream came to rest. `None`: there is nothing, and the pipe itself is next.

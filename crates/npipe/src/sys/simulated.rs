@@ -58,6 +58,10 @@ unsafe impl Send for Entry {}
 impl Entry {
     pub(crate) const EMPTY: Self = Self(std::ptr::null());
 
+    pub(crate) fn key(&self) -> usize {
+        0
+    }
+
     pub(crate) fn overlapped(&self) -> *const Overlapped {
         self.0
     }
@@ -77,7 +81,7 @@ impl Port {
         Ok(Self(Arc::default()))
     }
 
-    pub(crate) fn associate(&self, handle: &OwnedHandle) -> io::Result<()> {
+    pub(crate) fn associate(&self, handle: &OwnedHandle, _key: usize) -> io::Result<()> {
         *lock(&handle.port) = Some(self.0.clone());
         Ok(())
     }
@@ -165,6 +169,8 @@ enum Phase {
 struct Queue {
     data: VecDeque<Data>,
     reader: Option<Pending>,
+    /// Flushes of the end that writes: they end when nothing is left to read.
+    flushes: Vec<Pending>,
 }
 
 /// What one write left in the queue.
@@ -284,12 +290,13 @@ impl Pipe {
         }
     }
 
-    /// Ends a waiting read or connect of one end, though nobody cancelled it.
+    /// Ends the waiting read, connect and flushes of one end, though nobody cancelled them.
     pub(crate) fn abort(&self, end: usize) {
         let mut state = lock(&self.0);
         let reader = state.queues[end].reader.take();
         let connect = if end == SERVER { state.connect.take() } else { None };
-        for operation in reader.into_iter().chain(connect) {
+        let flushes = std::mem::take(&mut state.queues[1 - end].flushes);
+        for operation in reader.into_iter().chain(connect).chain(flushes) {
             operation.finish(ERROR_OPERATION_ABORTED, 0);
         }
     }
@@ -298,7 +305,10 @@ impl Pipe {
     pub(crate) fn is_quiet(&self) -> bool {
         let state = lock(&self.0);
         state.connect.is_none()
-            && state.queues.iter().all(|queue| queue.reader.is_none() && queue.writers() == 0)
+            && state
+                .queues
+                .iter()
+                .all(|queue| queue.reader.is_none() && queue.writers() == 0 && queue.flushes.is_empty())
     }
 
     pub(crate) fn is_open(&self, end: usize) -> bool {
@@ -321,8 +331,14 @@ impl Queue {
                 writer.finish(code, 0);
             }
         }
-        if let Some(reader) = self.reader.take() {
-            reader.finish(code, 0);
+        for operation in self.reader.take().into_iter().chain(self.flushes.drain(..)) {
+            operation.finish(code, 0);
+        }
+    }
+
+    fn end_flushes(&mut self) {
+        if self.data.is_empty() {
+            self.flushes.drain(..).for_each(|flush| flush.finish(0, 0));
         }
     }
 
@@ -387,6 +403,7 @@ impl State {
             }
         }
         queue.end_writes(self.quota);
+        queue.end_flushes();
         Some((code, filled))
     }
 
@@ -418,6 +435,10 @@ impl State {
             && let Some(writer) = queue.data.remove(index).and_then(|data| data.writer)
         {
             writer.finish(ERROR_OPERATION_ABORTED, 0);
+            queue.end_flushes();
+        }
+        if let Some(index) = queue.flushes.iter().position(|flush| flush.overlapped == address) {
+            queue.flushes.remove(index).finish(ERROR_OPERATION_ABORTED, 0);
         }
     }
 }
@@ -565,6 +586,23 @@ pub(crate) unsafe fn connect(handle: &OwnedHandle, overlapped: *const Overlapped
     Submission::Finished(Outcome { code, bytes: 0 })
 }
 
+/// # Safety
+///
+/// As of the Windows function of this name.
+pub(crate) unsafe fn flush(handle: &OwnedHandle, overlapped: *const Overlapped) -> Submission {
+    let mut state = lock(&handle.pipe.0);
+    if handle.is_cut_off(&state) || state.phase == Phase::Disconnected {
+        return Submission::Finished(CUT_OFF);
+    }
+    let reader = 1 - handle.end;
+    if state.queues[reader].data.is_empty() {
+        return ended(&mut state, handle, overlapped, 0, 0);
+    }
+    let operation = pending(handle, std::ptr::null_mut(), 0, overlapped);
+    state.queues[reader].flushes.push(operation);
+    Submission::Pending
+}
+
 pub(crate) fn cancel(handle: &OwnedHandle, overlapped: &Overlapped) {
     let mut state = lock(&handle.pipe.0);
     let address = Address(overlapped);
@@ -641,6 +679,7 @@ impl Drop for OwnedHandle {
         if !std::thread::panicking() {
             assert!(state.queues[mine].reader.is_none(), "a handle was closed with a read in flight");
             assert!(state.queues[1 - mine].writers() == 0, "a handle was closed with a write in flight");
+            assert!(state.queues[1 - mine].flushes.is_empty(), "a handle was closed with a flush in flight");
             assert!(
                 mine == CLIENT || state.connect.is_none(),
                 "a handle was closed with a connect in flight"

@@ -8,10 +8,12 @@ use std::ptr::{null, null_mut};
 use std::thread::JoinHandle;
 
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_DIRECTORY_INFORMATION, FileDirectoryInformation, NtQueryDirectoryFile,
+    FILE_DIRECTORY_INFORMATION, FSCTL_PIPE_FLUSH, FileDirectoryInformation, NtFsControlFile,
+    NtQueryDirectoryFile,
 };
 use windows_sys::Win32::Foundation::{
-    ERROR_IO_PENDING, GENERIC_READ, GENERIC_WRITE, GetLastError, INVALID_HANDLE_VALUE, WAIT_TIMEOUT,
+    ERROR_IO_PENDING, ERROR_SUCCESS, GENERIC_READ, GENERIC_WRITE, GetLastError, INVALID_HANDLE_VALUE,
+    RtlNtStatusToDosError, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FILE_WRITE_ATTRIBUTES,
@@ -206,10 +208,12 @@ impl Operation {
     }
 
     fn issued(&mut self, done: i32) -> Issued {
-        if done != 0 {
-            return Issued::Done(self.count());
-        }
-        match last_error() {
+        self.issued_with(if done != 0 { ERROR_SUCCESS } else { last_error() })
+    }
+
+    fn issued_with(&mut self, code: u32) -> Issued {
+        match code {
+            ERROR_SUCCESS => Issued::Done(self.count()),
             ERROR_IO_PENDING => {
                 self.was_pending = true;
                 Issued::Pending
@@ -247,6 +251,29 @@ pub(crate) fn connect(server: &Handle, operation: &mut Operation) -> Issued {
     // SAFETY: the OVERLAPPED lives in the operation's block, which outlives the operation in flight.
     let done = unsafe { ConnectNamedPipe(server.as_raw_handle(), overlapped) };
     operation.issued(done)
+}
+
+/// `FSCTL_PIPE_FLUSH`.
+pub(crate) fn flush(pipe: &Handle, operation: &mut Operation) -> Issued {
+    let (_, _, overlapped) = operation.prepare(Vec::new());
+    // SAFETY: the OVERLAPPED, which begins with an IO_STATUS_BLOCK, lives in the operation's block, which outlives the
+    // operation in flight; the request has no buffers.
+    let status = unsafe {
+        NtFsControlFile(
+            pipe.as_raw_handle(),
+            null_mut(),
+            None,
+            overlapped.cast(),
+            overlapped.cast(),
+            FSCTL_PIPE_FLUSH,
+            null(),
+            0,
+            null_mut(),
+            0,
+        )
+    };
+    // SAFETY: it translates a number.
+    operation.issued_with(unsafe { RtlNtStatusToDosError(status) })
 }
 
 pub(crate) fn disconnect(server: &Handle) -> Outcome<()> {

@@ -1,9 +1,9 @@
 //! `flush`, `drain`, `set_linger` and `close`: what each waits for, and what it reports (promises 2 and 3).
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use npipe::{ClientOptions, ServerOptions};
 use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_PIPE_NOT_CONNECTED};
@@ -229,15 +229,62 @@ async fn dropped_close_is_a_dropped_pipe<F: AsyncFamily>() {
     assert_eq!(read_to_end(&client).await, b"read later");
 }
 
+/// A reader that stops: nothing is lost by giving up, and the next drain ends when it goes on.
+async fn drain_with_a_time_out_gives_up_and_loses_nothing<F: AsyncFamily>() {
+    let (mut server, client) = server_and_foreign_client::<F>().await;
+    server.write_all(b"unread").within("write").await.unwrap();
+    let timeout = Duration::from_millis(30);
+    let start = Instant::now();
+    let error = server.as_ref().drain_timeout(timeout).within("drain with a time-out").await.unwrap_err();
+    assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::TimedOut, None));
+    assert!(start.elapsed() >= timeout, "gave up after {:?}", start.elapsed());
+    assert_eq!(read_all(&client, 6).await, b"unread");
+    server.as_ref().drain_timeout(Duration::MAX).within("drain once all was read").await.unwrap();
+}
+
+/// A reader that is slow, but reads all: a byte at a time.
+async fn close_waits_for_a_slow_reader<F: AsyncFamily>() {
+    let (mut server, client) = server_and_foreign_client::<F>().await;
+    server.write_all(b"slowly").within("write").await.unwrap();
+    let reading = async {
+        let mut received = Vec::new();
+        while received.len() < 6 {
+            received.extend(read_all(&client, 1).await);
+        }
+        received
+    };
+    let (closed, received) = smol::future::zip(server.close(), reading).within("close").await;
+    closed.unwrap();
+    assert_eq!(received, b"slowly");
+}
+
+/// A reader that dies while the server waits for it: there is nobody left to wait for.
+async fn close_ends_when_the_peer_dies<F: AsyncFamily>() {
+    let (mut server, client) = server_and_foreign_client::<F>().await;
+    server.write_all(b"never read").within("write").await.unwrap();
+    let mut close = pin!(server.close());
+    assert!(poll_once(close.as_mut()).is_pending());
+    drop(client);
+    close.within("close when the peer has gone").await.unwrap();
+}
+
+async fn close_with_a_time_out_gives_up<F: AsyncFamily>() {
+    let (mut server, client) = server_and_foreign_client::<F>().await;
+    server.write_all(b"read later").within("write").await.unwrap();
+    let close = server.close_timeout(Duration::from_millis(30));
+    assert_eq!(close.within("close with a time-out").await.unwrap_err().kind(), ErrorKind::TimedOut);
+    assert_eq!(read_to_end(&client).await, b"read later");
+}
+
 /// The peer keeps its end open and never reads: the time to linger is the time that `close` takes.
 async fn close_gives_up_when_the_time_to_linger_is_over<F: AsyncFamily>() {
     let (mut server, client) = server_and_foreign_client::<F>().await;
     server.write_all(b"read later").within("write").await.unwrap();
-    let linger = std::time::Duration::from_millis(50);
+    let linger = Duration::from_millis(50);
     server.set_linger(Some(linger));
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let error = server.close().within("close with a reader that does not read").await.unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert!(start.elapsed() >= linger, "gave up after {:?}", start.elapsed());
     // Closed, not disconnected: what the system had accepted is still there, then the end.
     assert_eq!(read_to_end(&client).await, b"read later");
@@ -283,6 +330,10 @@ for_each_family!(
     client_closes => asynchronous,
     dropped_close_is_a_dropped_pipe => asynchronous,
     close_gives_up_when_the_time_to_linger_is_over => asynchronous,
+    drain_with_a_time_out_gives_up_and_loses_nothing => asynchronous,
+    close_waits_for_a_slow_reader => asynchronous,
+    close_ends_when_the_peer_dies => asynchronous,
+    close_with_a_time_out_gives_up => asynchronous,
     close_after_the_peer_has_gone_is_ok => asynchronous,
     flush_by_reference => asynchronous,
 );

@@ -142,6 +142,285 @@ async fn raw_and_borrowed_handle_are_the_same<F: AsyncFamily>() {
     assert_eq!(client.as_ref().as_raw_handle(), client.as_ref().as_handle().as_raw_handle());
 }
 
+/// What the library gives up is used by others: as a file, whose calls are none of the library's.
+#[cfg(feature = "tokio")]
+mod given_up {
+    use npipe::{NamedPipeClient, NamedPipeServer};
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::family::on_tokio::Tokio;
+    use crate::harness::{run, with_foreign};
+
+    /// A pair with a message or bytes of which a part has been read, and what follows has been read ahead or is on its way.
+    async fn half_read(mode: PipeMode) -> (NamedPipeServer, NamedPipeClient) {
+        let (server, mut client) =
+            npipe::pair_with(ServerOptions::new().pipe_mode(mode), ClientOptions::new().pipe_mode(mode))
+                .unwrap();
+        assert!(client.try_read(&mut [0; 2]).is_err(), "a read is in flight, into a buffer of the pipe's");
+        for part in [&b"first"[..], b"second", b"third"] {
+            server.try_write(part).unwrap();
+        }
+        let mut received = [0; 2];
+        client.read_exact(&mut received).within("read").await.unwrap();
+        assert_eq!(&received, b"fi");
+        (server, client)
+    }
+
+    #[test]
+    fn handle_and_what_was_read_ahead_are_all_there_is() {
+        run::<Tokio>("given_up::handle_and_what_was_read_ahead_are_all_there_is", async {
+            let (server, client) = half_read(PipeMode::Byte).await;
+            let (handle, read_ahead) = client.into_owned_handle().within("give up").await.unwrap();
+            drop(server);
+            let rest = with_foreign(&File::from(handle), |pipe| {
+                let mut rest = Vec::new();
+                pipe.read_to_end(&mut rest).map(|_| rest)
+            })
+            .await;
+            assert_eq!([read_ahead.concat(), rest].concat(), b"rstsecondthird");
+        });
+    }
+
+    #[test]
+    fn messages_that_were_read_ahead_keep_their_bounds() {
+        run::<Tokio>("given_up::messages_that_were_read_ahead_keep_their_bounds", async {
+            let (_server, client) = half_read(PipeMode::Message).await;
+            let (handle, read_ahead) = client.into_owned_handle().within("give up").await.unwrap();
+            let mut messages: Vec<_> = read_ahead.into_iter().map(|part| part.to_vec()).collect();
+            let pipe = File::from(handle);
+            while messages.len() < 3 {
+                messages.push(
+                    with_foreign(&pipe, |pipe| {
+                        let mut message = vec![0; 100];
+                        pipe.read(&mut message).map(|count| message[..count].to_vec())
+                    })
+                    .await,
+                );
+            }
+            assert_eq!(messages, [&b"rst"[..], b"second", b"third"]);
+        });
+    }
+
+    #[test]
+    fn what_was_written_is_in_the_pipe() {
+        run::<Tokio>("given_up::what_was_written_is_in_the_pipe", async {
+            let (server, mut client) =
+                npipe::pair_with(ServerOptions::new().out_buffer_size(4096), &ClientOptions::new()).unwrap();
+            let accepted = server.try_write(&[7; 40_000]).unwrap();
+            let giving = server.into_owned_handle();
+            let mut received = vec![0; accepted];
+            let (given, read) =
+                smol::future::zip(giving, client.read_exact(&mut received)).within("give up").await;
+            read.unwrap();
+            let (handle, read_ahead) = given.unwrap();
+            assert!(read_ahead.is_empty());
+            with_foreign(&File::from(handle), |pipe| pipe.write_all(b"and more")).await;
+            let mut received = [0; 8];
+            client.read_exact(&mut received).within("read").await.unwrap();
+            assert_eq!(&received, b"and more");
+        });
+    }
+
+    /// The read that waited is not left behind, where it would swallow what comes.
+    #[test]
+    fn a_read_in_flight_takes_nothing_from_the_next_owner() {
+        run::<Tokio>("given_up::a_read_in_flight_takes_nothing_from_the_next_owner", async {
+            let (server, client) = npipe::pair().unwrap();
+            assert!(client.try_read(&mut [0; 10]).is_err());
+            let (handle, read_ahead) = client.into_owned_handle().within("give up").await.unwrap();
+            assert!(read_ahead.is_empty());
+            server.try_write(b"for you").unwrap();
+            let received = with_foreign(&File::from(handle), |pipe| {
+                let mut received = [0; 7];
+                pipe.read_exact(&mut received).map(|()| received)
+            })
+            .await;
+            assert_eq!(&received, b"for you");
+        });
+    }
+
+    /// What the next owner does with it may queue packets on the port of the library, which must not look into them.
+    #[test]
+    fn the_next_owner_may_use_it_overlapped() {
+        run::<Tokio>("given_up::the_next_owner_may_use_it_overlapped", async {
+            let (server, client) = npipe::pair().unwrap();
+            let (handle, _) = client.into_owned_handle().within("give up").await.unwrap();
+            sys::begin_read_for_ever(&handle);
+            server.try_write(b"ends the read").unwrap();
+            // Whatever came of it, the port goes on.
+            let (server, mut client) = npipe::pair().unwrap();
+            let reading = tokio::spawn(async move {
+                let mut received = [0; 4];
+                client.read_exact(&mut received).await.map(|_| received)
+            });
+            server.try_write(b"fine").unwrap();
+            assert_eq!(&reading.within("read").await.unwrap().unwrap(), b"fine");
+        });
+    }
+
+    #[test]
+    fn it_can_be_had_by_another_port() {
+        let test = "given_up::it_can_be_had_by_another_port";
+        if crate::harness::skipped_under_wine(test, "a handle cannot be untied from its completion port") {
+            return;
+        }
+        run::<Tokio>(test, async {
+            let (_server, client) = npipe::pair().unwrap();
+            let (handle, _) = client.into_owned_handle().within("give up").await.unwrap();
+            sys::tie_to_own_port(&handle).unwrap();
+        });
+    }
+}
+
+/// The two halves of an end, by each family of traits.
+mod halves {
+    use super::*;
+    use crate::harness::run;
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn read_and_write_at_once_and_make_the_end_again_on_tokio() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        use crate::family::on_tokio::Tokio;
+
+        run::<Tokio>("halves::read_and_write_at_once_and_make_the_end_again_on_tokio", async {
+            let (server, client) = npipe::pair().unwrap();
+            let (mut from_client, mut to_client) = server.into_split();
+            let (mut from_server, mut to_server) = client.into_split();
+            let echoing = tokio::spawn(async move {
+                tokio::io::copy(&mut from_client, &mut to_client).await.unwrap();
+                from_client.reunite(to_client).unwrap()
+            });
+            let data = crate::stream_data::StreamData::new(81).take(1 << 20);
+            let expected = data.clone();
+            let sending = tokio::spawn(async move {
+                to_server.write_all(&data).await.unwrap();
+                to_server.flush().await.unwrap();
+                to_server
+            });
+            let mut received = vec![0; expected.len()];
+            from_server.read_exact(&mut received).within("the echo").await.unwrap();
+            assert!(received == expected, "what came back is not what was sent");
+            let to_server = sending.within("all is sent").await.unwrap();
+            from_server.as_ref().drain().within("drain of a half's end").await.unwrap();
+            drop(from_server.reunite(to_server).unwrap());
+            let server = echoing.within("the end, once both halves are gone").await.unwrap();
+            assert_eq!(server.info().unwrap().end, PipeEnd::Server);
+        });
+    }
+
+    #[cfg(all(feature = "futures-io", not(npipe_test_always_queue)))]
+    #[test]
+    fn read_and_write_at_once_and_make_the_end_again_on_smol() {
+        use smol::io::{AsyncReadExt, AsyncWriteExt};
+
+        use crate::family::on_smol::Futures;
+
+        run::<Futures>("halves::read_and_write_at_once_and_make_the_end_again_on_smol", async {
+            let (mut server, client) = npipe::pair().unwrap();
+            let (mut reader, mut writer) = client.into_split();
+            let mut received = [0; 4];
+            let reading = async { AsyncReadExt::read_exact(&mut reader, &mut received).await };
+            let writing = async {
+                AsyncWriteExt::write_all(&mut writer, b"ping").await?;
+                AsyncWriteExt::write_all(&mut server, b"pong").await
+            };
+            let (read, written) = smol::future::zip(reading, writing).within("both directions").await;
+            written.unwrap();
+            read.unwrap();
+            assert_eq!(&received, b"pong");
+            reader.reunite(writer).unwrap();
+        });
+    }
+
+    /// There is no half-close.
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn dropping_one_tells_the_peer_nothing() {
+        use tokio::io::AsyncReadExt;
+
+        use crate::family::on_tokio::Tokio;
+
+        run::<Tokio>("halves::dropping_one_tells_the_peer_nothing", async {
+            let (mut server, client) = npipe::pair().unwrap();
+            let (reader, writer) = client.into_split();
+            writer.as_ref().try_write(b"last words").unwrap();
+            drop(writer);
+            let mut received = [0; 10];
+            server.read_exact(&mut received).within("read").await.unwrap();
+            {
+                let mut end = std::pin::pin!(server.read(&mut received));
+                assert!(crate::harness::poll_once(end.as_mut()).is_pending(), "the other half is there");
+                drop(reader);
+                assert_eq!(end.within("the end").await.unwrap(), 0);
+            }
+        });
+    }
+}
+
+/// `npipe::pair` and what it is made with.
+mod pairs {
+    use super::*;
+
+    #[test]
+    fn are_connected_and_their_only_instance_is_taken() {
+        let (server, client) = npipe::pair().unwrap();
+        assert_eq!(server.info().unwrap().end, PipeEnd::Server);
+        assert_eq!(client.info().unwrap().end, PipeEnd::Client);
+        assert_eq!(server.info().unwrap().max_instances, 1);
+        assert_eq!(sys::instances(&server), 1);
+        assert_eq!(server.peer().unwrap().process_id(), std::process::id());
+        assert_eq!(client.peer().unwrap().process_id(), std::process::id());
+    }
+
+    #[test]
+    fn are_open_to_this_user_only() {
+        let (server, client) = npipe::pair().unwrap();
+        for descriptor in [server.security_descriptor().unwrap(), client.security_descriptor().unwrap()] {
+            let expected = npipe::SecurityDescriptor::current_user_only().unwrap();
+            assert_eq!(descriptor.access_list(), expected.access_list());
+        }
+    }
+
+    #[test]
+    fn have_the_options_they_were_made_with() {
+        let (server, client) = npipe::pair_with(
+            ServerOptions::new().pipe_mode(PipeMode::Message).access_inbound(false).max_instances(9),
+            ClientOptions::new().write(false).pipe_mode(PipeMode::Message),
+        )
+        .unwrap();
+        assert_eq!(client.info().unwrap().mode, PipeMode::Message);
+        assert_eq!(client.info().unwrap().max_instances, 1);
+        assert!(server.try_read(&mut [0]).is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock));
+        assert!(client.try_write(b"x").is_err());
+        assert!(npipe::pair_with(ServerOptions::new().access_inbound(false), &ClientOptions::new()).is_err());
+    }
+
+    /// An operation of a child on the handle would be reported to the port of this process.
+    #[test]
+    fn and_all_ends_on_a_port_are_refused_for_children() {
+        let name = unique_name();
+        let (mut server, mut client) = (ServerOptions::new(), ClientOptions::new());
+        server.inheritable(true);
+        client.inheritable(true);
+        let _server = ServerOptions::new().create(&name).unwrap();
+        let refused = [
+            server.create(&name).map(drop),
+            server.listen(&name).map(drop),
+            client.open(&name).map(drop),
+            npipe::readiness::NamedPipe::create(&server, &name).map(drop),
+            npipe::readiness::NamedPipe::open(&client, &name).map(drop),
+            npipe::pair_with(&server, &ClientOptions::new()).map(drop),
+            npipe::pair_with(&ServerOptions::new(), &client).map(drop),
+        ];
+        for refused in refused {
+            assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+        }
+    }
+}
+
 for_each_family!(
     adopted_handles_are_like_our_own,
     adopted_server_may_be_connected_already,

@@ -18,12 +18,12 @@ use windows_sys::Win32::Security::{
     ImpersonateAnonymousToken, RevertToSelf, SECURITY_ATTRIBUTES, TOKEN_QUERY,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    CreateFileW, FILE_FLAG_OVERLAPPED, OPEN_EXISTING, PIPE_ACCESS_DUPLEX,
+    CreateFileW, FILE_FLAG_OVERLAPPED, OPEN_EXISTING, PIPE_ACCESS_DUPLEX, ReadFile,
 };
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
 };
-use windows_sys::Win32::System::IO::CreateIoCompletionPort;
+use windows_sys::Win32::System::IO::{CreateIoCompletionPort, OVERLAPPED};
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Pipes::{
     CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeHandleStateW, PIPE_READMODE_MESSAGE, PIPE_TYPE_BYTE,
@@ -210,6 +210,14 @@ pub(crate) fn tie_to_own_port(handle: &impl AsRawHandle) -> io::Result<OwnedHand
     }
     // SAFETY: the port was just made and nothing else owns it.
     Ok(unsafe { OwnedHandle::from_raw_handle(port) })
+}
+
+/// An overlapped read without an event, whose packet goes to the port that the handle is tied to, if any. Its memory is never freed.
+pub(crate) fn begin_read_for_ever(pipe: &impl AsRawHandle) {
+    let buffer = Box::leak(Box::new([0_u8; 64]));
+    let overlapped = Box::leak(Box::new(OVERLAPPED::default()));
+    // SAFETY: the handle is open; buffer and OVERLAPPED live for ever.
+    unsafe { ReadFile(pipe.as_raw_handle(), buffer.as_mut_ptr(), 64, null_mut(), overlapped) };
 }
 
 /// `NamedPipeServer::from_raw_handle` of a handle made here.

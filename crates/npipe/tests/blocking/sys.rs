@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "tests play the part of code that does not use the library")]
 
 use std::io;
-use std::os::windows::io::{AsRawHandle, IntoRawHandle, OwnedHandle};
+use std::os::windows::io::{AsRawHandle, IntoRawHandle, OwnedHandle, RawHandle};
 use std::ptr;
 
 use npipe::blocking::PipeStream;
@@ -14,6 +14,12 @@ use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress
 pub(crate) fn adopt(handle: OwnedHandle) -> io::Result<PipeStream> {
     // SAFETY: ownership of the handle moves to the library, and nobody else has one.
     unsafe { PipeStream::from_raw_handle(handle.into_raw_handle()) }
+}
+
+/// `PipeStream::from_raw_handle` of a handle that this process was started with, of this value.
+pub(crate) fn adopt_inherited(handle: usize) -> io::Result<PipeStream> {
+    // SAFETY: whoever started the process tells the value of a handle that nobody else here knows.
+    unsafe { PipeStream::from_raw_handle(handle as RawHandle) }
 }
 
 /// Cancels every operation on the handle. Tells whether there was one.

@@ -5,6 +5,8 @@ mod peer;
 #[cfg(not(loom))]
 mod world;
 
+#[cfg(all(test, not(loom)))]
+mod drain;
 #[cfg(all(test, loom))]
 mod loom;
 #[cfg(all(test, not(loom)))]

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::BytesMut;
 
 use crate::machine::Framing;
-use crate::stream::{Key, Settings, Slice, Stream};
+use crate::stream::{Drain, Key, Settings, Slice, Stream};
 use crate::sync::lock;
 
 /// A waker that remembers.
@@ -146,11 +146,20 @@ pub(super) struct Peer {
     /// Writes and flushes: one task, as under the traits.
     pub(super) writer: Waiter,
     pub(super) watcher: Waiter,
+    pub(super) drainer: Waiter,
+    drain: Option<Drain>,
 }
 
 impl Peer {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, reader: Waiter::default(), writer: Waiter::default(), watcher: Waiter::default() }
+        Self {
+            stream,
+            reader: Waiter::default(),
+            writer: Waiter::default(),
+            watcher: Waiter::default(),
+            drainer: Waiter::default(),
+            drain: None,
+        }
     }
 
     pub(super) fn read(&mut self, room: usize) -> Poll<std::io::Result<Vec<u8>>> {
@@ -196,6 +205,26 @@ impl Peer {
     pub(super) fn flush(&mut self) -> Poll<std::io::Result<()>> {
         let stream = &self.stream;
         self.writer.poll(|context| stream.poll_flush(context, Key::POLL))
+    }
+
+    /// Goes on waiting until the other end has read what the pipe has, and tells whether that is over.
+    pub(super) fn drain(&mut self) -> Poll<std::io::Result<()>> {
+        let drain = self.drain.get_or_insert_with(|| self.stream.start_drain());
+        let result = self.drainer.poll(|context| drain.poll(context));
+        if result.is_ready() {
+            self.drain = None;
+        }
+        result
+    }
+
+    /// Gives that up.
+    pub(super) fn stop_draining(&mut self) {
+        self.drain = None;
+        self.drainer = Waiter::default();
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_some()
     }
 
     /// Waits for readability for a moment, and gives up.

@@ -236,6 +236,14 @@ impl World {
         }
     }
 
+    fn drain(&mut self, end: usize) {
+        let gone = self.peers[1 - end].is_none();
+        let Some(peer) = &mut self.peers[end] else { return };
+        if let Poll::Ready(Err(error)) = peer.drain() {
+            assert!(gone, "a drain failed: {error}");
+        }
+    }
+
     /// The server ends the connection and takes the next client.
     fn reuse(&mut self) {
         let Some(server) = &self.peers[SERVER] else { return };
@@ -244,6 +252,7 @@ impl World {
         if let Some(server) = &mut self.peers[SERVER] {
             server.reader = Waiter::default();
             server.writer = Waiter::default();
+            server.stop_draining();
         }
         self.ledgers = Self::ledgers(self.connections, &self.plan);
         self.connect();
@@ -267,7 +276,11 @@ impl World {
             16 if self.plan.aborts => self.pipe.abort(end),
             17 => {
                 if let Some(peer) = &mut self.peers[end] {
-                    peer.glance();
+                    match size % 4 {
+                        0 => peer.glance(),
+                        1 => peer.stop_draining(),
+                        _ => self.drain(end),
+                    }
                 }
             }
             18 if size % 8 == 0 && self.peers.iter().all(Option::is_some) => self.reuse(),
@@ -297,6 +310,11 @@ impl World {
                 }
                 let polls = self.peers[end].as_ref().is_some_and(|peer| peer.writer.may_poll());
                 progress |= polls && !self.flush(end);
+                if self.peers[end].as_ref().is_some_and(|peer| peer.is_draining() && peer.drainer.may_poll())
+                {
+                    self.drain(end);
+                    progress = true;
+                }
             }
             progress |= self.pump(2);
             self.pipe.settle();
@@ -307,6 +325,8 @@ impl World {
             assert!(!reader || self.ledgers[end].is_settled(), "a reader was forgotten");
             let forgotten = self.peers[end].as_ref().is_some_and(|peer| !peer.writer.may_poll());
             assert!(!forgotten, "a writer was forgotten");
+            let drains = self.peers[end].as_ref().is_some_and(Peer::is_draining);
+            assert!(!drains || self.peers[1 - end].is_none(), "a drain was forgotten");
             assert!(self.flush(end), "a flush was not finished");
             let must_end = self.peers[end].is_some() && self.peers[1 - end].is_none();
             assert!(!must_end || ended[end], "a reader was not told the end");

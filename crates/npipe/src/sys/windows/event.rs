@@ -21,7 +21,7 @@ use windows_sys::Win32::System::Threading::{
     CreateEventW, INFINITE, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
 };
 
-use super::io::{Overlapped, cancel};
+use super::io::{Overlapped, cancel, code_of, flush_with};
 use crate::sys::Outcome;
 
 /// An event: a thing to wait for.
@@ -133,7 +133,9 @@ fn read_within(handle: &OwnedHandle, buffer: &mut [u8], until: Option<Until<'_>>
     let length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
     run(handle, until, |overlapped| {
         // SAFETY: the handle is open; buffer and block outlive the operation, which is over when `run` returns.
-        unsafe { ReadFile(handle.as_raw_handle(), buffer.as_mut_ptr(), length, ptr::null_mut(), overlapped) }
+        code_of(unsafe {
+            ReadFile(handle.as_raw_handle(), buffer.as_mut_ptr(), length, ptr::null_mut(), overlapped)
+        })
     })
 }
 
@@ -144,7 +146,9 @@ pub(crate) fn write_waiting(handle: &OwnedHandle, bytes: &[u8]) -> io::Result<Ou
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let waited = run(handle, Some(Until::default()), |overlapped| {
         // SAFETY: the handle is open; bytes and block outlive the operation, which is over when `run` returns.
-        unsafe { WriteFile(handle.as_raw_handle(), bytes.as_ptr(), length, ptr::null_mut(), overlapped) }
+        code_of(unsafe {
+            WriteFile(handle.as_raw_handle(), bytes.as_ptr(), length, ptr::null_mut(), overlapped)
+        })
     })?;
     Ok(waited.outcome)
 }
@@ -162,7 +166,7 @@ pub(crate) fn exchange_waiting(
     let room = u32::try_from(reply.len()).unwrap_or(u32::MAX);
     run(handle, Some(until), |overlapped| {
         // SAFETY: the handle is open; buffers and block outlive the operation, which is over when `run` returns.
-        unsafe {
+        code_of(unsafe {
             TransactNamedPipe(
                 handle.as_raw_handle(),
                 request.as_ptr().cast(),
@@ -172,19 +176,30 @@ pub(crate) fn exchange_waiting(
                 ptr::null_mut(),
                 overlapped,
             )
-        }
+        })
     })
 }
 
-/// Submits an operation and sees it to its end. Without `until` it is cancelled if it has to wait.
+/// Waits until the peer has read everything, as `FlushFileBuffers` does, but no longer than it may. An error says that nothing was
+/// tried, for lack of an event.
+pub(crate) fn flush_waiting(handle: &OwnedHandle, until: Until<'_>) -> io::Result<Waited> {
+    run(handle, Some(until), |overlapped| {
+        // SAFETY: the block is `run`'s, and holds its event.
+        let event = unsafe { (*overlapped).hEvent };
+        // SAFETY: the block outlives the operation, which is over when `run` returns. No packet is asked for.
+        unsafe { flush_with(handle, event, ptr::null(), overlapped) }
+    })
+}
+
+/// Submits an operation, which gives a code, and sees it to its end. Without `until` it is cancelled if it has to wait.
 fn run(
     handle: &OwnedHandle,
     until: Option<Until<'_>>,
-    submit: impl FnOnce(*mut OVERLAPPED) -> i32,
+    submit: impl FnOnce(*mut OVERLAPPED) -> u32,
 ) -> io::Result<Waited> {
     let event = Borrowed::take()?;
     let overlapped = Overlapped::with_event(&event.get().0);
-    let code = if submit(overlapped.as_ptr()) != 0 { 0 } else { super::last_error() };
+    let code = submit(overlapped.as_ptr());
     match code {
         ERROR_IO_PENDING => {
             let in_flight = InFlight { handle, event: event.get(), overlapped: &overlapped };

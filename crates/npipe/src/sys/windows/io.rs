@@ -1,13 +1,15 @@
-//! Overlapped reads, writes and connects, and how to stop them.
+//! Overlapped reads, writes, connects and flushes, and how to stop them.
 //!
 //! The rules that every caller leans on are those of `FILE_SKIP_COMPLETION_PORT_ON_SUCCESS` (set when a handle is
 //! associated with a port): an operation that is over when the call returns has no packet; one that is pending has
 //! exactly one, also when it is cancelled.
 
 use std::cell::UnsafeCell;
+use std::ffi::c_void;
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::ptr;
 
+use windows_sys::Wdk::Storage::FileSystem::{FSCTL_PIPE_FLUSH, NtFsControlFile};
 use windows_sys::Win32::Foundation::{
     ERROR_IO_PENDING, ERROR_MORE_DATA, HANDLE, RtlNtStatusToDosError, STATUS_PENDING,
 };
@@ -77,7 +79,12 @@ impl Overlapped {
     }
 }
 
-/// What a call that returned `succeeded` means for its operation.
+/// The code of a call that returned `succeeded`.
+pub(super) fn code_of(succeeded: i32) -> u32 {
+    if succeeded != 0 { 0 } else { super::last_error() }
+}
+
+/// What a call that ended with `code` means for its operation.
 ///
 /// On an immediate failure the block is untouched, so the count is zero; a message cut short (`ERROR_MORE_DATA`,
 /// answered at once by Wine and Windows 7 with no packet to follow) has its count in the block.
@@ -85,8 +92,7 @@ impl Overlapped {
 /// # Safety
 ///
 /// `overlapped` must be valid.
-unsafe fn submission(succeeded: i32, overlapped: *const Overlapped) -> Submission {
-    let code = if succeeded != 0 { 0 } else { super::last_error() };
+unsafe fn submission(code: u32, overlapped: *const Overlapped) -> Submission {
     match code {
         // Without the skip mode a success or a warning queues its packet like any other end.
         0 | ERROR_MORE_DATA if cfg!(npipe_test_always_queue) => Submission::Pending,
@@ -122,7 +128,7 @@ pub(crate) unsafe fn read(
     let succeeded =
         unsafe { ReadFile(raw(handle), buffer, length, ptr::null_mut(), overlapped.cast_mut().cast()) };
     // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
-    unsafe { submission(succeeded, overlapped) }
+    unsafe { submission(code_of(succeeded), overlapped) }
 }
 
 /// [`WriteFile`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-writefile).
@@ -142,7 +148,7 @@ pub(crate) unsafe fn write(
     let succeeded =
         unsafe { WriteFile(raw(handle), buffer, length, ptr::null_mut(), overlapped.cast_mut().cast()) };
     // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
-    unsafe { submission(succeeded, overlapped) }
+    unsafe { submission(code_of(succeeded), overlapped) }
 }
 
 /// [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe): writes
@@ -174,7 +180,7 @@ pub(crate) unsafe fn exchange(
         )
     };
     // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
-    unsafe { submission(succeeded, overlapped) }
+    unsafe { submission(code_of(succeeded), overlapped) }
 }
 
 /// [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
@@ -188,7 +194,57 @@ pub(crate) unsafe fn connect(handle: &OwnedHandle, overlapped: *const Overlapped
     // SAFETY: the handle is open for the call; the block stays valid per this function's contract.
     let succeeded = unsafe { ConnectNamedPipe(raw(handle), overlapped.cast_mut().cast()) };
     // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
-    unsafe { submission(succeeded, overlapped) }
+    unsafe { submission(code_of(succeeded), overlapped) }
+}
+
+/// Asks for the time when the peer has read everything that the pipe has of this end: what
+/// [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers) waits for, as an
+/// operation. The control code has no page; the function is
+/// [`NtFsControlFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntfscontrolfile), since `DeviceIoControl`
+/// sends a code of this kind elsewhere.
+///
+/// # Safety
+///
+/// As for [`read`], for the block alone.
+pub(crate) unsafe fn flush(handle: &OwnedHandle, overlapped: *const Overlapped) -> Submission {
+    // SAFETY: the caller owns a valid block that is not in flight.
+    unsafe { Overlapped::reset(overlapped) };
+    // SAFETY: the block stays valid per this function's contract. Its packet is to name it, as that of a Win32 function would.
+    let code =
+        unsafe { flush_with(handle, ptr::null_mut(), overlapped.cast(), overlapped.cast_mut().cast()) };
+    // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
+    unsafe { submission(code, overlapped) }
+}
+
+/// The call of [`flush`], which sets `event`, if any, or queues a packet for `packet`, if that is not null.
+///
+/// # Safety
+///
+/// `overlapped` must stay valid and in place until the operation is over.
+pub(super) unsafe fn flush_with(
+    handle: &OwnedHandle,
+    event: HANDLE,
+    packet: *const c_void,
+    overlapped: *mut OVERLAPPED,
+) -> u32 {
+    // SAFETY: handle and event are open for the call. An OVERLAPPED begins with an IO_STATUS_BLOCK: its fields `Internal` and
+    // `InternalHigh`. The request has no buffers.
+    let status = unsafe {
+        NtFsControlFile(
+            raw(handle),
+            event,
+            None,
+            packet,
+            overlapped.cast(),
+            FSCTL_PIPE_FLUSH,
+            ptr::null(),
+            0,
+            ptr::null_mut(),
+            0,
+        )
+    };
+    // SAFETY: no preconditions; it translates a number, "pending" to ERROR_IO_PENDING.
+    unsafe { RtlNtStatusToDosError(status) }
 }
 
 /// [`CancelIoEx`](https://learn.microsoft.com/windows/win32/api/ioapiset/nf-ioapiset-cancelioex): asks for the end of

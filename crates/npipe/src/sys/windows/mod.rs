@@ -11,9 +11,11 @@ mod security;
 mod token;
 
 pub(crate) use directory::{next_pipes, open_pipe_directory};
-pub(crate) use event::{Cut, Event, Until, Waited, exchange_waiting, read_now, read_waiting, write_waiting};
+pub(crate) use event::{
+    Cut, Event, Until, Waited, exchange_waiting, flush_waiting, read_now, read_waiting, write_waiting,
+};
 pub(crate) use instance::{Asked, Instance};
-pub(crate) use io::{Overlapped, cancel, connect, exchange, read, write};
+pub(crate) use io::{Overlapped, cancel, connect, exchange, flush, read, write};
 pub(crate) use pipe::{
     CreateNamedPipe, OpenPipe, SecurityAttributes, bytes_available, cancel_blocking, create, describe,
     disconnect, flush_blocking, is_overlapped, open, peek, reads_messages, set_message_reads,

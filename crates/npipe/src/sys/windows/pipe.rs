@@ -43,6 +43,20 @@ impl SecurityAttributes {
     pub(crate) unsafe fn from_raw(attributes: *const c_void) -> Self {
         Self(attributes)
     }
+
+    /// These, or else `own`.
+    fn or(self, own: &SECURITY_ATTRIBUTES) -> *const SECURITY_ATTRIBUTES {
+        if self.0.is_null() { own } else { self.0.cast() }
+    }
+}
+
+/// Without a descriptor and not inheritable they say what none would.
+fn own_attributes(descriptor: Option<&Descriptor>, inheritable: bool) -> SECURITY_ATTRIBUTES {
+    SECURITY_ATTRIBUTES {
+        nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+        lpSecurityDescriptor: descriptor.map_or(ptr::null_mut(), |descriptor| descriptor.as_ptr().cast_mut()),
+        bInheritHandle: inheritable.into(),
+    }
 }
 
 /// The arguments of [`create`].
@@ -60,7 +74,8 @@ pub(crate) struct CreateNamedPipe<'a> {
     pub(crate) max_instances: u32,
     pub(crate) out_buffer_size: u32,
     pub(crate) in_buffer_size: u32,
-    /// Unless attributes say more.
+    /// This and the next unless attributes say more.
+    pub(crate) inheritable: bool,
     pub(crate) security_descriptor: Option<&'a Descriptor>,
 }
 
@@ -72,6 +87,8 @@ pub(crate) struct OpenPipe<'a> {
     pub(crate) write: bool,
     pub(crate) read_control: bool,
     pub(crate) message_reads: bool,
+    /// Unless attributes say more.
+    pub(crate) inheritable: bool,
     pub(crate) security_quality_of_service: u32,
 }
 
@@ -122,15 +139,8 @@ pub(crate) fn create(
     } else {
         PIPE_ACCEPT_REMOTE_CLIENTS
     };
-    let own_attributes = parameters.security_descriptor.map(|descriptor| SECURITY_ATTRIBUTES {
-        nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
-        lpSecurityDescriptor: descriptor.as_ptr().cast_mut(),
-        bInheritHandle: 0,
-    });
-    let attributes = match &own_attributes {
-        Some(own) if attributes.0.is_null() => own,
-        _ => attributes.0.cast(),
-    };
+    let own_attributes = own_attributes(parameters.security_descriptor, parameters.inheritable);
+    let attributes = attributes.or(&own_attributes);
     // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says, or our own, whose descriptor is
     // borrowed for the call.
     let handle = unsafe {
@@ -165,13 +175,14 @@ pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) ->
     if parameters.read_control {
         access |= READ_CONTROL;
     }
-    // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says.
+    let own_attributes = own_attributes(None, parameters.inheritable);
+    // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says, or our own.
     let handle = unsafe {
         CreateFileW(
             parameters.name.as_ptr(),
             access,
             0,
-            attributes.0.cast(),
+            attributes.or(&own_attributes),
             OPEN_EXISTING,
             FILE_FLAG_OVERLAPPED | parameters.security_quality_of_service,
             ptr::null_mut(),

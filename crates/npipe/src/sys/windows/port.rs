@@ -5,10 +5,13 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 use std::time::Duration;
 
-use windows_sys::Win32::Foundation::{INVALID_HANDLE_VALUE, WAIT_TIMEOUT};
+use windows_sys::Wdk::Storage::FileSystem::{
+    FILE_COMPLETION_INFORMATION, FileReplaceCompletionInformation, NtSetInformationFile,
+};
+use windows_sys::Win32::Foundation::{INVALID_HANDLE_VALUE, RtlNtStatusToDosError, WAIT_TIMEOUT};
 use windows_sys::Win32::Storage::FileSystem::SetFileCompletionNotificationModes;
 use windows_sys::Win32::System::IO::{
-    CreateIoCompletionPort, GetQueuedCompletionStatusEx, OVERLAPPED, OVERLAPPED_ENTRY,
+    CreateIoCompletionPort, GetQueuedCompletionStatusEx, IO_STATUS_BLOCK, OVERLAPPED, OVERLAPPED_ENTRY,
     PostQueuedCompletionStatus,
 };
 use windows_sys::Win32::System::WindowsProgramming::{
@@ -40,6 +43,11 @@ impl Entry {
         dwNumberOfBytesTransferred: 0,
     });
 
+    /// What the handle of the operation was tied to the port with.
+    pub(crate) fn key(&self) -> usize {
+        self.0.lpCompletionKey
+    }
+
     /// The block of the operation that ended, null for a packet that was posted to wake the waiter.
     pub(crate) fn overlapped(&self) -> *const Overlapped {
         self.0.lpOverlapped.cast_const().cast()
@@ -58,11 +66,11 @@ impl Port {
         Ok(Self(unsafe { OwnedHandle::from_raw_handle(port) }))
     }
 
-    /// Ties a handle to this port for life, and keeps operations that succeed at once from queueing a packet
+    /// Ties a handle to this port, so that its packets carry `key`, and keeps operations that succeed at once from queueing a packet
     /// ([`SetFileCompletionNotificationModes`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes)).
-    pub(crate) fn associate(&self, handle: &OwnedHandle) -> io::Result<()> {
+    pub(crate) fn associate(&self, handle: &OwnedHandle, key: usize) -> io::Result<()> {
         // SAFETY: both handles are open for the call.
-        let port = unsafe { CreateIoCompletionPort(handle.as_raw_handle(), self.0.as_raw_handle(), 0, 0) };
+        let port = unsafe { CreateIoCompletionPort(handle.as_raw_handle(), self.0.as_raw_handle(), key, 0) };
         if port.is_null() {
             return Err(io::Error::last_os_error());
         }
@@ -73,6 +81,29 @@ impl Port {
         // SAFETY: the handle is open for the call.
         if unsafe { SetFileCompletionNotificationModes(handle.as_raw_handle(), modes as u8) } == 0 {
             return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Unties a handle on which nothing is in flight from its port, which Windows 8.1 and later can
+    /// ([`FileReplaceCompletionInformation`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/ns-ntifs-_file_completion_information)).
+    pub(crate) fn dissociate(handle: &OwnedHandle) -> io::Result<()> {
+        let none = FILE_COMPLETION_INFORMATION { Port: ptr::null_mut(), Key: ptr::null_mut() };
+        let mut status_block = IO_STATUS_BLOCK::default();
+        // SAFETY: the handle is open for the call, which reads the structure that is lent, of the size that is told.
+        let status = unsafe {
+            NtSetInformationFile(
+                handle.as_raw_handle(),
+                &mut status_block,
+                (&raw const none).cast(),
+                size_of_val(&none) as u32,
+                FileReplaceCompletionInformation,
+            )
+        };
+        if status < 0 {
+            // SAFETY: no preconditions; it translates a number.
+            let code = unsafe { RtlNtStatusToDosError(status) };
+            return Err(io::Error::from_raw_os_error(code as i32));
         }
         Ok(())
     }

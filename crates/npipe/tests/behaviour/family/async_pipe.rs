@@ -32,6 +32,7 @@ pub(crate) trait AsyncPipe: AsHandle + std::fmt::Debug + Send + Sync + Unpin + '
         reply: &mut BytesMut,
     ) -> impl Future<Output = io::Result<usize>> + Send;
     fn close(self) -> impl Future<Output = io::Result<()>> + Send;
+    fn close_timeout(self, timeout: Duration) -> impl Future<Output = io::Result<()>> + Send;
     fn set_linger(&self, linger: Option<Duration>);
     fn linger(&self) -> Option<Duration>;
     fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
@@ -88,6 +89,9 @@ macro_rules! async_pipe {
             }
             async fn close(self) -> io::Result<()> {
                 self.close().await
+            }
+            async fn close_timeout(self, timeout: Duration) -> io::Result<()> {
+                self.close_timeout(timeout).await
             }
             fn set_linger(&self, linger: Option<Duration>) {
                 self.set_linger(linger);
@@ -178,6 +182,10 @@ macro_rules! async_stream {
         impl<S: AsyncPipe> Closing for $stream<S> {
             fn close(self) -> impl Future<Output = io::Result<()>> + Send {
                 self.0.close()
+            }
+
+            fn close_timeout(self, timeout: Duration) -> impl Future<Output = io::Result<()>> + Send {
+                self.0.close_timeout(timeout)
             }
         }
 

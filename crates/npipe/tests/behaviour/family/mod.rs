@@ -193,6 +193,8 @@ pub(crate) trait Lingering {
 /// An end that can be closed in an orderly way, which takes as long as the peer takes to read.
 pub(crate) trait Closing {
     fn close(self) -> impl Future<Output = io::Result<()>> + Send;
+
+    fn close_timeout(self, timeout: Duration) -> impl Future<Output = io::Result<()>> + Send;
 }
 
 /// An end that can send a message and receive the answer in one go.
