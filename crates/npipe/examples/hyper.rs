@@ -2,7 +2,7 @@
 //!
 //!     cargo run --example hyper
 //!
-//! A pipe is a byte stream like a socket, so hyper needs nothing but `TokioIo` around it.
+//! A pipe is a byte stream like a socket, so hyper needs nothing but `TokioIo` around it, and a server an accept loop.
 
 #[cfg(windows)]
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -17,10 +17,10 @@ async fn main() -> Result<(), Error> {
     use npipe::{ClientOptions, ServerOptions};
 
     let name = format!(r"\\.\pipe\npipe-hyper-{}", std::process::id());
-    let server = ServerOptions::new().first_pipe_instance(true).create(&name)?;
-    let serving = tokio::spawn(serve(server));
+    let listener = ServerOptions::new().listen(&name)?;
+    let serving = tokio::spawn(serve(listener));
 
-    let pipe = ClientOptions::new().open(&name)?;
+    let pipe = ClientOptions::new().connect(&name).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(pipe)).await?;
     let connection = tokio::spawn(connection);
 
@@ -31,22 +31,24 @@ async fn main() -> Result<(), Error> {
     let body = response.into_body().collect().await?.to_bytes();
     println!("{}", String::from_utf8_lossy(&body));
 
-    // Without a sender the client ends the connection, which in turn ends the server.
+    // Without a sender the client ends the connection.
     drop(sender);
     connection.await??;
-    serving.await??;
+    serving.abort();
     Ok(())
 }
 
 #[cfg(windows)]
-async fn serve(server: npipe::NamedPipeServer) -> Result<(), Error> {
+async fn serve(listener: npipe::NamedPipeListener) -> std::io::Result<()> {
     use hyper_util::rt::TokioIo;
 
-    server.connect().await?;
-    hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(server), hyper::service::service_fn(answer))
-        .await?;
-    Ok(())
+    loop {
+        let pipe = listener.accept().await?;
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(pipe), hyper::service::service_fn(answer)),
+        );
+    }
 }
 
 #[cfg(windows)]

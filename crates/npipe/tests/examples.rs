@@ -64,6 +64,19 @@ fn hyper_answers_a_get_over_a_pipe() {
 }
 
 #[test]
+fn axum_serves_a_pipe() {
+    assert_eq!(
+        output_of("axum", &[]),
+        "/apples/red: 200 OK there are three red apples\n/pears: 404 Not Found \n"
+    );
+}
+
+#[test]
+fn tonic_answers_a_call_over_a_pipe() {
+    assert_eq!(output_of("tonic", &[]), "orchard: Serving\nkitchen: service not registered\n");
+}
+
+#[test]
 fn tasks_on_the_port_serve_clients_on_tokio() {
     assert_eq!(output_of("spawn", &[]), "order 1 done\norder 2 done\norder 3 done\n");
 }
