@@ -167,13 +167,14 @@ impl ServerOptions {
         self
     }
 
-    /// Asks for the right to change the pipe's access list (`WRITE_DAC`) on this handle.
+    /// Asks for the right to change the pipe's access list (`WRITE_DAC`) on this handle, as
+    /// [`set_security_descriptor`](NamedPipeServer::set_security_descriptor) does.
     pub fn write_dac(&mut self, requested: bool) -> &mut Self {
         self.write_dac = requested;
         self
     }
 
-    /// Asks for the right to change the pipe's owner (`WRITE_OWNER`) on this handle.
+    /// Asks for the right to change the pipe's owner (`WRITE_OWNER`) on this handle, and its integrity label.
     pub fn write_owner(&mut self, requested: bool) -> &mut Self {
         self.write_owner = requested;
         self
@@ -280,8 +281,7 @@ impl ServerOptions {
     /// # #[cfg(windows)] {
     /// use npipe::{SecurityDescriptor, ServerOptions};
     ///
-    /// // The owner, which is who creates the pipe (all administrators, if an elevated one does), and the system.
-    /// let private = SecurityDescriptor::from_sddl("D:P(A;;FA;;;OW)(A;;FA;;;SY)")?;
+    /// let private = SecurityDescriptor::current_user_only()?;
     /// let server = ServerOptions::new().security_descriptor(&private).create(r"\\.\pipe\diary")?;
     /// # }
     /// # Ok::<(), std::io::Error>(())

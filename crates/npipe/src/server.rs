@@ -93,6 +93,37 @@ impl NamedPipeServer {
         self.stream.disconnect()
     }
 
+    /// Changes what protects the pipe, for all its instances: the parts that `descriptor` speaks of; what it does not say stays as it
+    /// was. Clients that are connected stay; who comes later is checked against it.
+    ///
+    /// The right to do so is asked for when the instance is created: [`write_dac`](crate::ServerOptions::write_dac) for the access
+    /// list, [`write_owner`](crate::ServerOptions::write_owner) for owner, group and integrity label.
+    ///
+    /// ```no_run
+    /// use npipe::{Access, SecurityDescriptor, ServerOptions, Trustee};
+    ///
+    /// let private = SecurityDescriptor::current_user_only()?;
+    /// let server = ServerOptions::new().write_dac(true).security_descriptor(&private).create("inventory")?;
+    /// // The stock has been counted: now everyone may look.
+    /// let open = SecurityDescriptor::builder()
+    ///     .allow(Trustee::CurrentUser, Access::Full)
+    ///     .allow(Trustee::AuthenticatedUsers, Access::Connect)
+    ///     .build()?;
+    /// server.set_security_descriptor(&open)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// Calls [`SetKernelObjectSecurity`](https://learn.microsoft.com/windows/win32/api/securitybaseapi/nf-securitybaseapi-setkernelobjectsecurity).
+    ///
+    /// # Errors
+    ///
+    /// The system's: `ERROR_ACCESS_DENIED` when the instance was created without asking for the right,
+    /// `ERROR_INVALID_OWNER` when the owner is to be somebody whom this process may not make it.
+    #[doc(alias = "SetSecurityInfo")]
+    pub fn set_security_descriptor(&self, descriptor: &SecurityDescriptor) -> io::Result<()> {
+        descriptor.apply_to(self.stream.handle())
+    }
+
     /// Does something in the client's name: what this thread opens while `act` runs, it opens with the client's rights. That is
     /// over when `act` returns or panics, and as a closure cannot await, no other work comes under it. If it could not be ended the
     /// process would be, since all that the thread did later would be done in the client's name.

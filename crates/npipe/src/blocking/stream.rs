@@ -373,6 +373,17 @@ impl PipeStream {
         SecurityDescriptor::of(&self.shared.handle)
     }
 
+    /// Changes what protects the pipe, on a server's end: see
+    /// [`NamedPipeServer::set_security_descriptor`](crate::NamedPipeServer::set_security_descriptor).
+    ///
+    /// # Errors
+    ///
+    /// As there. A client's end never has the right.
+    #[doc(alias = "SetSecurityInfo")]
+    pub fn set_security_descriptor(&self, descriptor: &SecurityDescriptor) -> io::Result<()> {
+        descriptor.apply_to(&self.shared.handle)
+    }
+
     /// The process at the other end.
     ///
     /// Calls

@@ -295,6 +295,17 @@ impl NamedPipe {
         SecurityDescriptor::of(self.handle())
     }
 
+    /// Changes what protects the pipe, on a server's end: see
+    /// [`NamedPipeServer::set_security_descriptor`](crate::NamedPipeServer::set_security_descriptor).
+    ///
+    /// # Errors
+    ///
+    /// As there. A client's end never has the right.
+    #[doc(alias = "SetSecurityInfo")]
+    pub fn set_security_descriptor(&self, descriptor: &SecurityDescriptor) -> io::Result<()> {
+        descriptor.apply_to(self.handle())
+    }
+
     /// The process at the other end.
     ///
     /// Calls

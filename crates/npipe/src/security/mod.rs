@@ -139,6 +139,17 @@ mod descriptor {
             Self::new(sys::descriptor_of(handle)?)
         }
 
+        /// Makes it what protects the pipe of `handle`, as far as it goes.
+        pub(crate) fn apply_to(&self, handle: &OwnedHandle) -> io::Result<()> {
+            let parts = sys::DescriptorParts {
+                owner: self.owner().is_some(),
+                group: self.group().is_some(),
+                access_list: *self.access_list() != AccessList::Unspecified,
+                label: self.integrity().is_some(),
+            };
+            sys::set_descriptor(handle, &self.system, parts)
+        }
+
         fn new(system: sys::Descriptor) -> io::Result<Self> {
             let parts = layout::decode(system.bytes()).ok_or_else(|| {
                 io::Error::new(io::ErrorKind::InvalidData, "the system gave a malformed security descriptor")

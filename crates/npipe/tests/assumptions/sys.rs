@@ -13,8 +13,12 @@ use windows_sys::Wdk::Storage::FileSystem::{
 };
 use windows_sys::Win32::Foundation::{
     ERROR_IO_PENDING, ERROR_SUCCESS, GENERIC_READ, GENERIC_WRITE, GetLastError, INVALID_HANDLE_VALUE,
-    RtlNtStatusToDosError, WAIT_TIMEOUT,
+    LocalFree, RtlNtStatusToDosError, WAIT_TIMEOUT,
 };
+use windows_sys::Win32::Security::Authorization::{
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, SDDL_REVISION_1,
+};
+use windows_sys::Win32::Security::{RevertToSelf, SECURITY_ATTRIBUTES};
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FILE_WRITE_ATTRIBUTES,
     FlushFileBuffers, OPEN_EXISTING, PIPE_ACCESS_DUPLEX, PIPE_ACCESS_OUTBOUND, ReadFile,
@@ -26,8 +30,9 @@ use windows_sys::Win32::System::IO::{
 };
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Pipes::{
-    ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, PIPE_READMODE_MESSAGE, PIPE_TYPE_BYTE,
-    PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, PeekNamedPipe, SetNamedPipeHandleState,
+    ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, ImpersonateNamedPipeClient,
+    PIPE_READMODE_MESSAGE, PIPE_TYPE_BYTE, PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, PeekNamedPipe,
+    SetNamedPipeHandleState,
 };
 use windows_sys::Win32::System::WindowsProgramming::{
     FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE,
@@ -103,10 +108,56 @@ pub(crate) fn create_synchronous(name: &str) -> Outcome<Handle> {
     create_with(name, PIPE_ACCESS_DUPLEX, PIPE_TYPE_BYTE, PIPE_UNLIMITED_INSTANCES, 4096)
 }
 
+/// With an access list, in SDDL.
+pub(crate) fn create_protected(name: &str, sddl: &str) -> Outcome<Handle> {
+    let (name, sddl) = (wide(name), wide(sddl));
+    let mut descriptor = null_mut();
+    // SAFETY: the text is NUL-terminated, the place is writable.
+    outcome(unsafe {
+        ConvertStringSecurityDescriptorToSecurityDescriptorW(
+            sddl.as_ptr(),
+            SDDL_REVISION_1,
+            &mut descriptor,
+            null_mut(),
+        )
+    })?;
+    let attributes = SECURITY_ATTRIBUTES {
+        nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+        lpSecurityDescriptor: descriptor,
+        bInheritHandle: 0,
+    };
+    let open_mode = PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED;
+    // SAFETY: the name is NUL-terminated and outlives the call, as do the attributes and the descriptor.
+    let pipe = owned(unsafe {
+        CreateNamedPipeW(
+            name.as_ptr(),
+            open_mode,
+            PIPE_TYPE_BYTE,
+            PIPE_UNLIMITED_INSTANCES,
+            4096,
+            4096,
+            0,
+            &attributes,
+        )
+    });
+    // SAFETY: the call above says to free it so; nobody has it any more.
+    unsafe { LocalFree(descriptor) };
+    pipe
+}
+
+/// Takes on the client's name and lets go of it.
+pub(crate) fn impersonate(server: &Handle) -> Outcome<()> {
+    // SAFETY: the handle is open for the call.
+    outcome(unsafe { ImpersonateNamedPipeClient(server.as_raw_handle()) })?;
+    // SAFETY: no preconditions.
+    outcome(unsafe { RevertToSelf() })
+}
+
 #[derive(Clone, Copy)]
 pub(crate) enum Access {
     ReadWrite,
     Read,
+    Write,
     ReadAndWriteAttributes,
 }
 
@@ -116,6 +167,7 @@ pub(crate) fn open(name: &str, access: Access, message: bool) -> Outcome<Handle>
     let access = match access {
         Access::ReadWrite => GENERIC_READ | GENERIC_WRITE,
         Access::Read => GENERIC_READ,
+        Access::Write => GENERIC_WRITE,
         Access::ReadAndWriteAttributes => GENERIC_READ | FILE_WRITE_ATTRIBUTES,
     };
     // SAFETY: the name is NUL-terminated and outlives the call; no security attributes, no template.

@@ -165,6 +165,43 @@ async fn what_the_client_allows_is_all_there_is<F: Family>() {
     }
 }
 
+/// A squatter does not get trusted by hiding who he is.
+async fn a_server_that_hides_its_owner_is_refused<F: Family>() {
+    if skipped_under_wine(
+        "identity::a_server_that_hides_its_owner_is_refused",
+        "access lists are not enforced",
+    ) {
+        return;
+    }
+    let name = unique_name();
+    // Reading and writing, without READ_CONTROL; OW takes the owner's own right to look.
+    let hidden: SecurityDescriptor = "D:P(D;;RC;;;OW)(A;;0x10019b;;;WD)".parse().unwrap();
+    let _server = F::create(ServerOptions::new().security_descriptor(&hidden), &name).unwrap();
+    let identity = ServerIdentity::PipeOwner(Trustee::CurrentUser);
+    let error = F::open(ClientOptions::new().verify_server(identity), &name).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+}
+
+/// A client may go at any time, and take its name with it.
+async fn a_client_that_vanishes_is_an_error_at_most<F: Family>() {
+    let (mut server, mut client) = pair::<F>().await;
+    client.write_all(b"bye").within("write").await.unwrap();
+    drop(client);
+    assert_eq!(server.read_to_end().within("the end").await.unwrap(), b"bye");
+    if let Ok(user) = server.impersonate(|client| client.user()) {
+        assert_eq!(user.unwrap(), me());
+    }
+    assert!(!sys::thread_impersonates());
+    if let Ok(peer) = server.peer() {
+        assert_eq!(peer.process_id(), process::id());
+        assert_eq!(peer.user().unwrap(), me(), "its process was there before it connected");
+    }
+    server.disconnect().unwrap();
+    let _ = server.impersonate(|_| ());
+    let _ = server.peer();
+    assert!(!sys::thread_impersonates());
+}
+
 async fn without_a_client_there_is_no_name<F: Family>() {
     let server = F::create(&ServerOptions::new(), unique_name()).unwrap();
     if skipped_under_wine("identity::without_a_client_there_is_no_name", "every server's end may impersonate")
@@ -185,5 +222,7 @@ for_each_family!(
     a_panic_ends_it_too,
     one_name_at_a_time,
     what_the_client_allows_is_all_there_is,
+    a_server_that_hides_its_owner_is_refused,
+    a_client_that_vanishes_is_an_error_at_most,
     without_a_client_there_is_no_name,
 );

@@ -8,7 +8,7 @@ use npipe::{
 };
 use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
 
-use crate::family::{End, Family, Listening, ServerEnd};
+use crate::family::{End, Family, Listening, ServerEnd, Writing};
 use crate::harness::{Within, assert_os_error, pair, pair_with, skipped_under_wine, unique_name};
 use crate::sys;
 
@@ -282,6 +282,64 @@ async fn other_users_are_refused<F: Family>() {
     F::open(&reading, &name).expect("our own client");
 }
 
+async fn the_access_list_can_be_changed<F: Family>() {
+    let [before, after]: [SecurityDescriptor; 2] =
+        ["D:P(A;;FA;;;WD)", "D:P(A;;0x12019b;;;BA)"].map(|sddl| sddl.parse().unwrap());
+    let mut options = ServerOptions::new();
+    options.security_descriptor(&before).write_dac(true);
+    let (server, client) = pair_with::<F>(&options, &ClientOptions::new()).await;
+    let owner = server.security_descriptor().unwrap().owner().cloned();
+    server.set_security_descriptor(&after).unwrap();
+    for seen in [server.security_descriptor().unwrap(), client.security_descriptor().unwrap()] {
+        assert_eq!(seen.access_list(), after.access_list());
+        assert_eq!(seen.owner(), owner.as_ref(), "what was not spoken of is as it was");
+    }
+}
+
+/// The right is asked for when the instance is created, whatever the list says.
+async fn changing_is_a_right_of_the_handle<F: Family>() {
+    let everything: SecurityDescriptor = "D:P(A;;FA;;;WD)".parse().unwrap();
+    let mine = SecurityDescriptor::current_user_only().unwrap();
+    for (write_dac, write_owner) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut options = ServerOptions::new();
+        options.security_descriptor(&everything).write_dac(write_dac).write_owner(write_owner);
+        let (server, _client) = pair_with::<F>(&options, &ClientOptions::new()).await;
+        let list = server.set_security_descriptor(&everything);
+        let owner_and_list = server.set_security_descriptor(&mine);
+        let seen = server.security_descriptor().unwrap();
+        if write_dac {
+            list.unwrap();
+        } else {
+            assert_os_error(list, ERROR_ACCESS_DENIED, "the access list");
+        }
+        if write_dac && write_owner {
+            owner_and_list.unwrap();
+            assert_eq!((seen.owner(), seen.access_list()), (Some(&me()), mine.access_list()));
+        } else {
+            assert_os_error(owner_and_list, ERROR_ACCESS_DENIED, "the owner and the access list");
+            assert_eq!(seen.access_list(), everything.access_list());
+        }
+    }
+}
+
+async fn who_comes_later_is_checked_against_the_new_list<F: Family>() {
+    let test = "security::who_comes_later_is_checked_against_the_new_list";
+    if skipped_under_wine(test, "access lists are not enforced") {
+        return;
+    }
+    let name = unique_name();
+    let everything: SecurityDescriptor = "D:P(A;;FA;;;WD)".parse().unwrap();
+    let mut options = ServerOptions::new();
+    options.security_descriptor(&everything).write_dac(true);
+    let server = F::create(&options, &name).unwrap();
+    let _idle = F::create(&options, &name).unwrap();
+    let mut client = F::open(&ClientOptions::new(), &name).unwrap();
+    server.connect().within("connect").await.unwrap();
+    server.set_security_descriptor(&"D:P".parse().unwrap()).unwrap();
+    assert_os_error(F::open(&ClientOptions::new(), &name), ERROR_ACCESS_DENIED, "the next client");
+    client.write_all(b"still here").within("write").await.unwrap();
+}
+
 /// The options are values: one set makes instances, and a listener's are all alike.
 async fn every_instance_has_it<F: Family>() {
     let given: SecurityDescriptor = "D:(A;;FA;;;WD)".parse().unwrap();
@@ -307,4 +365,7 @@ for_each_family!(
     what_is_denied_is_denied_whatever_is_allowed,
     other_users_are_refused,
     every_instance_has_it,
+    the_access_list_can_be_changed,
+    changing_is_a_right_of_the_handle,
+    who_comes_later_is_checked_against_the_new_list,
 );

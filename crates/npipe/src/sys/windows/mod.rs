@@ -27,7 +27,8 @@ pub(crate) use process::{
     started_at,
 };
 pub(crate) use security::{
-    Descriptor, account_name, descriptor_from_sddl, descriptor_of, descriptor_to_sddl,
+    Descriptor, DescriptorParts, account_name, descriptor_from_sddl, descriptor_of, descriptor_to_sddl,
+    set_descriptor,
 };
 pub(crate) use std::os::windows::io::OwnedHandle;
 pub(crate) use token::{

@@ -16,7 +16,7 @@ use windows_sys::Win32::Security::Authorization::{
 use windows_sys::Win32::Security::{
     DACL_SECURITY_INFORMATION, GROUP_SECURITY_INFORMATION, GetSecurityDescriptorControl,
     GetSecurityDescriptorLength, LABEL_SECURITY_INFORMATION, LookupAccountSidW, OWNER_SECURITY_INFORMATION,
-    SACL_SECURITY_INFORMATION, SE_SELF_RELATIVE,
+    SACL_SECURITY_INFORMATION, SE_SELF_RELATIVE, SetKernelObjectSecurity,
 };
 
 /// What a handle that may read the descriptor may read of it: the audit list is a privilege of its own.
@@ -128,6 +128,34 @@ pub(crate) fn descriptor_of(handle: &OwnedHandle) -> io::Result<Descriptor> {
         )
     };
     if code == 0 { Descriptor::copy(&allocated) } else { Err(io::Error::from_raw_os_error(code as i32)) }
+}
+
+/// Parts of a descriptor.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DescriptorParts {
+    pub(crate) owner: bool,
+    pub(crate) group: bool,
+    pub(crate) access_list: bool,
+    pub(crate) label: bool,
+}
+
+/// [`SetKernelObjectSecurity`](https://learn.microsoft.com/windows/win32/api/securitybaseapi/nf-securitybaseapi-setkernelobjectsecurity)
+/// of a pipe: these parts of the descriptor.
+pub(crate) fn set_descriptor(
+    handle: &OwnedHandle,
+    descriptor: &Descriptor,
+    parts: DescriptorParts,
+) -> io::Result<()> {
+    let flag = |wanted: bool, flag: u32| if wanted { flag } else { 0 };
+    let information = flag(parts.owner, OWNER_SECURITY_INFORMATION)
+        | flag(parts.group, GROUP_SECURITY_INFORMATION)
+        | flag(parts.access_list, DACL_SECURITY_INFORMATION)
+        | flag(parts.label, LABEL_SECURITY_INFORMATION);
+    // SAFETY: the handle is open for the call; the descriptor is valid, as its type says, and only read.
+    let done = unsafe {
+        SetKernelObjectSecurity(handle.as_raw_handle(), information, descriptor.as_ptr().cast_mut())
+    };
+    if done == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The bytes of a security identifier, aligned as the system wants them. One that is too long is cut short, and nobody's: 15

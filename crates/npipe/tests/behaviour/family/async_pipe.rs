@@ -234,6 +234,10 @@ macro_rules! async_stream {
                 self.0.disconnect()
             }
 
+            fn set_security_descriptor(&self, descriptor: &npipe::SecurityDescriptor) -> io::Result<()> {
+                self.0.set_security_descriptor(descriptor)
+            }
+
             fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {
                 self.0.impersonate(act)
             }

@@ -146,6 +146,8 @@ pub(crate) trait ServerEnd: End {
 
     fn disconnect(&self) -> io::Result<()>;
 
+    fn set_security_descriptor(&self, descriptor: &SecurityDescriptor) -> io::Result<()>;
+
     /// Does something in the client's name.
     fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T>;
 }

@@ -246,6 +246,10 @@ impl ServerEnd for BlockingServer {
         self.stream().disconnect()
     }
 
+    fn set_security_descriptor(&self, descriptor: &npipe::SecurityDescriptor) -> io::Result<()> {
+        self.stream().set_security_descriptor(descriptor)
+    }
+
     fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {
         self.stream().impersonate(act)
     }

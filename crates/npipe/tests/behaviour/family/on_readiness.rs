@@ -261,6 +261,10 @@ impl ServerEnd for ReadinessStream {
         self.pipe().disconnect()
     }
 
+    fn set_security_descriptor(&self, descriptor: &npipe::SecurityDescriptor) -> io::Result<()> {
+        self.pipe().set_security_descriptor(descriptor)
+    }
+
     fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {
         self.pipe().impersonate(act)
     }
