@@ -9,7 +9,7 @@ use super::Sid;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Trustee {
-    /// The account that this process runs as.
+    /// The account that this process runs as, also where a thread of it acts in another's name.
     CurrentUser,
     /// The system itself, `S-1-5-18`: the account of most services.
     System,

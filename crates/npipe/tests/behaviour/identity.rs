@@ -140,6 +140,7 @@ async fn what_the_client_allows_is_all_there_is<F: Family>() {
     ) {
         return;
     }
+    let me = me();
     for (flags, level) in [
         (SECURITY_ANONYMOUS, ImpersonationLevel::Anonymous),
         (SECURITY_IDENTIFICATION, ImpersonationLevel::Identification),
@@ -151,6 +152,11 @@ async fn what_the_client_allows_is_all_there_is<F: Family>() {
         let (seen, user, opened) = server
             .impersonate(|client| {
                 let opened = std::fs::File::open(std::env::current_exe().unwrap());
+                assert_eq!(
+                    Trustee::CurrentUser.sid().unwrap(),
+                    me,
+                    "who the process is can be asked all the same"
+                );
                 (client.level().unwrap(), client.user(), opened)
             })
             .unwrap();
@@ -159,7 +165,7 @@ async fn what_the_client_allows_is_all_there_is<F: Family>() {
             ImpersonationLevel::Anonymous => {
                 assert_eq!(user.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
             }
-            _ => assert_eq!(user.unwrap(), me()),
+            _ => assert_eq!(user.unwrap(), me),
         }
         assert_eq!(opened.is_ok(), level >= ImpersonationLevel::Impersonation, "{level:?}: {opened:?}");
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 
 use windows_sys::Win32::Foundation::{ERROR_CANT_OPEN_ANONYMOUS, ERROR_NO_TOKEN, HANDLE};
@@ -12,9 +12,7 @@ use windows_sys::Win32::Security::{
     TokenUser,
 };
 use windows_sys::Win32::System::Pipes::ImpersonateNamedPipeClient;
-use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken,
-};
+use windows_sys::Win32::System::Threading::{GetCurrentThread, OpenProcessToken, OpenThreadToken};
 
 use super::security::encode_sid;
 
@@ -29,23 +27,31 @@ pub(crate) enum ThreadToken {
     Of(OwnedHandle),
 }
 
-/// The user of this process, as the bytes of a security identifier. A thread that impersonates somebody changes nothing in it.
+/// The user of this process, as the bytes of a security identifier. It can be asked in anybody's name: nothing is opened, which
+/// a thread that impersonates somebody would be refused.
 pub(crate) fn user_of_this_process() -> io::Result<Vec<u8>> {
-    // SAFETY: no preconditions; the pseudo handle needs no closing.
-    user_of_token(&process_token(unsafe { GetCurrentProcess() })?)
+    /// `GetCurrentProcessToken`, of which the system has no function: its header has this number.
+    const THIS_PROCESS: HANDLE = ptr::without_provenance_mut(-4_isize as usize);
+    // SAFETY: a pseudo handle is open for as long as the process lives, and needs no closing.
+    user_of(unsafe { BorrowedHandle::borrow_raw(THIS_PROCESS) })
 }
 
 /// The user of a process, as the bytes of a security identifier.
 pub(crate) fn user_of_process(process: &OwnedHandle) -> io::Result<Vec<u8>> {
-    user_of_token(&process_token(process.as_raw_handle())?)
+    user_of_token(&process_token(process)?)
+}
+
+/// The user of a token, as the bytes of a security identifier.
+pub(crate) fn user_of_token(token: &OwnedHandle) -> io::Result<Vec<u8>> {
+    user_of(token.as_handle())
 }
 
 /// [`OpenProcessToken`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-openprocesstoken),
 /// to ask.
-fn process_token(process: HANDLE) -> io::Result<OwnedHandle> {
+fn process_token(process: &OwnedHandle) -> io::Result<OwnedHandle> {
     let mut token = ptr::null_mut();
-    // SAFETY: the caller's handle is open for the call, the place is writable.
-    let done = unsafe { OpenProcessToken(process, TOKEN_QUERY, &mut token) };
+    // SAFETY: the handle is open for the call, the place is writable.
+    let done = unsafe { OpenProcessToken(process.as_raw_handle(), TOKEN_QUERY, &mut token) };
     if done == 0 {
         return Err(io::Error::last_os_error());
     }
@@ -53,8 +59,8 @@ fn process_token(process: HANDLE) -> io::Result<OwnedHandle> {
     Ok(unsafe { OwnedHandle::from_raw_handle(token) })
 }
 
-/// The user of a token (`TokenUser`), as the bytes of a security identifier.
-pub(crate) fn user_of_token(token: &OwnedHandle) -> io::Result<Vec<u8>> {
+/// `TokenUser`.
+fn user_of(token: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
     /// The structure, and behind it the SID that it points to.
     #[repr(C)]
     struct User {
@@ -78,7 +84,7 @@ pub(crate) fn impersonation_level(token: &OwnedHandle) -> io::Result<SECURITY_IM
     let mut level = 0;
     let place = (&raw mut level).cast();
     // SAFETY: the place is writable, and as long as is said.
-    unsafe { information(token, TokenImpersonationLevel, place, size_of_val(&level)) }?;
+    unsafe { information(token.as_handle(), TokenImpersonationLevel, place, size_of_val(&level)) }?;
     Ok(level)
 }
 
@@ -88,7 +94,7 @@ pub(crate) fn impersonation_level(token: &OwnedHandle) -> io::Result<SECURITY_IM
 ///
 /// `buffer` must be writable for `length` bytes, and aligned for what is asked for.
 unsafe fn information(
-    token: &OwnedHandle,
+    token: BorrowedHandle<'_>,
     class: TOKEN_INFORMATION_CLASS,
     buffer: *mut c_void,
     length: usize,
