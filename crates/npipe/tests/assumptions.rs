@@ -278,6 +278,36 @@ fn cancelled_connect_leaves_the_instance_listening() {
     assert_eq!(sys::connect(&server, &mut Operation::new()), Issued::Failed(ERROR_PIPE_CONNECTED));
 }
 
+/// So a thread can wait for all instances of a backlog, however many they are.
+#[test]
+fn instances_that_share_an_event_set_it_each() {
+    let (name, event) = (unique_name(), sys::Event::new());
+    let servers = [(); 3].map(|()| sys::create(&name, false, 4096).unwrap());
+    let mut connects = [(); 3].map(|()| Operation::new());
+    for (server, connect) in servers.iter().zip(&mut connects) {
+        assert_eq!(sys::connect_with(server, &event, connect), Issued::Pending);
+    }
+    assert!(!event.take());
+    let mut clients = Vec::new();
+    for connected in 1..=3 {
+        clients.push(sys::open(&name, Access::ReadWrite, false).unwrap());
+        assert!(event.take());
+        assert!(!event.take());
+        assert_eq!(connects.iter().filter(|connect| connect.is_final()).count(), connected);
+    }
+}
+
+#[test]
+fn name_is_missing_once_no_servers_end_is_open() {
+    let name = unique_name();
+    let server = sys::create(&name, false, 4096).unwrap();
+    let client = sys::open(&name, Access::ReadWrite, false).unwrap();
+    assert_eq!(sys::open(&name, Access::ReadWrite, false).unwrap_err(), ERROR_PIPE_BUSY);
+    drop(server);
+    assert_eq!(sys::open(&name, Access::ReadWrite, false).unwrap_err(), ERROR_FILE_NOT_FOUND);
+    drop(client);
+}
+
 // --- the end of a connection ----------------------------------------------------------------------------------------
 
 #[test]

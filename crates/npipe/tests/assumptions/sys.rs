@@ -13,7 +13,7 @@ use windows_sys::Wdk::Storage::FileSystem::{
 };
 use windows_sys::Win32::Foundation::{
     ERROR_IO_PENDING, ERROR_SUCCESS, GENERIC_READ, GENERIC_WRITE, GetLastError, INVALID_HANDLE_VALUE,
-    LocalFree, RtlNtStatusToDosError, WAIT_TIMEOUT,
+    LocalFree, RtlNtStatusToDosError, WAIT_OBJECT_0, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::Security::Authorization::{
     ConvertStringSecurityDescriptorToSecurityDescriptorW, SDDL_REVISION_1,
@@ -34,6 +34,7 @@ use windows_sys::Win32::System::Pipes::{
     PIPE_READMODE_MESSAGE, PIPE_TYPE_BYTE, PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, PeekNamedPipe,
     SetNamedPipeHandleState,
 };
+use windows_sys::Win32::System::Threading::{CreateEventW, WaitForSingleObject};
 use windows_sys::Win32::System::WindowsProgramming::{
     FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE,
 };
@@ -246,6 +247,14 @@ impl Operation {
         unsafe { (*self.overlapped()).InternalHigh as u32 }
     }
 
+    /// Whether the system has finished it.
+    pub(crate) fn is_final(&self) -> bool {
+        // SAFETY: the block lives as long as the operation.
+        let status = unsafe { &raw const (*self.overlapped()).Internal };
+        // SAFETY: one aligned word, which the system writes whole.
+        unsafe { status.read_volatile() != STATUS_PENDING }
+    }
+
     /// Whether a result was written into the OVERLAPPED.
     pub(crate) fn is_untouched(&self) -> bool {
         // SAFETY: read only when the operation is over.
@@ -300,6 +309,35 @@ pub(crate) fn write(pipe: &Handle, data: &[u8], operation: &mut Operation) -> Is
 
 pub(crate) fn connect(server: &Handle, operation: &mut Operation) -> Issued {
     let (_, _, overlapped) = operation.prepare(Vec::new());
+    // SAFETY: the OVERLAPPED lives in the operation's block, which outlives the operation in flight.
+    let done = unsafe { ConnectNamedPipe(server.as_raw_handle(), overlapped) };
+    operation.issued(done)
+}
+
+/// An event that the wait which it ends resets.
+pub(crate) struct Event(Handle);
+
+impl Event {
+    pub(crate) fn new() -> Self {
+        // SAFETY: an unnamed event with default security needs no memory of ours.
+        let event = unsafe { CreateEventW(null(), 0, 0, null()) };
+        assert!(!event.is_null(), "{}", io::Error::last_os_error());
+        // SAFETY: the handle was just made and nothing else owns it.
+        Self(unsafe { OwnedHandle::from_raw_handle(event) })
+    }
+
+    /// Whether it is set, which it is no more afterwards.
+    pub(crate) fn take(&self) -> bool {
+        // SAFETY: the event is open for as long as `self`.
+        unsafe { WaitForSingleObject(self.0.as_raw_handle(), 0) == WAIT_OBJECT_0 }
+    }
+}
+
+/// [`connect`] that reports to an event, and to no port.
+pub(crate) fn connect_with(server: &Handle, event: &Event, operation: &mut Operation) -> Issued {
+    let (_, _, overlapped) = operation.prepare(Vec::new());
+    // SAFETY: the operation is not in flight, so the block is ours alone.
+    unsafe { (*overlapped).hEvent = event.0.as_raw_handle().map_addr(|address| address | 1) };
     // SAFETY: the OVERLAPPED lives in the operation's block, which outlives the operation in flight.
     let done = unsafe { ConnectNamedPipe(server.as_raw_handle(), overlapped) };
     operation.issued(done)

@@ -236,7 +236,11 @@ fn futures_are_send_and_pipes_are_send_and_sync() {
     fn send_and_sync<T: Send + Sync + Unpin>() {}
     send_and_sync::<NamedPipeServer>();
     send_and_sync::<npipe::NamedPipeClient>();
+    send_and_sync::<npipe::NamedPipeListener>();
     let _ = |server: NamedPipeServer| send(&server.connect());
+    let _ = |listener: npipe::NamedPipeListener| send(&listener.accept());
+    send(&ClientOptions::new().connect("x"));
+    send(&ServerOptions::new().listen_timeout("x", std::time::Duration::ZERO));
 }
 
 for_each_family!(
