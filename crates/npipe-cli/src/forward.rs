@@ -17,7 +17,7 @@ use crate::endpoint::{Listener, Target};
 use crate::exit::{Exit, Failure};
 use crate::listener::Socket;
 #[cfg(windows)]
-use crate::listener::pipe::Pipe;
+use crate::listener::pipe::{self, Pipe};
 use crate::patience::Patience;
 use crate::progress::{Progress, When};
 use crate::relay::{End, Kind, Session, Summary, relay};
@@ -93,12 +93,16 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
         #[cfg(windows)]
         Listener::Pipe(name) => {
             let options = pipe_options(arguments.message, arguments.sddl.as_ref());
-            let (pipe, instances) = Pipe::bind(&name, &options, arguments.instances, report)?;
-            let pipe = Arc::new(pipe);
-            for instance in instances {
-                tokio::spawn(Arc::clone(&forward).serve_instance(Arc::clone(&pipe), instance));
+            if let Some(limit) = arguments.instances {
+                for instance in pipe::bind_instances(&name, &options, limit, report)? {
+                    tokio::spawn(Arc::clone(&forward).serve_instance(instance));
+                }
+                return std::future::pending().await;
             }
-            std::future::pending().await
+            let pipe = Pipe::bind(&name, &options, report)?;
+            loop {
+                forward.serve_in_background(pipe.accept().await, Kind::Pipe).await;
+            }
         }
         listen => {
             let listener = Socket::bind(&listen, report).await?;
@@ -143,18 +147,13 @@ impl Forward {
     }
 
     #[cfg(windows)]
-    async fn serve_instance(self: Arc<Self>, pipe: Arc<Pipe>, mut instance: npipe::NamedPipeServer) {
+    async fn serve_instance(self: Arc<Self>, mut instance: pipe::Instance) {
         loop {
-            if pipe.has_limit() {
-                pipe.connect(&instance).await;
-                let number = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
-                let _permit = self.room.acquire().await;
-                self.serve(number, &mut instance, Kind::Pipe).await;
-                pipe.release(&instance).await;
-            } else {
-                let client = pipe.accept(&mut instance).await;
-                self.serve_in_background(client, Kind::Pipe).await;
-            }
+            instance.connect().await;
+            let number = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
+            let _permit = self.room.acquire().await;
+            self.serve(number, &mut instance.pipe, Kind::Pipe).await;
+            instance.release().await;
         }
     }
 
@@ -198,12 +197,10 @@ async fn stdio_serves_the_first_client(
     match listen {
         #[cfg(windows)]
         Listener::Pipe(name) => {
-            let options = pipe_options(arguments.message, arguments.sddl.as_ref());
-            let (pipe, instances) = Pipe::bind(name, &options, Some(1), report)?;
-            let [client] =
-                instances.try_into().unwrap_or_else(|_| unreachable!("one instance was asked for"));
-            pipe.connect(&client).await;
-            join_stdio(client, Kind::Pipe, idle_timeout, listen, progress, report).await
+            let mut options = pipe_options(arguments.message, arguments.sddl.as_ref());
+            // Its only instance, so that who comes later is told that the pipe is busy.
+            let pipe = Pipe::bind(name, options.max_instances(1), report)?;
+            join_stdio(pipe.accept().await, Kind::Pipe, idle_timeout, listen, progress, report).await
         }
         listen => {
             let client = Socket::bind(listen, report).await?.accept().await;

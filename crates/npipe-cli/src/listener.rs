@@ -395,118 +395,103 @@ mod systemd {
 
 #[cfg(windows)]
 pub(crate) mod pipe {
-    //! A named pipe with more than one instance. Its name never vanishes, so that nobody else can take it and no
-    //! client finds it missing.
+    //! A named pipe, whose name never vanishes, so that nobody else can take it and no client finds it missing. With a limit
+    //! it is a fixed number of instances, each used again and again; without, the library's listener makes them as they are
+    //! needed.
 
-    use std::future::ready;
     use std::io;
     use std::time::Duration;
 
-    use npipe::{NamedPipeServer, PipeName, ServerOptions};
-    use tokio::time::{sleep, timeout};
+    use npipe::{NamedPipeListener, NamedPipeServer, PipeName, ServerOptions};
+    use tokio::time::timeout;
 
-    use super::{PAUSE_AFTER_ERROR, until_it_succeeds};
+    use super::until_it_succeeds;
     use crate::exit::{Exit, Failure};
     use crate::report::Report;
-
-    /// Instances that wait for a client at any time. With one, clients that come together meet ERROR_PIPE_BUSY, and
-    /// many (OpenSSH's among them) do not try again.
-    const BACKLOG: u8 = 4;
 
     /// How long a client may take to read the last bytes before its instance is given to the next one.
     const LONGEST_DRAIN: Duration = Duration::from_secs(30);
 
+    const CANNOT_ACCEPT: &str = "cannot take a client";
+
     pub(crate) struct Pipe {
-        name: PipeName,
-        options: ServerOptions,
-        /// As many as the system allows, made as they are needed, or a fixed number, used again and again.
-        limit: Option<u8>,
+        listener: NamedPipeListener,
         report: Report,
     }
 
     impl Pipe {
-        /// The instances are all to be served.
         pub(crate) fn bind(
             name: &PipeName,
             options: &ServerOptions,
-            limit: Option<u8>,
             report: Report,
-        ) -> Result<(Pipe, Vec<NamedPipeServer>), Failure> {
-            let pipe = Pipe { name: name.clone(), options: options.clone(), limit, report };
-            let instances = (0..limit.unwrap_or(BACKLOG))
-                .map(|number| {
-                    let first = number == 0;
-                    pipe.instance(first).map_err(|error| pipe.failure(first, &error))
-                })
-                .collect::<Result<Vec<_>, _>>()?;
+        ) -> Result<Pipe, Failure> {
+            let listener = options.listen(name).map_err(|error| failure(name, &error))?;
             report.listening(name);
-            Ok((pipe, instances))
+            Ok(Pipe { listener, report })
         }
 
-        pub(crate) fn has_limit(&self) -> bool {
-            self.limit.is_some()
+        pub(crate) async fn accept(&self) -> NamedPipeServer {
+            until_it_succeeds(self.report, CANNOT_ACCEPT, || self.listener.accept()).await
         }
+    }
 
-        fn instance(&self, first: bool) -> io::Result<NamedPipeServer> {
-            let mut options = self.options.clone();
-            options.first_pipe_instance(first);
-            if let Some(limit) = self.limit {
-                options.max_instances(limit.into());
-            }
-            options.create(&self.name)
+    fn failure(name: &PipeName, error: &io::Error) -> Failure {
+        match error.kind() {
+            // The first instance sets the access list by which the others are judged.
+            io::ErrorKind::PermissionDenied => Failure::new(
+                Exit::AccessDenied,
+                format!(
+                    "cannot listen on {name}: another program serves that name, or you may not create it, or the pipe's \
+                     access list does not let this account add instances; give it FA in --sddl"
+                ),
+            ),
+            _ => super::failure(name, error),
         }
+    }
 
-        fn failure(&self, first: bool, error: &io::Error) -> Failure {
-            let name = &self.name;
-            let reason = match (error.kind(), first) {
-                (io::ErrorKind::PermissionDenied, true) => {
-                    "another program serves that name, or you may not create it"
-                }
-                // The first instance sets the access list by which this one is judged.
-                (io::ErrorKind::PermissionDenied, false) => {
-                    "the pipe's access list does not let this account add instances; give it FA in --sddl"
-                }
-                _ => return super::failure(name, error),
-            };
-            Failure::new(Exit::AccessDenied, format!("cannot listen on {name}: {reason}"))
-        }
+    /// All the instances there may be, which are all to be served.
+    pub(crate) fn bind_instances(
+        name: &PipeName,
+        options: &ServerOptions,
+        limit: u8,
+        report: Report,
+    ) -> Result<Vec<Instance>, Failure> {
+        let mut options = options.clone();
+        options.max_instances(limit.into());
+        let instances = (0..limit)
+            .map(|number| {
+                let pipe = options.first_pipe_instance(number == 0).create(name)?;
+                Ok(Instance { pipe, report })
+            })
+            .collect::<io::Result<_>>()
+            .map_err(|error| failure(name, &error))?;
+        report.listening(name);
+        Ok(instances)
+    }
 
-        /// Takes a client with `waiting` and puts the next instance in its place before the client is served, and
-        /// before a broken one is dropped.
-        pub(crate) async fn accept(&self, waiting: &mut NamedPipeServer) -> NamedPipeServer {
-            loop {
-                let accepted = waiting.connect().await;
-                let what = "cannot add an instance of the pipe";
-                let next = until_it_succeeds(self.report, what, || ready(self.instance(false))).await;
-                let taken = std::mem::replace(waiting, next);
-                match accepted {
-                    Ok(()) => return taken,
-                    Err(error) => {
-                        self.report.warning(format_args!("cannot take a client of {}: {error}", self.name));
-                        sleep(PAUSE_AFTER_ERROR).await;
-                    }
-                }
-            }
-        }
+    /// One of a fixed number.
+    pub(crate) struct Instance {
+        pub(crate) pipe: NamedPipeServer,
+        report: Report,
+    }
 
-        /// Takes a client with `instance`.
-        pub(crate) async fn connect(&self, instance: &NamedPipeServer) {
-            let what = "cannot take a client";
-            until_it_succeeds(self.report, what, || async {
-                let connected = instance.connect().await;
+    impl Instance {
+        pub(crate) async fn connect(&self) {
+            until_it_succeeds(self.report, CANNOT_ACCEPT, || async {
+                let connected = self.pipe.connect().await;
                 if connected.is_err() {
-                    let _ = instance.disconnect();
+                    let _ = self.pipe.disconnect();
                 }
                 connected
             })
             .await;
         }
 
-        /// Makes `instance` free for the next client, once this one has read what it was sent.
-        pub(crate) async fn release(&self, instance: &NamedPipeServer) {
+        /// Makes it free for the next client, once this one has read what it was sent.
+        pub(crate) async fn release(&self) {
             // Errors of both mean that the client has gone already.
-            let _ = timeout(LONGEST_DRAIN, instance.drain()).await;
-            let _ = instance.disconnect();
+            let _ = timeout(LONGEST_DRAIN, self.pipe.drain()).await;
+            let _ = self.pipe.disconnect();
         }
     }
 }
