@@ -197,6 +197,9 @@ pub(crate) struct ForwardArguments {
     pub(crate) wait: Duration,
 
     /// For each client, try again while the target does not exist, does not answer or is busy
+    ///
+    /// A client that leaves meanwhile cannot be told from one that has said all it has to say, so its place is kept until
+    /// the target is there or the deadline is over.
     #[arg(long, conflicts_with = "wait")]
     pub(crate) poll: bool,
 
