@@ -1,9 +1,12 @@
 //! House rules that no compiler checks: the direction of dependencies between modules, where `unsafe` and Win32 may be
-//! named, that each file says what it is for, that each dependency has its reason written down.
+//! named, that each file says what it is for, that each dependency has its reason written down, that the tests and files which
+//! the comparison with peers names exist.
 
+mod comparison;
 mod layers;
 mod source;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -25,12 +28,17 @@ pub(crate) fn complaints(workspace: &Workspace) -> Result<Vec<String>> {
         rust_files(&workspace.root.join(folder), &mut files)?;
     }
     files.sort();
+    let mut tests = HashSet::new();
     for file in files {
         let text =
             std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
         let place = file.strip_prefix(&workspace.root).unwrap_or(&file).to_string_lossy().replace('\\', "/");
         about_file(&place, &text, &mut complaints);
+        tests.extend(comparison::tests_in(&place, &text));
     }
+    let document = std::fs::read_to_string(workspace.root.join(comparison::PLACE))
+        .with_context(|| format!("failed to read {}", comparison::PLACE))?;
+    complaints.extend(comparison::complaints(&document, &tests, &workspace.root));
     about_dependencies(workspace, &mut complaints);
     Ok(complaints)
 }
