@@ -48,6 +48,14 @@ fn the_blocking_server_answers_the_blocking_client() {
 }
 
 #[test]
+fn a_private_pipe_is_for_who_it_should_be() {
+    assert_eq!(
+        output_of("private", &[]),
+        "not served by the system: PermissionDenied\nprivate.exe sends 6 bytes\nin my own name: true\n"
+    );
+}
+
+#[test]
 fn a_child_process_answers_over_its_end() {
     assert_eq!(output_of("child_process", &[]), "6 * 7 = 42\n2 * 21 = 42\n");
 }
