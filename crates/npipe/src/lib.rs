@@ -127,6 +127,8 @@ mod impersonation;
 #[cfg(windows)]
 mod listener;
 #[cfg(windows)]
+mod message;
+#[cfg(windows)]
 mod options;
 #[cfg(windows)]
 mod pair;
@@ -197,6 +199,8 @@ pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 pub use impersonation::{Impersonation, ImpersonationLevel};
 #[cfg(windows)]
 pub use listener::{Incoming, NamedPipeListener};
+#[cfg(windows)]
+pub use message::Messages;
 #[cfg(windows)]
 pub use options::{ClientOptions, ServerOptions};
 #[cfg(windows)]

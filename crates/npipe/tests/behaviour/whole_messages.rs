@@ -1,13 +1,18 @@
 //! Whole messages: sent and received as they are, by whatever face, from whatever peer.
 
+use std::future::poll_fn;
 use std::io::{self, Write};
+use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use npipe::{ClientOptions, MessageTooLong, Peek, PipeMode, ServerOptions};
+use bytes::{Bytes, BytesMut};
+use futures_sink::Sink;
+use npipe::{ClientOptions, MessageTooLong, Messages, Peek, PipeMode, ServerOptions};
+use smol::stream::StreamExt;
 
 use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
+use crate::family::on_readiness::Readiness;
 use crate::family::{AsyncFamily, End, Exchanging, Family, NonBlockingFamily, Reading, ServerEnd, Writing};
 use crate::harness::{Within, assert_os_error, eventually, message_pair, pair, poll_and_drop, unique_name};
 use crate::stream_data::StreamData;
@@ -328,3 +333,52 @@ for_each_family!(
     an_exchange_takes_back_a_read_that_is_under_way => asynchronous,
     a_server_that_goes_instead_of_answering_is_an_error => asynchronous,
 );
+
+/// Those who send by the sink and receive by the stream. Both are of the async face and know no executor.
+#[test]
+fn messages_are_a_stream_and_a_sink() {
+    crate::harness::run::<Readiness>("messages_are_a_stream_and_a_sink", async {
+        let name = unique_name();
+        let server = ServerOptions::new().pipe_mode(PipeMode::Message).create(&name).unwrap();
+        let client = ClientOptions::new().pipe_mode(PipeMode::Message).open(&name).unwrap();
+        server.connect().within("connect").await.unwrap();
+        let (mut sink, mut stream) = (Messages::new(client), Messages::new(server).with_limit(100_000));
+        let messages = [0, 1, 100_000, 100_001, 0, 7].map(|size| StreamData::new(65).take(size));
+        let sending = async {
+            for message in &messages {
+                poll_fn(|context| Pin::new(&mut sink).poll_ready(context)).await.unwrap();
+                Pin::new(&mut sink).start_send(Bytes::copy_from_slice(message)).unwrap();
+            }
+            poll_fn(|context| Pin::new(&mut sink).poll_close(context)).await.unwrap();
+        };
+        let receiving = async {
+            for message in &messages {
+                match stream.next().await.expect("not the end") {
+                    Ok(received) => assert!(received == message),
+                    Err(error) => {
+                        assert!(error.get_ref().is_some_and(|error| error.is::<MessageTooLong>()), "{error}");
+                        assert_eq!(message.len(), 100_001);
+                    }
+                }
+            }
+        };
+        smol::future::zip(sending, receiving).within("all messages").await;
+        assert!(poll_and_drop(stream.next()).is_pending(), "what a dropped wait brings is not lost");
+        sink.into_inner().send_message(b"last").within("send").await.unwrap();
+        assert_eq!(stream.next().within("a message").await.unwrap().unwrap(), "last");
+        assert!(stream.next().within("the end").await.is_none());
+    });
+}
+
+/// A stream that has failed ends, so that a loop over it does.
+#[test]
+fn a_stream_of_messages_ends_after_an_error() {
+    crate::harness::run::<Readiness>("a_stream_of_messages_ends_after_an_error", async {
+        let name = unique_name();
+        let server = ServerOptions::new().create(&name).unwrap();
+        let mut stream = Messages::new(server);
+        let error = stream.next().within("a message").await.expect("an error").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(stream.next().within("the end").await.is_none());
+    });
+}

@@ -1,0 +1,138 @@
+//! A pipe of messages as a `Stream` and a `Sink`, for code that is written against those traits. What a message is, and when one is
+//! whole, is decided below.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use futures_sink::Sink;
+
+use crate::stream::Key;
+use crate::{MessageTooLong, NamedPipeClient, NamedPipeServer};
+
+/// A pipe end as a [`Stream`] of the messages it receives and a [`Sink`] of those it sends. Either may be an empty one.
+///
+/// ```no_run
+/// # async fn echo(server: npipe::NamedPipeServer) -> std::io::Result<()> {
+/// use futures_lite::StreamExt;
+/// use npipe::Messages;
+///
+/// let mut messages = Messages::new(server).with_limit(64 * 1024);
+/// while let Some(message) = messages.next().await {
+///     println!("{:?}", message?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # The stream
+///
+/// It ends when the peer has closed its end, and after an error. A message over the [limit](Self::with_limit) is an error too, with a
+/// [`MessageTooLong`] inside, and the one after which it goes on.
+///
+/// # The sink
+///
+/// It takes a message at a time. Flushing waits until the pipe has what was taken, and reports its errors; closing does the same, and
+/// does not tell the peer: that is [`close_write`](NamedPipeServer::close_write).
+///
+/// # Cancellation
+///
+/// Nothing is lost when a future of a combinator is dropped that waits for the next message, or for room for one.
+#[derive(Debug)]
+pub struct Messages<P> {
+    pipe: P,
+    limit: usize,
+    /// The stream has ended.
+    ended: bool,
+    received: BytesMut,
+    /// A message that the sink has taken and the pipe has not.
+    taken: Option<Bytes>,
+}
+
+impl<P> Messages<P> {
+    /// Of a [`NamedPipeServer`] or [`NamedPipeClient`] that reads messages.
+    pub fn new(pipe: P) -> Self {
+        Self { pipe, limit: usize::MAX, ended: false, received: BytesMut::new(), taken: None }
+    }
+
+    /// Receives messages of at most `limit` bytes; unless told so, there is no limit.
+    #[must_use]
+    pub fn with_limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The pipe.
+    pub fn get_ref(&self) -> &P {
+        &self.pipe
+    }
+
+    /// The pipe, from which nothing has been taken that was not given. A message that was sent and not flushed may be lost.
+    pub fn into_inner(self) -> P {
+        self.pipe
+    }
+}
+
+macro_rules! messages {
+    ($pipe:ty) => {
+        impl Messages<$pipe> {
+            /// Hands what the sink has taken to the pipe.
+            fn poll_hand_on(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
+                let Some(message) = &self.taken else { return Poll::Ready(Ok(())) };
+                let sent = ready!(self.pipe.stream.poll_send_message(context, Key::POLL, message));
+                self.taken = None;
+                Poll::Ready(sent)
+            }
+        }
+
+        impl Stream for Messages<$pipe> {
+            type Item = io::Result<BytesMut>;
+
+            fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+                let Self { pipe, limit, ended, received, .. } = self.get_mut();
+                if *ended {
+                    return Poll::Ready(None);
+                }
+                match ready!(pipe.stream.poll_recv_message(context, Key::POLL, received, *limit)) {
+                    Ok(Some(_)) => Poll::Ready(Some(Ok(received.split()))),
+                    Ok(None) => {
+                        *ended = true;
+                        Poll::Ready(None)
+                    }
+                    Err(error) => {
+                        *ended = error.get_ref().is_none_or(|error| !error.is::<MessageTooLong>());
+                        Poll::Ready(Some(Err(error)))
+                    }
+                }
+            }
+        }
+
+        impl Sink<Bytes> for Messages<$pipe> {
+            type Error = io::Error;
+
+            fn poll_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.get_mut().poll_hand_on(context)
+            }
+
+            fn start_send(self: Pin<&mut Self>, message: Bytes) -> io::Result<()> {
+                self.get_mut().taken = Some(message);
+                Ok(())
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let this = self.get_mut();
+                ready!(this.poll_hand_on(context))?;
+                this.pipe.stream.poll_flush(context, Key::POLL)
+            }
+
+            fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_flush(context)
+            }
+        }
+    };
+}
+
+messages!(NamedPipeServer);
+messages!(NamedPipeClient);
