@@ -139,7 +139,7 @@ pub(crate) struct ConnectArguments {
     /// Take an empty message from the server for the end of what it says [npiperelay: -ep]
     ///
     /// It then ends the session, as the end of the pipe always does. Servers with message pipes, Docker's among them, send one when
-    /// they have no more to say and still listen. On Linux the end of the pipe alone ends the session.
+    /// they have no more to say and still listen.
     #[arg(long)]
     pub(crate) end_at_empty_message: bool,
 

@@ -1,9 +1,10 @@
 //! `npipe connect` on Windows: opens a pipe and joins it with stdin and stdout.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use npipe::blocking::PipeStream;
-use npipe::{ClientOptions, PipeMode, PipeName};
+use npipe::{ClientOptions, PipeName};
 
 use crate::account::Account;
 use crate::cli::ConnectArguments;
@@ -49,16 +50,21 @@ fn join(
     })
 }
 
+/// How long a server may take to read what was said before it is told that this was all. One that reads bytes would miss an
+/// empty message behind others.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Nothing is lost when the server has gone before it came: it had all that was said.
-fn send_eof_message(mut pipe: &PipeStream, name: &PipeName, report: Report) {
-    match pipe.info().map(|info| info.mode) {
-        Ok(PipeMode::Message) => match pipe.write(&[]) {
-            Ok(_) => report.detail(format_args!("stdin ended; {name} has been told by an empty message")),
-            Err(error) => report.detail(format_args!("{name} was gone when stdin ended: {error}")),
-        },
-        Ok(_) => report.detail(format_args!(
+fn send_eof_message(pipe: &PipeStream, name: &PipeName, report: Report) {
+    match pipe.close_write(PATIENCE) {
+        Ok(()) => report.detail(format_args!("stdin ended; {name} has been told by an empty message")),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => report.detail(format_args!(
+            "stdin ended; {name} has been told by an empty message, behind what it has not read for {} seconds",
+            PATIENCE.as_secs()
+        )),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => report.detail(format_args!(
             "stdin ended; {name} carries bytes, which have no empty message, so it has not been told"
         )),
-        Err(error) => report.detail(format_args!("cannot ask {name} whether it carries messages: {error}")),
+        Err(error) => report.detail(format_args!("{name} was gone when stdin ended: {error}")),
     }
 }

@@ -163,6 +163,7 @@ impl Dialer {
             patience: self.patience,
             launch: self.launch,
             end_of_input: EndOfInput { sends_message: true, ends_session: false },
+            end_at_empty_message: false,
         };
         match self.bridge.open(opening).await {
             Ok(stream) => Ok(Connection::new(stream, kind)),

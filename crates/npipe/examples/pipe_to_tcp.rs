@@ -1,14 +1,19 @@
 //! A pipe in front of a TCP server, with two threads for each client and no runtime.
 //!
-//!     cargo run --example pipe_to_tcp -- NAME HOST:PORT
+//!     cargo run --example pipe_to_tcp -- NAME HOST:PORT [messages]
+//!
+//! With `messages`, the pipe carries messages, and the end of either direction is told by an empty one, as Docker does it.
 
 #[cfg(windows)]
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name, server] = &arguments[..] else {
-        return Err(std::io::Error::other("say the pipe's NAME and the server's HOST:PORT"));
+    let (name, server, mode) = match &arguments[..] {
+        [name, server] => (name, server, npipe::PipeMode::Byte),
+        [name, server, mode] if mode == "messages" => (name, server, npipe::PipeMode::Message),
+        _ => return Err(std::io::Error::other("say the pipe's NAME and the server's HOST:PORT")),
     };
-    let listener = npipe::blocking::PipeListener::bind(name)?;
+    let options = npipe::ServerOptions::new().pipe_mode(mode).clone();
+    let listener = npipe::blocking::PipeListener::bind_with(&options, name)?;
     println!("listening on {}", listener.local_name());
     std::thread::scope(|scope| {
         for client in listener.incoming() {
@@ -28,7 +33,10 @@ fn main() -> std::io::Result<()> {
 #[cfg(windows)]
 fn join(client: &npipe::blocking::PipeStream, server: &str) -> std::io::Result<()> {
     use std::net::{Shutdown, TcpStream};
+    use std::time::Duration;
 
+    let half_closes = client.info()?.mode == npipe::PipeMode::Message;
+    client.set_empty_message_is_end(half_closes)?;
     let server = TcpStream::connect(server)?;
     // Small replies would otherwise wait for an acknowledgement.
     server.set_nodelay(true)?;
@@ -39,6 +47,11 @@ fn join(client: &npipe::blocking::PipeStream, server: &str) -> std::io::Result<(
             server.shutdown(Shutdown::Write).and(copied)
         });
         let replies = std::io::copy(&mut &server, &mut &*client);
+        if half_closes {
+            client.close_write(Duration::from_secs(10))?;
+            drop(requests.join());
+            return replies.map(drop);
+        }
         // Another thread still reads, so the pipe cannot be closed; to disconnect ends that read, and the client sees
         // ERROR_PIPE_NOT_CONNECTED. What it has not read by then would be discarded, so that is waited for.
         let ended = client.drain().and_then(|()| client.disconnect());

@@ -94,6 +94,8 @@ pub(crate) struct Opening<'a> {
     /// Whether to start the target, if it is known how and it does not run.
     pub(crate) launch: bool,
     pub(crate) end_of_input: EndOfInput,
+    /// Whether an empty message of the target is the end of what it says.
+    pub(crate) end_at_empty_message: bool,
 }
 
 /// One connection to a target on the Windows side.
@@ -142,13 +144,14 @@ impl Bridge {
 
     /// A connection to a target on the Windows side.
     pub(crate) async fn open(&self, opening: Opening<'_>) -> io::Result<BridgeStream> {
-        let Opening { target, patience, launch, end_of_input } = opening;
+        let Opening { target, patience, launch, end_of_input, end_at_empty_message } = opening;
         let request = OpenRequest {
             target: target.to_owned(),
             limit: patience.limit(),
             poll: matches!(patience, Patience::Poll { .. }),
             launch,
             end_of_input,
+            end_at_empty_message,
         };
         let request = request.encode()?;
         // The process may end, idle or not, between two of these steps: then a new one is asked once.

@@ -32,6 +32,7 @@ pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(
             sends_message: arguments.eof_message,
             ends_session: arguments.exit_on_stdin_eof,
         },
+        end_at_empty_message: arguments.end_at_empty_message,
     };
     let mut server = bridge.open(opening).await.map_err(|error| open_failure(&arguments, &error))?;
     report.detail(format_args!("connected to {name}"));

@@ -187,6 +187,8 @@ pub(crate) struct OpenRequest {
     /// Whether to start the target, if it is known how and it does not run.
     pub(crate) launch: bool,
     pub(crate) end_of_input: EndOfInput,
+    /// Whether an empty message of the target is the end of what it says.
+    pub(crate) end_at_empty_message: bool,
 }
 
 /// What the end of the client's bytes means, beyond itself.
@@ -204,6 +206,7 @@ impl OpenRequest {
     const LAUNCH: u8 = 2;
     const SENDS_MESSAGE: u8 = 4;
     const ENDS_SESSION: u8 = 8;
+    const END_AT_EMPTY_MESSAGE: u8 = 16;
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>, Malformed> {
         let milliseconds = self.limit.map_or(Self::FOR_EVER, |limit| {
@@ -216,6 +219,7 @@ impl OpenRequest {
             (self.launch, Self::LAUNCH),
             (self.end_of_input.sends_message, Self::SENDS_MESSAGE),
             (self.end_of_input.ends_session, Self::ENDS_SESSION),
+            (self.end_at_empty_message, Self::END_AT_EMPTY_MESSAGE),
         ];
         body.push(flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag));
         body.extend(self.target.as_bytes());
@@ -231,7 +235,9 @@ impl OpenRequest {
             milliseconds => Some(Duration::from_millis(milliseconds.into())),
         };
         let flags = fields.u8()?;
-        if flags & !(Self::POLL | Self::LAUNCH | Self::SENDS_MESSAGE | Self::ENDS_SESSION) != 0 {
+        let known =
+            Self::POLL | Self::LAUNCH | Self::SENDS_MESSAGE | Self::ENDS_SESSION | Self::END_AT_EMPTY_MESSAGE;
+        if flags & !known != 0 {
             return Err(Malformed("a request for what this version does not know"));
         }
         let target = fields.rest_as_text(LONGEST_TARGET)?;
@@ -241,7 +247,14 @@ impl OpenRequest {
         let has = |flag| flags & flag != 0;
         let end_of_input =
             EndOfInput { sends_message: has(Self::SENDS_MESSAGE), ends_session: has(Self::ENDS_SESSION) };
-        Ok(OpenRequest { target, limit, poll: has(Self::POLL), launch: has(Self::LAUNCH), end_of_input })
+        Ok(OpenRequest {
+            target,
+            limit,
+            poll: has(Self::POLL),
+            launch: has(Self::LAUNCH),
+            end_of_input,
+            end_at_empty_message: has(Self::END_AT_EMPTY_MESSAGE),
+        })
     }
 }
 
@@ -507,6 +520,7 @@ mod tests {
             poll: false,
             launch: false,
             end_of_input: EndOfInput::default(),
+            end_at_empty_message: false,
         }
     }
 
@@ -517,6 +531,7 @@ mod tests {
             OpenRequest { limit: None, ..plain.clone() },
             OpenRequest { poll: true, ..plain.clone() },
             OpenRequest { launch: true, ..plain.clone() },
+            OpenRequest { end_at_empty_message: true, ..plain.clone() },
             OpenRequest {
                 end_of_input: EndOfInput { sends_message: true, ends_session: false },
                 ..plain.clone()

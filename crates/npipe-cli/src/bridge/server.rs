@@ -129,7 +129,7 @@ async fn open(request: &OpenRequest, report: Report) -> io::Result<Opened> {
     let patience = patience(request);
     match request.target.parse().map_err(invalid)? {
         // Not by the dialer: the code of the error is to arrive on the other side.
-        Target::Pipe(name) => open_pipe(&name, patience, request.launch, report).await,
+        Target::Pipe(name) => open_pipe(&name, patience, request, report).await,
         Target::Stdio | Target::Windows(_) => {
             Err(invalid(format!("{} cannot be reached through the bridge", request.target)))
         }
@@ -174,14 +174,20 @@ async fn dial(
 }
 
 #[cfg(windows)]
-async fn open_pipe(name: &PipeName, patience: Patience, launch: bool, report: Report) -> io::Result<Opened> {
-    let pipe = dial::pipe::open(name, patience, launch, report).await?;
+async fn open_pipe(
+    name: &PipeName,
+    patience: Patience,
+    request: &OpenRequest,
+    report: Report,
+) -> io::Result<Opened> {
+    let pipe = dial::pipe::open(name, patience, request.launch, report).await?;
+    pipe.set_empty_message_is_end(request.end_at_empty_message)?;
     let carries_messages = pipe.info().is_ok_and(|info| info.mode == npipe::PipeMode::Message);
     Ok(Opened { stream: Box::new(pipe), kind: Kind::Pipe, carries_messages })
 }
 
 #[cfg(not(windows))]
-async fn open_pipe(_: &PipeName, _: Patience, _: bool, _: Report) -> io::Result<Opened> {
+async fn open_pipe(_: &PipeName, _: Patience, _: &OpenRequest, _: Report) -> io::Result<Opened> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "this half of the bridge does not run on Windows"))
 }
 
@@ -414,7 +420,7 @@ mod tests {
 
     #[cfg(windows)]
     #[tokio::test]
-    async fn a_pipe_of_messages_is_told_the_end_of_the_clients_bytes_by_an_empty_one() {
+    async fn a_pipe_of_messages_is_told_the_end_of_the_clients_bytes_by_an_empty_one_and_tells_its_own() {
         use npipe::PipeName;
         use tokio::net::windows::named_pipe::{PipeMode, ServerOptions};
 
@@ -423,7 +429,15 @@ mod tests {
         let name = PipeName::new(format!("npipe-bridge-eof-{}", std::process::id())).unwrap();
         for mode in [PipeMode::Message, PipeMode::Byte] {
             let mut server = ServerOptions::new().pipe_mode(mode).create(name.to_string()).unwrap();
-            let opened = super::open_pipe(&name, Patience::WhileBusy(LIMIT), false, super::Report::new(0))
+            let request = super::OpenRequest {
+                target: name.to_string(),
+                limit: None,
+                poll: false,
+                launch: false,
+                end_of_input: EndOfInput::default(),
+                end_at_empty_message: true,
+            };
+            let opened = super::open_pipe(&name, Patience::WhileBusy(LIMIT), &request, super::Report::new(0))
                 .await
                 .unwrap();
             server.connect().await.unwrap();
@@ -436,8 +450,16 @@ mod tests {
                 assert_eq!(timeout(LIMIT, server.read(&mut buffer)).await.unwrap().unwrap(), 0);
             }
             server.write_all(b"reply").await.unwrap();
-            drop(server);
+            // Where an empty message is the end, the server stays.
+            let server = if mode == PipeMode::Message {
+                assert_eq!(server.write(&[]).await.unwrap(), 0);
+                Some(server)
+            } else {
+                drop(server);
+                None
+            };
             assert_eq!(read_to_end(&mut client).await, b"reply");
+            drop(server);
         }
     }
 }

@@ -231,6 +231,7 @@ async fn check_windows_side(program: PathBuf, report: Report, findings: &mut Fin
             patience: Patience::WhileBusy(Duration::ZERO),
             launch: false,
             end_of_input: EndOfInput::default(),
+            end_at_empty_message: false,
         };
         match bridge.open(opening).await {
             Ok(_) => findings.good(format!("{} answers on Windows", service.name())),

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::world::{serve_pipe, unique, windows_program, within_limit};
+use crate::world::{serve_message_pipe, serve_pipe, unique, windows_program, within_limit};
 
 /// Runs `npipe` with `input` for its stdin until it ends.
 async fn npipe(program: &Path, arguments: &[&str], input: &[u8]) -> Output {
@@ -54,6 +54,28 @@ async fn stdin_and_stdout_are_joined_with_a_pipe_on_the_windows_side() {
     let (output, stream) = tokio::join!(npipe(&program, &arguments, b"question"), answer(true));
     assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"answer"[..]), "{output:?}");
     drop(stream);
+}
+
+/// The server says all, by an empty message, and still listens: so the pipe does not end.
+#[tokio::test]
+async fn an_empty_message_ends_the_session_where_that_was_asked_for() {
+    let Some(program) = windows_program("an empty message") else { return };
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = unique();
+    let _pipe = serve_message_pipe(&name, &server.local_addr().unwrap().to_string()).await;
+    let (target, path) = (format!("npipe:{name}"), format!("//./pipe/{name}"));
+    for arguments in [&["connect", "--end-at-empty-message", &target][..], &["-ep", "-s", &path]] {
+        let answer = async {
+            let (mut stream, _) = within_limit("the connection", server.accept()).await.unwrap();
+            let mut question = [0; 8];
+            within_limit("the question", stream.read_exact(&mut question)).await.unwrap();
+            stream.write_all(b"answer").await.unwrap();
+            stream.shutdown().await.unwrap();
+            stream
+        };
+        let (output, _stream) = tokio::join!(npipe(&program, arguments, b"question"), answer);
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"answer"[..]), "{output:?}");
+    }
 }
 
 #[tokio::test]

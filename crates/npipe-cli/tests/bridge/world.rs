@@ -211,10 +211,20 @@ impl World {
 }
 
 pub(crate) async fn serve_pipe(name: &str, server: &str) -> Child {
+    serve_pipe_with(name, server, &[]).await
+}
+
+/// [`serve_pipe`] of messages, where the end of either direction is an empty one.
+pub(crate) async fn serve_message_pipe(name: &str, server: &str) -> Child {
+    serve_pipe_with(name, server, &["messages"]).await
+}
+
+async fn serve_pipe_with(name: &str, server: &str, options: &[&str]) -> Child {
     let program = env::var_os(PIPE_SERVER)
         .unwrap_or_else(|| panic!("{PIPE_SERVER} has to be set with {WINDOWS_PROGRAM}"));
     let mut child = Command::new(program)
         .args([name, server])
+        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
