@@ -106,6 +106,7 @@ pub(crate) fn all() -> Vec<Case> {
     for scheduler in [CurrentThread, TwoWorkers, NpipeSpawn] {
         cases.extend([4, 64, 1024].map(|kibibytes| bulk(scheduler, kibibytes)));
     }
+    cases.extend([4, 64, 1024].map(bulk_owned));
     for scheduler in [CurrentThread, TwoWorkers, NpipeSpawn, NpipeBlockOn] {
         cases.push(exchange(scheduler));
     }
@@ -181,6 +182,23 @@ fn bulk(scheduler: Scheduler, kibibytes: usize) -> Case {
         operations: bulk_operations(kibibytes),
         rounds: ROUNDS,
         runs,
+    }
+}
+
+/// Beside the case of the same size over the traits, and beside those whose buffers are owned too.
+fn bulk_owned(kibibytes: usize) -> Case {
+    let bytes = kibibytes * 1024;
+    Case {
+        id: format!("bulk-{kibibytes}k-owned"),
+        title: format!("bulk, {kibibytes} KiB writes, owned buffers"),
+        metric: Metric::MebibytesPerSecond { bytes },
+        operations: bulk_operations(kibibytes),
+        rounds: ROUNDS,
+        runs: vec![
+            npipe(move |operations| traffic::bulk_owned(CurrentThread, bytes, operations)),
+            (Implementation::Bare, Box::new(move |operations| threads::bulk::<Bare>(bytes, operations))),
+            (Implementation::Compio, Box::new(move |operations| completion::bulk(bytes, operations))),
+        ],
     }
 }
 

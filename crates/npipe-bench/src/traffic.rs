@@ -4,12 +4,13 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::measure::{Round, Stopwatch, unique_pipe_name};
-use crate::pipes::Pipes;
+use crate::pipes::{Npipe, Pipes};
 use crate::scheduler::{Scheduler, Tasks};
 
 /// One direction, as fast as it goes: an operation is a write of `chunk` bytes, and the reader's buffer is as large.
@@ -30,6 +31,38 @@ pub(crate) fn bulk<P: Pipes>(scheduler: Scheduler, chunk: usize, operations: u32
             let mut left = chunk * operations as usize;
             while left > 0 {
                 match client.read(&mut buffer).await? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    read => left -= read,
+                }
+            }
+            Ok(())
+        });
+        tasks.all().await?;
+        Ok(watch.stop(operations))
+    })
+}
+
+/// [`bulk`] over npipe's calls that take buffers and give them back.
+pub(crate) fn bulk_owned(scheduler: Scheduler, chunk: usize, operations: u32) -> io::Result<Round> {
+    scheduler.run(async move {
+        let (server, client) = connected::<Npipe>(&unique_pipe_name()).await?;
+        let mut tasks = Tasks::new(scheduler);
+        let watch = Stopwatch::start();
+        tasks.spawn(async move {
+            let data = Bytes::from(vec![b'x'; chunk]);
+            for _ in 0..operations {
+                server.write_owned(data.clone()).await?;
+            }
+            io::Result::Ok(())
+        });
+        tasks.spawn(async move {
+            let mut buffer = BytesMut::new();
+            let mut left = chunk * operations as usize;
+            while left > 0 {
+                buffer.clear();
+                buffer.reserve(chunk);
+                buffer = client.read_owned(buffer).await?;
+                match buffer.len() {
                     0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                     read => left -= read,
                 }

@@ -458,6 +458,100 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.close().await
             }
 
+            /// Reads into `buffer`, behind what it holds, and gives it back: what came is what it holds more, up to what it had room
+            /// for; nothing more means the end. One without room gets 4 KiB of it.
+            ///
+            /// It saves a copy where the read has to wait: a buffer that holds nothing, and that nobody else has a part of, goes
+            /// to the system itself. What comes back may be another one with another capacity, so
+            /// [`reserve`](BytesMut::reserve) what the next read is to have.
+            ///
+            /// As any read it brings one message at most, passes over empty ones, and takes turns with the reads of the traits.
+            ///
+            /// ```no_run
+            /// # async fn receive(client: npipe::NamedPipeClient) -> std::io::Result<()> {
+            /// use bytes::BytesMut;
+            ///
+            /// let mut buffer = BytesMut::new();
+            /// loop {
+            ///     buffer.reserve(64 * 1024);
+            ///     buffer = client.read_owned(buffer).await?;
+            ///     if buffer.is_empty() {
+            ///         break;
+            ///     }
+            ///     println!("{} bytes", buffer.split().len());
+            /// }
+            /// # Ok(())
+            /// # }
+            /// ```
+            ///
+            /// # Cancellation
+            ///
+            /// Nothing of the pipe is lost when the future is dropped: the read goes on, with the buffer, and what it brings is there
+            /// for the next read of any kind. What `buffer` held is lost with it.
+            ///
+            /// # Errors
+            ///
+            /// The system's. `buffer` is lost then.
+            #[doc = crate::documentation::read_errors!()]
+            pub async fn read_owned(&self, buffer: BytesMut) -> io::Result<BytesMut> {
+                self.stream.read_owned(buffer).await
+            }
+
+            /// [`read_owned`](Self::read_owned) into several buffers: into the first, and, when it is full, into the next ones what can
+            /// be had without waiting. The system reads into one at a time.
+            ///
+            /// # Cancellation
+            ///
+            /// As [`read_owned`](Self::read_owned).
+            ///
+            /// # Errors
+            ///
+            /// As [`read_owned`](Self::read_owned).
+            pub async fn read_owned_vectored(&self, buffers: Vec<BytesMut>) -> io::Result<Vec<BytesMut>> {
+                self.stream.read_owned_vectored(buffers).await
+            }
+
+            /// Writes all of `bytes` without copying them. They are accepted as a whole, once there is room for the first of them, and
+            /// are on their way then, as with [`try_write`](Self::try_write). On a message pipe they are one message.
+            ///
+            /// So this end may hold that much more than
+            /// [`write_buffer_limit`](crate::ServerOptions::write_buffer_limit) says, in memory that was there anyway.
+            ///
+            /// ```no_run
+            /// # async fn send(client: npipe::NamedPipeClient) -> std::io::Result<()> {
+            /// let picture = bytes::Bytes::from(std::fs::read("picture.png")?);
+            /// client.write_owned(picture.clone()).await?;
+            /// client.flush().await?;
+            /// # Ok(())
+            /// # }
+            /// ```
+            ///
+            /// # Cancellation
+            ///
+            /// Nothing of it was written when the future is dropped: it waits before the first byte, and not between.
+            ///
+            /// # Errors
+            ///
+            /// The system's, of this write, of which a part may have been written, or of one that was accepted earlier.
+            #[doc = crate::documentation::write_errors!()]
+            pub async fn write_owned(&self, bytes: Bytes) -> io::Result<()> {
+                self.stream.write_owned(vec![bytes]).await
+            }
+
+            /// [`write_owned`](Self::write_owned) of several pieces, as if they were one. On a message pipe that takes a copy: the system
+            /// takes a message in one piece.
+            ///
+            /// # Cancellation
+            ///
+            /// As [`write_owned`](Self::write_owned).
+            ///
+            /// # Errors
+            ///
+            /// As [`write_owned`](Self::write_owned).
+            pub async fn write_owned_vectored(&self, pieces: Vec<Bytes>) -> io::Result<()> {
+                self.stream.write_owned(pieces).await
+            }
+
             /// The two directions, for two owners; [`reunite`](OwnedReadHalf::reunite) is the way back.
             pub fn into_split(self) -> (OwnedReadHalf<Self>, OwnedWriteHalf<Self>) {
                 split(self)

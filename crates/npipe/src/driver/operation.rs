@@ -5,12 +5,14 @@
 //! | part | not in flight | in flight |
 //! |---|---|---|
 //! | `overlapped` | the [`Operation`] | the kernel; an [`InFlight`] may ask whether it is final |
-//! | `load` (buffer, target) | the [`Operation`] | the kernel, then the thread that dequeues the packet |
+//! | `load` (buffers, target) | the [`Operation`] | the kernel, then the thread that dequeues the packet |
 //! | `handle` | nobody | behind a lock: whoever takes it last closes the handle |
 //!
 //! An operation in flight keeps its handle open by holding it, so a handle cannot be closed under the kernel.
 
 use std::cell::UnsafeCell;
+
+use bytes::Bytes;
 
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::{self, Outcome, Overlapped, OwnedHandle, Submission};
@@ -38,7 +40,10 @@ struct Block {
 
 struct Load {
     kind: Kind,
+    /// What a read fills, and an exchange.
     buffer: Vec<u8>,
+    /// What a write writes. Others may hold it too, and read it.
+    source: Bytes,
     target: Option<Arc<dyn Completion>>,
 }
 
@@ -77,7 +82,12 @@ impl Operation {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Block {
             overlapped: Overlapped::new(),
-            load: UnsafeCell::new(Load { kind: Kind::Read, buffer: Vec::new(), target: None }),
+            load: UnsafeCell::new(Load {
+                kind: Kind::Read,
+                buffer: Vec::new(),
+                source: Bytes::new(),
+                target: None,
+            }),
             handle: Mutex::new(None),
         }))
     }
@@ -90,17 +100,17 @@ impl Operation {
         target: Arc<dyn Completion>,
     ) -> Submitted {
         debug_assert!(buffer.is_empty());
-        self.submit(Kind::Read, handle, buffer, target)
+        self.submit(Kind::Read, handle, buffer, Bytes::new(), target)
     }
 
-    /// Writes all of `buffer`.
+    /// Writes all of `source`.
     pub(crate) fn write(
         self,
         handle: &Arc<OwnedHandle>,
-        buffer: Vec<u8>,
+        source: Bytes,
         target: Arc<dyn Completion>,
     ) -> Submitted {
-        self.submit(Kind::Write, handle, buffer, target)
+        self.submit(Kind::Write, handle, Vec::new(), source, target)
     }
 
     /// Writes all of `request` as one message, and reads one into its spare capacity: what comes back is the reply alone.
@@ -110,17 +120,17 @@ impl Operation {
         request: Vec<u8>,
         target: Arc<dyn Completion>,
     ) -> Submitted {
-        self.submit(Kind::Exchange, handle, request, target)
+        self.submit(Kind::Exchange, handle, request, Bytes::new(), target)
     }
 
     /// Waits for a client.
     pub(crate) fn connect(self, handle: &Arc<OwnedHandle>, target: Arc<dyn Completion>) -> Submitted {
-        self.submit(Kind::Connect, handle, Vec::new(), target)
+        self.submit(Kind::Connect, handle, Vec::new(), Bytes::new(), target)
     }
 
     /// Waits until the peer has read everything that the pipe has.
     pub(crate) fn flush(self, handle: &Arc<OwnedHandle>, target: Arc<dyn Completion>) -> Submitted {
-        self.submit(Kind::Flush, handle, Vec::new(), target)
+        self.submit(Kind::Flush, handle, Vec::new(), Bytes::new(), target)
     }
 
     fn submit(
@@ -128,6 +138,7 @@ impl Operation {
         kind: Kind,
         handle: &Arc<OwnedHandle>,
         buffer: Vec<u8>,
+        source: Bytes,
         target: Arc<dyn Completion>,
     ) -> Submitted {
         // An `InFlight` of the previous round may linger in another thread for a moment: it keeps its own block.
@@ -138,19 +149,20 @@ impl Operation {
         *lock(&block.handle) = Some(handle.clone());
         // SAFETY: the block is not in flight and this is its only owner.
         let load = unsafe { &mut *block.load.get() };
-        *load = Load { kind, buffer, target: Some(target) };
+        *load = Load { kind, buffer, source, target: Some(target) };
         let start = load.buffer.as_mut_ptr();
         let (length, capacity) = (load.buffer.len(), load.buffer.capacity());
+        let (source, source_length) = (load.source.as_ptr(), load.source.len());
         // The packet may be dequeued before the call below returns, so the kernel's share is handed over first.
         let kernel = Arc::into_raw(block.clone());
         let overlapped = kernel.cast::<Overlapped>();
-        // SAFETY (all four): the kernel's share keeps block and buffer alive, and unmoved, until the packet is
+        // SAFETY (all four): the kernel's share keeps block and buffers alive, and unmoved, until the packet is
         // dequeued; `load` is not touched again before that, see the table above.
         let submission = match kind {
             // SAFETY: as above; the buffer has `capacity` writable bytes.
             Kind::Read => unsafe { sys::read(handle, start, clamp(capacity), overlapped) },
-            // SAFETY: as above; the buffer has `length` readable bytes.
-            Kind::Write => unsafe { sys::write(handle, start, clamp(length), overlapped) },
+            // SAFETY: as above; the source has that many readable bytes, which nobody changes.
+            Kind::Write => unsafe { sys::write(handle, source, clamp(source_length), overlapped) },
             Kind::Exchange => {
                 // SAFETY: `length` is within the buffer's allocation.
                 let reply = unsafe { start.add(length) };
@@ -191,6 +203,7 @@ fn clamp(length: usize) -> u32 {
 unsafe fn reclaim(block: &Block, outcome: Outcome) -> (Vec<u8>, Option<Arc<dyn Completion>>, Kind) {
     // SAFETY: per the contract nobody else touches the load.
     let load = unsafe { &mut *block.load.get() };
+    load.source = Bytes::new();
     let mut buffer = std::mem::take(&mut load.buffer);
     let request = buffer.len();
     if matches!(load.kind, Kind::Read | Kind::Exchange) {

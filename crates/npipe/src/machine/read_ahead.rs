@@ -424,6 +424,17 @@ impl ReadAhead {
         }
     }
 
+    /// The whole of a read's result, for a reader with this much room who takes it without a copy. `None`: there is none, or not
+    /// in one piece.
+    pub(crate) fn take(&mut self, room: usize) -> Option<Vec<u8>> {
+        let whole = self.front.take_if(|chunk| {
+            chunk.consumed == 0 && !chunk.message_goes_on && (1..=room).contains(&chunk.bytes.len())
+        })?;
+        self.position = Position::Between;
+        self.front = self.back.take();
+        Some(whole.bytes)
+    }
+
     /// Keeps a used-up buffer for the next read.
     fn reuse(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() > 0 {
@@ -911,6 +922,25 @@ mod tests {
         assert!(machine.stop());
         assert_eq!(machine.on_packet(0, buffer(3, SMALLEST)), ReadDone { wake: true, submit: None });
         assert_eq!(machine.buffered().len(), 3);
+    }
+
+    #[test]
+    fn a_result_is_taken_whole_or_not_at_all() {
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(0, vec![1, 2, 3]);
+        assert_eq!(machine.take(2), None, "no room");
+        assert_eq!(machine.take(3), Some(vec![1, 2, 3]));
+        assert_eq!(machine.take(3), None, "nothing more");
+        machine.on_ahead_pending();
+        machine.on_packet(0, vec![4, 5]);
+        machine.consume(1);
+        assert_eq!(machine.take(9), None, "it was begun");
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(ERROR_MORE_DATA, vec![1, 2]);
+        assert_eq!(machine.take(9), None, "the rest of the message belongs to it");
+        let mut machine = waiting(Framing::Messages);
+        machine.on_packet(0, Vec::new());
+        assert_eq!(machine.take(9), None, "an empty message is for the next step");
     }
 
     #[test]

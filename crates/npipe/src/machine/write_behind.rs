@@ -9,9 +9,13 @@
 //! What was queued in small pieces goes out in large ones. So a slow reader costs memory up to the
 //! limit and then stops the writer.
 //!
+//! Whoever gives its bytes away ([`WriteBehind::queue_given`]) saves the copy, and has them accepted as a whole.
+//!
 //! On a message pipe the unit is a message: never merged with the next, never split, and one alone may exceed the limit.
 
 use std::collections::VecDeque;
+
+use bytes::Bytes;
 
 use super::slot::{Claim, Slot};
 use super::{Framing, LARGEST_TRANSFER, verdict};
@@ -28,7 +32,7 @@ pub(crate) struct WriteBehind {
     window: usize,
     slot: Slot,
     /// What waits behind the write in flight: the writes to come.
-    queue: VecDeque<Vec<u8>>,
+    queue: VecDeque<Queued>,
     queued: usize,
     /// Whether a writer found the queue full since the last write ended.
     ran_full: bool,
@@ -36,6 +40,24 @@ pub(crate) struct WriteBehind {
     error: Option<u32>,
     /// The caller has said that it writes no more.
     ended: bool,
+}
+
+/// A write to come.
+#[derive(Debug)]
+enum Queued {
+    /// Copies of what the caller wrote in pieces.
+    Gathered(Vec<u8>),
+    /// The caller's own.
+    Given(Bytes),
+}
+
+impl Queued {
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Gathered(bytes) => bytes.into(),
+            Self::Given(bytes) => bytes,
+        }
+    }
 }
 
 /// What a write should do now.
@@ -85,7 +107,7 @@ pub(crate) enum FlushStep {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WriteDone {
     /// Submit this next.
-    pub(crate) next: Option<Vec<u8>>,
+    pub(crate) next: Option<Bytes>,
     /// There is news for those who wait. A writer is woken when most of the queue is free, not for every write that
     /// ends: a thread switch for each would cost more than the write.
     pub(crate) wake: bool,
@@ -204,8 +226,12 @@ impl WriteBehind {
 
     /// What the next write of bytes still takes before another one is begun.
     fn room_in_last(&self) -> usize {
-        let last = self.queue.back().map_or(0, Vec::len);
-        if last < self.largest_write() { self.largest_write() - last } else { self.largest_write() }
+        match self.queue.back() {
+            Some(Queued::Gathered(last)) if last.len() < self.largest_write() => {
+                self.largest_write() - last.len()
+            }
+            Some(Queued::Gathered(_) | Queued::Given(_)) | None => self.largest_write(),
+        }
     }
 
     /// Whether a write would be accepted, or fail, now.
@@ -237,12 +263,31 @@ impl WriteBehind {
     /// The queue's place for bytes that [`WriteStep::Queue`] accepted.
     pub(crate) fn queue(&mut self, length: usize) -> &mut Vec<u8> {
         self.queued += self.cost(length);
-        let complete =
-            |last: &Vec<u8>| self.framing == Framing::Messages || last.len() >= self.largest_write();
-        if self.queue.back().is_none_or(complete) {
-            self.queue.push_back(Vec::with_capacity(length));
+        let goes_on = match self.queue.back() {
+            Some(Queued::Gathered(last)) => {
+                self.framing != Framing::Messages && last.len() < self.largest_write()
+            }
+            Some(Queued::Given(_)) | None => false,
+        };
+        if !goes_on {
+            self.queue.push_back(Queued::Gathered(Vec::with_capacity(length)));
         }
-        self.queue.back_mut().expect("an element was just made sure of")
+        let Some(Queued::Gathered(last)) = self.queue.back_mut() else {
+            unreachable!("an element for copies was just made sure of")
+        };
+        last
+    }
+
+    /// Queues the caller's own bytes, all of them however full the queue gets: they take no memory that was not there.
+    pub(crate) fn queue_given(&mut self, mut bytes: Bytes) {
+        self.queued += self.cost(bytes.len());
+        if self.framing != Framing::Messages {
+            while bytes.len() > self.largest_write() {
+                let part = bytes.split_to(self.largest_write());
+                self.queue.push_back(Queued::Given(part));
+            }
+        }
+        self.queue.push_back(Queued::Given(bytes));
     }
 
     /// The packet of a write has come.
@@ -264,7 +309,7 @@ impl WriteBehind {
                 if std::mem::take(&mut self.ran_full) {
                     self.window = self.window.saturating_mul(4).min(self.largest_queue());
                 }
-                let next = self.queue.pop_front();
+                let next = self.queue.pop_front().map(Queued::into_bytes);
                 self.queued -= next.as_ref().map_or(0, |next| self.cost(next.len()));
                 if next.is_none() {
                     // The queue's own memory goes back as well: an idle pipe holds next to nothing.
@@ -351,6 +396,32 @@ mod tests {
         machine.step(3);
         machine.queue(3).extend(b"def");
         assert_eq!(machine.on_packet(0).next.as_deref(), Some(&b"abcdef"[..]));
+    }
+
+    #[test]
+    fn bytes_that_were_given_are_written_as_they_are_and_large_ones_in_parts() {
+        let mut machine = busy(Framing::Bytes);
+        machine.step(3);
+        machine.queue(3).extend(b"abc");
+        let given = Bytes::from(vec![7; LIMIT]);
+        machine.queue_given(given.clone());
+        machine.step(3);
+        assert_eq!(machine.queued(), LIMIT + 3);
+        assert_eq!(machine.step(1), WriteStep::Wait, "the queue is more than full");
+        assert_eq!(machine.on_packet(0).next.as_deref(), Some(&b"abc"[..]));
+        let half = machine.on_next_finished(0).next.unwrap();
+        assert_eq!((half.len(), half.as_ptr()), (LIMIT / 2, given.as_ptr()), "a part, and no copy");
+        assert_eq!(machine.on_next_finished(0).next.unwrap().len(), LIMIT / 2);
+        assert_eq!(machine.on_next_finished(0), WriteDone { next: None, wake: true });
+    }
+
+    #[test]
+    fn what_is_copied_behind_given_bytes_is_a_write_of_its_own() {
+        let mut machine = busy(Framing::Bytes);
+        machine.queue_given(Bytes::from_static(b"given"));
+        assert_eq!(accept(&mut machine, 3), Some(3));
+        assert_eq!(machine.on_packet(0).next.as_deref(), Some(&b"given"[..]));
+        assert_eq!(machine.on_next_finished(0).next.map(|next| next.len()), Some(3));
     }
 
     #[test]

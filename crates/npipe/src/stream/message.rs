@@ -22,21 +22,21 @@ const REPLY: usize = 4 * 1024;
 type Received = Option<usize>;
 
 /// A place among those who wait for a direction, given up on drop.
-enum Place<'a> {
+pub(super) enum Place<'a> {
     Reader(&'a Stream, Key),
     Writer(&'a Stream, Key),
 }
 
 impl<'a> Place<'a> {
-    fn reader(stream: &'a Stream) -> Self {
+    pub(super) fn reader(stream: &'a Stream) -> Self {
         Self::Reader(stream, stream.reader_key())
     }
 
-    fn writer(stream: &'a Stream) -> Self {
+    pub(super) fn writer(stream: &'a Stream) -> Self {
         Self::Writer(stream, stream.writer_key())
     }
 
-    fn key(&self) -> Key {
+    pub(super) fn key(&self) -> Key {
         let (Self::Reader(_, key) | Self::Writer(_, key)) = self;
         *key
     }

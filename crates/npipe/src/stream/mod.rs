@@ -9,6 +9,7 @@ mod close;
 mod connect;
 mod drain;
 mod message;
+mod owned;
 mod read;
 mod readiness;
 #[cfg(windows)]

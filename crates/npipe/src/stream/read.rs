@@ -85,6 +85,11 @@ impl Stream {
 
     pub(super) fn submit_read(&self, inbound: &mut Inbound, size: usize) {
         let buffer = inbound.machine.buffer(size);
+        self.submit_read_into(inbound, buffer);
+    }
+
+    /// Submits a read into an empty buffer.
+    pub(super) fn submit_read_into(&self, inbound: &mut Inbound, buffer: Vec<u8>) {
         match inbound.operation.take().read(&self.handle, buffer, self.core.clone()) {
             Submitted::Pending(in_flight) => {
                 inbound.operation = OperationPlace::Away(in_flight);

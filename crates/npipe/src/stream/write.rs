@@ -3,6 +3,8 @@
 use std::io;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+
 use super::transfer::Source;
 use super::{Core, Key, OperationPlace, Outbound, Stream, system_error};
 use crate::driver::{Finished, Submitted, Waiting};
@@ -47,23 +49,23 @@ impl Stream {
         source: &dyn Source,
         count: usize,
     ) -> io::Result<usize> {
-        if u32::try_from(count).is_err() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a message of 4 GiB or more cannot be written",
-            ));
-        }
+        check_length(count)?;
         let mut buffer = Vec::with_capacity(count);
         source.copy(count, &mut buffer);
-        match outbound.operation.take().write(&self.handle, buffer, self.core.clone()) {
+        self.submit(outbound, buffer.into()).map(|_| count)
+    }
+
+    /// Submits a write, and tells whether it goes on.
+    pub(super) fn submit(&self, outbound: &mut Outbound, bytes: Bytes) -> io::Result<bool> {
+        match outbound.operation.take().write(&self.handle, bytes, self.core.clone()) {
             Submitted::Pending(in_flight) => {
                 outbound.operation = OperationPlace::Away(in_flight);
                 outbound.machine.on_pending();
-                Ok(count)
+                Ok(true)
             }
             Submitted::Finished { operation, outcome, .. } => {
                 outbound.operation = OperationPlace::Here(operation);
-                outbound.machine.on_finished(outcome.code).map(|()| count).map_err(system_error)
+                outbound.machine.on_finished(outcome.code).map(|()| false).map_err(system_error)
             }
         }
     }
@@ -137,6 +139,17 @@ impl Stream {
         let removed = lock(&self.core.outbound).waiters.remove(key);
         drop(removed);
     }
+}
+
+/// The system's call takes 32 bits.
+pub(super) fn check_length(count: usize) -> io::Result<()> {
+    if u32::try_from(count).is_err() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a message of 4 GiB or more cannot be written",
+        ));
+    }
+    Ok(())
 }
 
 impl Core {

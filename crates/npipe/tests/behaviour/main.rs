@@ -26,6 +26,7 @@ mod listener;
 mod messages;
 mod names;
 mod options;
+mod owned;
 mod readiness;
 mod regression;
 mod reuse;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::machine::Framing;
 use crate::stream::{Drain, Key, Settings, Slice, Stream};
@@ -148,6 +148,9 @@ pub(super) struct Peer {
     pub(super) watcher: Waiter,
     pub(super) drainer: Waiter,
     drain: Option<Drain>,
+    /// The largest buffers that were given away: what is held may be as much more.
+    given_to_read: usize,
+    given_to_write: usize,
 }
 
 impl Peer {
@@ -159,6 +162,8 @@ impl Peer {
             watcher: Waiter::default(),
             drainer: Waiter::default(),
             drain: None,
+            given_to_read: 0,
+            given_to_write: 0,
         }
     }
 
@@ -202,6 +207,26 @@ impl Peer {
         self.writer.poll(|context| stream.poll_write(context, &bytes))
     }
 
+    /// A read into a buffer that is given away.
+    pub(super) fn read_owned(&mut self, room: usize) -> Poll<std::io::Result<Vec<u8>>> {
+        let mut bytes = BytesMut::with_capacity(room);
+        self.given_to_read = self.given_to_read.max(room);
+        let stream = &self.stream;
+        let read = self.reader.poll(|context| stream.poll_read_owned(context, Key::POLL, &mut bytes, room));
+        read.map(|read| read.map(|()| bytes.to_vec()))
+    }
+
+    /// A write of bytes that are given away, in two pieces.
+    pub(super) fn write_owned(&mut self, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let mut first = Bytes::copy_from_slice(bytes);
+        let second = first.split_off(bytes.len() / 3);
+        self.given_to_write = self.given_to_write.max(bytes.len());
+        let mut pieces = vec![first, second];
+        let stream = &self.stream;
+        let written = self.writer.poll(|context| stream.poll_write_owned(context, Key::POLL, &mut pieces));
+        written.map(|written| written.map(|()| bytes.len()))
+    }
+
     pub(super) fn flush(&mut self) -> Poll<std::io::Result<()>> {
         let stream = &self.stream;
         self.writer.poll(|context| stream.poll_flush(context, Key::POLL))
@@ -237,10 +262,12 @@ impl Peer {
 
     pub(super) fn assert_bounded(&self, settings: Settings) {
         let held = lock(&self.stream.core.inbound).machine.held();
-        assert!(held <= settings.read_limit.max(2), "{held} bytes read ahead, limit {}", settings.read_limit);
+        let limit = settings.read_limit.max(2) + 2 * self.given_to_read;
+        assert!(held <= limit, "{held} bytes read ahead, limit {}", settings.read_limit);
         if settings.writes == Framing::Bytes {
             let queued = lock(&self.stream.core.outbound).machine.queued();
-            assert!(queued <= settings.write_limit, "{queued} bytes queued, limit {}", settings.write_limit);
+            let limit = settings.write_limit + self.given_to_write;
+            assert!(queued <= limit, "{queued} bytes queued, limit {}", settings.write_limit);
         }
     }
 }

@@ -169,7 +169,8 @@ impl World {
     fn write(&mut self, end: usize, length: usize) {
         let bytes = self.ledgers[end].next_bytes(length);
         let Some(peer) = &mut self.peers[end] else { return };
-        match peer.write(&bytes) {
+        let written = if length % 4 == 1 { peer.write_owned(&bytes) } else { peer.write(&bytes) };
+        match written {
             Poll::Ready(Ok(count)) => {
                 assert!(!self.plan.messages || count == length, "a message was cut");
                 self.ledgers[end].accept(count);
@@ -208,7 +209,8 @@ impl World {
 
     fn read(&mut self, end: usize, room: usize) -> bool {
         let Some(peer) = &mut self.peers[end] else { return false };
-        match peer.read(room) {
+        let read = if room % 4 == 1 { peer.read_owned(room) } else { peer.read(room) };
+        match read {
             Poll::Ready(Ok(bytes)) if bytes.is_empty() => {
                 assert!(self.peers[1 - end].is_none(), "an end of file that nobody caused");
                 assert!(self.ledgers[1 - end].is_settled(), "end of file before everything was read");

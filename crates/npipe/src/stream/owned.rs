@@ -1,0 +1,202 @@
+//! Reading into buffers, and writing from buffers, that the caller gives away: without a copy of ours.
+//!
+//! What is given away may stay with the kernel for as long as the operation takes, whatever becomes of the caller.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+
+use super::message::Place;
+use super::read::Progress;
+use super::transfer::Destination;
+use super::write::check_length;
+use super::{Inbound, Key, Outbound, Stream, system_error};
+use crate::error::write_ended;
+use crate::machine::{Framing, WriteStep};
+use crate::sync::lock;
+
+/// Room for a buffer that comes without.
+const LEAST_ROOM: usize = 4 * 1024;
+
+/// What a `BytesMut` has room for without growing, as a destination.
+struct Spare<'a> {
+    buffer: &'a mut BytesMut,
+}
+
+impl Destination for Spare<'_> {
+    fn room(&self) -> usize {
+        self.buffer.capacity() - self.buffer.len()
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room());
+        self.buffer.extend_from_slice(&bytes[..count]);
+        count
+    }
+
+    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) {
+        let start = self.buffer.len();
+        self.buffer.resize(self.buffer.capacity(), 0);
+        let count = read(&mut self.buffer[start..]);
+        self.buffer.truncate(start + count);
+    }
+}
+
+impl Stream {
+    /// Reads behind what `buffer` holds. Nothing more in it: the end.
+    pub(crate) async fn read_owned(&self, mut buffer: BytesMut) -> io::Result<BytesMut> {
+        if buffer.len() == buffer.capacity() {
+            buffer.reserve(LEAST_ROOM);
+        }
+        // What it had room for counts, also after it was given away.
+        let room = buffer.capacity() - buffer.len();
+        let place = Place::reader(self);
+        poll_fn(|context| self.poll_read_owned(context, place.key(), &mut buffer, room)).await?;
+        Ok(buffer)
+    }
+
+    pub(crate) fn poll_read_owned(
+        &self,
+        context: &Context<'_>,
+        key: Key,
+        buffer: &mut BytesMut,
+        room: usize,
+    ) -> Poll<io::Result<()>> {
+        let mut inbound = lock(&self.core.inbound);
+        loop {
+            if buffer.is_empty()
+                && let Some(whole) = inbound.machine.take(room)
+            {
+                *buffer = BytesMut::from(Bytes::from(whole));
+                return Poll::Ready(Ok(()));
+            }
+            if buffer.capacity() == 0 && inbound.machine.is_ready() {
+                // It was given away, and what came instead is not to be had without a copy.
+                *buffer = BytesMut::with_capacity(room);
+            }
+            match self.fill(&mut inbound, &mut Spare { buffer })? {
+                Progress::Read(_) => return Poll::Ready(Ok(())),
+                Progress::Submit(size) => self.submit_given(&mut inbound, buffer, size),
+                Progress::Wait => {
+                    let replaced = inbound.waiters.register(key, context);
+                    drop(inbound);
+                    drop(replaced);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Submits a read into `buffer`, if it is empty and nobody else has a part of it.
+    fn submit_given(&self, inbound: &mut Inbound, buffer: &mut BytesMut, size: usize) {
+        let given = if buffer.is_empty() { Vec::from(mem::take(buffer)) } else { Vec::new() };
+        if given.capacity() > 0 {
+            self.submit_read_into(inbound, given);
+        } else {
+            self.submit_read(inbound, size);
+        }
+    }
+
+    /// [`read_owned`](Self::read_owned) into the first buffer, and of what is there then into the next ones, as far as that goes
+    /// on: without waiting, and not into the next message.
+    pub(crate) async fn read_owned_vectored(&self, mut buffers: Vec<BytesMut>) -> io::Result<Vec<BytesMut>> {
+        let Some(first) = buffers.first_mut() else { return Ok(buffers) };
+        let full = if first.len() < first.capacity() { first.capacity() } else { first.len() + LEAST_ROOM };
+        *first = self.read_owned(mem::take(first)).await?;
+        if first.len() < full {
+            return Ok(buffers);
+        }
+        let mut inbound = lock(&self.core.inbound);
+        for buffer in &mut buffers[1..] {
+            let mut spare = Spare { buffer };
+            let ends_here = inbound.machine.reads_messages() && inbound.machine.is_message_complete();
+            if ends_here || spare.room() == 0 || inbound.machine.is_ended() {
+                break;
+            }
+            if !matches!(self.fill(&mut inbound, &mut spare), Ok(Progress::Read(_))) || spare.room() > 0 {
+                break;
+            }
+        }
+        drop(inbound);
+        Ok(buffers)
+    }
+
+    /// Has all of `pieces` accepted, one behind the other, or, on a message pipe, as one message.
+    pub(crate) async fn write_owned(&self, mut pieces: Vec<Bytes>) -> io::Result<()> {
+        let place = Place::writer(self);
+        poll_fn(|context| self.poll_write_owned(context, place.key(), &mut pieces)).await
+    }
+
+    pub(crate) fn poll_write_owned(
+        &self,
+        context: &Context<'_>,
+        key: Key,
+        pieces: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<()>> {
+        let mut outbound = lock(&self.core.outbound);
+        if self.accept_given(&mut outbound, pieces)? {
+            return Poll::Ready(Ok(()));
+        }
+        let replaced = outbound.waiters.register(key, context);
+        drop(outbound);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Accepts all or nothing. An error may come after a part of it.
+    fn accept_given(&self, outbound: &mut Outbound, pieces: &mut Vec<Bytes>) -> io::Result<bool> {
+        if pieces.len() != 1 {
+            if outbound.machine.framing() == Framing::Unknown {
+                self.classify(outbound)?;
+            }
+            if outbound.machine.framing() == Framing::Messages {
+                // The system takes a message in one piece.
+                *pieces = vec![pieces.concat().into()];
+            }
+        }
+        let mut rest = mem::take(pieces).into_iter();
+        while let Some(mut piece) = rest.next() {
+            loop {
+                match outbound.machine.step(piece.len()) {
+                    WriteStep::Fail(code) => return Err(system_error(code)),
+                    WriteStep::Refuse => return Err(write_ended()),
+                    WriteStep::Classify => self.classify(outbound)?,
+                    WriteStep::Nothing => break,
+                    WriteStep::Wait => {
+                        // Only before the first: what is behind an accepted one is queued with it.
+                        pieces.push(piece);
+                        pieces.extend(rest);
+                        return Ok(false);
+                    }
+                    WriteStep::Queue(_) => {
+                        if outbound.machine.framing() == Framing::Messages {
+                            check_length(piece.len())?;
+                        }
+                        outbound.machine.queue_given(piece);
+                        rest.filter(|piece| !piece.is_empty())
+                            .for_each(|piece| outbound.machine.queue_given(piece));
+                        return Ok(true);
+                    }
+                    WriteStep::Submit(count) => {
+                        check_length(count)?;
+                        let goes_on = self.submit(outbound, piece.split_to(count))?;
+                        if goes_on {
+                            std::iter::once(piece)
+                                .chain(rest)
+                                .filter(|piece| !piece.is_empty())
+                                .for_each(|piece| outbound.machine.queue_given(piece));
+                            return Ok(true);
+                        }
+                        if piece.is_empty() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+}
