@@ -245,9 +245,8 @@ impl NamedPipeListener {
             Some(Look::Failed(error)) => Some(Err(error)),
             None => None,
         };
+        // The others need not be told of the instance that has taken the client's place: the client rang for all of them.
         self.forget(key);
-        // The others do not know the instance that has taken the client's place.
-        self.bell.ring();
         Poll::Ready(result)
     }
 

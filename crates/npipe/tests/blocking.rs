@@ -616,6 +616,27 @@ fn several_threads_accept_from_one_listener() {
     assert_eq!(served.into_inner(), CLIENTS);
 }
 
+/// One may come to any instance at any moment, also while the next is made to wait, which resets the event of all.
+#[test]
+fn an_accept_hears_of_every_client_of_its_backlog() {
+    let _watchdog = watchdog();
+    const CLIENTS: usize = 500;
+    let name = unique_name();
+    let listener = PipeListener::bind(&name).unwrap();
+    thread::scope(|scope| {
+        let clients = [(); 3].map(|()| {
+            scope.spawn(|| {
+                for _ in 0..CLIENTS {
+                    PipeStream::connect(&name).unwrap().read_exact(&mut [0]).unwrap();
+                }
+            })
+        });
+        scope.spawn(|| listener.incoming().for_each(|stream| stream.unwrap().write_all(b"!").unwrap()));
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        listener.close();
+    });
+}
+
 #[test]
 fn the_name_never_vanishes_while_clients_come_and_go() {
     let _watchdog = watchdog();

@@ -639,6 +639,9 @@ pub(crate) fn disconnect(handle: &OwnedHandle) -> io::Result<()> {
 pub(crate) fn peek(handle: &OwnedHandle) -> io::Result<Peeked> {
     let state = lock(&handle.pipe.0);
     let queue = &state.queues[handle.end];
+    if state.phase == Phase::Closing && queue.data.is_empty() {
+        return Err(io::Error::from_raw_os_error(ERROR_BROKEN_PIPE as i32));
+    }
     let head = queue.data.front().filter(|_| state.messages).map_or(0, |data| data.bytes.len());
     Ok(Peeked { available: queue.unread(), left_in_message: head })
 }

@@ -6,6 +6,8 @@ mod peer;
 mod world;
 
 #[cfg(all(test, not(loom)))]
+mod clients;
+#[cfg(all(test, not(loom)))]
 mod drain;
 #[cfg(all(test, loom))]
 mod loom;

@@ -1,0 +1,99 @@
+//! What a listener asks an instance: whether there is a client, or only one that came and left without a word.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::driver::Driver;
+use crate::machine::Framing;
+use crate::stream::{Key, Settings, Stream};
+use crate::sys::{Entry, Pipe, Temper};
+
+const SETTINGS: Settings =
+    Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: 512, write_limit: 512 };
+
+struct World {
+    driver: Arc<Driver>,
+    pipe: Pipe,
+    server: Stream,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let driver = Driver::new().unwrap();
+        let temper = Temper {
+            seed,
+            hesitates: seed.is_multiple_of(2),
+            splits: false,
+            cancels_late: seed.is_multiple_of(3),
+        };
+        let (pipe, server) = Pipe::create(false, 512, temper);
+        let server = Stream::new(server, driver.clone(), SETTINGS).unwrap();
+        Self { driver, pipe, server }
+    }
+
+    fn ask(&self) -> Poll<io::Result<bool>> {
+        self.pipe.settle();
+        self.driver.turn(&mut [Entry::EMPTY; 8], Some(Duration::ZERO), &mut Vec::new()).unwrap();
+        self.server.poll_client(&Context::from_waker(Waker::noop()), Key::POLL)
+    }
+
+    /// Asks until there is an answer.
+    fn answer(&self) -> bool {
+        for _ in 0..10 {
+            if let Poll::Ready(answer) = self.ask() {
+                return answer.unwrap();
+            }
+        }
+        panic!("there has been a client, and nobody is told");
+    }
+
+    /// Asks as often as an answer could take.
+    fn assert_waits(&self) {
+        assert!((0..10).all(|_| self.ask().is_pending()), "there has been no client");
+    }
+}
+
+#[test]
+fn one_that_left_without_a_word_is_told_from_one_that_stays_and_one_that_spoke() {
+    for seed in 0..200 {
+        let world = World::new(seed);
+        for round in 0..6 {
+            // The first client may come before anybody waits.
+            if round > 0 || seed.is_multiple_of(2) {
+                world.assert_waits();
+            }
+            let client = Stream::new(world.pipe.open().unwrap(), world.driver.clone(), SETTINGS).unwrap();
+            match round % 3 {
+                0 => {
+                    drop(client);
+                    // Told at most once: one that left before anybody waited is passed over in silence.
+                    let told = (0..10).filter(|_| match world.ask() {
+                        Poll::Ready(Ok(false)) => true,
+                        Poll::Ready(answer) => panic!("nobody is there, and it says {answer:?}"),
+                        Poll::Pending => false,
+                    });
+                    assert!(told.count() <= 1);
+                }
+                1 => {
+                    assert!(world.answer());
+                    world.server.disconnect().unwrap();
+                }
+                _ => {
+                    assert_eq!(client.try_write(&&b"x"[..]).unwrap(), 1);
+                    drop(client);
+                    assert!(world.answer());
+                    world.server.disconnect().unwrap();
+                }
+            }
+        }
+        let World { driver, pipe, server } = world;
+        drop(server);
+        for _ in 0..4 {
+            pipe.settle();
+            driver.turn(&mut [Entry::EMPTY; 8], Some(Duration::ZERO), &mut Vec::new()).unwrap();
+        }
+        assert!(pipe.is_quiet());
+    }
+}
