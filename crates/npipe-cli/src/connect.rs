@@ -1,13 +1,13 @@
 //! `npipe connect` on Windows: opens a pipe and joins it with stdin and stdout.
 
 use std::io::{self, Read, Write};
-use std::time::Duration;
 
 use npipe::blocking::PipeStream;
 use npipe::{ClientOptions, PipeName};
 
 use crate::account::Account;
 use crate::cli::ConnectArguments;
+use crate::dial::pipe::PATIENCE;
 use crate::exit::{Exit, Failure};
 use crate::open::open;
 use crate::patience::Patience;
@@ -49,10 +49,6 @@ fn join(
         }
     })
 }
-
-/// How long a server may take to read what was said before it is told that this was all. One that reads bytes would miss an
-/// empty message behind others.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Nothing is lost when the server has gone before it came: it had all that was said.
 fn send_eof_message(pipe: &PipeStream, name: &PipeName, report: Report) {

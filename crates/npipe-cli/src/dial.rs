@@ -231,8 +231,9 @@ pub(crate) mod pipe {
     use std::io;
     use std::pin::Pin;
     use std::task::{Context, Poll, ready};
+    use std::time::Duration;
 
-    use npipe::{ClientOptions, NamedPipeClient, PipeMode, PipeName};
+    use npipe::{ClientOptions, NamedPipeClient, OwnedReadHalf, OwnedWriteHalf, PipeMode, PipeName};
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
     use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
@@ -264,18 +265,51 @@ pub(crate) mod pipe {
         patience.try_on(name, report, attempt, obstacle_of).await
     }
 
+    /// How long a server may take to read what was said before it is told that this was all. One that reads bytes, as go-winio's do,
+    /// would miss an empty message behind others.
+    pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+    type Reader = OwnedReadHalf<NamedPipeClient>;
+    type Writer = OwnedWriteHalf<NamedPipeClient>;
+
     /// A pipe whose server is told the end of what the client says, if it can be told: on a pipe of messages by an empty one,
     /// as Docker's clients do it. The end of the connection would take the reply with it.
-    pub(super) struct HalfClose {
-        pipe: NamedPipeClient,
-        message_is_due: bool,
+    pub(crate) struct HalfClose {
+        reader: Reader,
+        /// `None` while the server is being told.
+        writer: Option<Writer>,
+        end: End,
+    }
+
+    enum End {
+        Due,
+        /// The server is being told.
+        Telling(Pin<Box<dyn Future<Output = Writer> + Send>>),
+        /// It has been told, or cannot be.
+        Settled,
     }
 
     impl HalfClose {
-        pub(super) fn new(pipe: NamedPipeClient) -> HalfClose {
+        pub(crate) fn new(pipe: NamedPipeClient) -> HalfClose {
             let carries_messages = pipe.info().is_ok_and(|info| info.mode == PipeMode::Message);
-            HalfClose { pipe, message_is_due: carries_messages }
+            let (reader, writer) = pipe.into_split();
+            let end = if carries_messages { End::Due } else { End::Settled };
+            HalfClose { reader, writer: Some(writer), end }
         }
+
+        fn poll_writer(&mut self, cx: &mut Context<'_>) -> Poll<Pin<&mut Writer>> {
+            if let End::Telling(telling) = &mut self.end {
+                self.writer = Some(ready!(telling.as_mut().poll(cx)));
+                self.end = End::Settled;
+            }
+            Poll::Ready(Pin::new(self.writer.as_mut().expect("it is there unless the server is being told")))
+        }
+    }
+
+    /// A server that has gone meanwhile had all that was said, and one that does not read is told all the same.
+    async fn tell_end(writer: Writer) -> Writer {
+        let _ = writer.as_ref().close_write(PATIENCE).await;
+        writer
     }
 
     impl AsyncRead for HalfClose {
@@ -284,7 +318,7 @@ pub(crate) mod pipe {
             cx: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.pipe).poll_read(cx, buffer)
+            Pin::new(&mut self.reader).poll_read(cx, buffer)
         }
     }
 
@@ -294,21 +328,21 @@ pub(crate) mod pipe {
             cx: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.pipe).poll_write(cx, bytes)
+            ready!(self.poll_writer(cx)).poll_write(cx, bytes)
         }
 
         fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.pipe).poll_flush(cx)
+            ready!(self.poll_writer(cx)).poll_flush(cx)
         }
 
         fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            if self.message_is_due {
-                // A server that has gone meanwhile had all that was said.
-                let _ = ready!(Pin::new(&mut self.pipe).poll_write(cx, &[]));
-                self.message_is_due = false;
+            if let End::Due = self.end
+                && let Some(writer) = self.writer.take()
+            {
+                self.end = End::Telling(Box::pin(tell_end(writer)));
             }
             // What was said before has been flushed, and its errors told.
-            Pin::new(&mut self.pipe).poll_shutdown(cx).map(|_| Ok(()))
+            ready!(self.poll_writer(cx)).poll_shutdown(cx).map(|_| Ok(()))
         }
     }
 
@@ -338,5 +372,44 @@ mod tests {
         {
             assert_eq!(crosses(target), None, "{target}");
         }
+    }
+}
+
+#[cfg(all(test, windows))]
+mod pipe_tests {
+    use npipe::{ClientOptions, PipeMode, ServerOptions};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_test::{assert_pending, task};
+
+    use super::pipe::HalfClose;
+
+    /// One that reads bytes, as go-winio's do, would take an empty message behind others for nothing.
+    #[tokio::test]
+    async fn a_server_is_told_the_end_when_it_has_read_what_was_said() {
+        let name = format!("npipe-half-close-{}", std::process::id());
+        let mut server = ServerOptions::new().pipe_mode(PipeMode::Message).create(&name).unwrap();
+        let mut client = HalfClose::new(ClientOptions::new().open(&name).unwrap());
+        server.connect().await.unwrap();
+        client.write_all(b"all").await.unwrap();
+        {
+            let mut shutdown = task::spawn(client.shutdown());
+            for _ in 0..10 {
+                assert_pending!(shutdown.poll(), "it has not read anything");
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(server.peek().unwrap().bytes_available, 3);
+            server.set_empty_message_is_end(true).unwrap();
+            let (ended, said) = tokio::join!(shutdown, async {
+                let mut said = Vec::new();
+                server.read_to_end(&mut said).await.unwrap();
+                said
+            });
+            ended.unwrap();
+            assert_eq!(said, b"all");
+        }
+        server.write_all(b"reply").await.unwrap();
+        let mut reply = [0; 5];
+        client.read_exact(&mut reply).await.unwrap();
+        assert_eq!(&reply, b"reply");
     }
 }

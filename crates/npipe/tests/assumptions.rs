@@ -452,6 +452,64 @@ fn message_pipe_read_as_bytes_has_no_boundaries() {
     assert_eq!(sys::read(&client, 100, &mut read), Issued::Done(6));
 }
 
+#[test]
+fn what_is_left_of_a_message_is_told_until_it_is_read() {
+    let (_port, server, client) = pair(true, 4096, SKIP);
+    assert_eq!(sys::left_in_message(&client), Ok(0));
+    send(&server, b"abc");
+    send(&server, b"defgh");
+    assert_eq!(sys::left_in_message(&client), Ok(3));
+    let mut read = Operation::new();
+    sys::read(&client, 2, &mut read);
+    assert_eq!(sys::left_in_message(&client), Ok(1));
+    let mut rest = Operation::new();
+    assert_eq!(sys::read(&client, 2, &mut rest), Issued::Done(1));
+    assert_eq!(sys::left_in_message(&client), Ok(5));
+}
+
+/// One packet, as for a read, also for a reply that is longer than the room for it. Windows marks the OVERLAPPED as pending in the
+/// call, Wine does not: so the library does it itself.
+#[test]
+fn an_exchange_is_one_result_and_the_rest_of_its_reply_is_read() {
+    let (port, server, client) = pair(true, 4096, SKIP);
+    port.tie(&client, SKIP).unwrap();
+    let mut exchange = Operation::new();
+    assert_eq!(sys::exchange(&client, b"request", 4, &mut exchange), Issued::Pending);
+    assert!(!exchange.is_final() || wine());
+    let mut request = Operation::new();
+    assert_eq!(sys::read(&server, 100, &mut request), Issued::Done(7));
+    send(&server, b"0123456789");
+    assert_eq!(port.wait(), Packet { operation: exchange.id(), code: ERROR_MORE_DATA, count: 4 });
+    assert_eq!(exchange.buffer(4), b"0123");
+    assert_eq!(port.poll(), None);
+    let mut rest = Operation::new();
+    assert_eq!(sys::read(&client, 100, &mut rest), Issued::Done(6));
+}
+
+#[test]
+fn an_exchange_is_refused_while_a_message_waits_and_on_a_pipe_of_bytes() {
+    let (_port, server, client) = pair(true, 4096, SKIP);
+    send(&server, b"news");
+    let mut exchange = Operation::new();
+    assert_eq!(sys::exchange(&client, b"x", 4, &mut exchange), Issued::Failed(ERROR_PIPE_BUSY));
+    let (_port, _server, client) = pair(false, 4096, SKIP);
+    assert_eq!(sys::exchange(&client, b"x", 4, &mut exchange), Issued::Failed(ERROR_BAD_PIPE));
+}
+
+/// So the reply of an exchange that was given up is the next message.
+#[test]
+fn an_exchange_that_is_cancelled_has_sent_its_request() {
+    let (port, server, client) = pair(true, 4096, SKIP);
+    port.tie(&client, SKIP).unwrap();
+    let mut exchange = Operation::new();
+    assert_eq!(sys::exchange(&client, b"request", 4, &mut exchange), Issued::Pending);
+    assert_eq!(sys::cancel(&client, &exchange), Ok(()));
+    let packet = port.wait();
+    assert_eq!((packet.operation, packet.code, packet.count), (exchange.id(), ERROR_OPERATION_ABORTED, 0));
+    let mut request = Operation::new();
+    assert_eq!(sys::read(&server, 100, &mut request), Issued::Done(7));
+}
+
 // --- opening and creating -------------------------------------------------------------------------------------------
 
 #[test]

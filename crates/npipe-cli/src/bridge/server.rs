@@ -134,7 +134,7 @@ async fn open(request: &OpenRequest, report: Report) -> io::Result<Opened> {
             Err(invalid(format!("{} cannot be reached through the bridge", request.target)))
         }
         target => match dial(target, patience, request.launch, report).await {
-            Ok(Connection { stream, kind }) => Ok(Opened { stream, kind, carries_messages: false }),
+            Ok(Connection { stream, kind }) => Ok(Opened { stream, kind }),
             Err(failure) => {
                 let kind = match failure.exit {
                     Exit::NotFound => io::ErrorKind::NotFound,
@@ -182,8 +182,12 @@ async fn open_pipe(
 ) -> io::Result<Opened> {
     let pipe = dial::pipe::open(name, patience, request.launch, report).await?;
     pipe.set_empty_message_is_end(request.end_at_empty_message)?;
-    let carries_messages = pipe.info().is_ok_and(|info| info.mode == npipe::PipeMode::Message);
-    Ok(Opened { stream: Box::new(pipe), kind: Kind::Pipe, carries_messages })
+    let stream: Box<dyn Stream> = if request.end_of_input.sends_message {
+        Box::new(dial::pipe::HalfClose::new(pipe))
+    } else {
+        Box::new(pipe)
+    };
+    Ok(Opened { stream, kind: Kind::Pipe })
 }
 
 #[cfg(not(windows))]
@@ -195,8 +199,6 @@ async fn open_pipe(_: &PipeName, _: Patience, _: &OpenRequest, _: Report) -> io:
 struct Opened {
     stream: Box<dyn Stream>,
     kind: Kind,
-    /// So that an empty write is a message.
-    carries_messages: bool,
 }
 
 /// What went one way.
@@ -239,7 +241,7 @@ async fn relay<C>(
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    let Opened { stream, kind, carries_messages } = target;
+    let Opened { stream, kind } = target;
     let (mut from_target, mut to_target) = split(stream);
     let (mut from_client, mut to_client) = split(client);
     let refused = Notify::new();
@@ -254,11 +256,6 @@ where
             }
             Ok(()) => {
                 let _ = to_target.shutdown().await;
-                if end_of_input.sends_message && carries_messages {
-                    // A server that has gone meanwhile had all that was said.
-                    let _ = to_target.write(&[]).await;
-                    let _ = to_target.flush().await;
-                }
                 if end_of_input.ends_session {
                     received.silence().await;
                     return Ended::Silent;
@@ -371,7 +368,7 @@ mod tests {
 
     fn target(room: usize) -> (DuplexStream, Opened) {
         let (target, ours) = duplex(room);
-        (target, Opened { stream: Box::new(ours), kind: Kind::Pipe, carries_messages: false })
+        (target, Opened { stream: Box::new(ours), kind: Kind::Pipe })
     }
 
     async fn read_to_end(client: &mut Records<DuplexStream>) -> Vec<u8> {
@@ -434,7 +431,7 @@ mod tests {
                 limit: None,
                 poll: false,
                 launch: false,
-                end_of_input: EndOfInput::default(),
+                end_of_input: EndOfInput { sends_message: true, ends_session: false },
                 end_at_empty_message: true,
             };
             let opened = super::open_pipe(&name, Patience::WhileBusy(LIMIT), &request, super::Report::new(0))

@@ -32,7 +32,7 @@ use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress
 use windows_sys::Win32::System::Pipes::{
     ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, ImpersonateNamedPipeClient,
     PIPE_READMODE_MESSAGE, PIPE_TYPE_BYTE, PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, PeekNamedPipe,
-    SetNamedPipeHandleState,
+    SetNamedPipeHandleState, TransactNamedPipe,
 };
 use windows_sys::Win32::System::Threading::{CreateEventW, WaitForSingleObject};
 use windows_sys::Win32::System::WindowsProgramming::{
@@ -307,6 +307,26 @@ pub(crate) fn write(pipe: &Handle, data: &[u8], operation: &mut Operation) -> Is
     operation.issued(done)
 }
 
+/// Sends the request and waits for a reply of up to `room` bytes.
+pub(crate) fn exchange(pipe: &Handle, request: &[u8], room: usize, operation: &mut Operation) -> Issued {
+    let (reply, length, overlapped) = operation.prepare(vec![0; room]);
+    // Copied by the system before the call returns, or in its hands for good.
+    let request: &'static [u8] = request.to_vec().leak();
+    // SAFETY: the request is never freed; reply and OVERLAPPED live in the operation's block, which outlives the operation in flight.
+    let done = unsafe {
+        TransactNamedPipe(
+            pipe.as_raw_handle(),
+            request.as_ptr().cast(),
+            request.len() as u32,
+            reply.cast(),
+            length,
+            null_mut(),
+            overlapped,
+        )
+    };
+    operation.issued(done)
+}
+
 pub(crate) fn connect(server: &Handle, operation: &mut Operation) -> Issued {
     let (_, _, overlapped) = operation.prepare(Vec::new());
     // SAFETY: the OVERLAPPED lives in the operation's block, which outlives the operation in flight.
@@ -379,6 +399,15 @@ pub(crate) fn peek(pipe: &Handle) -> Outcome<u32> {
         PeekNamedPipe(pipe.as_raw_handle(), null_mut(), 0, null_mut(), &mut available, null_mut())
     })?;
     Ok(available)
+}
+
+/// How much is left of the message that is next, or was begun.
+pub(crate) fn left_in_message(pipe: &Handle) -> Outcome<u32> {
+    let mut left = 0;
+    // SAFETY: the handle is open; null asks for no data and for no other number.
+    let done =
+        unsafe { PeekNamedPipe(pipe.as_raw_handle(), null_mut(), 0, null_mut(), null_mut(), &mut left) };
+    outcome(done).map(|()| left)
 }
 
 pub(crate) fn cancel(pipe: &Handle, operation: &Operation) -> Outcome<()> {
