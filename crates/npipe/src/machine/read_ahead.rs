@@ -43,6 +43,8 @@ pub(crate) struct ReadAhead {
     end: Option<ReadEnd>,
     /// Someone waits for the operation in flight.
     wanted: bool,
+    /// The operation in flight fills a buffer that its reader gave away.
+    given: bool,
     /// No more reading ahead: someone waits for the operation in flight to be over, whatever it brings.
     stopping: bool,
     forecast: Forecast,
@@ -202,6 +204,7 @@ impl ReadAhead {
             empty_message_is_end: false,
             end: None,
             wanted: false,
+            given: false,
             stopping: false,
             forecast: Forecast::default(),
             spare: None,
@@ -465,6 +468,12 @@ impl ReadAhead {
         self.wanted = true;
     }
 
+    /// The read that was submitted goes into a buffer that its reader gave away, as the next one will: reading ahead would bring
+    /// bytes into a buffer of ours, to be copied.
+    pub(crate) fn on_given(&mut self) {
+        self.given = self.slot == Slot::InFlight;
+    }
+
     /// A read submitted ahead of any caller goes on.
     pub(crate) fn on_ahead_pending(&mut self) {
         self.slot.submit();
@@ -479,6 +488,7 @@ impl ReadAhead {
 
     /// The packet of a read has come.
     pub(crate) fn on_packet(&mut self, code: u32, buffer: Vec<u8>) -> ReadDone {
+        let given = std::mem::take(&mut self.given);
         if self.slot.complete() == Claim::Unwanted {
             return ReadDone { wake: true, submit: None };
         }
@@ -490,6 +500,7 @@ impl ReadAhead {
         // More reading ahead only for those who read, only when the pipe seems empty (else the caller can read
         // directly), and never inside a message, whose rest belongs straight into the caller's buffer.
         let ahead = std::mem::take(&mut self.wanted)
+            && !given
             && self.end.is_none()
             && self.back.is_none()
             && !self.forecast.more
@@ -922,6 +933,17 @@ mod tests {
         assert!(machine.stop());
         assert_eq!(machine.on_packet(0, buffer(3, SMALLEST)), ReadDone { wake: true, submit: None });
         assert_eq!(machine.buffered().len(), 3);
+    }
+
+    #[test]
+    fn behind_a_buffer_that_was_given_there_is_no_reading_ahead() {
+        let mut machine = waiting(Framing::Bytes);
+        machine.on_given();
+        assert_eq!(machine.on_packet(0, buffer(9, 1000)), ReadDone { wake: true, submit: None });
+        assert_eq!(machine.take(1000).map(|bytes| bytes.len()), Some(9));
+        let ReadStep::Submit(_) = machine.step(0, 10) else { panic!("nothing is in flight") };
+        machine.on_pending();
+        assert!(machine.on_packet(0, buffer(9, 1000)).submit.is_some(), "it was for the one read");
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::sync::lock;
 /// Room for a buffer that comes without.
 const LEAST_ROOM: usize = 4 * 1024;
 
+/// What one read without waiting brings into such a buffer at most.
+const LARGEST_FILL: usize = 64 * 1024;
+
 /// What a `BytesMut` has room for without growing, as a destination.
 struct Spare<'a> {
     buffer: &'a mut BytesMut,
@@ -39,7 +42,8 @@ impl Destination for Spare<'_> {
 
     fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) {
         let start = self.buffer.len();
-        self.buffer.resize(self.buffer.capacity(), 0);
+        // A read that may not wait seldom brings more, and the memory has to have values.
+        self.buffer.resize(start + self.room().min(LARGEST_FILL), 0);
         let count = read(&mut self.buffer[start..]);
         self.buffer.truncate(start + count);
     }
@@ -73,11 +77,15 @@ impl Stream {
                 *buffer = BytesMut::from(Bytes::from(whole));
                 return Poll::Ready(Ok(()));
             }
-            if buffer.capacity() == 0 && inbound.machine.is_ready() {
+            let ready = inbound.machine.is_ready();
+            if buffer.capacity() == 0 && ready {
                 // It was given away, and what came instead is not to be had without a copy.
                 *buffer = BytesMut::with_capacity(room);
             }
-            match self.fill(&mut inbound, &mut Spare { buffer })? {
+            // An empty buffer is submitted, which costs no more than a read that must not wait, and needs no memory with values.
+            let mut nothing = BytesMut::new();
+            let destination = if buffer.is_empty() && !ready { &mut nothing } else { &mut *buffer };
+            match self.fill(&mut inbound, &mut Spare { buffer: destination })? {
                 Progress::Read(_) => return Poll::Ready(Ok(())),
                 Progress::Submit(size) => self.submit_given(&mut inbound, buffer, size),
                 Progress::Wait => {
@@ -95,6 +103,7 @@ impl Stream {
         let given = if buffer.is_empty() { Vec::from(mem::take(buffer)) } else { Vec::new() };
         if given.capacity() > 0 {
             self.submit_read_into(inbound, given);
+            inbound.machine.on_given();
         } else {
             self.submit_read(inbound, size);
         }
