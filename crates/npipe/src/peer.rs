@@ -144,8 +144,8 @@ pub enum ServerIdentity {
     /// it somebody else's. It can be asked of every server. What it does not tell is who created this instance: the
     /// owner, or somebody whom his access list lets create more.
     PipeOwner(Trustee),
-    /// The process that created this instance runs as this account. Ordinary users cannot ask this of services and of
-    /// other users' processes, and are then refused.
+    /// The process that created this instance runs as this account. Ordinary programs cannot ask this of services, of other
+    /// users' processes and perhaps of elevated ones, and are then refused.
     ProcessUser(Trustee),
 }
 
