@@ -25,16 +25,13 @@ async fn serve(name: &str, connections: usize) -> std::io::Result<()> {
     use npipe::ServerOptions;
     use tokio::task::JoinSet;
 
-    // Only the first instance asks for this: if somebody else owns the name already, that is an error and not a surprise.
-    let mut listening = ServerOptions::new().first_pipe_instance(true).create(name)?;
+    // If somebody else owns the name already, that is an error and not a surprise.
+    let listener = ServerOptions::new().listen(name)?;
     println!("listening on {name}");
 
     let mut clients = JoinSet::new();
     for _ in 0..connections {
-        listening.connect().await?;
-        // Before the connected instance is served, so that the next client always finds one that listens.
-        let next = ServerOptions::new().create(name)?;
-        clients.spawn(echo(std::mem::replace(&mut listening, next)));
+        clients.spawn(echo(listener.accept().await?));
         while let Some(ended) = clients.try_join_next() {
             report(ended);
         }

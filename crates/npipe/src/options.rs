@@ -194,7 +194,8 @@ impl ServerOptions {
     }
 
     /// How many instances the pipe may have, 1 to 254; 255 is unlimited. The first instance's number holds for all. One
-    /// more is refused with `ERROR_PIPE_BUSY`. Other numbers make [`create`](Self::create) fail with
+    /// more is refused with `ERROR_PIPE_BUSY`; a listener keeps one of them for itself, see
+    /// [there](crate::NamedPipeListener#with-a-limit-of-instances). Other numbers make [`create`](Self::create) fail with
     /// [`InvalidInput`](io::ErrorKind::InvalidInput).
     pub fn max_instances(&mut self, instances: usize) -> &mut Self {
         self.max_instances = instances;
