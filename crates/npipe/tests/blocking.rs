@@ -637,6 +637,24 @@ fn an_accept_hears_of_every_client_of_its_backlog() {
     });
 }
 
+/// The system ends what a thread began when it ends: then another one begins anew, also one that waits already.
+#[test]
+fn an_accept_outlives_the_thread_that_began_to_wait() {
+    let _watchdog = watchdog();
+    for _ in 0..10 {
+        let name = unique_name();
+        let listener = PipeListener::bind(&name).unwrap();
+        thread::scope(|scope| {
+            let gone = scope.spawn(|| assert_kind(listener.accept_timeout(SHORT / 4), ErrorKind::TimedOut));
+            let server = scope.spawn(|| listener.accept());
+            gone.join().unwrap();
+            let mut client = PipeStream::connect(&name).unwrap();
+            server.join().unwrap().unwrap().write_all(b"!").unwrap();
+            client.read_exact(&mut [0]).unwrap();
+        });
+    }
+}
+
 #[test]
 fn the_name_never_vanishes_while_clients_come_and_go() {
     let _watchdog = watchdog();

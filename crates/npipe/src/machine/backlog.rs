@@ -11,6 +11,9 @@ use std::time::Duration;
 use super::BackOff;
 use super::verdict::{self, Create};
 
+/// How often to look for what is missing while no client waits for it: a service that has reached its limit may stay there.
+const UNHURRIED: Duration = Duration::from_secs(1);
+
 /// The instances of a listener, those first that have been there longest.
 #[derive(Debug)]
 pub(crate) struct Backlog<I> {
@@ -106,7 +109,11 @@ impl<I> Backlog<I> {
 
     /// After how long to look whether another instance may be created, if one is missing or was `refused`.
     pub(crate) fn pause(&mut self, refused: bool) -> Option<Duration> {
-        (refused || self.instances.len() < self.size).then(|| self.back_off.pause())
+        if refused || self.instances.is_empty() {
+            Some(self.back_off.pause())
+        } else {
+            (self.instances.len() < self.size).then_some(UNHURRIED)
+        }
     }
 }
 
@@ -180,8 +187,9 @@ mod tests {
         let mut system = System::with_limit(2);
         let mut backlog = system.listen(4);
         let given = backlog.give_away(0, || system.create()).unwrap();
+        assert_eq!(backlog.pause(false), Some(UNHURRIED), "no client waits");
         assert!(matches!(backlog.give_away(0, || system.create()), Err(Refusal::ForNow)));
-        assert!(backlog.pause(true).is_some());
+        assert!(backlog.pause(true).is_some_and(|pause| pause < UNHURRIED));
         system.close(given);
         assert_eq!(backlog.give_away(0, || system.create()).unwrap(), 2);
         assert_eq!(backlog.len(), 1);
