@@ -131,7 +131,8 @@ pub(crate) struct Temper {
     pub(crate) seed: u64,
     /// Operations that could end at once may answer *pending*.
     pub(crate) hesitates: bool,
-    /// Reads of a byte pipe may get less than there is.
+    /// Reads of a byte pipe may get less than there is; on a message pipe, what could be read may seem not to be there yet to who does
+    /// not wait, as on another machine's.
     pub(crate) splits: bool,
     /// A cancellation may take effect later.
     pub(crate) cancels_late: bool,
@@ -619,6 +620,9 @@ pub(crate) fn read_now(handle: &OwnedHandle, buffer: &mut [u8]) -> Option<Outcom
         return Some(CUT_OFF);
     }
     assert!(state.queues[handle.end].reader.is_none(), "a second read of one end");
+    if state.messages && state.temper.splits && state.chance(3) == 0 {
+        return None;
+    }
     state.take(handle.end, buffer).map(|(code, bytes)| Outcome { code, bytes })
 }
 

@@ -108,6 +108,17 @@ async fn a_refused_message_is_gone_for_who_reads_bytes<F: Family>() {
     assert_eq!(&bytes[..read], b"next");
 }
 
+/// Nor does what is left of it keep those from the next message who wait until there is something to read.
+async fn a_refused_message_is_gone_for_who_waits_to_read<F: AsyncFamily>() {
+    let (server, client) = message_pair::<F>().await;
+    client.send_message(&[1; 50_000]).within("send").await.unwrap();
+    server.recv_message(&mut BytesMut::new(), 1).within("a message").await.unwrap_err();
+    assert!(poll_and_drop(server.as_ref().readable()).is_pending(), "only the rest of it is there");
+    client.send_message(b"next").within("send").await.unwrap();
+    server.as_ref().readable().within("readable").await.unwrap();
+    assert_eq!(next(&server).await.as_deref(), Some(&b"next"[..]));
+}
+
 async fn the_rest_of_a_message_that_was_begun_is_received<F: Family>() {
     for size in [10, 512, 20_000] {
         let (mut server, client) = message_pair::<F>().await;
@@ -319,6 +330,7 @@ for_each_family!(
     an_empty_message_is_told_from_the_end,
     a_message_over_the_limit_is_refused_and_the_next_is_received,
     a_refused_message_is_gone_for_who_reads_bytes,
+    a_refused_message_is_gone_for_who_waits_to_read => asynchronous,
     the_rest_of_a_message_that_was_begun_is_received,
     what_can_be_read_is_told_and_left,
     a_byte_pipe_refuses_messages_and_says_why,

@@ -82,7 +82,8 @@ impl World {
         let temper = Temper {
             seed: plan.seed,
             hesitates: plan.hesitates,
-            splits: plan.splits,
+            // Who reads messages piece by piece relies on their rest being there.
+            splits: plan.splits && (plan.receives || !plan.messages),
             cancels_late: plan.cancels_late,
         };
         let (pipe, handle) = Pipe::create(plan.messages, plan.quota, temper);
@@ -293,7 +294,9 @@ impl World {
             21 if self.plan.messages => self.write(end, size % 2),
             _ => {}
         }
-        for peer in self.peers.iter().flatten() {
+        // A message whose rest has to be waited for is collected, whatever its size.
+        let collects = self.plan.receives && self.plan.splits;
+        for peer in self.peers.iter().flatten().filter(|_| !collects) {
             peer.assert_bounded(self.settings);
         }
     }
