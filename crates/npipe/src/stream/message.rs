@@ -18,6 +18,10 @@ use crate::sys;
 /// Room for the reply of an exchange; a longer one goes on as any other message.
 const REPLY: usize = 4 * 1024;
 
+/// How many messages a task may receive without waiting until the others of its thread have a turn: a peer that floods us must not keep
+/// them from running.
+const LONGEST_RUN: u32 = 128;
+
 /// What a receiver gets: the length of a message, or `None` at the end.
 type Received = Option<usize>;
 
@@ -66,11 +70,19 @@ impl Stream {
         limit: usize,
     ) -> Poll<io::Result<Received>> {
         let mut inbound = lock(&self.core.inbound);
+        if inbound.run >= LONGEST_RUN {
+            inbound.run = 0;
+            drop(inbound);
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        inbound.run += 1;
         loop {
             match self.receive(&mut inbound, buffer, limit) {
                 Ok(Receiving::Received(received)) => return Poll::Ready(Ok(received)),
                 Ok(Receiving::Submit(size)) => self.submit_read(&mut inbound, size),
                 Ok(Receiving::Wait) => {
+                    inbound.run = 0;
                     let replaced = inbound.waiters.register(key, context);
                     drop(inbound);
                     drop(replaced);

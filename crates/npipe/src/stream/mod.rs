@@ -89,6 +89,8 @@ struct Inbound {
     watched_since: Option<u64>,
     /// Packets so far. Readiness that was used up returns when this moves.
     ticks: u64,
+    /// Messages received since somebody had to wait for one.
+    run: u32,
 }
 
 struct Outbound {
@@ -158,6 +160,7 @@ impl Stream {
                 operation: OperationPlace::Empty,
                 watched_since: None,
                 ticks: 0,
+                run: 0,
             }),
             outbound: Mutex::new(Outbound {
                 machine: WriteBehind::new(settings.writes, settings.write_limit),

@@ -12,6 +12,8 @@ mod drain;
 #[cfg(all(test, loom))]
 mod loom;
 #[cfg(all(test, not(loom)))]
+mod messages;
+#[cfg(all(test, not(loom)))]
 mod schedules;
 #[cfg(all(test, not(loom)))]
 mod tasks;

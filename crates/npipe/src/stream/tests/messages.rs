@@ -1,0 +1,105 @@
+//! Messages over the simulated kernel. An exchange: its request and its reply share a buffer with the kernel, and it has to take back
+//! the read that is under way. A flood.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::peer::Waiter;
+use crate::driver::{Driver, Waiting};
+use crate::machine::Framing;
+use crate::stream::{Key, Settings, Stream};
+use crate::sys::{Entry, Pipe, Temper};
+
+fn turn(driver: &Driver) {
+    let mut wake = Vec::new();
+    driver.turn(&mut [Entry::EMPTY; 4], Some(Duration::ZERO), &mut wake).unwrap();
+    wake.into_iter().for_each(Waiting::wake);
+}
+
+fn exchange(temper: Temper, request: &[u8], answer: &[u8]) {
+    let driver = Driver::new().unwrap();
+    let (pipe, server) = Pipe::create(true, 100, temper);
+    let settings =
+        Settings { reads: Framing::Messages, writes: Framing::Messages, read_limit: 512, write_limit: 512 };
+    let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
+    let server = Stream::new(server, driver.clone(), settings).unwrap();
+
+    let [mut reading, mut asking, mut answering] = [(); 3].map(|()| Waiter::default());
+    let (mut received, mut reply) = (BytesMut::new(), BytesMut::new());
+    let before = reading
+        .poll(|context| client.poll_recv_message(context, Key::POLL, &mut BytesMut::new(), usize::MAX));
+    assert!(before.is_pending(), "nothing was sent");
+    {
+        let mut transact = pin!(client.transact(request, &mut reply));
+        let mut answered = false;
+        let length = (0..1000).find_map(|_| {
+            if asking.may_poll()
+                && let Poll::Ready(length) = asking.poll(|context| transact.as_mut().poll(context))
+            {
+                return Some(length.unwrap());
+            }
+            if !answered
+                && let Poll::Ready(length) = answering
+                    .poll(|context| server.poll_recv_message(context, Key::POLL, &mut received, usize::MAX))
+            {
+                assert_eq!(length.unwrap(), Some(request.len()));
+                let sent = answering.poll(|context| server.poll_send_message(context, Key::POLL, answer));
+                assert!(matches!(sent, Poll::Ready(Ok(()))));
+                answered = true;
+            }
+            turn(&driver);
+            pipe.settle();
+            None
+        });
+        assert_eq!(length.expect("an exchange was forgotten"), answer.len());
+    }
+    assert!(received == request && reply == answer);
+
+    // The packets of what was cancelled still own their operations.
+    drop((server, client));
+    for _ in 0..10 {
+        turn(&driver);
+        pipe.settle();
+    }
+    assert!(pipe.is_quiet(), "an operation outlived its pipe");
+}
+
+#[test]
+fn an_exchange_has_its_reply_whole_whenever_it_comes() {
+    for seed in 1..40 {
+        let temper =
+            Temper { seed, hesitates: seed % 2 == 0, splits: seed % 3 == 0, cancels_late: seed % 5 == 0 };
+        for (request, answer) in [(0, 0), (1, 600), (5000, 1), (300, 9000), (7, 0)] {
+            exchange(temper, &vec![7; request], &vec![8; answer]);
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_messages_lets_other_tasks_run() {
+    let driver = Driver::new().unwrap();
+    let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
+    let (pipe, server) = Pipe::create(true, 1 << 20, temper);
+    let settings =
+        Settings { reads: Framing::Messages, writes: Framing::Messages, read_limit: 512, write_limit: 512 };
+    let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
+    let server = Stream::new(server, driver.clone(), settings).unwrap();
+    for _ in 0..1000 {
+        assert_eq!(client.try_write(&&b"!"[..]).unwrap(), 1);
+    }
+
+    let mut receiver = Waiter::default();
+    let (mut buffer, mut turns) = (BytesMut::new(), 0);
+    while buffer.len() < 1000 {
+        assert!(receiver.may_poll(), "who lets others run is woken");
+        let received =
+            receiver.poll(|context| server.poll_recv_message(context, Key::POLL, &mut buffer, usize::MAX));
+        turns += u32::from(received.is_pending());
+    }
+    assert!(turns >= 5, "the others had {turns} turns");
+    drop((server, client));
+    turn(&driver);
+}
