@@ -212,10 +212,11 @@ pub(crate) fn tie_to_own_port(handle: &impl AsRawHandle) -> io::Result<OwnedHand
     Ok(unsafe { OwnedHandle::from_raw_handle(port) })
 }
 
-/// An overlapped read without an event, whose packet goes to the port that the handle is tied to, if any. Its memory is never freed.
+/// An overlapped read without an event, whose packet goes to the port that the handle is tied to, if any. Its memory is never freed, and has
+/// nothing but zeros around it: who takes it for something else is found out.
 pub(crate) fn begin_read_for_ever(pipe: &impl AsRawHandle) {
     let buffer = Box::leak(Box::new([0_u8; 64]));
-    let overlapped = Box::leak(Box::new(OVERLAPPED::default()));
+    let overlapped = &mut Box::leak(Box::new([OVERLAPPED::default(); 64]))[32];
     // SAFETY: the handle is open; buffer and OVERLAPPED live for ever.
     unsafe { ReadFile(pipe.as_raw_handle(), buffer.as_mut_ptr(), 64, null_mut(), overlapped) };
 }
