@@ -228,6 +228,22 @@ fn handle_can_be_tied_to_one_port_only() {
 
 // --- connect --------------------------------------------------------------------------------------------------------
 
+/// `into_owned_handle` gives a handle away that another library can tie to its own port. Neither Wine 8 nor 10 can.
+#[test]
+fn handle_can_be_untied_from_its_port() {
+    let (port, server, client) = pair(false, 4096, SKIP);
+    let untied = sys::untie(&server);
+    if wine() {
+        untied.unwrap_err();
+        return;
+    }
+    untied.unwrap();
+    sys::read(&server, 10, &mut Operation::new()).pending().unwrap();
+    send(&client, b"x");
+    assert_eq!(port.poll(), None, "the port has no part in it any more");
+    Port::new().tie(&server, SKIP).unwrap();
+}
+
 #[test]
 fn connect_waits_for_a_client() {
     let name = unique_name();

@@ -8,8 +8,8 @@ use std::ptr::{null, null_mut};
 use std::thread::JoinHandle;
 
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_DIRECTORY_INFORMATION, FSCTL_PIPE_FLUSH, FileDirectoryInformation, NtFsControlFile,
-    NtQueryDirectoryFile,
+    FILE_COMPLETION_INFORMATION, FILE_DIRECTORY_INFORMATION, FSCTL_PIPE_FLUSH, FileDirectoryInformation,
+    FileReplaceCompletionInformation, NtFsControlFile, NtQueryDirectoryFile, NtSetInformationFile,
 };
 use windows_sys::Win32::Foundation::{
     ERROR_IO_PENDING, ERROR_SUCCESS, GENERIC_READ, GENERIC_WRITE, GetLastError, INVALID_HANDLE_VALUE,
@@ -428,6 +428,24 @@ pub(crate) struct Packet {
     pub(crate) operation: usize,
     pub(crate) code: u32,
     pub(crate) count: u32,
+}
+
+/// Takes the handle from its port.
+pub(crate) fn untie(pipe: &Handle) -> Outcome<()> {
+    let none = FILE_COMPLETION_INFORMATION { Port: null_mut(), Key: null_mut() };
+    let mut status_block = IO_STATUS_BLOCK::default();
+    // SAFETY: the handle is open for the call, which reads the structure that is lent, of the size that is told.
+    let status = unsafe {
+        NtSetInformationFile(
+            pipe.as_raw_handle(),
+            &mut status_block,
+            (&raw const none).cast(),
+            size_of_val(&none) as u32,
+            FileReplaceCompletionInformation,
+        )
+    };
+    // SAFETY: it translates a number.
+    if status < 0 { Err(unsafe { RtlNtStatusToDosError(status) }) } else { Ok(()) }
 }
 
 pub(crate) struct Port(Handle);
