@@ -92,7 +92,7 @@ impl PipeStream {
                     Some(sys::peek(&self.shared.handle).map_or(0, |peeked| peeked.left_in_message))
                 }
             };
-            let length = buffer.len() - start + left.unwrap_or(0);
+            let length = (buffer.len() - start).saturating_add(left.unwrap_or(0));
             room = match left {
                 None if length <= limit => return Ok(Some(length)),
                 None => return Err(MessageTooLong::new(length, limit).into()),

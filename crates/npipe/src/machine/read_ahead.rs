@@ -302,7 +302,7 @@ impl ReadAhead {
 
     /// Offers room for the rest of a message, of which the pipe has `left` bytes, unless that is more than `limit` in all.
     pub(crate) fn rest(&mut self, left: usize, limit: usize) -> Result<usize, MessageStep> {
-        let length = self.buffered().len() + left;
+        let length = self.buffered().len().saturating_add(left);
         if length > limit {
             self.refuse();
             return Err(MessageStep::TooLong { length });
