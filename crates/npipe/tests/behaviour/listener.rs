@@ -517,6 +517,37 @@ mod two_hundred_clients {
         run_alone::<Tokio>("listener::two_hundred_clients::of_an_async_listener", come_at_once::<Tokio>());
     }
 
+    /// None is refused, however few instances there are.
+    async fn wait_as_tasks<F: ListeningFamily>() {
+        const CLIENTS: usize = 200;
+        let name = unique_name();
+        let mut listener = F::listen(ServerOptions::new().backlog(4), &name).unwrap();
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let name = name.clone();
+                F::spawn(async move {
+                    let mut client = F::connect(&ClientOptions::new(), &name).await.unwrap();
+                    client.read_exact(&mut [0]).await.unwrap();
+                })
+            })
+            .collect();
+        for _ in 0..CLIENTS {
+            let mut server = listener.accept().within_time("a client", LONG).await.unwrap();
+            server.write_all(b"!").within("an answer").await.unwrap();
+        }
+        for client in clients {
+            client.within("an answered client").await;
+        }
+    }
+
+    #[test]
+    fn of_an_async_listener_as_tasks() {
+        run_alone::<Tokio>(
+            "listener::two_hundred_clients::of_an_async_listener_as_tasks",
+            wait_as_tasks::<Tokio>(),
+        );
+    }
+
     #[test]
     fn of_a_blocking_listener() {
         run_alone::<Blocking>(
