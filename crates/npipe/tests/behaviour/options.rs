@@ -211,6 +211,28 @@ async fn remote_clients_and_qos_are_accepted_options<F: Family>() {
     }
 }
 
+async fn remote_clients_are_refused_unless_told_otherwise<F: Family>() {
+    if skipped_under_wine(
+        "options::remote_clients_are_refused_unless_told_otherwise",
+        "there is no network of pipes",
+    ) {
+        return;
+    }
+    // By its network name the machine's own pipe is another machine's, if its service for the network runs.
+    let by_network = |name: &str| name.replacen(r"\\.\", r"\\localhost\", 1);
+    let name = unique_name();
+    let _open_to_all = F::create(ServerOptions::new().reject_remote_clients(false), &name).unwrap();
+    if let Err(error) = F::open(&ClientOptions::new(), &by_network(&name)) {
+        println!("this machine does not serve its pipes to the network: {error}");
+        return;
+    }
+    let name = unique_name();
+    let server = F::create(&ServerOptions::new(), &name).unwrap();
+    F::open(&ClientOptions::new(), &by_network(&name)).expect_err("a remote client is refused");
+    let _local = F::open(&ClientOptions::new(), &name).unwrap();
+    server.connect().within("connect").await.unwrap();
+}
+
 async fn security_attributes_reach_the_system<F: AsyncFamily>() {
     let (server, client) = sys::inheritable_pair(&unique_name()).unwrap();
     assert!(sys::is_inheritable(&server));
@@ -249,6 +271,7 @@ for_each_family!(
     first_pipe_instance_is_the_only_one,
     rights_on_the_handle,
     remote_clients_and_qos_are_accepted_options,
+    remote_clients_are_refused_unless_told_otherwise,
     security_attributes_reach_the_system => asynchronous,
     options_are_reusable_values,
 );
