@@ -222,13 +222,13 @@ async fn remote_clients_are_refused_unless_told_otherwise<F: Family>() {
     let by_network = |name: &str| name.replacen(r"\\.\", r"\\localhost\", 1);
     let name = unique_name();
     let _open_to_all = F::create(ServerOptions::new().reject_remote_clients(false), &name).unwrap();
-    if let Err(error) = F::open(&ClientOptions::new(), &by_network(&name)) {
+    if let Err(error) = F::open(&ClientOptions::new(), by_network(&name)) {
         println!("this machine does not serve its pipes to the network: {error}");
         return;
     }
     let name = unique_name();
     let server = F::create(&ServerOptions::new(), &name).unwrap();
-    F::open(&ClientOptions::new(), &by_network(&name)).expect_err("a remote client is refused");
+    F::open(&ClientOptions::new(), by_network(&name)).expect_err("a remote client is refused");
     let _local = F::open(&ClientOptions::new(), &name).unwrap();
     server.connect().within("connect").await.unwrap();
 }

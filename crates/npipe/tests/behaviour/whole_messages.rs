@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -33,21 +34,30 @@ async fn next(end: &impl End) -> Option<BytesMut> {
 
 async fn a_message_of_any_size_comes_whole<F: Family>() {
     let (server, client) = message_pair::<F>().await;
-    let sending = F::spawn(async move {
-        let mut data = StreamData::new(61);
-        for size in SIZES {
-            client.send_message(&data.take(size)).within("send").await.unwrap();
+    let server = Arc::new(server);
+    let sending = F::spawn({
+        let server = server.clone();
+        async move {
+            let mut data = StreamData::new(61);
+            for size in SIZES {
+                server.send_message(&data.take(size)).within("send").await.unwrap();
+            }
         }
-        client
+    });
+    let echo = F::spawn(async move {
+        while let Some(message) = next(&client).await {
+            client.send_message(&message).within("send back").await.unwrap();
+        }
     });
     let mut expected = StreamData::new(61);
     for size in SIZES {
-        let message = next(&server).await.expect("not the end");
+        let message = next(&*server).await.expect("not the end");
         assert_eq!(message.len(), size);
         expected.expect(&message);
     }
-    drop(sending.within("the sender").await);
-    assert_eq!(next(&server).await, None);
+    sending.within("the sender").await;
+    drop(server);
+    echo.within("the end is seen").await;
 }
 
 async fn an_empty_message_is_told_from_the_end<F: Family>() {
