@@ -1,8 +1,9 @@
 //! Connections to Windows pipes from Linux: one Windows process carries them all over its stdin and stdout,
 //! multiplexed with yamux, where other relays start a process for each.
 //!
-//! `protocol` is what the two processes say to each other, `records` the bytes of one connection within it; `server` is the
-//! Windows half, which opens pipes; `client` is the Linux half: it starts that process (`process`) and ends it.
+//! `protocol` is what the two processes say to each other, `records` the bytes of one connection within it. `server` is the
+//! Windows half, which opens pipes, and `relay` what it does with one of them. `client` is the Linux half: it starts that
+//! process (`process`) and ends it.
 
 #[cfg(unix)]
 pub(crate) mod client;
@@ -14,4 +15,5 @@ pub(crate) mod process;
 #[cfg_attr(windows, allow(dead_code, reason = "what only the Linux half says and hears"))]
 pub(crate) mod protocol;
 mod records;
+mod relay;
 pub(crate) mod server;
