@@ -1,0 +1,303 @@
+//! The same end as a blocking and as an asynchronous one, to and fro, with everything that it had read or not yet written.
+
+use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
+use std::os::windows::io::OwnedHandle;
+use std::thread;
+use std::time::Duration;
+
+use futures_lite::future;
+use npipe::blocking::{PipeListener, PipeStream};
+use npipe::{ClientOptions, NamedPipeClient, PipeEnd, PipeMode, ServerOptions};
+
+use crate::world::*;
+
+/// The bytes of an async end that has read ahead what it was sent.
+fn read_ahead(client: &NamedPipeClient) {
+    future::block_on(client.readable()).unwrap();
+}
+
+#[test]
+fn an_async_end_becomes_a_blocking_one_and_back_with_what_it_had_read_ahead() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let listener = PipeListener::bind(&name).unwrap();
+    let client = ClientOptions::new().open(&name).unwrap();
+    let server = listener.accept().unwrap();
+    send(&server, 11, 300);
+    read_ahead(&client);
+
+    let mut stream = future::block_on(client.into_blocking());
+    assert_eq!(stream.info().unwrap().end, PipeEnd::Client);
+    let mut data = Pattern::new(11);
+    let mut buffer = [0; 100];
+    stream.read_exact(&mut buffer).unwrap();
+    data.expect(&buffer);
+    // Back, in the middle of what was read ahead, and then with a read in flight that has nothing yet.
+    let client = stream.into_client().unwrap();
+    let mut all = Vec::new();
+    while all.len() < 200 {
+        future::block_on(client.readable()).unwrap();
+        let read = client.try_read(&mut buffer).unwrap();
+        all.extend_from_slice(&buffer[..read]);
+    }
+    data.expect(&all);
+    assert_kind(client.try_read(&mut buffer), ErrorKind::WouldBlock);
+    let mut stream = future::block_on(client.into_blocking());
+    stream.set_read_timeout(Some(SHORT)).unwrap();
+    assert_kind(stream.read(&mut buffer), ErrorKind::TimedOut);
+    (&server).write_all(b"directly").unwrap();
+    let mut directly = [0; 8];
+    stream.read_exact(&mut directly).unwrap();
+    assert_eq!(&directly, b"directly");
+    // The other direction, and the end.
+    stream.write_all(b"answer").unwrap();
+    let mut answer = [0; 6];
+    (&server).read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"answer");
+    drop(server);
+    assert_eq!(stream.read(&mut buffer).unwrap(), 0);
+}
+
+#[test]
+fn conversions_raced_against_data_lose_nothing() {
+    let _watchdog = watchdog();
+    const ROUNDS: usize = 1500;
+    let name = unique_name();
+    let listener = PipeListener::bind(&name).unwrap();
+    let mut client = ClientOptions::new().open(&name).unwrap();
+    let server = listener.accept().unwrap();
+    thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            let mut random = fastrand::Rng::with_seed(12);
+            let mut data = Pattern::new(12);
+            let mut total = 0;
+            for _ in 0..ROUNDS {
+                let bytes = data.next(random.usize(1..900));
+                (&server).write_all(bytes).unwrap();
+                total += bytes.len();
+                for _ in 0..random.u32(0..4) {
+                    thread::yield_now();
+                }
+            }
+            total
+        });
+        let mut data = Pattern::new(12);
+        let mut buffer = [0; 700];
+        let mut total = 0;
+        for round in 0.. {
+            let read = match client.try_read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+                result => Some(result.unwrap()),
+            };
+            let mut stream = future::block_on(client.into_blocking());
+            data.expect(&buffer[..read.unwrap_or(0)]);
+            total += read.unwrap_or(0);
+            if read == Some(0) {
+                break;
+            }
+            if round % 2 == 0 {
+                stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+                match stream.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(read) => {
+                        data.expect(&buffer[..read]);
+                        total += read;
+                    }
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}"),
+                }
+            }
+            client = stream.into_client().unwrap();
+        }
+        assert_eq!(total, writer.join().unwrap());
+    });
+}
+
+#[test]
+fn conversions_raced_against_messages_leave_them_whole() {
+    let _watchdog = watchdog();
+    const MESSAGES: u32 = 1500;
+    let name = unique_name();
+    let listener = PipeListener::bind_with(ServerOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let mut client = ClientOptions::new().pipe_mode(PipeMode::Message).open(&name).unwrap();
+    let server = listener.accept().unwrap();
+    // Some are longer than what an async end reads ahead.
+    let length = |number: u32| 4 + (number * 7919 % 3000) as usize;
+    let message = |number: u32| [&number.to_le_bytes()[..], &vec![number as u8; length(number) - 4]].concat();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut random = fastrand::Rng::with_seed(19);
+            for number in 0..MESSAGES {
+                (&server).write_all(&message(number)).unwrap();
+                linger(random.u64(0..50));
+            }
+        });
+        let mut buffer = [0; 4096];
+        let mut next = 0;
+        for round in 0.. {
+            let read = match client.try_read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+                result => Some(result.unwrap()),
+            };
+            let mut stream = future::block_on(client.into_blocking());
+            let read = match read {
+                None if round % 2 == 0 => stream.read(&mut buffer).unwrap(),
+                None => {
+                    client = stream.into_client().unwrap();
+                    continue;
+                }
+                Some(read) => read,
+            };
+            if read == 0 {
+                break;
+            }
+            assert!(buffer[..read] == message(next), "message {next} is whole");
+            next += 1;
+            client = stream.into_client().unwrap();
+        }
+        assert_eq!(next, MESSAGES);
+    });
+}
+
+#[test]
+fn message_boundaries_survive_the_conversions() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let listener = PipeListener::bind_with(ServerOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let client = ClientOptions::new().pipe_mode(PipeMode::Message).open(&name).unwrap();
+    let mut server = listener.accept().unwrap();
+    // More than an async end reads ahead: the rest of the message is still in the pipe.
+    let long: Vec<u8> = (0..5000_u32).map(|number| number as u8).collect();
+    server.write_all(&long).unwrap();
+    server.write_all(b"second").unwrap();
+    read_ahead(&client);
+
+    let mut stream = future::block_on(client.into_blocking());
+    let mut buffer = [0; 6000];
+    assert_eq!(stream.read(&mut buffer).unwrap(), 5000, "whole, since there is room for it");
+    assert!(buffer[..5000] == long[..]);
+    assert_eq!(stream.read(&mut buffer).unwrap(), 6);
+    assert_eq!(&buffer[..6], b"second");
+
+    // The same in parts, and a part of it on either face.
+    let client = stream.into_client().unwrap();
+    server.write_all(&long).unwrap();
+    server.write_all(b"second").unwrap();
+    read_ahead(&client);
+    let mut stream = future::block_on(client.into_blocking());
+    assert_eq!(stream.read(&mut buffer[..10]).unwrap(), 10);
+    let (mut small, mut large) = ([0; 1000], [0; 2000]);
+    let mut slices = [IoSliceMut::new(&mut small), IoSliceMut::new(&mut large)];
+    assert_eq!(stream.read_vectored(&mut slices).unwrap(), 3000);
+    assert!([&buffer[..10], &small, &large].concat() == long[..3010]);
+    let client = stream.into_client().unwrap();
+    read_ahead(&client);
+    assert_eq!(client.try_read(&mut buffer).unwrap(), 1990);
+    assert!(buffer[..1990] == long[3010..]);
+    read_ahead(&client);
+    assert_eq!(client.try_read(&mut buffer).unwrap(), 6);
+}
+
+#[test]
+fn what_was_written_survives_the_conversions() {
+    let _watchdog = watchdog();
+    let (server, client) = narrow_pair();
+    // On its way from a blocking end ...
+    client.set_write_timeout(Some(SHORT)).unwrap();
+    assert_eq!((&client).write(Pattern::new(13).next(50_000)).unwrap(), 50_000);
+    let client = client.into_client().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| receive(&server, 13, 50_000));
+        future::block_on(client.flush()).unwrap();
+    });
+    // ... and from an async one, whose conversion waits until the pipe has it.
+    assert_eq!(client.try_write(Pattern::new(14).next(50_000)).unwrap(), 50_000);
+    let stream = thread::scope(|scope| {
+        scope.spawn(|| receive(&server, 14, 50_000));
+        future::block_on(client.into_blocking())
+    });
+    (&stream).write_all(b"behind").unwrap();
+    let mut behind = [0; 6];
+    (&server).read_exact(&mut behind).unwrap();
+    assert_eq!(&behind, b"behind");
+
+    // An error on the way is the next write's.
+    let client = stream.into_client().unwrap();
+    assert_eq!(client.try_write(&[0; 50_000]).unwrap(), 50_000);
+    drop(server);
+    let stream = future::block_on(client.into_blocking());
+    (&stream).flush().unwrap_err();
+    (&stream).flush().unwrap();
+}
+
+#[test]
+fn a_server_end_goes_to_and_fro_too_and_from_a_block_on_that_is_over() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let (stream, mut client) = npipe::block_on(async {
+        let server = ServerOptions::new().create(&name).unwrap();
+        let client = PipeStream::connect(&name).unwrap();
+        server.connect().await.unwrap();
+        (server.into_blocking().await, client)
+    });
+    // Its port is that of the `block_on`: somebody still attends to it.
+    stream.set_write_timeout(Some(LONG)).unwrap();
+    let big = vec![1; 1 << 20];
+    thread::scope(|scope| {
+        scope.spawn(|| (&stream).write_all(&big).unwrap());
+        let mut read = vec![0; big.len()];
+        client.read_exact(&mut read).unwrap();
+        assert!(read == big);
+    });
+    client.write_all(b"x").unwrap();
+    let server = stream.into_server().unwrap();
+    future::block_on(server.readable()).unwrap();
+    assert_eq!(server.try_read(&mut [0; 2]).unwrap(), 1);
+}
+
+#[test]
+fn a_stream_on_the_port_of_the_block_on_that_it_is_used_in_hears_of_its_writes() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    npipe::block_on(async {
+        let options = ServerOptions::new().in_buffer_size(4096).clone();
+        let server = options.create(&name).unwrap();
+        let client = ClientOptions::new().open(&name).unwrap();
+        server.connect().await.unwrap();
+        let (server, mut client) = (server.into_blocking().await, client.into_blocking().await);
+        client.set_write_timeout(Some(SHORT)).unwrap();
+        let big = Pattern::new(16).next(50_000).to_vec();
+        assert_eq!(client.write(&big).unwrap(), big.len());
+        receive(&server, 16, big.len());
+        client.set_write_timeout(Some(LONG)).unwrap();
+        client.flush().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| receive(&server, 16, big.len()));
+            client.write_all(&big).unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_conversion_that_makes_no_sense_gives_the_stream_back() {
+    let _watchdog = watchdog();
+    let (server, client) = pair();
+    let clone = client.try_clone().unwrap();
+    let error = client.into_client().unwrap_err();
+    assert_eq!(error.reason().kind(), ErrorKind::InvalidInput);
+    let error = OwnedHandle::try_from(error.into_stream()).unwrap_err();
+    assert_eq!(error.reason().kind(), ErrorKind::InvalidInput);
+    let client = error.into_stream();
+    drop(clone);
+    let error = client.into_server().unwrap_err();
+    assert_eq!(error.reason().kind(), ErrorKind::InvalidInput);
+    let mut client = error.into_stream();
+    assert_kind(server.into_client().map(drop).map_err(io::Error::from), ErrorKind::InvalidInput);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "that one was dropped");
+
+    let (_server, client) = pair();
+    client.set_write_timeout(Some(LONG)).unwrap();
+    let error = OwnedHandle::try_from(client).unwrap_err();
+    assert_eq!(error.reason().kind(), ErrorKind::InvalidInput, "it is tied to a port");
+    let client = error.into_stream().into_client().unwrap();
+    drop(client);
+}

@@ -1,0 +1,153 @@
+//! How connections end: drain, close, and what the other end is told.
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use npipe::{ClientOptions, ServerOptions};
+
+use crate::world::*;
+
+#[test]
+fn the_ends_of_a_connection_are_told_apart() {
+    let _watchdog = watchdog();
+    let (mut server, mut client) = pair();
+    client.write_all(b"last words").unwrap();
+    drop(client);
+    assert_code(server.write(b"x"), ERROR_NO_DATA);
+    let mut said = Vec::new();
+    server.read_to_end(&mut said).unwrap();
+    assert_eq!(said, b"last words");
+    assert_eq!(server.read(&mut [0]).unwrap(), 0, "the end stays");
+
+    let (server, mut client) = pair();
+    client.disconnect().unwrap_err();
+    let waiting = thread::spawn({
+        let clone = server.try_clone().unwrap();
+        move || (&clone).read(&mut [0])
+    });
+    (&server).write_all(b"discarded").unwrap();
+    server.disconnect().unwrap();
+    assert_code(waiting.join().unwrap(), ERROR_PIPE_NOT_CONNECTED);
+    assert_code(client.read(&mut [0; 20]), ERROR_PIPE_NOT_CONNECTED);
+    assert_code(client.write(b"x"), ERROR_PIPE_NOT_CONNECTED);
+    assert_code((&server).write(b"x"), ERROR_PIPE_NOT_CONNECTED);
+    assert_code(server.disconnect(), ERROR_PIPE_NOT_CONNECTED);
+}
+
+#[test]
+fn drain_waits_until_the_peer_has_read_everything() {
+    let _watchdog = watchdog();
+    let (server, client) = pair();
+    (&server).write_all(&[1; 10_000]).unwrap();
+    let read = AtomicU32::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..10 {
+                (&client).read_exact(&mut [0; 1000]).unwrap();
+                read.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        server.drain().unwrap();
+        // The last read has ended; whether its thread has counted it is open.
+        assert!(read.load(Ordering::SeqCst) >= 9);
+    });
+}
+
+#[test]
+fn a_drain_with_a_time_out_gives_up_on_a_reader_that_stops_and_loses_nothing() {
+    let _watchdog = watchdog();
+    let (server, mut client) = pair();
+    (&server).write_all(b"unread").unwrap();
+    let started = Instant::now();
+    assert_kind(server.drain_timeout(SHORT), ErrorKind::TimedOut);
+    assert!(started.elapsed() >= SHORT);
+    client.read_exact(&mut [0; 6]).unwrap();
+    server.drain_timeout(LONG).unwrap();
+    server.drain_timeout(Duration::MAX).unwrap();
+}
+
+#[test]
+fn a_drain_with_a_time_out_waits_for_a_slow_reader_and_ends_with_one_that_dies() {
+    let _watchdog = watchdog();
+    let (server, client) = pair();
+    (&server).write_all(&[1; 10_000]).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| (0..10).for_each(|_| (&client).read_exact(&mut [0; 1000]).unwrap()));
+        server.drain_timeout(LONG).unwrap();
+    });
+    (&server).write_all(b"never read").unwrap();
+    thread::scope(|scope| {
+        let draining = scope.spawn(|| server.drain_timeout(LONG));
+        drop(client);
+        // Where it had closed before the drain began, the system does not tell whether it had read everything.
+        let ended = draining.join().unwrap();
+        assert!(matches!(ended.map_err(|error| error.raw_os_error()), Ok(()) | Err(Some(ERROR_BROKEN_PIPE))));
+    });
+}
+
+#[test]
+fn closing_a_server_waits_for_its_client_to_read_and_disconnects_it() {
+    let _watchdog = watchdog();
+    let (server, mut client) = pair();
+    let clone = server.try_clone().unwrap();
+    (&server).write_all(b"goodbye").unwrap();
+    let closing = thread::spawn(move || server.close());
+    let mut received = [0; 7];
+    client.read_exact(&mut received).unwrap();
+    closing.join().unwrap().unwrap();
+    assert_eq!(&received, b"goodbye");
+    assert_code(client.read(&mut received), ERROR_PIPE_NOT_CONNECTED);
+    assert_code((&clone).write(b"x"), ERROR_PIPE_NOT_CONNECTED);
+}
+
+#[test]
+fn closing_a_client_waits_for_its_server_to_read() {
+    let _watchdog = watchdog();
+    let (mut server, client) = pair();
+    (&client).write_all(b"goodbye").unwrap();
+    let closing = thread::spawn(move || client.close());
+    let mut received = Vec::new();
+    server.read_to_end(&mut received).unwrap();
+    closing.join().unwrap().unwrap();
+    assert_eq!(received, b"goodbye");
+    // Of a peer that has gone there is nothing to wait for.
+    server.close().unwrap();
+}
+
+#[test]
+fn ends_of_one_direction_are_closed_as_well() {
+    let _watchdog = watchdog();
+    let (server, client) =
+        pair_with(ServerOptions::new().access_inbound(false), ClientOptions::new().write(false));
+    server.close().unwrap();
+    assert_code((&client).read(&mut [0]), ERROR_PIPE_NOT_CONNECTED);
+    client.close().unwrap();
+    let (mut server, client) =
+        pair_with(ServerOptions::new().access_outbound(false), ClientOptions::new().read(false));
+    (&client).write_all(b"x").unwrap();
+    let closing = thread::spawn(move || client.close());
+    server.read_to_end(&mut Vec::new()).unwrap();
+    closing.join().unwrap().unwrap();
+    server.close().unwrap();
+}
+
+#[test]
+fn closing_gives_up_when_its_time_is_over_and_leaves_what_was_written() {
+    let _watchdog = watchdog();
+    for with_linger in [true, false] {
+        let (server, mut client) = pair();
+        (&server).write_all(b"read later").unwrap();
+        let closed = if with_linger {
+            server.set_linger(Some(SHORT));
+            server.close()
+        } else {
+            server.close_timeout(SHORT)
+        };
+        assert_kind(closed, ErrorKind::TimedOut);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap();
+        assert_eq!(received, b"read later");
+    }
+}

@@ -1,0 +1,73 @@
+//! Who is at the other end.
+
+use std::io::{ErrorKind, Read, Write};
+use std::process::Command;
+
+use npipe::blocking::{PipeListener, PipeStream};
+use npipe::{ClientOptions, SecurityDescriptor, ServerIdentity, ServerOptions, Trustee};
+
+use crate::world::*;
+
+/// Not a test by itself: the client that [`a_process_is_known_while_it_lives`] starts.
+#[test]
+fn plays_a_client() {
+    if let Some(name) = std::env::var_os(CLIENT_OF) {
+        let mut stream = PipeStream::connect(name).unwrap();
+        stream.write_all(b"!").unwrap();
+        let _ = stream.read(&mut [0]);
+    }
+}
+
+const CLIENT_OF: &str = "NPIPE_TEST_CLIENT_OF";
+
+/// A client that is gone leaves a number behind, and nobody else is taken for it.
+#[test]
+fn a_process_is_known_while_it_lives() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let listener = PipeListener::bind(&name).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let mut child = Command::new(&program)
+        .args(["--exact", "identity::plays_a_client"])
+        .env(CLIENT_OF, &name)
+        .spawn()
+        .unwrap();
+    let mut stream = listener.accept_timeout(LONG).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+
+    let me = Trustee::CurrentUser.sid().unwrap();
+    let peer = stream.peer().unwrap();
+    assert_eq!(peer.process_id(), child.id());
+    assert_eq!(peer.program().unwrap().file_name(), program.file_name());
+    assert_eq!(peer.user().unwrap(), me);
+    assert_eq!(stream.impersonate(|client| client.user()).unwrap().unwrap(), me);
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    let late = stream.peer().unwrap();
+    assert_eq!(late.process_id(), peer.process_id());
+    if let Ok(found) = late.program() {
+        assert_eq!(found.file_name(), program.file_name(), "it is nobody else");
+    }
+    peer.process().expect("it was found in time, and is held");
+}
+
+#[test]
+fn a_server_that_is_somebody_else_is_not_waited_for() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let mine = SecurityDescriptor::current_user_only().unwrap();
+    let _listener = PipeListener::bind_with(ServerOptions::new().security_descriptor(&mine), &name).unwrap();
+    let mut options = ClientOptions::new();
+    options.wait_for_server(true).verify_server(ServerIdentity::PipeOwner(Trustee::System));
+    let error = PipeStream::connect_with(&options, &name).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+}
+
+#[test]
+fn a_client_has_no_client() {
+    let (_server, client) = pair();
+    let error = client.impersonate(|_| panic!("in whose name?")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}

@@ -1,0 +1,240 @@
+//! Whole messages, half-close and exchanges, by threads.
+
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::thread;
+
+use bytes::BytesMut;
+use npipe::blocking::PipeStream;
+use npipe::{ClientOptions, PipeMode, ServerOptions};
+
+use crate::world::*;
+
+#[test]
+fn a_read_is_one_message_or_its_next_part() {
+    let _watchdog = watchdog();
+    let (mut server, mut client) = message_pair();
+    assert_eq!(client.info().unwrap().mode, PipeMode::Message);
+    client.write_all(b"one").unwrap();
+    assert_eq!(client.write_vectored(&[IoSlice::new(b"tw"), IoSlice::new(b"o")]).unwrap(), 3);
+    assert_eq!(client.write(b"").unwrap(), 0, "an empty message, which reads pass over");
+    client.set_write_timeout(Some(LONG)).unwrap();
+    assert_eq!(client.write_vectored(&[IoSlice::new(b"thr"), IoSlice::new(b"ee")]).unwrap(), 5);
+    client.write_all(&[4; 300_000]).unwrap();
+    client.write_all(b"five").unwrap();
+
+    let mut buffer = [0; 10];
+    let mut read = |room: usize| {
+        let count = server.read(&mut buffer[..room]).unwrap();
+        buffer[..count].to_vec()
+    };
+    assert_eq!([read(10), read(2), read(10), read(10)], [&b"one"[..], b"tw", b"o", b"three"]);
+    // A message is whole where there is room for it, in however many slices.
+    let (mut first, mut second) = (vec![0; 100_000], vec![0; 250_000]);
+    let mut buffers = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+    assert_eq!(server.read_vectored(&mut buffers).unwrap(), 300_000);
+    assert!(first.iter().chain(&second[..200_000]).all(|byte| *byte == 4));
+    assert_eq!(server.read(&mut [0; 10]).unwrap(), 4);
+
+    // An empty message is not the end, and the time-out goes on behind it.
+    client.write_all(b"").unwrap();
+    assert_eq!(client.write(b"").unwrap(), 0);
+    server.set_read_timeout(Some(SHORT)).unwrap();
+    assert_kind(server.read(&mut buffer), ErrorKind::TimedOut);
+    drop(client);
+    assert_eq!(server.read(&mut buffer).unwrap(), 0);
+}
+
+#[test]
+fn an_empty_message_is_the_end_where_that_is_agreed() {
+    let _watchdog = watchdog();
+    let (mut server, mut client) = message_pair();
+    client.write_all(b"that was all").unwrap();
+    assert_eq!(client.write(b"").unwrap(), 0);
+    client.write_all(b"or not").unwrap();
+    server.try_clone().unwrap().set_empty_message_is_end(true).unwrap();
+    let mut said = String::new();
+    server.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "that was all");
+    server.set_empty_message_is_end(false).unwrap();
+    assert_eq!(client.write(b"").unwrap(), 0);
+    client.write_all(b", after all").unwrap();
+    drop(client);
+    server.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "that was allor not, after all");
+}
+
+#[test]
+fn an_empty_message_is_seen_between_others_by_an_end_that_read_bytes() {
+    let _watchdog = watchdog();
+    let (mut server, mut client) =
+        pair_with(ServerOptions::new().pipe_mode(PipeMode::Message), &ClientOptions::new());
+    client.set_empty_message_is_end(true).unwrap();
+    server.write_all(b"that was all").unwrap();
+    assert_eq!(server.write(b"").unwrap(), 0);
+    server.write_all(b"or not").unwrap();
+    let mut said = String::new();
+    client.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "that was all");
+}
+
+/// The largest, once, each way and on either face: the rest of the sizes is the behaviour suite's.
+#[test]
+fn a_message_of_64_mib_goes_whole_between_the_faces() {
+    const SIZE: usize = 64 << 20;
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let server = ServerOptions::new().pipe_mode(PipeMode::Message).create(&name).unwrap();
+    let client = PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let message: Vec<u8> = (0..SIZE).map(|place| (place % 251) as u8).collect();
+    thread::scope(|scope| {
+        let echo = scope.spawn(move || {
+            npipe::block_on(async {
+                server.connect().await.unwrap();
+                let mut buffer = BytesMut::new();
+                assert_eq!(server.recv_message(&mut buffer).await.unwrap(), Some(SIZE));
+                server.send_message(&buffer).await.unwrap();
+                server.drain().await.unwrap();
+            });
+        });
+        client.send_message(&message).unwrap();
+        let mut buffer = BytesMut::new();
+        assert_eq!(client.recv_message_limited(&mut buffer, SIZE).unwrap(), Some(SIZE));
+        assert!(buffer == message);
+        echo.join().unwrap();
+    });
+}
+
+#[test]
+fn a_wait_for_a_message_ends_in_time_and_takes_nothing() {
+    let _watchdog = watchdog();
+    let (server, client) = message_pair();
+    server.set_read_timeout(Some(SHORT)).unwrap();
+    let mut buffer = BytesMut::from("kept");
+    assert_kind(server.recv_message(&mut buffer), ErrorKind::TimedOut);
+    assert_eq!(buffer, "kept");
+    client.send_message(&[7; 9000]).unwrap();
+    assert_eq!(server.recv_message(&mut buffer).unwrap(), Some(9000));
+    assert_eq!(buffer.len(), 9004);
+}
+
+#[test]
+fn half_close_waits_for_no_longer_than_it_has_patience() {
+    let _watchdog = watchdog();
+    for on_its_way in [false, true] {
+        let (mut server, client) = message_pair();
+        client.send_message(b"unread").unwrap();
+        let mut expected = 1;
+        if on_its_way {
+            // A write that the peer has no room for, and that counts as written.
+            client.set_write_timeout(Some(SHORT)).unwrap();
+            client.send_message(&vec![7; 8 << 20]).unwrap();
+            client.set_write_timeout(None).unwrap();
+            expected = 2;
+        }
+        assert_kind(client.close_write(SHORT), ErrorKind::TimedOut);
+        client.close_write(SHORT).unwrap();
+        assert_kind(client.send_message(b"late"), ErrorKind::BrokenPipe);
+        assert_kind(
+            (&client).write_vectored(&[IoSlice::new(b"la"), IoSlice::new(b"te")]),
+            ErrorKind::BrokenPipe,
+        );
+        let mut buffer = BytesMut::new();
+        for _ in 0..expected {
+            assert!(server.recv_message(&mut buffer).unwrap().is_some_and(|length| length > 0));
+        }
+        assert_eq!(server.recv_message(&mut buffer).unwrap(), Some(0), "the mark");
+        server.write_all(b"answer").unwrap();
+        buffer.clear();
+        assert_eq!(client.recv_message(&mut buffer).unwrap(), Some(6));
+    }
+}
+
+#[test]
+fn an_exchange_brings_the_reply_whole_and_is_refused_while_a_message_waits() {
+    let _watchdog = watchdog();
+    let (server, client) = message_pair();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut request = BytesMut::new();
+            for length in [3, 0, 4096, 4097, 100_000] {
+                assert_eq!(server.recv_message(&mut request).unwrap(), Some(7));
+                server.send_message(&vec![7; length]).unwrap();
+            }
+        });
+        let mut reply = BytesMut::new();
+        for length in [3, 0, 4096, 4097, 100_000] {
+            assert_eq!(client.transact(b"request", &mut reply).unwrap(), length);
+            assert!(reply.split() == vec![7; length]);
+        }
+    });
+    server.send_message(b"news").unwrap();
+    let mut reply = BytesMut::new();
+    let refused = client.transact(b"request", &mut reply).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(ERROR_PIPE_BUSY));
+    client.recv_message(&mut reply).unwrap();
+    client.set_read_timeout(Some(SHORT)).unwrap();
+    assert_kind(client.transact(b"request", &mut reply), ErrorKind::TimedOut);
+    assert_eq!(reply, "news");
+    server.send_message(b"late").unwrap();
+    client.recv_message(&mut reply).unwrap();
+    assert_eq!(reply, "newslate", "it is the next message");
+    drop(server);
+    client.set_read_timeout(None).unwrap();
+    client.transact(b"request", &mut reply).unwrap_err();
+}
+
+/// What an async end had read ahead is received first, whole, empty messages too.
+#[test]
+fn messages_that_were_read_ahead_are_received_in_order() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let server = ServerOptions::new().pipe_mode(PipeMode::Message).create(&name).unwrap();
+    let client = PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let messages: [&[u8]; 6] = [b"first", b"", &[7; 600], b"", &[8; 5000], b"last"];
+    for message in messages {
+        client.send_message(message).unwrap();
+    }
+    let server = npipe::block_on(async {
+        server.connect().await.unwrap();
+        server.readable().await.unwrap();
+        server.into_blocking().await
+    });
+    let mut buffer = BytesMut::new();
+    for message in messages {
+        assert_eq!(server.recv_message(&mut buffer).unwrap(), Some(message.len()));
+        assert!(buffer.split() == message);
+    }
+}
+
+#[test]
+fn a_byte_pipe_has_no_empty_message_to_end_at() {
+    let _watchdog = watchdog();
+    let (mut server, mut client) = pair();
+    client.set_empty_message_is_end(true).unwrap();
+    server.write_all(b"one").unwrap();
+    assert_eq!(server.write(b"").unwrap(), 0);
+    server.write_all(b"two").unwrap();
+    drop(server);
+    let mut said = String::new();
+    client.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "onetwo");
+}
+
+#[test]
+fn a_message_that_times_out_is_whole_or_not_there() {
+    let _watchdog = watchdog();
+    let (mut server, mut client) = pair_with(
+        ServerOptions::new().pipe_mode(PipeMode::Message).in_buffer_size(4096),
+        // Of such a client only the system knows that what it writes are messages.
+        &ClientOptions::new(),
+    );
+    client.set_write_timeout(Some(SHORT)).unwrap();
+    assert_eq!(client.write(&[1; 400_000]).unwrap(), 400_000);
+    assert_kind(client.write(&[2; 10]), ErrorKind::TimedOut);
+    let mut buffer = vec![0; 500_000];
+    assert_eq!(server.read(&mut buffer).unwrap(), 400_000);
+    client.set_write_timeout(Some(LONG)).unwrap();
+    assert_eq!(client.write(&[3; 10]).unwrap(), 10);
+    assert_eq!(server.read(&mut buffer).unwrap(), 10);
+    assert_eq!(buffer[0], 3);
+}
