@@ -229,13 +229,12 @@ pub(crate) fn pipe_name(address: &str) -> Result<PipeName, String> {
         address.strip_prefix("npipe:").ok_or("expected npipe:NAME, for example npipe:openssh-ssh-agent")?;
     // The library knows Docker's way to write a path as a URL, whose scheme is ours.
     let written = if written.starts_with("////") { address } else { written };
-    let name = PipeName::new(written).map_err(|error| error.to_string())?;
     if lost_backslashes(written) {
         return Err(format!(
             r"{written} has lost backslashes to a shell; write npipe:NAME, or quote npipe:'\\.\pipe\NAME'"
         ));
     }
-    Ok(name)
+    PipeName::new(written).map_err(|error| error.to_string())
 }
 
 /// Whether this was a path of a pipe until a shell read it: `\.\pipe\x` or `.pipex`, with or without a backslash first.

@@ -119,8 +119,10 @@ fn is_npiperelay(program: &OsStr) -> bool {
 /// Whether nothing but a pipe can be meant, so that no command of ours is.
 fn is_path_of_pipe(target: &OsStr) -> bool {
     let target = target.to_string_lossy().replace('\\', "/");
-    target.starts_with("//")
-        && target[2..].split('/').nth(1).is_some_and(|part| part.eq_ignore_ascii_case("pipe"))
+    // The shells of MSYS, as Git's, hand `//./pipe/x` on with one slash less.
+    let server_first =
+        target.strip_prefix("//").or_else(|| target.strip_prefix('/').filter(|rest| rest.starts_with("./")));
+    server_first.and_then(|path| path.split('/').nth(1)).is_some_and(|part| part.eq_ignore_ascii_case("pipe"))
 }
 
 #[cfg(test)]
@@ -153,6 +155,7 @@ mod tests {
     fn each_flag_has_its_meaning() {
         let (none, verbose) = connect("npipe //./pipe/x");
         assert_eq!(none.target.to_string(), r"\\.\pipe\x");
+        assert_eq!(connect("npipe -p /./pipe/x").0.target.to_string(), r"\\.\pipe\x", "from a shell of MSYS");
         assert!(!none.poll && !none.eof_message && !none.exit_on_stdin_eof && verbose == 0);
         assert!(connect("npipe -p //./pipe/x").0.poll);
         assert!(connect("npipe -s //./pipe/x").0.eof_message);

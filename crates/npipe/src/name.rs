@@ -22,6 +22,7 @@ impl PipeName {
     /// |---|---|
     /// | the system's | `\\.\pipe\docker_engine` |
     /// | with slashes | `//./pipe/docker_engine` |
+    /// | the same, as the shells of MSYS (Git's) hand it on | `/./pipe/docker_engine` |
     /// | Docker's URL | `npipe:////./pipe/docker_engine` |
     /// | on another machine | `\\server\pipe\x` |
     /// | bare | `docker_engine` |
@@ -29,7 +30,7 @@ impl PipeName {
     /// # Errors
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call: the name is empty, is a path to something
-    /// else than a pipe (`\\?\C:\x`), holds a NUL character, or is longer in all than the 256 characters that
+    /// else than a pipe (`C:\x`, `/tmp/x`, `\\?\C:\x`), holds a NUL character, or is longer in all than the 256 characters that
     /// [Windows allows](https://learn.microsoft.com/windows/win32/ipc/pipe-names).
     pub fn new(name: impl AsRef<OsStr>) -> io::Result<Self> {
         Self::parse(name.as_ref())
@@ -40,7 +41,12 @@ impl PipeName {
             Err(io::Error::new(io::ErrorKind::InvalidInput, format!("invalid pipe name {given:?}: {why}")))
         };
         let name = match given.to_str() {
-            Some(text) => OsString::from(canonical(text)),
+            Some(text) => match canonical(text) {
+                Some(name) => OsString::from(name),
+                None => {
+                    return refuse(r"it is the path of a file; a pipe's is \\.\pipe\NAME, or the name alone");
+                }
+            },
             // Not Unicode: a bare name or one in the system's form, which needs no rewriting.
             None if given.as_encoded_bytes().starts_with(br"\\") => given.to_owned(),
             None => [OsStr::new(LOCAL_PREFIX), given].into_iter().collect(),
@@ -84,8 +90,8 @@ impl PipeName {
     }
 }
 
-/// The system's form of a name in any form.
-fn canonical(text: &str) -> String {
+/// The system's form of a name in any form. `None` for a path that begins at a drive or a root, which nobody means as a name.
+fn canonical(text: &str) -> Option<String> {
     let text = match text.get(.."npipe:".len()) {
         Some(scheme) if scheme.eq_ignore_ascii_case("npipe:") => {
             let rest = &text[scheme.len()..];
@@ -95,7 +101,13 @@ fn canonical(text: &str) -> String {
         _ => text,
     };
     let backslashed = text.replace('/', r"\");
-    if backslashed.starts_with(r"\\") { backslashed } else { format!("{LOCAL_PREFIX}{backslashed}") }
+    match backslashed.as_bytes() {
+        [b'\\', b'\\', ..] => Some(backslashed),
+        [b'\\', b'.', b'\\', ..] => Some(format!(r"\{backslashed}")),
+        [b'\\', ..] => None,
+        [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic() => None,
+        _ => Some(format!("{LOCAL_PREFIX}{backslashed}")),
+    }
 }
 
 /// Whether a name in the system's form, `\\SERVER\pipe\NAME`, names a pipe and not a file or another device.
@@ -140,6 +152,7 @@ mod tests {
             "npipe:////./pipe/docker_engine",
             "NPIPE:////./pipe/docker_engine",
             "npipe:docker_engine",
+            "/./pipe/docker_engine",
             "docker_engine",
         ] {
             assert_eq!(PipeName::new(form).unwrap().as_os_str(), r"\\.\pipe\docker_engine", "{form}");
@@ -175,6 +188,10 @@ mod tests {
             (r"\\?\C:\windows\system.ini", "something else"),
             (r"\\.\PhysicalDrive0", "something else"),
             (r"\\server\share\pipe", "something else"),
+            (r"C:\windows\system.ini", "a file"),
+            ("c:/windows/system.ini", "a file"),
+            ("/run/user/1000/agent.sock", "a file"),
+            (r"npipe:C:\x", "a file"),
             ("a\0b", "NUL"),
             (long.as_str(), "longer than 256"),
         ] {
