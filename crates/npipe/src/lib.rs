@@ -1,15 +1,18 @@
 //! Windows named pipes: asynchronous, on any executor, with a completion-port driver of its own.
 //!
-//! [`NamedPipeServer`] and [`NamedPipeClient`] are the two ends of a pipe; [`ServerOptions`] creates the one and
-//! [`ClientOptions`] opens the other. They have the names and signatures of Tokio's `tokio::net::windows::named_pipe`, so
-//! that changing a `use` line is the whole migration, and promise more:
+//! [`NamedPipeServer`] and [`NamedPipeClient`] are the two ends of a pipe; [`ServerOptions`] creates the one, or a
+//! [`NamedPipeListener`] for any number of them, and [`ClientOptions`] opens the other. They have everything of Tokio's
+//! `tokio::net::windows::named_pipe`, by its names and signatures, so that changing a `use` line is the whole migration, and promise
+//! more:
 //!
 //! - no byte is lost, repeated or reordered, whichever future is dropped when ([cancellation](guide::cancellation));
 //! - a write that returned `Ok` is delivered if the peer reads, also when pipe and runtime are dropped;
 //! - what a pipe holds is bounded, and an idle pipe holds next to nothing
 //!   ([limits and defaults](guide::limits_and_defaults));
+//! - a [listener](ServerOptions::listen) is never without an instance, and a [client](ClientOptions::connect) waits while all are taken;
 //! - messages of a message pipe are [sent and received whole](guide::messages), and an empty one is not the end;
 //! - a reused server instance shows its next client nothing of the last;
+//! - who may use a pipe is said [in words](guide::security), and each end can ask who is at the other;
 //! - a value that makes no sense is an error before any system call, and never a panic.
 //!
 //! ```no_run
@@ -18,10 +21,10 @@
 //! use npipe::{ClientOptions, ServerOptions};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
-//! let mut server = ServerOptions::new().first_pipe_instance(true).create(r"\\.\pipe\greeting")?;
-//! let mut client = ClientOptions::new().open(r"\\.\pipe\greeting")?;
+//! let listener = ServerOptions::new().listen(r"\\.\pipe\greeting")?;
+//! let mut client = ClientOptions::new().connect(r"\\.\pipe\greeting").await?;
+//! let mut server = listener.accept().await?;
 //!
-//! server.connect().await?;
 //! client.write_all(b"hello").await?;
 //! let mut bytes = [0; 5];
 //! server.read_exact(&mut bytes).await?;
@@ -59,8 +62,9 @@
 //! # The source, in reading order
 //!
 //! `name`, `error`, `info` and `interest` are plain types. `machine` takes the decisions and knows no system; `sys` is
-//! Win32 without decisions. `driver` owns what is in flight, `stream` runs a pipe end on the three. Above are `tasks`, the
-//! ends, `server` and `client`, with their `options`, the faces `readiness` and `blocking`, and the skins `tokio` and `futures_io`.
+//! Win32 without decisions. `driver` owns what is in flight, `stream` runs a pipe end on the three. Above are `security` and
+//! `peer`, `tasks`, the ends, `server` and `client`, with their `options`, the `listener` and the stream of each `message`, the faces
+//! `readiness` and `blocking`, and the skins `tokio` and `futures_io`.
 //! `ARCHITECTURE.md` in the repository tells why.
 #![warn(missing_docs)]
 #![cfg_attr(
