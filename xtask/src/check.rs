@@ -11,7 +11,8 @@ use crate::workspace::Workspace;
 use crate::{setup, tidy};
 
 /// Targets that people use and for which nothing can be linked from Linux.
-const MSVC: [&str; 3] = ["x86_64-pc-windows-msvc", "i686-pc-windows-msvc", "aarch64-pc-windows-msvc"];
+const FOREIGN: [&str; 4] =
+    ["x86_64-pc-windows-msvc", "i686-pc-windows-msvc", "aarch64-pc-windows-msvc", "aarch64-apple-darwin"];
 
 pub(crate) fn run(workspace: &Workspace, report: &mut Report) -> Result<()> {
     let mut format = workspace.cargo("fmt");
@@ -31,7 +32,7 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report) -> Result<()> {
     clippy_for_windows(workspace, report, &windows);
     documentation(workspace, report, &windows);
     if let Windows::Wine { .. } = windows {
-        for target in MSVC {
+        for target in FOREIGN {
             let check = setup::check_target(workspace, report, target)?;
             let mut clippy = workspace.cargo("clippy");
             cross(&mut clippy, check.target, check.sysroot.as_deref());
