@@ -98,9 +98,11 @@ impl Stream {
         }
     }
 
-    /// Submits a read into `buffer`, if it is empty and nobody else has a part of it.
+    /// Submits a read into `buffer`, if it is empty, nobody else has a part of it, and it takes as much as a buffer of ours of
+    /// `size` would: else the copy costs less than the calls.
     fn submit_given(&self, inbound: &mut Inbound, buffer: &mut BytesMut, size: usize) {
-        let given = if buffer.is_empty() { Vec::from(mem::take(buffer)) } else { Vec::new() };
+        let is_given = buffer.is_empty() && buffer.capacity() >= size;
+        let given = if is_given { Vec::from(mem::take(buffer)) } else { Vec::new() };
         if given.capacity() > 0 {
             self.submit_read_into(inbound, given);
             inbound.machine.on_given();

@@ -1,11 +1,17 @@
 //! Buffers that are given away: reads and writes without a copy, and what becomes of both when nobody waits for them any more.
 
+use std::io::Write;
+
 use bytes::{Bytes, BytesMut};
 use npipe::ServerOptions;
 
 use crate::family::{AsyncFamily, Reading, ServerEnd, Writing};
-use crate::harness::{Within, message_pair, pair, pair_with, poll_and_drop, poll_once, write_until_stopped};
+use crate::harness::{
+    Within, message_pair, pair, pair_with, poll_and_drop, poll_once, unique_name, with_foreign,
+    write_until_stopped,
+};
 use crate::stream_data::StreamData;
+use crate::sys;
 
 async fn read_that_waits_lands_in_the_buffer_it_was_given<F: AsyncFamily>() {
     let (server, mut client) = pair::<F>().await;
@@ -53,6 +59,28 @@ async fn reads_that_were_dropped_lose_nothing<F: AsyncFamily>() {
         }
     }
     StreamData::new(91).expect(&received);
+}
+
+/// One read of the system fills many small buffers, as with the reads of the traits: it would cost a call each otherwise. A foreign
+/// writer beyond the quota shows it: it ends when all but 4 KiB has been read, by whomever.
+async fn small_buffers_are_filled_from_what_was_read_ahead<F: AsyncFamily>() {
+    const SMALL: usize = 4 * 1024;
+    const TOTAL: usize = 16 * SMALL;
+    let name = unique_name();
+    let server = F::create(ServerOptions::new().in_buffer_size(SMALL as u32), &name).unwrap();
+    let client = sys::blocking_client(&name, false).unwrap();
+    server.connect().within("connect").await.unwrap();
+    let sent = StreamData::new(94).take(TOTAL);
+    let writing = F::spawn(async move { with_foreign(&client, move |client| client.write_all(&sent)).await });
+    let mut expected = StreamData::new(94);
+    for _ in 0..8 {
+        let mut buffer = BytesMut::with_capacity(SMALL);
+        while buffer.len() < SMALL {
+            buffer = server.as_ref().read_owned(buffer).within("read").await.unwrap();
+        }
+        expected.expect(&buffer);
+    }
+    writing.within("the writer, of which half has been taken").await;
 }
 
 async fn bulk_of_owned_buffers_arrives<F: AsyncFamily>() {
@@ -163,6 +191,7 @@ for_each_family!(
     read_that_waits_lands_in_the_buffer_it_was_given => asynchronous,
     read_goes_behind_what_the_buffer_holds => asynchronous,
     reads_that_were_dropped_lose_nothing => asynchronous,
+    small_buffers_are_filled_from_what_was_read_ahead => asynchronous,
     bulk_of_owned_buffers_arrives => asynchronous,
     writes_that_were_dropped_wrote_nothing => asynchronous,
     owned_writes_of_messages_are_one_each => asynchronous,
