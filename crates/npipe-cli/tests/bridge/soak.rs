@@ -18,6 +18,10 @@ fn duration() -> Duration {
     if is_long() { Duration::from_secs(30 * 60) } else { Duration::from_secs(3) }
 }
 
+/// Tokio's threads that read stdin and write stdout come and go, and one that is used now and then stays. Under Wine each has four
+/// handles. A leak would have one for each of hundreds of connections.
+const HANDLES_OF_THREADS: usize = 48;
+
 /// An allocator keeps some pages more after the one wave than after the other.
 const MOST_GROWTH: usize = 2 << 20;
 
@@ -47,7 +51,10 @@ async fn connections_that_come_and_go_leave_nothing_in_either_process(side: Side
         waves += 1;
     }
     until("the handles that the waves had", || {
-        processes.into_iter().zip(idle_handles).all(|(process, idle)| handles(process) <= idle)
+        processes
+            .into_iter()
+            .zip(idle_handles)
+            .all(|(process, idle)| handles(process) <= idle + HANDLES_OF_THREADS)
     })
     .await;
     for ((process, name), before) in processes.into_iter().zip(["Linux", "Windows"]).zip(before) {
