@@ -169,6 +169,12 @@ pub(crate) fn reads_bytes() -> io::Error {
     )
 }
 
+/// Refuses to send a message that the system would not take as one.
+#[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
+pub(crate) fn too_long_to_send() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "a message of 4 GiB or more cannot be written")
+}
+
 /// Refuses to write where `close_write` has said that nothing more comes.
 #[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
 pub(crate) fn write_ended() -> io::Error {

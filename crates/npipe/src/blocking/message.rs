@@ -10,9 +10,11 @@ use bytes::BytesMut;
 use super::PipeStream;
 use super::timeout::{deadline_after, timed_out};
 use super::transfer::system_error;
-use crate::error::{MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, write_ended};
+use crate::error::{
+    MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, too_long_to_send, write_ended,
+};
 use crate::info::Peek;
-use crate::machine::verdict;
+use crate::machine::{LONGEST_MESSAGE, verdict};
 use crate::stream::Key;
 use crate::sys::{self, Until, Waited};
 
@@ -252,6 +254,9 @@ impl PipeStream {
         }
         if self.shared.write_ended.load(Ordering::Acquire) {
             return Err(write_ended());
+        }
+        if request.len() > LONGEST_MESSAGE {
+            return Err(too_long_to_send());
         }
         self.settle(self.shared.write_timeout.deadline())?;
         // What an async end has read ahead, the system does not know of.

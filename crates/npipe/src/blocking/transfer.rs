@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use super::PipeStream;
 use super::timeout::timed_out;
 use crate::driver::{BlockingFlush, Driver};
-use crate::error::write_ended;
+use crate::error::{too_long_to_send, write_ended};
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
-use crate::machine::verdict;
+use crate::machine::{LONGEST_MESSAGE, verdict};
 use crate::stream::{Destination, Slice, Slices, Stream, unread};
 use crate::sys::{self, Until};
 
@@ -120,11 +120,8 @@ impl PipeStream {
             // The system would accept it. On Windows the peer's read would end with nothing, which looks like the end.
             return Ok(0);
         }
-        if u32::try_from(bytes.len()).is_err() && self.shared.writes_messages()? {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a message of 4 GiB or more cannot be written",
-            ));
+        if bytes.len() > LONGEST_MESSAGE && self.shared.writes_messages()? {
+            return Err(too_long_to_send());
         }
         if self.shared.write_timeout.get().is_some() {
             return self.write_within(|stream| stream.try_write(&bytes));

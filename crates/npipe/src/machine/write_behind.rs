@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::slot::{Claim, Slot};
-use super::{Framing, LARGEST_TRANSFER, verdict};
+use super::{Framing, LARGEST_TRANSFER, LONGEST_MESSAGE, verdict};
 
 /// Where the window starts.
 const FIRST_WINDOW: usize = 4 * 1024;
@@ -67,6 +67,8 @@ pub(crate) enum WriteStep {
     Fail(u32),
     /// Refuse it: the direction was ended.
     Refuse,
+    /// Refuse it: a message that the system does not take in one call.
+    TooLong,
     /// The queue is full.
     Wait,
     /// It depends on whether the pipe carries messages: find out, then ask again.
@@ -178,6 +180,9 @@ impl WriteBehind {
         }
         if self.ended {
             return WriteStep::Refuse;
+        }
+        if self.framing == Framing::Messages && length > LONGEST_MESSAGE {
+            return WriteStep::TooLong;
         }
         match (self.slot, self.framing) {
             (Slot::Free, Framing::Unknown) if length == 0 || length > self.largest_write() => {
@@ -441,6 +446,17 @@ mod tests {
         let mut machine = busy(Framing::Messages);
         assert_eq!(accept(&mut machine, 10 * LIMIT), Some(10 * LIMIT));
         assert_eq!(accept(&mut machine, 1), None);
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_message_that_no_call_takes_is_refused_also_behind_others() {
+        const LONGEST: usize = u32::MAX as usize;
+        for mut machine in [WriteBehind::new(Framing::Messages, LIMIT), busy(Framing::Messages)] {
+            assert_ne!(machine.step(LONGEST), WriteStep::TooLong);
+            assert_eq!(machine.step(LONGEST + 1), WriteStep::TooLong);
+        }
+        assert!(matches!(WriteBehind::new(Framing::Bytes, LIMIT).step(LONGEST + 1), WriteStep::Submit(_)));
     }
 
     #[test]

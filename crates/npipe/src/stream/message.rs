@@ -9,9 +9,11 @@ use bytes::BytesMut;
 
 use super::{Inbound, Key, OperationPlace, Outbound, Stream, system_error};
 use crate::driver::Submitted;
-use crate::error::{MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, write_ended};
+use crate::error::{
+    MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, too_long_to_send, write_ended,
+};
 use crate::info::Peek;
-use crate::machine::{EndStep, Framing, MessageStep, ReadEnd, RestDone, Unread, verdict};
+use crate::machine::{EndStep, Framing, LONGEST_MESSAGE, MessageStep, ReadEnd, RestDone, Unread, verdict};
 use crate::sync::lock;
 use crate::sys;
 
@@ -239,6 +241,9 @@ impl Stream {
 
     /// Sends `request` and receives its reply. Nobody else may use the stream meanwhile.
     pub(crate) async fn transact(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
+        if request.len() > LONGEST_MESSAGE {
+            return Err(too_long_to_send());
+        }
         self.flush().await?;
         if self.is_write_ended() {
             return Err(write_ended());

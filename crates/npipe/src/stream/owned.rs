@@ -12,9 +12,8 @@ use bytes::{Bytes, BytesMut};
 use super::message::Place;
 use super::read::Progress;
 use super::transfer::Destination;
-use super::write::check_length;
 use super::{Inbound, Key, Outbound, Stream, system_error};
-use crate::error::write_ended;
+use crate::error::{too_long_to_send, write_ended};
 use crate::machine::{Framing, WriteStep};
 use crate::sync::lock;
 
@@ -174,6 +173,7 @@ impl Stream {
                 match outbound.machine.step(piece.len()) {
                     WriteStep::Fail(code) => return Err(system_error(code)),
                     WriteStep::Refuse => return Err(write_ended()),
+                    WriteStep::TooLong => return Err(too_long_to_send()),
                     WriteStep::Classify => self.classify(outbound)?,
                     WriteStep::Nothing => break,
                     WriteStep::Wait => {
@@ -183,16 +183,12 @@ impl Stream {
                         return Ok(false);
                     }
                     WriteStep::Queue(_) => {
-                        if outbound.machine.framing() == Framing::Messages {
-                            check_length(piece.len())?;
-                        }
                         outbound.machine.queue_given(piece);
                         rest.filter(|piece| !piece.is_empty())
                             .for_each(|piece| outbound.machine.queue_given(piece));
                         return Ok(true);
                     }
                     WriteStep::Submit(count) => {
-                        check_length(count)?;
                         let goes_on = self.submit(outbound, piece.split_to(count))?;
                         if goes_on {
                             std::iter::once(piece)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::transfer::Source;
 use super::{Core, Key, OperationPlace, Outbound, Stream, system_error};
 use crate::driver::{Finished, Submitted, Waiting};
-use crate::error::write_ended;
+use crate::error::{too_long_to_send, write_ended};
 use crate::machine::{FlushStep, Framing, WriteStep};
 use crate::sync::{Arc, lock};
 use crate::sys;
@@ -24,6 +24,7 @@ impl Stream {
             match outbound.machine.step(source.length()) {
                 WriteStep::Fail(code) => return Err(system_error(code)),
                 WriteStep::Refuse => return Err(write_ended()),
+                WriteStep::TooLong => return Err(too_long_to_send()),
                 WriteStep::Wait => return Ok(None),
                 WriteStep::Nothing => return Ok(Some(0)),
                 WriteStep::Classify => self.classify(outbound)?,
@@ -49,7 +50,6 @@ impl Stream {
         source: &dyn Source,
         count: usize,
     ) -> io::Result<usize> {
-        check_length(count)?;
         let mut buffer = Vec::with_capacity(count);
         source.copy(count, &mut buffer);
         self.submit(outbound, buffer.into()).map(|_| count)
@@ -139,17 +139,6 @@ impl Stream {
         let removed = lock(&self.core.outbound).waiters.remove(key);
         drop(removed);
     }
-}
-
-/// The system's call takes 32 bits.
-pub(super) fn check_length(count: usize) -> io::Result<()> {
-    if u32::try_from(count).is_err() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a message of 4 GiB or more cannot be written",
-        ));
-    }
-    Ok(())
 }
 
 impl Core {

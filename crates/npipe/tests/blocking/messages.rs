@@ -104,6 +104,28 @@ fn a_message_of_64_mib_goes_whole_between_the_faces() {
     });
 }
 
+/// Of either face. What is refused is never looked at, so it takes no memory.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn a_message_of_4_gib_is_refused_before_any_of_it_is_sent() {
+    let _watchdog = watchdog();
+    let message = vec![0; 1 << 32];
+    let name = unique_name();
+    let mut server = ServerOptions::new().pipe_mode(PipeMode::Message).create(&name).unwrap();
+    let client = PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    assert_kind(client.send_message(&message), ErrorKind::InvalidInput);
+    assert_kind(client.transact(&message, &mut BytesMut::new()), ErrorKind::InvalidInput);
+    npipe::block_on(async {
+        server.connect().await.unwrap();
+        assert_kind(server.send_message(&message).await, ErrorKind::InvalidInput);
+        assert_kind(server.transact(&message, &mut BytesMut::new()).await, ErrorKind::InvalidInput);
+        server.send_message(b"next").await.unwrap();
+    });
+    let mut next = BytesMut::new();
+    client.recv_message(&mut next).unwrap();
+    assert_eq!(next, b"next"[..]);
+}
+
 #[test]
 fn a_wait_for_a_message_ends_in_time_and_takes_nothing() {
     let _watchdog = watchdog();
