@@ -232,6 +232,17 @@ impl OwnedHandle {
     fn is_cut_off(&self, state: &State) -> bool {
         self.end == CLIENT && self.connection != state.connection
     }
+
+    /// Or else the code of a write.
+    fn may_write(&self, state: &State) -> Result<(), u32> {
+        match state.phase {
+            _ if self.is_cut_off(state) => Err(ERROR_PIPE_NOT_CONNECTED),
+            Phase::Listening => Err(ERROR_PIPE_LISTENING),
+            Phase::Disconnected => Err(ERROR_PIPE_NOT_CONNECTED),
+            Phase::Closing => Err(ERROR_NO_DATA),
+            Phase::Connected => Ok(()),
+        }
+    }
 }
 
 const CUT_OFF: Outcome = Outcome { code: ERROR_PIPE_NOT_CONNECTED, bytes: 0 };
@@ -507,14 +518,7 @@ pub(crate) unsafe fn write(
     overlapped: *const Overlapped,
 ) -> Submission {
     let mut state = lock(&handle.pipe.0);
-    let code = match state.phase {
-        _ if handle.is_cut_off(&state) => ERROR_PIPE_NOT_CONNECTED,
-        Phase::Listening => ERROR_PIPE_LISTENING,
-        Phase::Disconnected => ERROR_PIPE_NOT_CONNECTED,
-        Phase::Closing => ERROR_NO_DATA,
-        Phase::Connected => 0,
-    };
-    if code != 0 {
+    if let Err(code) = handle.may_write(&state) {
         return Submission::Finished(Outcome { code, bytes: 0 });
     }
     let length = length as usize;
@@ -547,16 +551,12 @@ pub(crate) unsafe fn exchange(
 ) -> Submission {
     {
         let mut state = lock(&handle.pipe.0);
-        let code = match state.phase {
-            _ if handle.is_cut_off(&state) => ERROR_PIPE_NOT_CONNECTED,
-            Phase::Listening => ERROR_PIPE_LISTENING,
-            Phase::Disconnected => ERROR_PIPE_NOT_CONNECTED,
-            Phase::Closing => ERROR_NO_DATA,
-            Phase::Connected if !state.messages => ERROR_BAD_PIPE,
-            Phase::Connected if !state.queues[handle.end].data.is_empty() => ERROR_PIPE_BUSY,
-            Phase::Connected => 0,
-        };
-        if code != 0 {
+        let allowed = handle.may_write(&state).and_then(|()| match &state.queues[handle.end].data {
+            _ if !state.messages => Err(ERROR_BAD_PIPE),
+            unread if !unread.is_empty() => Err(ERROR_PIPE_BUSY),
+            _ => Ok(()),
+        });
+        if let Err(code) = allowed {
             return Submission::Finished(Outcome { code, bytes: 0 });
         }
         // SAFETY: the submitter guarantees that many readable bytes.
