@@ -14,7 +14,7 @@ use crate::interest::{Interest, Ready};
 use crate::peer::Peer;
 use crate::pipe_end::pipe_end;
 use crate::security::SecurityDescriptor;
-use crate::stream::{Growing, Key, Settings, Slice, Slices, Stream};
+use crate::stream::{Growing, Key, Settings, Slice, Slices, Stream, nothing_is_unread};
 
 /// The client's end of a pipe. Made by [`ClientOptions::open`](crate::ClientOptions::open).
 ///
@@ -60,6 +60,6 @@ impl NamedPipeClient {
         self.stream
             .drain_within_linger()
             .await
-            .or_else(|error| if crate::error::nothing_is_unread(&error) { Ok(()) } else { Err(error) })
+            .or_else(|error| if nothing_is_unread(&error) { Ok(()) } else { Err(error) })
     }
 }

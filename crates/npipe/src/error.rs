@@ -3,10 +3,6 @@
 use std::fmt;
 use std::io;
 
-use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED,
-};
-
 use crate::name::PipeName;
 
 /// What was being done to a pipe.
@@ -145,6 +141,12 @@ impl fmt::Display for MessageTooLong {
 
 impl std::error::Error for MessageTooLong {}
 
+/// Whether an error says so of a message, so that the next one may be received.
+#[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
+pub(crate) fn is_message_too_long(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<MessageTooLong>())
+}
+
 impl From<MessageTooLong> for io::Error {
     fn from(error: MessageTooLong) -> Self {
         Self::new(io::ErrorKind::InvalidData, error)
@@ -197,14 +199,6 @@ pub(crate) fn sent_behind_unread() -> io::Error {
         io::ErrorKind::TimedOut,
         "the peer did not read everything in time; the empty message was sent behind it all the same",
     )
-}
-
-/// Whether an error of waiting for the peer says that there is nothing to wait for: the peer has gone, or this end may not write
-/// and so has written nothing.
-#[cfg_attr(not(windows), expect(dead_code, reason = "the faces exist on Windows"))]
-pub(crate) fn nothing_is_unread(error: &io::Error) -> bool {
-    const CODES: [u32; 4] = [ERROR_ACCESS_DENIED, ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED];
-    error.raw_os_error().is_some_and(|code| CODES.contains(&(code as u32)))
 }
 
 /// What was waited for until the time was over, and the system's last word on it.

@@ -9,8 +9,9 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
 
+use crate::error::is_message_too_long;
 use crate::stream::Key;
-use crate::{MessageTooLong, NamedPipeClient, NamedPipeServer};
+use crate::{NamedPipeClient, NamedPipeServer};
 
 /// A pipe end as a [`Stream`] of the messages it receives and a [`Sink`] of those it sends. Either may be an empty one.
 ///
@@ -30,7 +31,7 @@ use crate::{MessageTooLong, NamedPipeClient, NamedPipeServer};
 /// # The stream
 ///
 /// It ends when the peer has closed its end, and after an error. A message over the [limit](Self::with_limit) is an error too, with a
-/// [`MessageTooLong`] inside, and the one after which it goes on.
+/// [`MessageTooLong`](crate::MessageTooLong) inside, and the one after which it goes on.
 ///
 /// # The sink
 ///
@@ -102,7 +103,7 @@ macro_rules! messages {
                         Poll::Ready(None)
                     }
                     Err(error) => {
-                        *ended = error.get_ref().is_none_or(|error| !error.is::<MessageTooLong>());
+                        *ended = !is_message_too_long(&error);
                         Poll::Ready(Some(Err(error)))
                     }
                 }

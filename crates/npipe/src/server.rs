@@ -15,7 +15,7 @@ use crate::interest::{Interest, Ready};
 use crate::peer::Peer;
 use crate::pipe_end::pipe_end;
 use crate::security::SecurityDescriptor;
-use crate::stream::{Growing, Key, Settings, Slice, Slices, Stream};
+use crate::stream::{Growing, Key, Settings, Slice, Slices, Stream, nothing_is_unread};
 
 /// The server's end of a pipe: one instance, which serves one client at a time. Made by
 /// [`ServerOptions::create`](crate::ServerOptions::create).
@@ -167,7 +167,7 @@ impl NamedPipeServer {
     /// closed as by dropping it. A client that is gone already is none, nor is it that this end may not write.
     pub async fn close(self) -> io::Result<()> {
         match self.stream.drain_within_linger().await {
-            Err(error) if crate::error::nothing_is_unread(&error) => Ok(()),
+            Err(error) if nothing_is_unread(&error) => Ok(()),
             Err(error) => Err(error),
             Ok(()) => self.disconnect(),
         }

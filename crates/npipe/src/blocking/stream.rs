@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use super::timeout::{Timeout, deadline_after};
 use crate::driver::Driver;
-use crate::error::nothing_is_unread;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
 use crate::impersonation::Impersonation;
 use crate::info::PipeInfo;
@@ -22,7 +21,7 @@ use crate::options::ClientOptions;
 use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::security::SecurityDescriptor;
-use crate::stream::{Settings, Stream};
+use crate::stream::{Settings, Stream, nothing_is_unread};
 use crate::sync::lock;
 use crate::sys::{self, FileTime, OwnedHandle};
 

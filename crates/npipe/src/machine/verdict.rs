@@ -9,7 +9,7 @@
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_FILE_NOT_FOUND, ERROR_HANDLE_EOF,
     ERROR_INVALID_FUNCTION, ERROR_MORE_DATA, ERROR_NO_DATA, ERROR_NOT_SUPPORTED, ERROR_OPERATION_ABORTED,
-    ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_SUCCESS,
+    ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_PIPE_NOT_CONNECTED, ERROR_SUCCESS,
 };
 
 /// How a read ended.
@@ -145,6 +145,13 @@ pub(crate) fn flush(code: u32) -> Flush {
     }
 }
 
+/// Whether the error of waiting until the peer has read everything says that there is nothing to wait for: the peer has gone, or
+/// this end may not write and so has written nothing.
+#[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
+pub(crate) fn nothing_is_unread(code: u32) -> bool {
+    matches!(code, ERROR_ACCESS_DENIED | ERROR_BROKEN_PIPE | ERROR_NO_DATA | ERROR_PIPE_NOT_CONNECTED)
+}
+
 /// Whether a disconnect was refused because it is a server's to do. Wine says "not supported".
 #[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
 pub(crate) fn disconnects_servers_only(code: u32) -> bool {
@@ -161,7 +168,7 @@ pub(crate) fn lacks_client(code: u32) -> bool {
 mod tests {
     use super::*;
     use windows_sys::Win32::Foundation::{
-        ERROR_BAD_NETPATH, ERROR_NO_SYSTEM_RESOURCES, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
+        ERROR_BAD_NETPATH, ERROR_NO_SYSTEM_RESOURCES, ERROR_PIPE_LISTENING,
     };
 
     #[test]
@@ -220,6 +227,16 @@ mod tests {
             (ERROR_ACCESS_DENIED, Flush::Failed(ERROR_ACCESS_DENIED)),
         ] {
             assert_eq!(flush(code), verdict, "code {code}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_waited_for_who_has_gone_or_was_told_nothing() {
+        for code in [ERROR_ACCESS_DENIED, ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED] {
+            assert!(nothing_is_unread(code), "code {code}");
+        }
+        for code in [ERROR_SUCCESS, ERROR_OPERATION_ABORTED, ERROR_NOT_SUPPORTED, ERROR_PIPE_LISTENING] {
+            assert!(!nothing_is_unread(code), "code {code}");
         }
     }
 

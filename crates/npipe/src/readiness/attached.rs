@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::queue::{Queue, Registration};
-use crate::error::MessageTooLong;
+use crate::error::is_message_too_long;
 use crate::interest::{Interest, Ready};
 use crate::stream::{Destination, Drain, Key, Settings, Source, Stream};
 use crate::sync::{Arc, Mutex, lock};
@@ -190,9 +190,7 @@ impl Attached {
         let context = Context::from_waker(&self.reading);
         match self.stream.poll_recv_message(&context, Key::POLL, buffer, limit) {
             Poll::Pending => would_block(),
-            Poll::Ready(Err(error)) if error.get_ref().is_none_or(|error| !error.is::<MessageTooLong>()) => {
-                Err(error)
-            }
+            Poll::Ready(Err(error)) if !is_message_too_long(&error) => Err(error),
             Poll::Ready(Ok(None)) => Ok(None),
             Poll::Ready(received) => {
                 self.arm_reading(interest);

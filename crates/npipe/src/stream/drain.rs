@@ -170,6 +170,12 @@ impl Stream {
     }
 }
 
+/// Whether the error of a drain says that there was nothing to wait for.
+#[cfg(windows)]
+pub(crate) fn nothing_is_unread(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| verdict::nothing_is_unread(code as u32))
+}
+
 /// The error of a drain whose time was over.
 pub(crate) fn unread() -> io::Error {
     io::Error::new(

@@ -33,6 +33,8 @@ use crate::sys::{self, FileTime, OwnedHandle};
 use close::Linger;
 
 pub(crate) use connect::has_left;
+#[cfg(windows)]
+pub(crate) use drain::nothing_is_unread;
 pub(crate) use drain::{Drain, unread};
 pub(crate) use transfer::{Destination, Growing, Slice, Slices, Source};
 pub(crate) use waiters::{Key, Waiters};
