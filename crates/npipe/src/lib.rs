@@ -9,7 +9,8 @@
 //! - a write that returned `Ok` is delivered if the peer reads, also when pipe and runtime are dropped;
 //! - what a pipe holds is bounded, and an idle pipe holds next to nothing
 //!   ([limits and defaults](guide::limits_and_defaults));
-//! - a [listener](ServerOptions::listen) is never without an instance, and a [client](ClientOptions::connect) waits while all are taken;
+//! - a [listener](ServerOptions::listen) of more than one instance is never without one, so its name stays, and a
+//!   [client](ClientOptions::connect) waits while all are taken;
 //! - messages of a message pipe are [sent and received whole](guide::messages), and an empty one is not the end;
 //! - a reused server instance shows its next client nothing of the last;
 //! - who may use a pipe is said [in words](guide::security), and each end can ask who is at the other;
