@@ -14,7 +14,7 @@ use crate::error::{
     MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, too_long_to_send, write_ended,
 };
 use crate::info::Peek;
-use crate::machine::{LONGEST_MESSAGE, verdict};
+use crate::machine::{is_sendable, verdict};
 use crate::stream::Key;
 use crate::sys::{self, Until, Waited};
 
@@ -255,7 +255,7 @@ impl PipeStream {
         if self.shared.write_ended.load(Ordering::Acquire) {
             return Err(write_ended());
         }
-        if request.len() > LONGEST_MESSAGE {
+        if !is_sendable(request.len()) {
             return Err(too_long_to_send());
         }
         self.settle(self.shared.write_timeout.deadline())?;

@@ -13,7 +13,7 @@ use super::timeout::timed_out;
 use crate::driver::{BlockingFlush, Driver};
 use crate::error::{too_long_to_send, write_ended};
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
-use crate::machine::{LONGEST_MESSAGE, verdict};
+use crate::machine::{is_sendable, verdict};
 use crate::stream::{Destination, Slice, Slices, Stream, unread};
 use crate::sys::{self, Until};
 
@@ -120,7 +120,7 @@ impl PipeStream {
             // The system would accept it. On Windows the peer's read would end with nothing, which looks like the end.
             return Ok(0);
         }
-        if bytes.len() > LONGEST_MESSAGE && self.shared.writes_messages()? {
+        if !is_sendable(bytes.len()) && self.shared.writes_messages()? {
             return Err(too_long_to_send());
         }
         if self.shared.write_timeout.get().is_some() {

@@ -38,8 +38,10 @@ pub(crate) enum Framing {
 /// What one direction of a pipe holds at most, in bytes, unless told otherwise.
 pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024;
 
-/// The longest message that can be sent, in bytes: what one call of the system takes.
-pub(crate) const LONGEST_MESSAGE: usize = u32::MAX as usize;
+/// Whether a message of this length can be sent: one call of the system has to take it.
+pub(crate) fn is_sendable(length: usize) -> bool {
+    u32::try_from(length).is_ok()
+}
 
 /// What one read into a buffer of ours or one write of bytes moves at most. More costs the kernel's allocator what it saves in
 /// calls, and a pipe with Windows' usual quota of 64 KiB would make it wait (measured: 128 KiB is no faster).

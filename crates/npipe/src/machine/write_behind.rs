@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::slot::{Claim, Slot};
-use super::{Framing, LARGEST_TRANSFER, LONGEST_MESSAGE, verdict};
+use super::{Framing, LARGEST_TRANSFER, is_sendable, verdict};
 
 /// Where the window starts.
 const FIRST_WINDOW: usize = 4 * 1024;
@@ -181,7 +181,7 @@ impl WriteBehind {
         if self.ended {
             return WriteStep::Refuse;
         }
-        if self.framing == Framing::Messages && length > LONGEST_MESSAGE {
+        if self.framing == Framing::Messages && !is_sendable(length) {
             return WriteStep::TooLong;
         }
         match (self.slot, self.framing) {

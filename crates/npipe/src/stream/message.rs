@@ -13,7 +13,7 @@ use crate::error::{
     MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, too_long_to_send, write_ended,
 };
 use crate::info::Peek;
-use crate::machine::{EndStep, Framing, LONGEST_MESSAGE, MessageStep, ReadEnd, RestDone, Unread, verdict};
+use crate::machine::{EndStep, Framing, MessageStep, ReadEnd, RestDone, Unread, is_sendable, verdict};
 use crate::sync::lock;
 use crate::sys;
 
@@ -241,7 +241,7 @@ impl Stream {
 
     /// Sends `request` and receives its reply. Nobody else may use the stream meanwhile.
     pub(crate) async fn transact(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
-        if request.len() > LONGEST_MESSAGE {
+        if !is_sendable(request.len()) {
             return Err(too_long_to_send());
         }
         self.flush().await?;
