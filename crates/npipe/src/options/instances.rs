@@ -1,0 +1,58 @@
+//! The instances that a listener of either face makes.
+
+use std::io;
+use std::time::Duration;
+
+use super::ServerOptions;
+use crate::machine::Backlog;
+use crate::machine::verdict::{self, Create};
+use crate::name::PipeName;
+use crate::patience::Patience;
+use crate::stream::Settings;
+use crate::sys;
+
+/// The instances of a listener, past and to come.
+#[derive(Debug)]
+pub(crate) struct Instances {
+    pub(super) name: PipeName,
+    pub(super) first: ServerOptions,
+    pub(super) later: ServerOptions,
+    /// How many are to wait for clients.
+    pub(super) size: usize,
+    /// Whether the last one that waits is to stay, since it keeps the name. Of a pipe that may have one instance it cannot.
+    pub(super) keeps_the_last: bool,
+}
+
+impl Instances {
+    /// Those that a listener begins with; `make` gives them the face's form.
+    pub(crate) fn begin<I>(
+        &self,
+        make: impl Fn((sys::OwnedHandle, Settings)) -> io::Result<I>,
+    ) -> io::Result<Backlog<I>> {
+        let first =
+            make(self.first.create_any_handle(self.name.as_os_str(), sys::SecurityAttributes::DEFAULT)?)?;
+        Backlog::new(first, self.size, self.keeps_the_last, || make(self.next()?))
+    }
+
+    /// [`begin`](Self::begin) after an attempt that failed: how long to pause before the next.
+    pub(crate) fn pause_before_retry(error: io::Error, patience: &mut Patience) -> io::Result<Duration> {
+        let passes = match error.raw_os_error().map(|code| verdict::create(code as u32)) {
+            Some(Create::Full | Create::NameTaken) => true,
+            Some(Create::Failed) | None => false,
+        };
+        if passes { patience.pause().ok_or(error) } else { Err(error) }
+    }
+
+    /// One more.
+    pub(crate) fn next(&self) -> io::Result<(sys::OwnedHandle, Settings)> {
+        self.later.create_any_handle(self.name.as_os_str(), sys::SecurityAttributes::DEFAULT)
+    }
+
+    pub(crate) fn name(&self) -> &PipeName {
+        &self.name
+    }
+
+    pub(crate) fn is_inheritable(&self) -> bool {
+        self.later.is_inheritable()
+    }
+}
