@@ -222,7 +222,8 @@ impl PipeStream {
         let write_ended = self.shared.write_ended.swap(true, Ordering::AcqRel);
         match self.shared.driven.get() {
             _ if write_ended => {}
-            // A write may be on its way there, and this goes behind it.
+            // A write may be on its way there, and this goes behind it. It has to wait only where the connection has been ended
+            // meanwhile, and nobody is left to be told.
             Some(stream) => {
                 let context = Context::from_waker(Waker::noop());
                 if let Poll::Ready(ended) = stream.poll_end_write(&context, Key::POLL) {

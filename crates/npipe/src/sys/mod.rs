@@ -26,6 +26,14 @@ pub(crate) struct Outcome {
     pub(crate) bytes: usize,
 }
 
+/// What `PeekNamedPipe` says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peeked {
+    pub(crate) available: usize,
+    /// Of the message that is next, or was begun. 0 on a pipe of bytes, and for an empty message.
+    pub(crate) left_in_message: usize,
+}
+
 /// What the system answered when an overlapped operation was submitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Submission {

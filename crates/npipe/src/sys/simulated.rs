@@ -21,7 +21,7 @@ use windows_sys::Win32::Foundation::{
     ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
 };
 
-use super::{Outcome, Submission};
+use super::{Outcome, Peeked, Submission};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex, lock};
 
@@ -250,12 +250,6 @@ const CUT_OFF: Outcome = Outcome { code: ERROR_PIPE_NOT_CONNECTED, bytes: 0 };
 /// What `GetNamedPipeInfo` says.
 pub(crate) struct PipeDescription {
     pub(crate) message_type: bool,
-}
-
-/// What `PeekNamedPipe` says.
-pub(crate) struct Peeked {
-    pub(crate) available: usize,
-    pub(crate) left_in_message: usize,
 }
 
 impl Pipe {

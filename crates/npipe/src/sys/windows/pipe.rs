@@ -29,6 +29,7 @@ use windows_sys::Win32::System::Pipes::{
 use windows_sys::Win32::System::SystemServices::ACCESS_SYSTEM_SECURITY;
 
 use super::Descriptor;
+use crate::sys::Peeked;
 
 /// A `SECURITY_ATTRIBUTES` that stays valid for as long as the value, or none: the system's default.
 #[derive(Debug, Clone, Copy)]
@@ -100,14 +101,6 @@ pub(crate) struct PipeDescription {
     pub(crate) max_instances: u32,
     pub(crate) out_buffer_size: u32,
     pub(crate) in_buffer_size: u32,
-}
-
-/// What `PeekNamedPipe` says.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peeked {
-    pub(crate) available: usize,
-    /// Of the message that is next, or was begun. 0 on a pipe of bytes, and for an empty message.
-    pub(crate) left_in_message: usize,
 }
 
 fn succeeded(result: i32) -> io::Result<()> {
