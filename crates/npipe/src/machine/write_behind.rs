@@ -65,10 +65,7 @@ impl Queued {
 pub(crate) enum WriteStep {
     /// Report this error of an earlier write.
     Fail(u32),
-    /// Refuse it: the direction was ended.
-    Refuse,
-    /// Refuse it: a message that the system does not take in one call.
-    TooLong,
+    Refuse(Refused),
     /// The queue is full.
     Wait,
     /// It depends on whether the pipe carries messages: find out, then ask again.
@@ -79,6 +76,15 @@ pub(crate) enum WriteStep {
     Submit(usize),
     /// Queue this many of the bytes.
     Queue(usize),
+}
+
+/// Why nothing of a write is accepted, now or later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The direction was ended.
+    Ended,
+    /// It is a message that the system does not take in one call.
+    TooLong,
 }
 
 /// What ending the direction should do now.
@@ -156,6 +162,14 @@ impl WriteBehind {
         EndStep::Done
     }
 
+    /// Whether a write of this length is never accepted, nor the request of an exchange, which goes past the queue.
+    pub(crate) fn refuses(&self, length: usize) -> Option<Refused> {
+        if self.ended {
+            return Some(Refused::Ended);
+        }
+        (self.framing == Framing::Messages && !is_sendable(length)).then_some(Refused::TooLong)
+    }
+
     pub(crate) fn is_ended(&self) -> bool {
         self.ended
     }
@@ -178,11 +192,8 @@ impl WriteBehind {
         if let Some(code) = self.error.take() {
             return WriteStep::Fail(code);
         }
-        if self.ended {
-            return WriteStep::Refuse;
-        }
-        if self.framing == Framing::Messages && !is_sendable(length) {
-            return WriteStep::TooLong;
+        if let Some(refused) = self.refuses(length) {
+            return WriteStep::Refuse(refused);
         }
         match (self.slot, self.framing) {
             (Slot::Free, Framing::Unknown) if length == 0 || length > self.largest_write() => {
@@ -453,8 +464,8 @@ mod tests {
     fn a_message_that_no_call_takes_is_refused_also_behind_others() {
         const LONGEST: usize = u32::MAX as usize;
         for mut machine in [WriteBehind::new(Framing::Messages, LIMIT), busy(Framing::Messages)] {
-            assert_ne!(machine.step(LONGEST), WriteStep::TooLong);
-            assert_eq!(machine.step(LONGEST + 1), WriteStep::TooLong);
+            assert_ne!(machine.step(LONGEST), WriteStep::Refuse(Refused::TooLong));
+            assert_eq!(machine.step(LONGEST + 1), WriteStep::Refuse(Refused::TooLong));
         }
         assert!(matches!(WriteBehind::new(Framing::Bytes, LIMIT).step(LONGEST + 1), WriteStep::Submit(_)));
     }
@@ -522,7 +533,7 @@ mod tests {
         accept(&mut machine, LIMIT);
         assert_eq!(machine.step(0), WriteStep::Wait, "the queue is full");
         assert_eq!(machine.end(), EndStep::Done);
-        assert_eq!(machine.step(1), WriteStep::Refuse);
+        assert_eq!(machine.step(1), WriteStep::Refuse(Refused::Ended));
         assert!(machine.is_ready(), "a write fails at once");
         assert_eq!(machine.on_packet(0).next.map(|next| next.len()), Some(LIMIT));
         machine.on_pending();

@@ -7,13 +7,12 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
+use super::write::refusal;
 use super::{Inbound, Key, OperationPlace, Outbound, Stream, system_error};
 use crate::driver::Submitted;
-use crate::error::{
-    MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, too_long_to_send, write_ended,
-};
+use crate::error::{MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread};
 use crate::info::Peek;
-use crate::machine::{EndStep, Framing, MessageStep, ReadEnd, RestDone, Unread, is_sendable, verdict};
+use crate::machine::{EndStep, Framing, MessageStep, ReadEnd, RestDone, Unread, verdict};
 use crate::sync::lock;
 use crate::sys;
 
@@ -241,22 +240,23 @@ impl Stream {
 
     /// Sends `request` and receives its reply. Nobody else may use the stream meanwhile.
     pub(crate) async fn transact(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
-        if !is_sendable(request.len()) {
-            return Err(too_long_to_send());
-        }
+        self.check_request(request.len())?;
         self.flush().await?;
-        if self.is_write_ended() {
-            return Err(write_ended());
-        }
         let place = Place::reader(self);
         poll_fn(|context| self.poll_exchange(context, place.key(), request)).await?;
         drop(place);
         self.recv_message(reply, usize::MAX).await?.ok_or_else(no_answer)
     }
 
+    /// Refuses a request that must not be sent past the queue, since it could not be sent at all.
+    fn check_request(&self, length: usize) -> io::Result<()> {
+        let mut outbound = lock(&self.core.outbound);
+        self.check_messages(&mut outbound)?;
+        outbound.machine.refuses(length).map_or(Ok(()), |refused| Err(refusal(refused)))
+    }
+
     /// Starts an exchange as soon as no read is in flight, which the system would not let it pass.
     fn poll_exchange(&self, context: &Context<'_>, key: Key, request: &[u8]) -> Poll<io::Result<()>> {
-        self.require_messages()?;
         let mut inbound = lock(&self.core.inbound);
         if !inbound.machine.reads_messages() {
             return Poll::Ready(Err(reads_bytes()));

@@ -12,8 +12,8 @@ use bytes::{Bytes, BytesMut};
 use super::message::Place;
 use super::read::Progress;
 use super::transfer::Destination;
+use super::write::refusal;
 use super::{Inbound, Key, Outbound, Stream, system_error};
-use crate::error::{too_long_to_send, write_ended};
 use crate::machine::{Framing, WriteStep};
 use crate::sync::lock;
 
@@ -172,8 +172,7 @@ impl Stream {
             loop {
                 match outbound.machine.step(piece.len()) {
                     WriteStep::Fail(code) => return Err(system_error(code)),
-                    WriteStep::Refuse => return Err(write_ended()),
-                    WriteStep::TooLong => return Err(too_long_to_send()),
+                    WriteStep::Refuse(refused) => return Err(refusal(refused)),
                     WriteStep::Classify => self.classify(outbound)?,
                     WriteStep::Nothing => break,
                     WriteStep::Wait => {

@@ -9,7 +9,7 @@ use super::transfer::Source;
 use super::{Core, Key, OperationPlace, Outbound, Stream, system_error};
 use crate::driver::{Finished, Submitted, Waiting};
 use crate::error::{too_long_to_send, write_ended};
-use crate::machine::{FlushStep, Framing, WriteStep};
+use crate::machine::{FlushStep, Framing, Refused, WriteStep};
 use crate::sync::{Arc, lock};
 use crate::sys;
 
@@ -23,8 +23,7 @@ impl Stream {
         loop {
             match outbound.machine.step(source.length()) {
                 WriteStep::Fail(code) => return Err(system_error(code)),
-                WriteStep::Refuse => return Err(write_ended()),
-                WriteStep::TooLong => return Err(too_long_to_send()),
+                WriteStep::Refuse(refused) => return Err(refusal(refused)),
                 WriteStep::Wait => return Ok(None),
                 WriteStep::Nothing => return Ok(Some(0)),
                 WriteStep::Classify => self.classify(outbound)?,
@@ -138,6 +137,14 @@ impl Stream {
     pub(crate) fn forget_writer(&self, key: Key) {
         let removed = lock(&self.core.outbound).waiters.remove(key);
         drop(removed);
+    }
+}
+
+/// The error of a write of which nothing is accepted.
+pub(super) fn refusal(refused: Refused) -> io::Error {
+    match refused {
+        Refused::Ended => write_ended(),
+        Refused::TooLong => too_long_to_send(),
     }
 }
 
