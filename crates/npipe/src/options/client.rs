@@ -161,19 +161,19 @@ impl ClientOptions {
         self
     }
 
-    /// As [`ServerOptions::read_buffer_limit`].
+    /// As [`ServerOptions::read_buffer_limit`](crate::ServerOptions::read_buffer_limit).
     pub fn read_buffer_limit(&mut self, bytes: usize) -> &mut Self {
         self.read_buffer_limit = bytes;
         self
     }
 
-    /// As [`ServerOptions::write_buffer_limit`].
+    /// As [`ServerOptions::write_buffer_limit`](crate::ServerOptions::write_buffer_limit).
     pub fn write_buffer_limit(&mut self, bytes: usize) -> &mut Self {
         self.write_buffer_limit = bytes;
         self
     }
 
-    /// As [`ServerOptions::inheritable`].
+    /// As [`ServerOptions::inheritable`](crate::ServerOptions::inheritable).
     #[doc(alias = "bInheritHandle")]
     pub fn inheritable(&mut self, inheritable: bool) -> &mut Self {
         self.inheritable = inheritable;
