@@ -221,7 +221,8 @@ impl NamedPipeListener {
     /// Ends the listener: at once, whatever its clients do. Each [`accept`](Self::accept) that waits, and all later ones, fail
     /// with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and [`incoming`](Self::incoming) ends.
     ///
-    /// A client that has connected and was not accepted reads the end of the pipe; one that comes later finds no such name.
+    /// A client that has connected and was not accepted reads the end of the pipe, as does one that comes in the instant that the
+    /// system needs to end the wait for it; one that comes later finds no such name.
     /// Connections that were accepted go on, and keep the name in use until they end.
     pub fn close(&self) {
         let before = std::mem::replace(&mut *lock(&self.state), State::Closed);
