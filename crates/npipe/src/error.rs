@@ -153,6 +153,12 @@ impl From<MessageTooLong> for io::Error {
     }
 }
 
+/// Refuses a handle of something else than a pipe.
+#[cfg(windows)]
+pub(crate) fn not_a_pipe() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a pipe, but a file or another device")
+}
+
 /// Refuses to send messages where there are none.
 #[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
 pub(crate) fn carries_bytes() -> io::Error {

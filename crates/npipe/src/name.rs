@@ -27,11 +27,20 @@ impl PipeName {
     /// | on another machine | `\\server\pipe\x` |
     /// | bare | `docker_engine` |
     ///
+    /// A name that is not Unicode (UTF-16 with an unpaired surrogate) is given with backslashes, in the first form, as on
+    /// another machine, or bare.
+    ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call: the name is empty, is a path to something
-    /// else than a pipe (`C:\x`, `/tmp/x`, `\\?\C:\x`), holds a NUL character, or is longer in all than the 256 characters that
-    /// [Windows allows](https://learn.microsoft.com/windows/win32/ipc/pipe-names).
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for a name that
+    ///
+    /// - is empty;
+    /// - is a path to something else than a pipe (`C:\x`, `/tmp/x`, `\\?\C:\x`);
+    /// - has a component of dots and spaces alone (`.`, `..`, `.. `): Windows resolves it as in the path of a file, and
+    ///   `\\.\pipe\x\..\..\C:\y` is the file `C:\y`. A component that merely ends in dots (`x..`) is accepted;
+    /// - contains a NUL character;
+    /// - is longer, with its prefix, than the 256 characters that
+    ///   [Windows allows](https://learn.microsoft.com/windows/win32/ipc/pipe-names).
     pub fn new(name: impl AsRef<OsStr>) -> io::Result<Self> {
         Self::parse(name.as_ref())
     }
@@ -40,32 +49,43 @@ impl PipeName {
         let refuse = |why: &str| {
             Err(io::Error::new(io::ErrorKind::InvalidInput, format!("invalid pipe name {given:?}: {why}")))
         };
-        let name = match given.to_str() {
-            Some(text) => match canonical(text) {
-                Some(name) => OsString::from(name),
-                None => {
-                    return refuse(r"it is the path of a file; a pipe's is \\.\pipe\NAME, or the name alone");
-                }
-            },
-            // Not Unicode: a bare name or one in the system's form, which needs no rewriting.
-            None if given.as_encoded_bytes().starts_with(br"\\") => given.to_owned(),
-            None => [OsStr::new(LOCAL_PREFIX), given].into_iter().collect(),
-        };
-        if given.is_empty() || name.eq_ignore_ascii_case(LOCAL_PREFIX) {
+        let text = given.to_string_lossy();
+        if text.is_empty() {
             return refuse("it is empty");
         }
-        if !is_in_pipe_namespace(name.as_encoded_bytes()) {
+        let Some(canonical) = canonical(&text) else {
+            return refuse(r"it is the path of a file; a pipe's is \\.\pipe\NAME, or the name alone");
+        };
+        let Some(components) = components_in_pipe_namespace(&canonical) else {
             return refuse(
                 r"it is a path to something else; a pipe's begins with \\SERVER\pipe\ or \\.\pipe\",
             );
+        };
+        if components.clone().all(str::is_empty) {
+            return refuse("it is empty");
         }
-        if name.as_encoded_bytes().contains(&0) {
+        if components.clone().any(is_dots_and_spaces) {
+            return refuse(
+                "Windows resolves a component of dots and spaces alone, and the name would leave the pipes",
+            );
+        }
+        if canonical.contains('\0') {
             return refuse("it contains a NUL character");
         }
-        if length(&name) > LONGEST {
+        if canonical.encode_utf16().count() > LONGEST {
             return refuse("it is longer than 256 characters");
         }
-        Ok(Self(name))
+        match given.to_str() {
+            Some(_) => Ok(Self(OsString::from(canonical))),
+            None if canonical == text => Ok(Self(given.to_owned())),
+            None if canonical.strip_prefix(LOCAL_PREFIX) == Some(&*text) => {
+                Ok(Self([OsStr::new(LOCAL_PREFIX), given].into_iter().collect()))
+            }
+            // There is no safe way to replace parts of text that is not Unicode.
+            None => refuse(
+                r"it is not Unicode, and then has to be \\SERVER\pipe\NAME or the name alone, with backslashes",
+            ),
+        }
     }
 
     /// The name as Windows takes it.
@@ -110,22 +130,19 @@ fn canonical(text: &str) -> Option<String> {
     }
 }
 
-/// Whether a name in the system's form, `\\SERVER\pipe\NAME`, names a pipe and not a file or another device.
-fn is_in_pipe_namespace(name: &[u8]) -> bool {
-    let mut parts = name.splitn(5, |byte| *byte == b'\\').skip(2);
-    let (server, pipe, rest) = (parts.next(), parts.next(), parts.next());
-    server.is_some_and(|server| !server.is_empty())
-        && pipe.is_some_and(|pipe| pipe.eq_ignore_ascii_case(b"pipe"))
-        && rest.is_some_and(|rest| !rest.is_empty())
+/// The components behind `\\SERVER\pipe\`. `None`: the path is that of a file or of another device.
+fn components_in_pipe_namespace(canonical: &str) -> Option<std::str::Split<'_, char>> {
+    let (server, rest) = canonical.strip_prefix(r"\\")?.split_once('\\')?;
+    let (pipe, name) = rest.split_once('\\')?;
+    let is_server = server == "." || !(server.is_empty() || is_dots_and_spaces(server));
+    (is_server && pipe.eq_ignore_ascii_case("pipe")).then(|| name.split('\\'))
 }
 
-/// The length that Windows counts: UTF-16 units.
-fn length(name: &OsStr) -> usize {
-    match name.to_str() {
-        Some(text) => text.encode_utf16().count(),
-        // Every unpaired surrogate takes three bytes and counts one: this does not undercount what is valid.
-        None => name.to_string_lossy().encode_utf16().count(),
-    }
+/// Whether Windows may resolve this component instead of taking it as a name. `.` and `..` are resolved anywhere; spaces
+/// and dots at the end of the whole path are removed, which makes another name of `... ` too
+/// ([Microsoft's page](https://learn.microsoft.com/dotnet/standard/io/file-path-formats#path-normalization)).
+fn is_dots_and_spaces(component: &str) -> bool {
+    !component.is_empty() && component.bytes().all(|byte| matches!(byte, b'.' | b' '))
 }
 
 impl fmt::Display for PipeName {
@@ -188,6 +205,12 @@ mod tests {
             (r"\\?\C:\windows\system.ini", "something else"),
             (r"\\.\PhysicalDrive0", "something else"),
             (r"\\server\share\pipe", "something else"),
+            (r"\\server\pipe", "something else"),
+            (r"\\server\pipe\", "empty"),
+            (r"\\?\pipe\", "empty"),
+            (r"\\.\pipe\\\", "empty"),
+            (r"\\..\pipe\x", "something else"),
+            (r"\\. \pipe\x", "something else"),
             (r"C:\windows\system.ini", "a file"),
             ("c:/windows/system.ini", "a file"),
             ("/run/user/1000/agent.sock", "a file"),
@@ -200,5 +223,110 @@ mod tests {
             assert!(error.to_string().contains(reason), "{error}");
         }
         assert!(PipeName::new("n".repeat(247)).is_ok(), "256 in all");
+    }
+
+    /// Win32 resolves such components before the kernel sees the path, so that `..` leads out of the pipes.
+    #[test]
+    fn no_component_is_resolved_as_that_of_a_path() {
+        let prefixes = [
+            "",
+            "npipe:",
+            "NPIPE:",
+            "npipe:////./pipe/",
+            r"\\.\pipe\",
+            r"\\.\PIPE\",
+            "//./pipe/",
+            "/./pipe/",
+            r"\/./pipe\",
+            r"/\.\pipe/",
+            r"\\?\pipe\",
+            "//?/pipe/",
+            r"\\server\pipe\",
+            "//server/pipe/",
+        ];
+        let names = [
+            ".",
+            "..",
+            ". ",
+            ".. ",
+            "..  ",
+            "... ",
+            "...",
+            ". .",
+            " ..",
+            "../C:/windows/system.ini",
+            r"..\C:\windows\system.ini",
+            r".. \C:\x",
+            r"a\..\..\C:\x",
+            "a/../../C:/x",
+            r"a/..\../C:\x",
+            r"a\.",
+            r"a\. ",
+            r"a\.\b",
+            "a/./b",
+            "a/..",
+            r"a\\..\\..\C:\x",
+            r"\..\C:\x",
+            r"a\..\",
+        ];
+        for (prefix, name) in prefixes.iter().flat_map(|prefix| names.map(|name| (prefix, name))) {
+            let name = format!("{prefix}{name}");
+            let Err(error) = PipeName::new(&name) else { panic!("{name:?} is accepted") };
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            // A bare name that begins with a slash is the path of a file.
+            assert!(
+                ["dots", "a file"].iter().any(|why| error.to_string().contains(why)),
+                "{name:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn dots_within_a_component_are_part_of_the_name() {
+        for name in ["x..", "x.", "..x", ".x", "a..b", r"a\..b\c", "x. ", ". x", r"x..\y", "....x"] {
+            let expected = format!(r"\\.\pipe\{name}");
+            assert_eq!(PipeName::new(name).unwrap().as_os_str(), &*expected, "{name:?}");
+            assert_eq!(PipeName::new(&expected).unwrap().as_os_str(), &*expected, "{name:?}");
+        }
+        assert!(PipeName::new(r"\\..x\pipe\y").is_ok(), "a server's name");
+    }
+
+    /// The last unit of each name is no character.
+    #[test]
+    fn names_that_are_not_unicode_obey_the_same_rules() {
+        let name = |text: &str| -> OsString { [OsStr::new(text), &no_character()].into_iter().collect() };
+        for bad in [
+            r"..\C:\",
+            r"\\.\pipe\..\C:\",
+            r"\\.\pipe\a\.. \..\C:\",
+            "../C:/",
+            "//./pipe/../C:/",
+            r"\\.\pipe\a/../../C:/",
+            r"npipe:..\C:\",
+            r"\\?\pipe\..\",
+            r"\\server\pipe\..\",
+            r"C:\",
+            "/tmp/",
+            r"\\?\C:\",
+            "a\0",
+        ] {
+            let error = PipeName::new(name(bad)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{bad}");
+        }
+        for good in ["", "x", r"a\", ".", "..", r"a\.."] {
+            let full = name(&format!(r"\\.\pipe\{good}"));
+            assert_eq!(PipeName::new(name(good)).unwrap().as_os_str(), full, "{good}");
+            assert_eq!(PipeName::new(&full).unwrap().as_os_str(), full, "{good}");
+        }
+    }
+
+    #[cfg(windows)]
+    fn no_character() -> OsString {
+        std::os::windows::ffi::OsStringExt::from_wide(&[0xD800])
+    }
+
+    #[cfg(unix)]
+    fn no_character() -> OsString {
+        std::os::unix::ffi::OsStringExt::from_vec(vec![0xFF])
     }
 }

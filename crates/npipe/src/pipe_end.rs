@@ -25,9 +25,9 @@ macro_rules! pipe_end {
             ///
             /// # Errors
             ///
-            /// The system's, when the handle is not a pipe's (`ERROR_INVALID_HANDLE`, `ERROR_INVALID_FUNCTION`), was not
-            /// opened with `FILE_FLAG_OVERLAPPED`, or belongs to a completion port already (both
-            /// `ERROR_INVALID_PARAMETER`). The handle is closed then.
+            /// [`InvalidInput`](io::ErrorKind::InvalidInput) when the handle is that of a file or another device;
+            /// `ERROR_INVALID_HANDLE` when it is none; `ERROR_INVALID_PARAMETER` when it was not opened with
+            /// `FILE_FLAG_OVERLAPPED`, or belongs to a completion port already. The handle is closed then.
             ///
             /// # Safety
             ///

@@ -195,8 +195,9 @@ impl ClientOptions {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for a name or an option that makes no
-    /// sense. Else the system's: [`NotFound`](io::ErrorKind::NotFound) (`ERROR_FILE_NOT_FOUND`) when no such pipe exists,
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an option that makes no sense and for the
+    /// names that [`PipeName::new`] refuses; after opening, if the handle is not that of a pipe. Else Windows' error:
+    /// [`NotFound`](io::ErrorKind::NotFound) (`ERROR_FILE_NOT_FOUND`) when no such pipe exists,
     /// `ERROR_PIPE_BUSY` when none of its instances is free, [`PermissionDenied`](io::ErrorKind::PermissionDenied)
     /// (`ERROR_ACCESS_DENIED`) when its access list or its directions do not allow it. The first two pass, when a server
     /// creates an instance: [`connect`](Self::connect) waits for that.
@@ -312,21 +313,9 @@ impl ClientOptions {
         addr: &OsStr,
         attributes: sys::SecurityAttributes,
     ) -> io::Result<(sys::OwnedHandle, Settings)> {
-        let name = PipeName::new(addr)?.to_wide();
+        let name = PipeName::new(addr)?;
         check_limits(self.read_buffer_limit, self.write_buffer_limit)?;
-        let parameters = sys::OpenPipe {
-            name: &name,
-            read: self.read,
-            write: self.write,
-            read_control: self.read_control || self.server_identity.is_some(),
-            message_reads: self.pipe_mode == PipeMode::Message,
-            inheritable: self.inheritable,
-            security_quality_of_service: self.security_qos_flags,
-        };
-        let handle = sys::open(&parameters, attributes)?;
-        if let Some(identity) = &self.server_identity {
-            identity.check(&handle)?;
-        }
+        let handle = self.open_path(&name.to_wide(), attributes)?;
         let settings = Settings {
             reads: framing(self.pipe_mode),
             // A pipe that carries messages can be read as bytes: only the system knows what a write is.
@@ -335,5 +324,59 @@ impl ClientOptions {
             write_limit: self.write_buffer_limit,
         };
         Ok((handle, settings))
+    }
+
+    /// `path` is UTF-16 with a NUL at the end. A handle of something else than a pipe is closed, with nothing done to it.
+    fn open_path(&self, path: &[u16], attributes: sys::SecurityAttributes) -> io::Result<sys::OwnedHandle> {
+        let reads_messages = self.pipe_mode == PipeMode::Message;
+        let parameters = sys::OpenPipe {
+            name: path,
+            read: self.read,
+            write: self.write,
+            read_control: self.read_control || self.server_identity.is_some(),
+            write_attributes: reads_messages,
+            inheritable: self.inheritable,
+            security_quality_of_service: self.security_qos_flags,
+        };
+        let handle = sys::open(&parameters, attributes)?;
+        if !sys::is_pipe(&handle)? {
+            return Err(error::not_a_pipe());
+        }
+        if let Some(identity) = &self.server_identity {
+            identity.check(&handle)?;
+        }
+        if reads_messages {
+            sys::set_message_reads(&handle)?;
+        }
+        Ok(handle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::windows::ffi::OsStrExt;
+
+    use super::*;
+
+    /// No name leads to a file. If Windows resolved one all the same, this is what the caller would get.
+    #[test]
+    fn a_file_is_refused_after_opening_and_stays_as_it_was() {
+        let file = std::env::temp_dir().join(format!("npipe-not-a-pipe-{}", std::process::id()));
+        std::fs::write(&file, b"untouched").unwrap();
+        let path: Vec<u16> = file.as_os_str().encode_wide().chain([0]).collect();
+        let device: Vec<u16> = r"\\.\NUL".encode_utf16().chain([0]).collect();
+        let mut options = ClientOptions::new();
+        for mode in [PipeMode::Byte, PipeMode::Message] {
+            for write in [true, false] {
+                options.pipe_mode(mode).write(write);
+                for path in [&path, &device] {
+                    let error = options.open_path(path, sys::SecurityAttributes::DEFAULT).unwrap_err();
+                    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+                    assert!(error.to_string().contains("not a pipe"), "{error}");
+                }
+            }
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), b"untouched");
+        std::fs::remove_file(&file).unwrap();
     }
 }

@@ -26,6 +26,8 @@ use std::time::Duration;
 
 use crate::driver::{Completion, Driver, Finished, InFlight, Kind, Operation, Tenancy, Timer, Waiting};
 #[cfg(windows)]
+use crate::error;
+#[cfg(windows)]
 use crate::machine::DEFAULT_LIMIT;
 use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
 use crate::sync::{Arc, Mutex};
@@ -55,6 +57,9 @@ impl Settings {
     /// What fits a handle that was made elsewhere.
     #[cfg(windows)]
     pub(crate) fn of_foreign(handle: &OwnedHandle) -> io::Result<Self> {
+        if !sys::is_pipe(handle)? {
+            return Err(error::not_a_pipe());
+        }
         let message_type = sys::describe(handle)?.message_type;
         // A handle without read access may not be asked, and does not read.
         let reads_messages = message_type && sys::reads_messages(handle).unwrap_or(false);

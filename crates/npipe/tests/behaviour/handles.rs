@@ -124,8 +124,10 @@ async fn synchronous_pipe_handles_are_refused<F: Family>() {
 
 async fn files_are_refused<F: Family>() {
     let program = std::env::current_exe().unwrap();
-    assert!(F::adopt_client(File::open(&program).unwrap().into()).is_err());
-    assert!(F::adopt_server(File::open(&program).unwrap().into()).is_err());
+    let file = || File::open(&program).unwrap().into();
+    for refused in [F::adopt_client(file()).err(), F::adopt_server(file()).err()] {
+        assert_eq!(refused.expect("a file").kind(), std::io::ErrorKind::InvalidInput);
+    }
 }
 
 async fn handle_of_another_port_is_refused<F: Family>() {

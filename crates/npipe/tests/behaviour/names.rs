@@ -115,6 +115,34 @@ async fn files_are_not_opened_by_their_paths<F: Family>() {
     }
 }
 
+/// Windows resolves `..`, so such a name would open the file behind it.
+async fn files_are_not_opened_through_dots<F: Family>() {
+    let directory = std::env::temp_dir().join(unique_bare_name());
+    std::fs::create_dir(&directory).unwrap();
+    let file = directory.join("file.txt");
+    std::fs::write(&file, b"untouched").unwrap();
+    let path = file.to_str().unwrap();
+    for name in [
+        format!(r"..\{path}"),
+        format!("../{}", path.replace('\\', "/")),
+        format!(r"a\..\..\{path}"),
+        format!(r"\\.\pipe\..\{path}"),
+        format!(r"\\.\pipe\a\..\..\{path}"),
+        format!("//./pipe/../{}", path.replace('\\', "/")),
+        format!("npipe:////./pipe/../{path}"),
+        format!(r"\\?\pipe\..\{path}"),
+    ] {
+        for options in [ClientOptions::new(), ClientOptions::new().write(false).clone()] {
+            let error = F::open(&options, &name).expect_err(&name);
+            assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::InvalidInput, None), "{name}");
+        }
+        let error = F::create(&ServerOptions::new(), &name).expect_err(&name);
+        assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::InvalidInput, None), "{name}");
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"untouched");
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
 /// No pipe comes of the path of something else.
 async fn no_pipe_is_created_outside_the_pipes<F: Family>() {
     for name in [r"\\?\C:\windows\npipe", r"\\.\C:", r"\\.\pipe"] {
@@ -132,5 +160,6 @@ for_each_family!(
     bad_names_are_invalid_input,
     embedded_nul_does_not_reach_the_pipe_before_it,
     files_are_not_opened_by_their_paths,
+    files_are_not_opened_through_dots,
     no_pipe_is_created_outside_the_pipes,
 );

@@ -156,7 +156,7 @@ fn handles_that_cannot_work_are_refused() {
     assert_kind(PipeStream::try_from(OwnedHandle::from(synchronous)), ErrorKind::InvalidInput);
 
     let file = File::open(std::env::current_exe().unwrap()).unwrap();
-    PipeStream::try_from(OwnedHandle::from(file)).unwrap_err();
+    assert_kind(PipeStream::try_from(OwnedHandle::from(file)), ErrorKind::InvalidInput);
 
     let name = unique_name();
     let listener = PipeListener::bind(&name).unwrap();

@@ -15,9 +15,9 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::Storage::FileSystem::{
-    CreateFileW, FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FILE_WRITE_ATTRIBUTES,
-    FlushFileBuffers, OPEN_EXISTING, PIPE_ACCESS_INBOUND, PIPE_ACCESS_OUTBOUND, READ_CONTROL, WRITE_DAC,
-    WRITE_OWNER,
+    CreateFileW, FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FILE_TYPE_PIPE, FILE_TYPE_UNKNOWN,
+    FILE_WRITE_ATTRIBUTES, FlushFileBuffers, GetFileType, OPEN_EXISTING, PIPE_ACCESS_INBOUND,
+    PIPE_ACCESS_OUTBOUND, READ_CONTROL, WRITE_DAC, WRITE_OWNER,
 };
 use windows_sys::Win32::System::IO::{CancelSynchronousIo, IO_STATUS_BLOCK};
 use windows_sys::Win32::System::Pipes::{
@@ -87,7 +87,8 @@ pub(crate) struct OpenPipe<'a> {
     pub(crate) read: bool,
     pub(crate) write: bool,
     pub(crate) read_control: bool,
-    pub(crate) message_reads: bool,
+    /// What a read-only handle needs to change its read mode; `write` includes it.
+    pub(crate) write_attributes: bool,
     /// Unless attributes say more.
     pub(crate) inheritable: bool,
     pub(crate) security_quality_of_service: u32,
@@ -151,8 +152,7 @@ pub(crate) fn create(
     owned(handle)
 }
 
-/// [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew), overlapped, and the
-/// message read mode when it is asked for.
+/// [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew), overlapped.
 pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) -> io::Result<OwnedHandle> {
     debug_assert_eq!(parameters.name.last(), Some(&0));
     let mut access = 0;
@@ -161,8 +161,7 @@ pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) ->
     }
     if parameters.write {
         access |= GENERIC_WRITE;
-    } else if parameters.message_reads {
-        // A read-only handle may not change its read mode without this right (GENERIC_WRITE includes it).
+    } else if parameters.write_attributes {
         access |= FILE_WRITE_ATTRIBUTES;
     }
     if parameters.read_control {
@@ -181,11 +180,19 @@ pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) ->
             ptr::null_mut(),
         )
     };
-    let handle = owned(handle)?;
-    if parameters.message_reads {
-        set_message_reads(&handle)?;
+    owned(handle)
+}
+
+/// Whether the handle is one of a pipe, as Windows counts sockets too, and not of a file or another device
+/// ([`GetFileType`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-getfiletype)).
+pub(crate) fn is_pipe(handle: &OwnedHandle) -> io::Result<bool> {
+    // SAFETY: takes no pointers.
+    let kind = unsafe { GetFileType(handle.as_raw_handle()) };
+    let error = io::Error::last_os_error();
+    if kind == FILE_TYPE_UNKNOWN && error.raw_os_error() != Some(0) {
+        return Err(error);
     }
-    Ok(handle)
+    Ok(kind == FILE_TYPE_PIPE)
 }
 
 /// Makes this handle read messages rather than bytes
