@@ -155,7 +155,7 @@ macro_rules! pipe_end {
             ///
             /// As [`try_read`](Self::try_read).
             pub fn try_read_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
-                self.stream.try_read(&mut Growing { buffer: buf })
+                self.stream.try_read(&mut Growing::new(buf))
             }
 
             /// Waits for a message and appends it to `buffer`, whole, whatever its size. Gives its length, 0 for an empty one, and `None`

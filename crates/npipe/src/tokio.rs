@@ -22,9 +22,10 @@ impl Destination for ReadBuf<'_> {
         count
     }
 
-    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) {
+    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) -> usize {
         let count = read(self.initialize_unfilled());
         self.advance(count);
+        count
     }
 }
 

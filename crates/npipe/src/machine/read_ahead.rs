@@ -59,6 +59,8 @@ enum Position {
     Between,
     /// It has had a part of a message whose end has not been read yet.
     Inside,
+    /// As `Inside`, and the next part was not there when it was to be read: a read that waits has to be submitted for it.
+    Behind,
     /// It has refused a message whose end has not been read yet: the rest is thrown away.
     Refused,
 }
@@ -231,7 +233,7 @@ impl ReadAhead {
     /// Decides about a read that has `copied` bytes so far and room for `room` more.
     pub(crate) fn step(&mut self, copied: usize, room: usize) -> ReadStep {
         let started = copied > 0;
-        let inside = self.position == Position::Inside;
+        let inside = self.is_inside();
         if started && (room == 0 || (self.framing == Framing::Messages && !inside)) {
             return ReadStep::Done;
         }
@@ -264,7 +266,11 @@ impl ReadAhead {
             return ReadStep::Discard;
         }
         let worth_it = room >= self.size.max(DIRECT);
-        let direct = room > 0 && (inside || (worth_it && self.forecast.is_sure()));
+        let direct = match self.position {
+            Position::Inside => room > 0,
+            Position::Behind => false,
+            Position::Between | Position::Refused => room > 0 && worth_it && self.forecast.is_sure(),
+        };
         match (direct, started) {
             (true, _) => ReadStep::Direct,
             (false, true) => ReadStep::Done,
@@ -294,7 +300,7 @@ impl ReadAhead {
             return MessageStep::End(end);
         }
         match (&self.front, self.position) {
-            (Some(_), _) | (None, Position::Inside) => MessageStep::Rest,
+            (Some(_), _) | (None, Position::Inside | Position::Behind) => MessageStep::Rest,
             (None, Position::Refused) => MessageStep::Discard,
             (None, Position::Between) => MessageStep::Submit(self.size),
         }
@@ -381,7 +387,15 @@ impl ReadAhead {
 
     /// Whether what the caller has read so far ends with the end of a message.
     pub(crate) fn is_message_complete(&self) -> bool {
-        self.framing != Framing::Messages || self.position != Position::Inside
+        self.framing != Framing::Messages || !self.is_inside()
+    }
+
+    /// Whether the caller has had a part of what is read next.
+    fn is_inside(&self) -> bool {
+        match self.position {
+            Position::Inside | Position::Behind => true,
+            Position::Between | Position::Refused => false,
+        }
     }
 
     /// What can be read, of which `pipe` is what the system says.
@@ -550,7 +564,7 @@ impl ReadAhead {
             // An empty message, or the empty write of a byte pipe's peer: not the end, and no bytes. It may also be
             // the end of a message of which the caller has had every byte.
             self.reuse(buffer);
-            if self.front.is_none() && self.position == Position::Inside {
+            if self.front.is_none() && self.is_inside() {
                 self.position = Position::Between;
                 return false;
             }
@@ -580,16 +594,21 @@ impl ReadAhead {
     /// bytes it brought.
     pub(crate) fn on_direct(&mut self, outcome: Option<(u32, usize)>, room: usize) -> usize {
         let Some((code, bytes)) = outcome else {
-            self.forecast.on_empty();
-            // Inside a message its rest is always there, unless another handle took it: then there is no rest.
-            self.position = Position::Between;
+            self.on_direct_waiting();
             return 0;
         };
         match verdict::read(code) {
-            verdict::Read::Complete | verdict::Read::Aborted => {
+            verdict::Read::Complete => {
                 self.position = Position::Between;
                 self.forecast.on_data(bytes == room && self.framing != Framing::Messages);
             }
+            // Cancelled behind a part of a message: the rest of it is not there yet.
+            verdict::Read::Aborted if bytes > 0 && self.framing == Framing::Messages => {
+                self.position = Position::Behind;
+                self.forecast.on_empty();
+            }
+            verdict::Read::Aborted if bytes > 0 => self.forecast.on_data(bytes == room),
+            verdict::Read::Aborted => self.on_direct_waiting(),
             verdict::Read::MessageGoesOn => self.position = Position::Inside,
             verdict::Read::EndOfFile => {
                 self.position = Position::Between;
@@ -601,6 +620,15 @@ impl ReadAhead {
             }
         }
         bytes
+    }
+
+    /// A read straight into the caller's buffer would have had to wait. The rest of a message is in a local pipe as a whole, but
+    /// on another machine's it may come later.
+    fn on_direct_waiting(&mut self) {
+        self.forecast.on_empty();
+        if self.is_inside() {
+            self.position = Position::Behind;
+        }
     }
 
     /// Whether a read in flight holds a buffer worth giving back if the pipe stays idle.
@@ -766,6 +794,26 @@ mod tests {
         assert_eq!(machine.step(SMALLEST, 9488), ReadStep::Direct);
         assert_eq!(machine.on_direct(Some((0, 488)), 9488), 488);
         assert_eq!(machine.step(1000, 9000), ReadStep::Done, "the message is whole");
+    }
+
+    #[test]
+    fn a_rest_that_was_not_there_when_it_was_read_directly_is_waited_for() {
+        for outcome in [None, Some((ERROR_OPERATION_ABORTED, 0)), Some((ERROR_OPERATION_ABORTED, 8))] {
+            let mut machine = waiting(Framing::Messages);
+            machine.on_packet(ERROR_MORE_DATA, buffer(SMALLEST, SMALLEST));
+            machine.consume(SMALLEST);
+            assert_eq!(machine.step(SMALLEST, 100), ReadStep::Direct);
+            let count = machine.on_direct(outcome, 100);
+            assert_eq!(machine.step(SMALLEST + count, 100 - count), ReadStep::Done);
+            assert!(!machine.is_message_complete(), "its end has not been read");
+            assert_eq!(machine.step(0, 100), ReadStep::Submit(SECOND));
+            machine.on_pending();
+            machine.on_packet(0, buffer(2, SECOND));
+            assert_eq!(machine.step(0, 100), ReadStep::Copy);
+            machine.consume(2);
+            assert_eq!(machine.step(2, 98), ReadStep::Done);
+            assert!(machine.is_message_complete());
+        }
     }
 
     #[test]

@@ -39,12 +39,13 @@ impl Destination for Spare<'_> {
         count
     }
 
-    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) {
+    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) -> usize {
         let start = self.buffer.len();
         // A read that may not wait seldom brings more, and the memory has to have values.
         self.buffer.resize(start + self.room().min(LARGEST_FILL), 0);
         let count = read(&mut self.buffer[start..]);
         self.buffer.truncate(start + count);
+        count
     }
 }
 

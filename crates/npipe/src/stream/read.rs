@@ -45,17 +45,16 @@ impl Stream {
         inbound: &mut Inbound,
         destination: &mut dyn Destination,
     ) -> io::Result<Progress> {
-        let start = destination.room();
+        let mut copied = 0;
         loop {
-            let room = destination.room();
-            let copied = start - room;
-            match inbound.machine.step(copied, room) {
+            match inbound.machine.step(copied, destination.room()) {
                 ReadStep::Copy => {
                     let count = destination.put(inbound.machine.buffered());
                     inbound.machine.consume(count);
+                    copied += count;
                 }
                 ReadStep::Direct => {
-                    destination.fill(&mut |bytes| {
+                    copied += destination.fill(&mut |bytes| {
                         let outcome = sys::read_now(&self.handle, bytes);
                         let outcome = outcome.map(|outcome| (outcome.code, outcome.bytes));
                         inbound.machine.on_direct(outcome, bytes.len())

@@ -10,11 +10,11 @@ use bytes::BufMut;
 pub(crate) trait Destination {
     /// How many more bytes it takes.
     fn room(&self) -> usize;
-    /// Copies as many of `bytes` as there is room for, and tells how many.
+    /// Copies as many of `bytes` as there is room for. Returns how many.
     fn put(&mut self, bytes: &[u8]) -> usize;
-    /// Lets `read` fill memory of the destination, and counts what it says it read. Less than all the room may be
-    /// offered.
-    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize);
+    /// Lets `read` fill memory of the destination, which may be less than all the room. Returns the count that `read`
+    /// returned.
+    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) -> usize;
 }
 
 /// A slice, filled from the front.
@@ -35,8 +35,10 @@ impl Destination for Slice<'_> {
         count
     }
 
-    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) {
-        self.filled += read(&mut self.bytes[self.filled..]);
+    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) -> usize {
+        let count = read(&mut self.bytes[self.filled..]);
+        self.filled += count;
+        count
     }
 }
 
@@ -77,35 +79,46 @@ impl Destination for Slices<'_, '_> {
         self.filled - start
     }
 
-    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) {
-        self.filled += read(self.next());
+    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) -> usize {
+        let count = read(self.next());
+        self.filled += count;
+        count
     }
 }
 
 /// A `BufMut`. It lends no memory that is known to be initialised, so what is read directly goes through a buffer of its
 /// own.
 pub(crate) struct Growing<'a, B> {
-    pub(crate) buffer: &'a mut B,
+    buffer: &'a mut B,
+    /// How many more bytes this read may append. The buffer's own room may be more than memory holds, and need not shrink.
+    left: usize,
 }
 
-/// What a read into a growing buffer takes at most: such a buffer has room for more than memory holds.
+/// The most that one read appends to a growing buffer.
 const GROWING_ROOM: usize = 64 * 1024;
+
+impl<'a, B> Growing<'a, B> {
+    pub(crate) fn new(buffer: &'a mut B) -> Self {
+        Self { buffer, left: GROWING_ROOM }
+    }
+}
 
 impl<B: BufMut> Destination for Growing<'_, B> {
     fn room(&self) -> usize {
-        self.buffer.remaining_mut().min(GROWING_ROOM)
+        self.buffer.remaining_mut().min(self.left)
     }
 
     fn put(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.room());
         self.buffer.put_slice(&bytes[..count]);
+        self.left -= count;
         count
     }
 
-    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) {
+    fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) -> usize {
         let mut bytes = vec![0; self.room()];
         let count = read(&mut bytes);
-        self.buffer.put_slice(&bytes[..count]);
+        self.put(&bytes[..count])
     }
 }
 

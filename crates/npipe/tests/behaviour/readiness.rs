@@ -6,17 +6,18 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::pin;
 use std::task::Context;
 
+use bytes::{BufMut, BytesMut};
 use npipe::{ClientOptions, Interest, NamedPipeClient, NamedPipeServer, ServerOptions};
 
 use crate::family::{AsyncFamily, Reading, Writing};
-use crate::harness::{Alarm, Within, pair, poll_and_drop, poll_once, unique_name};
+use crate::harness::{Alarm, Within, message_pair, pair, poll_and_drop, poll_once, unique_name};
 use crate::stream_data::StreamData;
 
 /// The calls both ends have by the same name, so that each body below is run for both.
 trait Readiness: Send + Sync + 'static {
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
     fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
-    fn try_read_buf(&self, buffer: &mut Vec<u8>) -> io::Result<usize>;
+    fn try_read_buf<B: BufMut>(&self, buffer: &mut B) -> io::Result<usize>;
     fn try_write(&self, data: &[u8]) -> io::Result<usize>;
     fn try_write_vectored(&self, data: &[IoSlice<'_>]) -> io::Result<usize>;
     fn try_io<R>(&self, interest: Interest, io: impl FnOnce() -> io::Result<R>) -> io::Result<R>;
@@ -41,7 +42,7 @@ macro_rules! readiness_of {
             fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
                 self.try_read_vectored(buffers)
             }
-            fn try_read_buf(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+            fn try_read_buf<B: BufMut>(&self, buffer: &mut B) -> io::Result<usize> {
                 self.try_read_buf(buffer)
             }
             fn try_write(&self, data: &[u8]) -> io::Result<usize> {
@@ -283,6 +284,46 @@ async fn vectored_and_buffered_tries<F: AsyncFamily>() {
     each_end::<F>(async |pipe, peer| body(pipe, peer).await, async |pipe, peer| body(pipe, peer).await).await;
 }
 
+/// Whatever room the buffer says that it has left afterwards.
+async fn try_read_buf_returns_what_it_appended<F: AsyncFamily>() {
+    async fn into<B: BufMut>(pipe: &impl Readiness, mut peer: impl Writing, mut buffer: B) -> B {
+        send(&mut peer, b"hello").await;
+        pipe.readable().within("readable").await.unwrap();
+        assert_eq!(pipe.try_read_buf(&mut buffer).unwrap(), 5);
+        assert_would_block(pipe.try_read_buf(&mut buffer));
+        send(&mut peer, b"last").await;
+        pipe.readable().within("readable again").await.unwrap();
+        assert_eq!(pipe.try_read_buf(&mut buffer).unwrap(), 4);
+        drop(peer);
+        let end = async {
+            loop {
+                pipe.readable().await.unwrap();
+                match pipe.try_read_buf(&mut buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    end => break end.unwrap(),
+                }
+            }
+        };
+        assert_eq!(end.within("the end").await, 0);
+        buffer
+    }
+    const ALL: &[u8] = b"hellolast";
+    let (server, client) = pair::<F>().await;
+    assert_eq!(into(client.as_ref(), server, Vec::new()).await, ALL);
+    let (server, client) = message_pair::<F>().await;
+    assert_eq!(into(client.as_ref(), server, Vec::new()).await, ALL);
+    let (server, client) = pair::<F>().await;
+    assert_eq!(into(server.as_ref(), client, BytesMut::new()).await, ALL);
+    let (server, client) = message_pair::<F>().await;
+    assert_eq!(into(server.as_ref(), client, BytesMut::new()).await, ALL);
+    let (server, client) = pair::<F>().await;
+    assert_eq!(into(server.as_ref(), client, Vec::new().limit(100)).await.into_inner(), ALL);
+    let (server, client) = pair::<F>().await;
+    let (first, last) =
+        into(server.as_ref(), client, Vec::new().limit(3).chain_mut(BytesMut::new())).await.into_inner();
+    assert_eq!([&first.into_inner()[..], &last].concat(), ALL);
+}
+
 async fn try_io_calls_only_what_is_ready<F: AsyncFamily>() {
     async fn body<P: Writing>(pipe: &impl Readiness, peer: &mut P) {
         let called = Cell::new(0);
@@ -436,6 +477,7 @@ for_each_family!(
     many_tasks_wait_for_the_same_readiness => asynchronous,
     try_write_stops_and_writable_tells_when_to_go_on => asynchronous,
     vectored_and_buffered_tries => asynchronous,
+    try_read_buf_returns_what_it_appended => asynchronous,
     try_io_calls_only_what_is_ready => asynchronous,
     async_io_waits_while_the_closure_would_block => asynchronous,
     polled_readiness_wakes => asynchronous,

@@ -14,6 +14,8 @@ mod loom;
 #[cfg(all(test, not(loom)))]
 mod messages;
 #[cfg(all(test, not(loom)))]
+mod reading;
+#[cfg(all(test, not(loom)))]
 mod schedules;
 #[cfg(all(test, not(loom)))]
 mod tasks;

@@ -110,18 +110,23 @@ impl Ledger {
         }
     }
 
-    /// Checks what a read of `room` bytes brought.
-    pub(super) fn receive(&mut self, bytes: &[u8], room: usize) {
+    /// Checks what a read of `room` bytes brought, which may be less than there was room for if the kernel `splits`. Returns
+    /// whether it ends with the end of a message.
+    pub(super) fn receive(&mut self, bytes: &[u8], room: usize, splits: bool) -> bool {
         self.check(bytes);
-        if self.messages {
-            self.pass_over_empty();
-            let remaining = self.lengths.front_mut().expect("a message was sent");
-            assert_eq!(bytes.len(), room.min(*remaining), "a message was split or merged");
-            *remaining -= bytes.len();
-            if *remaining == 0 {
-                self.lengths.pop_front();
-            }
+        if !self.messages {
+            return true;
         }
+        self.pass_over_empty();
+        let remaining = self.lengths.front_mut().expect("a message was sent");
+        let whole = room.min(*remaining);
+        assert!(bytes.len() == whole || (splits && bytes.len() < whole), "a message was split or merged");
+        *remaining -= bytes.len();
+        let ended = *remaining == 0;
+        if ended {
+            self.lengths.pop_front();
+        }
+        ended
     }
 
     fn check(&mut self, bytes: &[u8]) {

@@ -82,8 +82,7 @@ impl World {
         let temper = Temper {
             seed: plan.seed,
             hesitates: plan.hesitates,
-            // Who reads messages piece by piece relies on their rest being there.
-            splits: plan.splits && (plan.receives || !plan.messages),
+            splits: plan.splits,
             cancels_late: plan.cancels_late,
         };
         let (pipe, handle) = Pipe::create(plan.messages, plan.quota, temper);
@@ -218,7 +217,9 @@ impl World {
                 true
             }
             Poll::Ready(Ok(bytes)) => {
-                self.ledgers[1 - end].receive(&bytes, room);
+                let ledger = &mut self.ledgers[1 - end];
+                let whole = ledger.receive(&bytes, room, self.plan.splits);
+                assert_eq!(peer.stream.is_message_complete(), whole, "the place in the message was lost");
                 false
             }
             Poll::Ready(Err(error)) => panic!("a read failed: {error}"),
@@ -295,7 +296,7 @@ impl World {
             _ => {}
         }
         // A message whose rest has to be waited for is collected, whatever its size.
-        let collects = self.plan.receives && self.plan.splits;
+        let collects = self.plan.messages && self.plan.splits;
         for peer in self.peers.iter().flatten().filter(|_| !collects) {
             peer.assert_bounded(self.settings);
         }
