@@ -15,13 +15,16 @@ use std::time::Duration;
 
 use crate::NamedPipeServer;
 use crate::driver::{self, Deadline, Driver, Waiting};
-use crate::machine::{Backlog, Refusal};
+use crate::machine::{Backlog, Look};
 use crate::name::PipeName;
 use crate::options::{Instances, ServerOptions};
 use crate::patience::Patience;
 use crate::stream::{Key, Settings, Stream, Waiters};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::OwnedHandle;
+
+/// For how many instances one poll calls the kernel. Then the other tasks of the thread have their turn.
+const CALLED_AT_ONCE: usize = 8;
 
 impl ServerOptions {
     /// Creates the pipe `name`, in any of the forms of [`PipeName::new`], with as many instances as
@@ -156,15 +159,6 @@ impl Wake for Bell {
     }
 }
 
-/// What a look at the instances found.
-enum Look {
-    Client(Stream),
-    Nobody,
-    /// There may be a client already where one has left.
-    Again,
-    Failed(io::Error),
-}
-
 impl NamedPipeListener {
     fn new(instances: Instances, backlog: Backlog<Stream>) -> Self {
         let bell = Arc::new(Bell::default());
@@ -218,7 +212,7 @@ impl NamedPipeListener {
         self.instances.name()
     }
 
-    /// Ends the listener: at once, whatever its clients do. Each [`accept`](Self::accept) that waits, and all later ones, fail
+    /// Ends the listener, whatever its clients do. Each [`accept`](Self::accept) that waits, and all later ones, fail
     /// with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and [`incoming`](Self::incoming) ends.
     ///
     /// A client that has connected and was not accepted reads the end of the pipe, as does one that comes in the instant that the
@@ -237,13 +231,13 @@ impl NamedPipeListener {
         drop(replaced);
         let look = lock(&self.state).look(&self.instances, &self.waker);
         let result = match look {
-            Some(Look::Nobody) => return Poll::Pending,
-            Some(Look::Again) => {
+            Some(Ok(Look::Nobody(_))) => return Poll::Pending,
+            Some(Ok(Look::Again)) => {
                 self.bell.ring();
                 return Poll::Pending;
             }
-            Some(Look::Client(stream)) => Some(Ok(NamedPipeServer::from_stream(stream))),
-            Some(Look::Failed(error)) => Some(Err(error)),
+            Some(Ok(Look::Client(stream))) => Some(Ok(NamedPipeServer::from_stream(stream))),
+            Some(Err(error)) => Some(Err(error)),
             None => None,
         };
         // The others need not be told of the instance that has taken the client's place: the client rang for all of them.
@@ -259,36 +253,24 @@ impl NamedPipeListener {
 
 impl State {
     /// `None`: the listener is closed.
-    fn look(&mut self, instances: &Instances, waker: &Waker) -> Option<Look> {
+    fn look(&mut self, instances: &Instances, waker: &Waker) -> Option<io::Result<Look<Stream>>> {
         let Self::Open { backlog, retry } = self else { return None };
-        let create = || on_port(instances.next()?);
         let context = Context::from_waker(waker);
-        if let Err(error) = backlog.refill(create) {
-            return Some(Look::Failed(error));
-        }
-        let (mut refused, mut again) = (false, false);
-        for index in 0..backlog.len() {
-            match backlog.get(index).poll_client(&context, Key::POLL) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(true)) => match backlog.give_away(index, create) {
-                    Ok(stream) => return Some(Look::Client(stream)),
-                    Err(Refusal::ForNow) => refused = true,
-                    Err(Refusal::Failed(error)) => return Some(Look::Failed(error)),
-                },
-                Poll::Ready(Ok(false)) => again = true,
-                Poll::Ready(Err(error)) => {
-                    // It would be in the way of the others. If there is no other it has another chance.
-                    let _ = backlog.give_away(index, create);
-                    return Some(Look::Failed(error));
-                }
-            }
-        }
-        *retry = match backlog.pause(refused).map(Deadline::after).transpose() {
-            Ok(retry) => retry,
-            Err(error) => return Some(Look::Failed(error)),
-        };
-        let is_due = retry.as_ref().is_some_and(|retry| retry.poll(&context).is_ready());
-        Some(if again || is_due { Look::Again } else { Look::Nobody })
+        let mut called = 0;
+        let look = backlog.look(
+            || on_port(instances.next()?),
+            |stream| stream.find_client(&context, Key::POLL),
+            || {
+                called += 1;
+                called == CALLED_AT_ONCE
+            },
+        );
+        Some(look.and_then(|look| {
+            let Look::Nobody(pause) = look else { return Ok(look) };
+            *retry = pause.map(Deadline::after).transpose()?;
+            let is_due = retry.as_ref().is_some_and(|retry| retry.poll(&context).is_ready());
+            Ok(if is_due { Look::Again } else { look })
+        }))
     }
 }
 

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use super::PipeStream;
 use super::stream::Shared;
 use super::timeout::{deadline_after, timed_out};
-use crate::machine::{Backlog, Refusal, verdict};
+use crate::machine::{Backlog, Found, Look, verdict};
 use crate::name::PipeName;
 use crate::options::{Instances, ServerOptions};
 use crate::patience::Patience;
 use crate::stream::{Settings, has_left};
 use crate::sync::lock;
-use crate::sys::{self, Asked, Cut, Event, Instance, OwnedHandle, Until};
+use crate::sys::{self, Asked, Event, Instance, OwnedHandle, Until};
 
 /// A server that accepts clients of a pipe, for threads.
 ///
@@ -70,6 +70,12 @@ struct Turns {
 struct State {
     taken: bool,
     cancelled: bool,
+}
+
+impl Turns {
+    fn is_cancelled(&self) -> bool {
+        lock(&self.state).cancelled
+    }
 }
 
 /// Stops a [`PipeListener`] from any thread. Made by [`PipeListener::canceller`]; it does not keep the pipe's name alive.
@@ -202,7 +208,10 @@ impl PipeListener {
         self.accept_until(None)
     }
 
-    /// [`accept`](Self::accept) that waits no longer than `timeout`. Zero waits for nothing: it takes a client that is there.
+    /// [`accept`](Self::accept) that gives up after `timeout`. A time-out of zero takes a client that is there.
+    ///
+    /// However short the time, each instance of the backlog is asked twice; then the time is looked at between two instances.
+    /// Clients that connect and leave at once prolong the call by no more than that.
     ///
     /// # Errors
     ///
@@ -217,11 +226,12 @@ impl PipeListener {
         Incoming { listener: self }
     }
 
-    /// Ends the listener: at once, whatever its clients do. Each [`accept`](Self::accept) that waits, and all later ones, fail
-    /// with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and [`incoming`](Self::incoming) ends.
+    /// Ends the listener, whatever its clients do. Each [`accept`](Self::accept) that waits, and all later ones, fail with
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and [`incoming`](Self::incoming) ends.
     ///
-    /// A client that has connected and was not accepted reads the end of the pipe; one that comes later finds no such name.
-    /// Connections that were accepted go on, and keep the name in use until they end.
+    /// It waits for no client: an `accept` in another thread ends before it asks its next instance, and then the kernel ends the
+    /// wait of each instance. A client that has connected and was not accepted reads the end of the pipe; one that comes later
+    /// finds no such name. Connections that were accepted go on, and keep the name in use until they end.
     pub fn close(&self) {
         self.canceller().cancel();
         let mut state = lock(&self.turns.state);
@@ -270,67 +280,43 @@ struct Turn<'a> {
     backlog: Option<Backlog<Waiting>>,
 }
 
-/// What a look at the instances found.
-enum Look {
-    Client(Waiting),
-    /// There may be a client by now, or an end that was not announced: the event was reset.
-    Again,
-    /// Nothing until the event is set, or for so long.
-    Nobody(Option<Duration>),
-}
-
 impl Turn<'_> {
     fn wait_for_client(&mut self, deadline: Option<Instant>) -> io::Result<Waiting> {
-        let PipeListener { event, turns, .. } = self.listener;
-        loop {
-            let pause = match self.look()? {
-                Look::Client(client) => return Ok(client),
-                Look::Again => continue,
-                Look::Nobody(pause) => pause.and_then(deadline_after),
-            };
-            let until = Until { deadline: deadline.into_iter().chain(pause).min(), stop: Some(&turns.stop) };
-            match event.wait(until) {
-                Some(Cut::Stopped) => return Err(cancelled()),
-                Some(Cut::Late) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                    return Err(no_client());
-                }
-                Some(Cut::Late) | None => {}
-            }
-        }
-    }
-
-    fn look(&mut self) -> io::Result<Look> {
-        let PipeListener { instances, event, .. } = self.listener;
+        let PipeListener { instances, event, turns, .. } = self.listener;
         let backlog = self.backlog.as_mut().expect("it is given back by drop alone");
         let create = || instances.next().map(|made| Waiting::new(made, event));
-        backlog.refill(create)?;
-        let (mut refused, mut again) = (false, false);
-        for index in 0..backlog.len() {
-            match backlog.get(index).ask() {
-                Ok(Found::Nobody) => {}
-                Ok(Found::Again) => again = true,
-                Ok(Found::Client) => match backlog.give_away(index, create) {
-                    Ok(client) => return Ok(Look::Client(client)),
-                    Err(Refusal::ForNow) => refused = true,
-                    Err(Refusal::Failed(error)) => return Err(error),
-                },
-                Err(error) => {
-                    // It would be in the way of the others. If there is no other it has another chance.
-                    let _ = backlog.give_away(index, create);
-                    return Err(error);
-                }
+        let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
+        // However short the time, each instance is asked before and after its end: a client that is there is taken.
+        let mut looks = 0_u64;
+        loop {
+            let mut begun = false;
+            let ask = |waiting: &mut Waiting| {
+                let found = waiting.ask()?;
+                begun |= matches!(found, Found::Begun | Found::Renewed);
+                Ok(found)
+            };
+            let pause =
+                match backlog.look(create, ask, || turns.is_cancelled() || (looks > 1 && is_late()))? {
+                    Look::Client(client) => return Ok(client),
+                    Look::Again => None,
+                    Look::Nobody(pause) => pause.and_then(deadline_after),
+                };
+            if turns.is_cancelled() {
+                return Err(cancelled());
+            }
+            if looks > 0 && is_late() {
+                return Err(no_client());
+            }
+            looks += 1;
+            // An instance that began to listen reset the event, and with it the news of the others.
+            if !begun {
+                event.wait(Until {
+                    deadline: deadline.into_iter().chain(pause).min(),
+                    stop: Some(&turns.stop),
+                });
             }
         }
-        Ok(if again { Look::Again } else { Look::Nobody(backlog.pause(refused)) })
     }
-}
-
-/// What became of an instance.
-enum Found {
-    Client,
-    Nobody,
-    /// It has to be asked again: its wait has begun, or has to begin anew.
-    Again,
 }
 
 impl Waiting {
@@ -338,25 +324,32 @@ impl Waiting {
         Self { instance: Instance::new(handle, event), settings }
     }
 
+    /// Asks for the client. Unless there is one, the instance listens afterwards: clients can open it although nobody accepts.
     fn ask(&mut self) -> io::Result<Found> {
         let code = match self.instance.ask() {
             Asked::Waits => return Ok(Found::Nobody),
-            Asked::Begun => return Ok(Found::Again),
+            Asked::Begun => return Ok(Found::Begun),
             Asked::Over(outcome) => outcome.code,
         };
         let available = || sys::bytes_available(self.instance.handle());
-        let is_client = match verdict::connect(code) {
-            verdict::Connect::Complete => !has_left(available()),
-            verdict::Connect::ClientLeft => available().is_ok_and(|bytes| bytes > 0),
+        match verdict::connect(code) {
+            verdict::Connect::Complete if !has_left(available()) => return Ok(Found::Client),
+            verdict::Connect::ClientLeft if available().is_ok_and(|bytes| bytes > 0) => {
+                return Ok(Found::Client);
+            }
+            verdict::Connect::Complete | verdict::Connect::ClientLeft => {}
             // By another who has the handle, or with the thread that began the wait.
-            verdict::Connect::Aborted => return Ok(Found::Again),
+            verdict::Connect::Aborted => return Ok(self.listen(Found::Begun)),
             verdict::Connect::Failed(code) => return Err(io::Error::from_raw_os_error(code as i32)),
-        };
-        if is_client {
-            return Ok(Found::Client);
         }
         sys::disconnect(self.instance.handle())?;
-        Ok(Found::Again)
+        Ok(self.listen(Found::Renewed))
+    }
+
+    /// Begins to listen. A result at once is dropped: the next call gives it again.
+    fn listen(&mut self, found: Found) -> Found {
+        self.instance.ask();
+        found
     }
 }
 

@@ -3,6 +3,10 @@
 //! The pipe's name is a listener's for as long as it holds an instance. So the next one is created before one that has a
 //! client is given away, and where that fails because there may be no more instances, the last one stays until there may.
 //! What an instance is and how one is made is the listener's business.
+//!
+//! The kernel serves clients in the order in which the instances began to listen, and so does a listener: the instances are kept
+//! and asked in that order. One whose client has left listens last, so clients that connect and leave at once do not keep the
+//! listener from its other instances.
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,11 +31,33 @@ pub(crate) struct Backlog<I> {
 
 /// Why an instance that has a client is not given away.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+enum Refusal {
     /// It is the last, and there may be no more instances now.
     ForNow,
     /// It is the last, and another could not be created. The system's error.
     Failed(io::Error),
+}
+
+/// What became of an instance that was asked for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It listens, as before: the kernel was not called.
+    Nobody,
+    /// It has begun to listen.
+    Begun,
+    /// Its client had left without a word, and it has begun to listen again.
+    Renewed,
+    Client,
+}
+
+/// The result of asking the instances for a client.
+#[derive(Debug)]
+pub(crate) enum Look<I> {
+    Client(I),
+    /// It was cut short: the other instances have to be asked.
+    Again,
+    /// No instance has a client. One of them has news, or this time has passed, before they are asked again.
+    Nobody(Option<Duration>),
 }
 
 impl<I> Backlog<I> {
@@ -52,7 +78,7 @@ impl<I> Backlog<I> {
 
     /// Creates what is missing, as far as that can be done now. An error says that there is no instance left to wait with,
     /// and is the system's.
-    pub(crate) fn refill(&mut self, create: impl FnMut() -> io::Result<I>) -> io::Result<()> {
+    fn refill(&mut self, create: impl FnMut() -> io::Result<I>) -> io::Result<()> {
         match self.fill(create) {
             Err(error) if self.instances.is_empty() && !self.passes(&error) => Err(error),
             Ok(()) | Err(_) => Ok(()),
@@ -82,20 +108,50 @@ impl<I> Backlog<I> {
         self.back_off = BackOff::new();
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.instances.len()
-    }
-
-    pub(crate) fn get(&mut self, index: usize) -> &mut I {
-        &mut self.instances[index]
+    /// Asks each instance for a client, until there is one. After each for which the kernel was called, `cut` decides whether
+    /// the rest has to wait for another look.
+    pub(crate) fn look(
+        &mut self,
+        create: impl Fn() -> io::Result<I>,
+        mut ask: impl FnMut(&mut I) -> io::Result<Found>,
+        mut cut: impl FnMut() -> bool,
+    ) -> io::Result<Look<I>> {
+        self.refill(&create)?;
+        let (mut index, mut refused) = (0, false);
+        for _ in 0..self.instances.len() {
+            match ask(&mut self.instances[index]) {
+                Ok(Found::Nobody) => {
+                    index += 1;
+                    continue;
+                }
+                Ok(Found::Begun) => index += 1,
+                Ok(Found::Renewed) => {
+                    let renewed = self.instances.remove(index).expect("it was just asked");
+                    self.instances.push_back(renewed);
+                }
+                Ok(Found::Client) => match self.give_away(index, &create) {
+                    Ok(client) => return Ok(Look::Client(client)),
+                    Err(Refusal::ForNow) => {
+                        refused = true;
+                        index += 1;
+                    }
+                    Err(Refusal::Failed(error)) => return Err(error),
+                },
+                Err(error) => {
+                    // It would be in the way of the others. If there is no other it has another chance.
+                    let _ = self.give_away(index, &create);
+                    return Err(error);
+                }
+            }
+            if cut() {
+                return Ok(Look::Again);
+            }
+        }
+        Ok(Look::Nobody(self.pause(refused)))
     }
 
     /// Gives away the instance at `index`, which has a client, against another.
-    pub(crate) fn give_away(
-        &mut self,
-        index: usize,
-        create: impl FnOnce() -> io::Result<I>,
-    ) -> Result<I, Refusal> {
+    fn give_away(&mut self, index: usize, create: impl FnOnce() -> io::Result<I>) -> Result<I, Refusal> {
         let is_the_last = self.instances.len() == 1;
         match create() {
             Ok(next) => self.add(next),
@@ -108,7 +164,7 @@ impl<I> Backlog<I> {
     }
 
     /// After how long to look whether another instance may be created, if one is missing or was `refused`.
-    pub(crate) fn pause(&mut self, refused: bool) -> Option<Duration> {
+    fn pause(&mut self, refused: bool) -> Option<Duration> {
         if refused || self.instances.is_empty() {
             Some(self.back_off.pause())
         } else {
@@ -192,7 +248,7 @@ mod tests {
         assert!(backlog.pause(true).is_some_and(|pause| pause < UNHURRIED));
         system.close(given);
         assert_eq!(backlog.give_away(0, || system.create()).unwrap(), 2);
-        assert_eq!(backlog.len(), 1);
+        assert_eq!(backlog.instances.len(), 1);
     }
 
     #[test]
@@ -201,11 +257,11 @@ mod tests {
         let mut backlog = system.listen(1);
         let given = backlog.give_away(0, || system.create()).unwrap();
         backlog.refill(|| system.create()).unwrap();
-        assert_eq!(backlog.len(), 0);
+        assert_eq!(backlog.instances.len(), 0);
         assert!(backlog.pause(false).is_some(), "nobody would look when there may be another");
         system.close(given);
         backlog.refill(|| system.create()).unwrap();
-        assert_eq!(backlog.len(), 1);
+        assert_eq!(backlog.instances.len(), 1);
     }
 
     #[test]
@@ -216,6 +272,80 @@ mod tests {
         backlog.refill(trouble).unwrap();
         let Err(Refusal::Failed(told)) = backlog.give_away(0, trouble) else { panic!("it was the last") };
         assert_eq!(told.raw_os_error(), Some(ERROR_NO_SYSTEM_RESOURCES as i32));
+    }
+
+    /// A listener whose instances do what `ask` says of their numbers; the instances that it asked for each look of `budget`.
+    fn look(
+        backlog: &mut Backlog<u32>,
+        budget: usize,
+        mut ask: impl FnMut(u32) -> Found,
+    ) -> (Vec<u32>, Look<u32>) {
+        let (mut asked, mut calls) = (Vec::new(), 0);
+        let ask = |instance: &mut u32| {
+            asked.push(*instance);
+            Ok(ask(*instance))
+        };
+        let cut = || {
+            calls += 1;
+            calls == budget
+        };
+        let look = backlog.look(|| Err(error(ERROR_NO_SYSTEM_RESOURCES)), ask, cut).unwrap();
+        (asked, look)
+    }
+
+    #[test]
+    fn a_look_is_cut_short_after_any_instance_that_took_a_call() {
+        let mut backlog = System::with_limit(255).listen(6);
+        let (asked, cut) = look(&mut backlog, 1, |_| Found::Begun);
+        assert_eq!(asked, [1]);
+        assert!(matches!(cut, Look::Again));
+        let (asked, cut) = look(&mut backlog, 2, |instance| match instance {
+            1 | 3 => Found::Nobody,
+            _ => Found::Begun,
+        });
+        assert_eq!(asked, [1, 2, 3, 4], "those that wait as before cost nothing");
+        assert!(matches!(cut, Look::Again));
+        let (asked, cut) = look(&mut backlog, 1, |_| Found::Nobody);
+        assert_eq!(asked, [1, 2, 3, 4, 5, 6]);
+        assert!(matches!(cut, Look::Nobody(None)));
+    }
+
+    #[test]
+    fn instances_whose_clients_always_leave_do_not_hide_one_whose_client_stays() {
+        let mut backlog = System::with_limit(255).listen(5);
+        for staying in 1..=5 {
+            let mut looks = 0;
+            loop {
+                looks += 1;
+                let (asked, found) = look(&mut backlog, 2, |instance| match instance {
+                    _ if instance == staying => Found::Client,
+                    _ => Found::Renewed,
+                });
+                assert!(asked.len() <= 2);
+                match found {
+                    Look::Client(client) => break assert_eq!(client, staying),
+                    Look::Again => assert!(looks < 3, "instance {staying} is asked with the others"),
+                    Look::Nobody(_) => panic!("a client waits at {staying}"),
+                }
+            }
+            backlog.add(staying);
+        }
+    }
+
+    #[test]
+    fn clients_are_accepted_in_the_order_in_which_the_instances_began_to_listen() {
+        let mut backlog = System::with_limit(255).listen(4);
+        let (_, waiting) =
+            look(&mut backlog, 9, |instance| if instance == 2 { Found::Renewed } else { Found::Begun });
+        assert!(matches!(waiting, Look::Nobody(None)));
+        for first in [1, 3, 4, 2] {
+            let (_, found) = look(&mut backlog, 9, |_| Found::Client);
+            let Look::Client(client) = found else { panic!("all have clients") };
+            assert_eq!(client, first);
+            if first == 4 {
+                backlog.add(5);
+            }
+        }
     }
 
     proptest! {
@@ -233,20 +363,20 @@ mod tests {
             for (step, number) in steps {
                 match step {
                     0..=2 => {
-                        let index = number % backlog.len();
+                        let index = number % backlog.instances.len();
                         served.extend(backlog.give_away(index, || system.create()));
                     }
                     3 if !served.is_empty() => system.close(served.swap_remove(number % served.len())),
                     3 | 4 => backlog.refill(|| system.create()).unwrap(),
                     _ => system.trouble = Some(ERROR_NO_SYSTEM_RESOURCES),
                 }
-                prop_assert!((1..=size).contains(&backlog.len()));
-                prop_assert_eq!(backlog.len() + served.len(), system.instances.len());
+                prop_assert!((1..=size).contains(&backlog.instances.len()));
+                prop_assert_eq!(backlog.instances.len() + served.len(), system.instances.len());
             }
             served.drain(..).for_each(|instance| system.close(instance));
             system.trouble = None;
             backlog.refill(|| system.create()).unwrap();
-            prop_assert_eq!(backlog.len(), size.min(limit));
+            prop_assert_eq!(backlog.instances.len(), size.min(limit));
             prop_assert!(backlog.instances.iter().all(|instance| system.instances.contains(instance)));
         }
     }

@@ -17,7 +17,7 @@ pub(crate) mod verdict;
 mod write_behind;
 
 pub(crate) use back_off::BackOff;
-pub(crate) use backlog::{Backlog, Refusal};
+pub(crate) use backlog::{Backlog, Found, Look};
 pub(crate) use lifecycle::{ConnectStep, Connected, Lifecycle};
 pub(crate) use read_ahead::{MessageStep, ReadAhead, ReadDone, ReadEnd, ReadStep, RestDone, Unread};
 #[cfg(windows)]

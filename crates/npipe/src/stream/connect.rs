@@ -2,13 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use super::{Connecting, Core, Key, OperationPlace, Stream, system_error};
 use crate::driver::{Finished, Operation, Submitted, Waiting};
 #[cfg(windows)]
 use crate::machine;
-use crate::machine::{ConnectStep, Connected, verdict};
+use crate::machine::{ConnectStep, Connected, Found, verdict};
 use crate::sync::{Arc, lock};
 use crate::sys;
 #[cfg(windows)]
@@ -44,45 +44,51 @@ impl Stream {
     }
 
     pub(crate) fn poll_connect(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {
+        match self.find(context, key, |_| false)? {
+            Found::Client => Poll::Ready(Ok(())),
+            Found::Nobody | Found::Begun | Found::Renewed => Poll::Pending,
+        }
+    }
+
+    /// [`poll_connect`](Self::poll_connect) that also looks whether the client is still there: one that has left without a word is
+    /// none.
+    pub(crate) fn find_client(&self, context: &Context<'_>, key: Key) -> io::Result<Found> {
+        self.find(context, key, Self::client_left_unheard)
+    }
+
+    fn find(&self, context: &Context<'_>, key: Key, has_left: impl Fn(&Self) -> bool) -> io::Result<Found> {
+        // A second turn listens on an instance that was disconnected: it has to wait.
+        let mut found = Found::Nobody;
         loop {
             let mut connecting = lock(&self.core.lifecycle);
             let result = match connecting.machine.step() {
                 ConnectStep::Done(result) => Some(result),
                 ConnectStep::Submit => match self.submit_connect(&mut connecting) {
+                    Some(None) => {
+                        found = if found == Found::Renewed { Found::Renewed } else { Found::Begun };
+                        None
+                    }
                     Some(result) => result,
                     None => continue,
                 },
                 ConnectStep::Wait => None,
             };
+            let Some(result) = result else {
+                let replaced = connecting.waiters.register(key, context);
+                drop(connecting);
+                drop(replaced);
+                return Ok(found);
+            };
+            drop(connecting);
             match result {
-                None => {
-                    let replaced = connecting.waiters.register(key, context);
-                    drop(connecting);
-                    drop(replaced);
-                    return Poll::Pending;
-                }
-                Some(Connected::Client) => return Poll::Ready(Ok(())),
-                Some(Connected::Failed(code)) => return Poll::Ready(Err(system_error(code))),
-                Some(Connected::ClientLeft) => {
-                    drop(connecting);
-                    if self.has_unread_bytes() {
-                        return Poll::Ready(Ok(()));
-                    }
-                    self.disconnect()?;
-                }
+                Connected::Client if !has_left(self) => return Ok(Found::Client),
+                Connected::ClientLeft if self.has_unread_bytes() => return Ok(Found::Client),
+                Connected::Client | Connected::ClientLeft => {}
+                Connected::Failed(code) => return Err(system_error(code)),
             }
+            self.disconnect()?;
+            found = Found::Renewed;
         }
-    }
-
-    /// [`poll_connect`](Self::poll_connect) that also looks whether the client is still there. `false`: it left without a word,
-    /// and the instance has to be asked again.
-    pub(crate) fn poll_client(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<bool>> {
-        ready!(self.poll_connect(context, key))?;
-        if !self.client_left_unheard() {
-            return Poll::Ready(Ok(true));
-        }
-        self.disconnect()?;
-        Poll::Ready(Ok(false))
     }
 
     /// `None`: the system has to be asked again. `Some(None)`: the wait goes on.

@@ -15,8 +15,8 @@ use windows_sys::Win32::Foundation::{ERROR_FILE_NOT_FOUND, ERROR_PIPE_BUSY};
 
 use crate::family::{AsyncFamily, Family, Listener, Listening, ListeningFamily, Reading, Writing};
 use crate::harness::{
-    Alarm, LONG, Within, assert_os_error, eventually, poll_and_drop, poll_once, skipped_under_wine,
-    unique_name,
+    Alarm, LONG, Within, assert_os_error, eventually, on_a_thread, poll_and_drop, poll_once,
+    skipped_under_wine, unique_name,
 };
 use crate::sys;
 
@@ -282,6 +282,30 @@ async fn a_dropped_accept_loses_no_client<F: ListeningFamily + AsyncFamily>() {
     }
 }
 
+/// The instances that a poll has made to wait again are counted by clients that open them.
+async fn one_poll_renews_only_some_of_the_instances_that_clients_have_left<F: AsyncFamily>() {
+    const BACKLOG: usize = 64;
+    let name = unique_name();
+    let listener = ServerOptions::new().backlog(BACKLOG).listen(&name).unwrap();
+    let visit_all = || std::iter::from_fn(|| open_once(&name).ok().map(drop)).count();
+    assert_eq!(visit_all(), BACKLOG);
+    let mut accept = pin!(listener.accept());
+    let mut polls = 0;
+    let mut renewed = 0;
+    while renewed < 2 * BACKLOG {
+        let (alarm, waker) = Alarm::new();
+        assert!(accept.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let now = visit_all();
+        assert!(now <= BACKLOG / 4, "{now} instances in one poll");
+        renewed += now;
+        polls += 1;
+        alarm.wait("the rest of the instances, or the next clients that leave").await;
+    }
+    assert!(polls > 4);
+    let client = on_a_thread(move || PipeStream::connect(name).unwrap());
+    let (_server, _client) = smol::future::zip(accept, client).within("a client that stays").await;
+}
+
 async fn clients_come_as_a_stream_that_ends_with_the_listener<F: AsyncFamily>() {
     let name = unique_name();
     let listener = ServerOptions::new().listen(&name).unwrap();
@@ -452,6 +476,7 @@ for_each_family!(
     a_listener_of_one_instance_serves_one_client_after_the_other => listening,
     several_tasks_accept_from_one_listener => listening,
     a_dropped_accept_loses_no_client => asynchronous,
+    one_poll_renews_only_some_of_the_instances_that_clients_have_left => asynchronous,
     clients_come_as_a_stream_that_ends_with_the_listener => asynchronous,
     of_those_who_poll_the_last_is_woken => asynchronous,
     a_second_listener_of_a_name_is_refused => listening,

@@ -1,6 +1,8 @@
 //! Accepting clients with threads: time-outs, cancellation, and a name that stays; and the client that waits.
 
+use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -274,6 +276,100 @@ fn a_client_that_left_without_a_word_is_passed_over_and_one_that_wrote_is_not() 
     let mut said = Vec::new();
     listener.accept().unwrap().read_to_end(&mut said).unwrap();
     assert_eq!(said, b"goodbye");
+}
+
+/// Threads whose clients connect and leave at once, until the name is gone or there were far too many of them.
+struct Storm {
+    threads: Vec<thread::JoinHandle<()>>,
+    clients: Arc<AtomicU32>,
+}
+
+impl Storm {
+    const CLIENTS: u32 = 100_000;
+    const THREADS: u32 = 64;
+
+    fn on(name: &str) -> Self {
+        let clients = Arc::new(AtomicU32::new(0));
+        let run = |name: String, clients: Arc<AtomicU32>| {
+            move || {
+                while clients.load(Ordering::Relaxed) < Self::CLIENTS {
+                    match OpenOptions::new().read(true).write(true).open(&name) {
+                        Ok(client) => drop(client),
+                        Err(error) if error.raw_os_error() == Some(ERROR_PIPE_BUSY) => continue,
+                        Err(error) => return assert_eq!(error.kind(), ErrorKind::NotFound),
+                    }
+                    clients.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
+        let thread = |_| {
+            let builder = thread::Builder::new().stack_size(64 * 1024);
+            builder.spawn(run(name.to_owned(), clients.clone())).unwrap()
+        };
+        Self { threads: (0..Self::THREADS).map(thread).collect(), clients }
+    }
+
+    fn count(&self) -> u32 {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    fn wait_for(&self, clients: u32) {
+        while self.count() < clients {
+            thread::yield_now();
+        }
+    }
+
+    /// Tells whether it did not end by itself.
+    fn ended_with_the_name(self) -> bool {
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        self.clients.load(Ordering::Relaxed) < Self::CLIENTS
+    }
+}
+
+/// What ends an accept must not wait until no client is leaving: there may always be one.
+#[test]
+fn clients_that_connect_and_leave_at_once_do_not_keep_an_accept_from_ending() {
+    let _watchdog = watchdog();
+    for backlog in [1, 4, 32] {
+        let name = unique_name();
+        let listener = PipeListener::bind_with(ServerOptions::new().backlog(backlog), &name).unwrap();
+        let storm = Storm::on(&name);
+        // One of them may have looked as if it stayed.
+        let mut accepted = 0;
+        let mut accept_for = |timeout| match listener.accept_timeout(timeout) {
+            Ok(_) => accepted += 1,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut),
+        };
+        accept_for(SHORT);
+        accept_for(Duration::ZERO);
+        thread::scope(|scope| {
+            let accepting = scope.spawn(|| {
+                for accepted in &listener {
+                    drop(accepted.unwrap())
+                }
+            });
+            storm.wait_for(accepted + 200);
+            listener.close();
+            accepting.join().unwrap();
+        });
+        assert!(storm.ended_with_the_name(), "no end before that of the storm");
+    }
+}
+
+/// The time was over, and yet a client that comes now finds an instance.
+#[test]
+fn an_accept_that_passed_over_clients_and_timed_out_leaves_instances_that_can_be_opened() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let listener = PipeListener::bind_with(ServerOptions::new().backlog(16), &name).unwrap();
+    for _ in 0..3 {
+        let open = || OpenOptions::new().read(true).write(true).open(&name).ok();
+        assert_eq!(std::iter::from_fn(|| open().map(drop)).count(), 16);
+        assert_kind(listener.accept_timeout(Duration::ZERO), ErrorKind::TimedOut);
+    }
+    let mut client = PipeStream::connect(&name).unwrap();
+    listener.accept().unwrap().write_all(b"!").unwrap();
+    client.read_exact(&mut [0]).unwrap();
 }
 
 #[test]

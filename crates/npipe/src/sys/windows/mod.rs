@@ -12,7 +12,7 @@ mod token;
 
 pub(crate) use directory::{next_pipes, open_pipe_directory};
 pub(crate) use event::{
-    Cut, Event, Until, Waited, exchange_waiting, flush_waiting, read_now, read_waiting, write_waiting,
+    Event, Until, Waited, exchange_waiting, flush_waiting, read_now, read_waiting, write_waiting,
 };
 pub(crate) use instance::{Asked, Instance};
 pub(crate) use io::{Overlapped, cancel, connect, exchange, flush, read, write};
