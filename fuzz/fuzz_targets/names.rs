@@ -1,5 +1,5 @@
-//! `cargo +nightly fuzz run names`: names in any form. An accepted name is in the form that Windows takes, has no component
-//! that Windows resolves, and does not change when it is parsed again.
+//! `cargo +nightly fuzz run names`: names in any form. An accepted name is in the form that Windows
+//! takes, has no component that Windows resolves, and does not change when it is parsed again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -75,9 +75,10 @@ impl Error {
         self.source.kind()
     }
 
-    /// The number of the system's error.
+    /// The Win32 code, also where the error has a text of its own and carries the code as its
+    /// [`source`](std::error::Error::source).
     pub fn raw_os_error(&self) -> Option<i32> {
-        self.source.raw_os_error()
+        win32_code(&self.source)
     }
 }
 
@@ -207,28 +208,46 @@ pub(crate) fn sent_behind_unread() -> io::Error {
     )
 }
 
-/// What was waited for until the time was over, and the system's last word on it.
+/// An error whose Win32 code alone would mislead: a text, and the error with the code as its
+/// source.
 #[derive(Debug)]
-struct GaveUp {
-    waiting: String,
-    last: io::Error,
+struct Explained {
+    text: String,
+    source: io::Error,
 }
 
 /// The error of one who waited until the time was over. `waiting` says what for; `last` is its source.
 #[cfg_attr(not(windows), expect(dead_code, reason = "the faces exist on Windows"))]
 pub(crate) fn gave_up(waiting: String, last: io::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, GaveUp { waiting, last })
+    io::Error::new(io::ErrorKind::TimedOut, Explained { text: waiting, source: last })
 }
 
-impl fmt::Display for GaveUp {
+/// The error of a first instance whose name another program has. `source` is `ERROR_ACCESS_DENIED`,
+/// or `ERROR_PIPE_BUSY` when all instances exist.
+#[cfg_attr(not(windows), allow(dead_code, reason = "the options exist on Windows"))]
+pub(crate) fn name_taken(name: &PipeName, source: io::Error) -> io::Error {
+    let text = format!(
+        "cannot create the first instance of {name}: another program has the name, or this process may not create it: \
+         {source}"
+    );
+    io::Error::new(io::ErrorKind::PermissionDenied, Explained { text, source })
+}
+
+/// The Win32 code of an error, or of its source.
+pub(crate) fn win32_code(error: &io::Error) -> Option<i32> {
+    let source = || std::error::Error::source(error)?.downcast_ref::<io::Error>()?.raw_os_error();
+    error.raw_os_error().or_else(source)
+}
+
+impl fmt::Display for Explained {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.waiting)
+        formatter.write_str(&self.text)
     }
 }
 
-impl std::error::Error for GaveUp {
+impl std::error::Error for Explained {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.last)
+        Some(&self.source)
     }
 }
 
@@ -243,5 +262,18 @@ mod tests {
         assert!(error.to_string().starts_with(r"cannot open \\.\pipe\x: "), "{error}");
         assert_eq!(error.raw_os_error(), Some(231));
         assert_eq!(io::Error::from(error).raw_os_error(), Some(231));
+    }
+
+    #[test]
+    fn a_taken_name_is_no_permission_and_its_number_is_found() {
+        for code in [5, 231] {
+            let name = PipeName::new("x").unwrap();
+            let error = name_taken(&name, io::Error::from_raw_os_error(code));
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            assert!(error.to_string().contains(r"\\.\pipe\x: another program has the name"), "{error}");
+            let source = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap();
+            assert_eq!(source.raw_os_error(), Some(code));
+            assert_eq!(Error::new(Operation::Create, name, error).raw_os_error(), Some(code));
+        }
     }
 }

@@ -66,8 +66,9 @@ impl ServerOptions {
     ///
     /// # Errors
     ///
-    /// As [`listen`](Self::listen); those of a name that is taken when the time is over, the others at once. Whether the name is taken
-    /// or may not be created at all cannot be told apart: both are `ERROR_ACCESS_DENIED`, and waited for.
+    /// As [`listen`](Self::listen); those of a name that is taken when the time is over, the others
+    /// at once. A name that this process may not create at all can be indistinguishable from one
+    /// that is taken (both are `ERROR_ACCESS_DENIED`), and is waited for too.
     pub async fn listen_timeout(
         &self,
         name: impl AsRef<OsStr>,

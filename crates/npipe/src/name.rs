@@ -27,8 +27,8 @@ impl PipeName {
     /// | on another machine | `\\server\pipe\x` |
     /// | bare | `docker_engine` |
     ///
-    /// A name that is not Unicode (UTF-16 with an unpaired surrogate) is given with backslashes, in the first form, as on
-    /// another machine, or bare.
+    /// A name that is not Unicode (UTF-16 with an unpaired surrogate) is given with backslashes, in
+    /// the first form, as on another machine, or bare.
     ///
     /// # Errors
     ///
@@ -36,8 +36,9 @@ impl PipeName {
     ///
     /// - is empty;
     /// - is a path to something else than a pipe (`C:\x`, `/tmp/x`, `\\?\C:\x`);
-    /// - has a component of dots and spaces alone (`.`, `..`, `.. `): Windows resolves it as in the path of a file, and
-    ///   `\\.\pipe\x\..\..\C:\y` is the file `C:\y`. A component that merely ends in dots (`x..`) is accepted;
+    /// - has a component of dots and spaces alone (`.`, `..`, `.. `): Windows resolves it as in the
+    ///   path of a file, and `\\.\pipe\x\..\..\C:\y` is the file `C:\y`. A component that merely
+    ///   ends in dots (`x..`) is accepted;
     /// - contains a NUL character;
     /// - is longer, with its prefix, than the 256 characters that
     ///   [Windows allows](https://learn.microsoft.com/windows/win32/ipc/pipe-names).
@@ -138,9 +139,10 @@ fn components_in_pipe_namespace(canonical: &str) -> Option<std::str::Split<'_, c
     (is_server && pipe.eq_ignore_ascii_case("pipe")).then(|| name.split('\\'))
 }
 
-/// Whether Windows may resolve this component instead of taking it as a name. `.` and `..` are resolved anywhere; spaces
-/// and dots at the end of the whole path are removed, which makes another name of `... ` too
-/// ([Microsoft's page](https://learn.microsoft.com/dotnet/standard/io/file-path-formats#path-normalization)).
+/// Whether Windows may resolve this component instead of taking it as a name. `.` and `..` are
+/// resolved anywhere; spaces and dots at the end of the whole path are removed, which makes another
+/// name of `... ` too ([Microsoft's
+/// page](https://learn.microsoft.com/dotnet/standard/io/file-path-formats#path-normalization)).
 fn is_dots_and_spaces(component: &str) -> bool {
     !component.is_empty() && component.bytes().all(|byte| matches!(byte, b'.' | b' '))
 }
@@ -225,7 +227,8 @@ mod tests {
         assert!(PipeName::new("n".repeat(247)).is_ok(), "256 in all");
     }
 
-    /// Win32 resolves such components before the kernel sees the path, so that `..` leads out of the pipes.
+    /// Win32 resolves such components before the kernel sees the path, so that `..` leads out of
+    /// the pipes.
     #[test]
     fn no_component_is_resolved_as_that_of_a_path() {
         let prefixes = [

@@ -67,7 +67,7 @@ pub(crate) fn handles(
     loop {
         let name = PipeName::unguessable("pair");
         let attributes = sys::SecurityAttributes::DEFAULT;
-        let created = server.create_any_handle(name.as_os_str(), attributes)?;
+        let created = server.create_any_handle(&name, attributes)?;
         match client.open_any_handle(name.as_os_str(), attributes) {
             // The instance listens from its creation, so this is its client.
             Ok(opened) => return Ok([created, opened]),

@@ -25,9 +25,10 @@ macro_rules! pipe_end {
             ///
             /// # Errors
             ///
-            /// [`InvalidInput`](io::ErrorKind::InvalidInput) when the handle is that of a file or another device;
-            /// `ERROR_INVALID_HANDLE` when it is none; `ERROR_INVALID_PARAMETER` when it was not opened with
-            /// `FILE_FLAG_OVERLAPPED`, or belongs to a completion port already. The handle is closed then.
+            /// [`InvalidInput`](io::ErrorKind::InvalidInput) when the handle is that of a file or
+            /// another device; `ERROR_INVALID_HANDLE` when it is none; `ERROR_INVALID_PARAMETER`
+            /// when it was not opened with `FILE_FLAG_OVERLAPPED`, or belongs to a completion port
+            /// already. The handle is closed then.
             ///
             /// # Safety
             ///

@@ -63,9 +63,10 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// `ERROR_INVALID_HANDLE` when it is no handle; [`InvalidInput`](io::ErrorKind::InvalidInput) when it is that of a file or
-    /// another device, or when it was not opened with `FILE_FLAG_OVERLAPPED`, since calls on it would then wait for one
-    /// another, a write for a read that waits for data. The handle is closed then.
+    /// `ERROR_INVALID_HANDLE` when it is no handle; [`InvalidInput`](io::ErrorKind::InvalidInput)
+    /// when it is that of a file or another device, or when it was not opened with
+    /// `FILE_FLAG_OVERLAPPED`, since calls on it would then wait for one another, a write for a
+    /// read that waits for data. The handle is closed then.
     ///
     /// # Safety
     ///

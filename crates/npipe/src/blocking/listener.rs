@@ -140,8 +140,9 @@ impl PipeListener {
     ///
     /// # Errors
     ///
-    /// As [`bind`](Self::bind); those of a name that is taken when the time is over, the others at once. Whether the name is taken or
-    /// may not be created at all cannot be told apart: both are `ERROR_ACCESS_DENIED`, and waited for.
+    /// As [`bind`](Self::bind); those of a name that is taken when the time is over, the others at
+    /// once. A name that this process may not create at all can be indistinguishable from one that
+    /// is taken (both are `ERROR_ACCESS_DENIED`), and is waited for too.
     pub fn bind_timeout(name: impl AsRef<OsStr>, timeout: Duration) -> io::Result<Self> {
         Self::bind_timeout_with(&ServerOptions::new(), name, timeout)
     }

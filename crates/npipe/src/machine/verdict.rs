@@ -110,6 +110,14 @@ pub(crate) fn create(code: u32) -> Create {
     }
 }
 
+/// Whether creating the first instance of a name failed because another program has the name.
+/// Windows checks the number of instances before it looks at `FILE_FLAG_FIRST_PIPE_INSTANCE`, so a
+/// name all of whose instances exist is "busy".
+#[cfg_attr(not(windows), allow(dead_code, reason = "options exist on Windows"))]
+pub(crate) fn is_name_taken(code: u32) -> bool {
+    matches!(create(code), Create::Full | Create::NameTaken)
+}
+
 pub(crate) fn read(code: u32) -> Read {
     match code {
         ERROR_SUCCESS => Read::Complete,
@@ -260,6 +268,19 @@ mod tests {
             (ERROR_NO_SYSTEM_RESOURCES, Create::Failed),
         ] {
             assert_eq!(create(code), verdict, "code {code}");
+        }
+    }
+
+    #[test]
+    fn a_first_instance_finds_the_name_taken_while_there_is_room_and_when_there_is_none() {
+        for (code, taken) in [
+            (ERROR_ACCESS_DENIED, true),
+            (ERROR_PIPE_BUSY, true),
+            (ERROR_NO_SYSTEM_RESOURCES, false),
+            (ERROR_FILE_NOT_FOUND, false),
+            (ERROR_BAD_NETPATH, false),
+        ] {
+            assert_eq!(is_name_taken(code), taken, "code {code}");
         }
     }
 }

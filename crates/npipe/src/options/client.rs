@@ -195,12 +195,13 @@ impl ClientOptions {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an option that makes no sense and for the
-    /// names that [`PipeName::new`] refuses; after opening, if the handle is not that of a pipe. Else Windows' error:
-    /// [`NotFound`](io::ErrorKind::NotFound) (`ERROR_FILE_NOT_FOUND`) when no such pipe exists,
-    /// `ERROR_PIPE_BUSY` when none of its instances is free, [`PermissionDenied`](io::ErrorKind::PermissionDenied)
-    /// (`ERROR_ACCESS_DENIED`) when its access list or its directions do not allow it. The first two pass, when a server
-    /// creates an instance: [`connect`](Self::connect) waits for that.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an option that
+    /// makes no sense and for the names that [`PipeName::new`] refuses; after opening, if the
+    /// handle is not that of a pipe. Else Windows' error: [`NotFound`](io::ErrorKind::NotFound)
+    /// (`ERROR_FILE_NOT_FOUND`) when no such pipe exists, `ERROR_PIPE_BUSY` when none of its
+    /// instances is free, [`PermissionDenied`](io::ErrorKind::PermissionDenied)
+    /// (`ERROR_ACCESS_DENIED`) when its access list or its directions do not allow it. The first
+    /// two pass, when a server creates an instance: [`connect`](Self::connect) waits for that.
     pub fn open(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
         self.open_with(addr.as_ref(), sys::SecurityAttributes::DEFAULT)
     }
@@ -318,7 +319,8 @@ impl ClientOptions {
         let handle = self.open_path(&name.to_wide(), attributes)?;
         let settings = Settings {
             reads: framing(self.pipe_mode),
-            // A pipe that carries messages can be read as bytes: only the system knows what a write is.
+            // A pipe that carries messages can be read as bytes: only the system knows what a write
+            // is.
             writes: if self.pipe_mode == PipeMode::Message { Framing::Messages } else { Framing::Unknown },
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
@@ -326,7 +328,8 @@ impl ClientOptions {
         Ok((handle, settings))
     }
 
-    /// `path` is UTF-16 with a NUL at the end. A handle of something else than a pipe is closed, with nothing done to it.
+    /// `path` is UTF-16 with a NUL at the end. A handle of something else than a pipe is closed,
+    /// with nothing done to it.
     fn open_path(&self, path: &[u16], attributes: sys::SecurityAttributes) -> io::Result<sys::OwnedHandle> {
         let reads_messages = self.pipe_mode == PipeMode::Message;
         let parameters = sys::OpenPipe {
@@ -358,7 +361,8 @@ mod tests {
 
     use super::*;
 
-    /// No name leads to a file. If Windows resolved one all the same, this is what the caller would get.
+    /// No name leads to a file. If Windows resolved one all the same, this is what the caller would
+    /// get.
     #[test]
     fn a_file_is_refused_after_opening_and_stays_as_it_was() {
         let file = std::env::temp_dir().join(format!("npipe-not-a-pipe-{}", std::process::id()));

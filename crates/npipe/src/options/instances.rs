@@ -4,8 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use super::ServerOptions;
-use crate::machine::Backlog;
-use crate::machine::verdict::{self, Create};
+use crate::error;
+use crate::machine::{Backlog, verdict};
 use crate::name::PipeName;
 use crate::patience::Patience;
 use crate::stream::Settings;
@@ -29,23 +29,20 @@ impl Instances {
         &self,
         make: impl Fn((sys::OwnedHandle, Settings)) -> io::Result<I>,
     ) -> io::Result<Backlog<I>> {
-        let first =
-            make(self.first.create_any_handle(self.name.as_os_str(), sys::SecurityAttributes::DEFAULT)?)?;
+        let first = self.first.create_any_handle(&self.name, sys::SecurityAttributes::DEFAULT)?;
+        let first = make(first)?;
         Backlog::new(first, self.size, self.keeps_the_last, || make(self.next()?))
     }
 
     /// [`begin`](Self::begin) after an attempt that failed: how long to pause before the next.
     pub(crate) fn pause_before_retry(error: io::Error, patience: &mut Patience) -> io::Result<Duration> {
-        let passes = match error.raw_os_error().map(|code| verdict::create(code as u32)) {
-            Some(Create::Full | Create::NameTaken) => true,
-            Some(Create::Failed) | None => false,
-        };
+        let passes = error::win32_code(&error).is_some_and(|code| verdict::is_name_taken(code as u32));
         if passes { patience.pause().ok_or(error) } else { Err(error) }
     }
 
-    /// One more.
+    /// One more. The errors are plain, for the backlog to judge.
     pub(crate) fn next(&self) -> io::Result<(sys::OwnedHandle, Settings)> {
-        self.later.create_any_handle(self.name.as_os_str(), sys::SecurityAttributes::DEFAULT)
+        self.later.create_instance(&self.name, sys::SecurityAttributes::DEFAULT)
     }
 
     pub(crate) fn name(&self) -> &PipeName {

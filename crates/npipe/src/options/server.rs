@@ -6,8 +6,9 @@ use std::io;
 use super::{Instances, check_limits, framing, invalid, refuse_inheritable};
 use crate::NamedPipeServer;
 use crate::driver::Driver;
+use crate::error;
 use crate::info::PipeMode;
-use crate::machine::DEFAULT_LIMIT;
+use crate::machine::{DEFAULT_LIMIT, verdict};
 use crate::name::PipeName;
 use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream};
@@ -115,9 +116,19 @@ impl ServerOptions {
         self
     }
 
-    /// Whether [`create`](Self::create) fails with [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the name
-    /// exists already (`FILE_FLAG_FIRST_PIPE_INSTANCE`). A service wants this for its first instance: it then knows that
-    /// no other program has taken the name. A listener asks for it unless told no.
+    /// Makes [`create`](Self::create) fail with
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the name exists already
+    /// (`FILE_FLAG_FIRST_PIPE_INSTANCE`). A service needs this for its first instance: success
+    /// proves that no other program has taken the name. A listener sets it by default.
+    ///
+    /// The error says that another program has the name. Its [`source`](std::error::Error::source)
+    /// is the [`io::Error`] of the kernel: `ERROR_ACCESS_DENIED` (5), which is also that of a
+    /// process that may not create the pipe, or `ERROR_PIPE_BUSY` (231) when all instances exist
+    /// that the pipe may have.
+    ///
+    /// A client that still holds its end keeps the name, and the instance's place among
+    /// [`max_instances`](Self::max_instances), after the server's end has been closed.
+    /// [`disconnect`](NamedPipeServer::disconnect) before closing frees both.
     pub fn first_pipe_instance(&mut self, first: bool) -> &mut Self {
         self.first_pipe_instance = Some(first);
         self
@@ -149,10 +160,11 @@ impl ServerOptions {
         self
     }
 
-    /// How many instances the pipe may have, 1 to 254; 255 is unlimited. The first instance's number holds for all. One
-    /// more is refused with `ERROR_PIPE_BUSY`; a listener keeps one of them for itself, see
-    /// [there](crate::NamedPipeListener#with-a-limit-of-instances). Other numbers make [`create`](Self::create) fail with
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput).
+    /// How many instances the pipe may have, 1 to 254; 255 is unlimited. The first instance's
+    /// number holds for all. One more is refused with `ERROR_PIPE_BUSY`, and an instance whose
+    /// server's end was closed counts until its client has closed too. A listener keeps one of them
+    /// for itself, see [there](crate::NamedPipeListener#with-a-limit-of-instances). Other numbers
+    /// make [`create`](Self::create) fail with [`InvalidInput`](io::ErrorKind::InvalidInput).
     pub fn max_instances(&mut self, instances: usize) -> &mut Self {
         self.max_instances = instances;
         self
@@ -260,9 +272,11 @@ impl ServerOptions {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for a name or an option that makes no
-    /// sense. Else the system's: `ERROR_ACCESS_DENIED` when the name exists and this was to be its first instance, or has
-    /// other options, or another owner; `ERROR_PIPE_BUSY` when all instances exist.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for a name or an
+    /// option that makes no sense. [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the
+    /// name exists and this was to be its [first instance](Self::first_pipe_instance). Else the
+    /// kernel's: `ERROR_ACCESS_DENIED` when the pipe has other options or its access list does not
+    /// allow it, `ERROR_PIPE_BUSY` when all instances exist.
     pub fn create(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeServer> {
         self.create_with(addr.as_ref(), sys::SecurityAttributes::DEFAULT)
     }
@@ -300,16 +314,32 @@ impl ServerOptions {
         attributes: sys::SecurityAttributes,
     ) -> io::Result<(sys::OwnedHandle, Settings)> {
         self.refuse_inheritable()?;
-        self.create_any_handle(addr, attributes)
+        self.create_any_handle(&PipeName::new(addr)?, attributes)
     }
 
     /// What every server's end is made of.
     pub(crate) fn create_any_handle(
         &self,
-        addr: &OsStr,
+        name: &PipeName,
         attributes: sys::SecurityAttributes,
     ) -> io::Result<(sys::OwnedHandle, Settings)> {
-        let name = PipeName::new(addr)?.to_wide();
+        self.create_instance(name, attributes).map_err(|error| {
+            let is_first = self.first_pipe_instance == Some(true);
+            let is_taken = |code| verdict::is_name_taken(code as u32);
+            match error.raw_os_error() {
+                Some(code) if is_first && is_taken(code) => error::name_taken(name, error),
+                _ => error,
+            }
+        })
+    }
+
+    /// [`create_any_handle`](Self::create_any_handle) with the kernel's plain errors.
+    pub(super) fn create_instance(
+        &self,
+        name: &PipeName,
+        attributes: sys::SecurityAttributes,
+    ) -> io::Result<(sys::OwnedHandle, Settings)> {
+        let name = name.to_wide();
         self.check()?;
         let parameters = sys::CreateNamedPipe {
             name: &name,

@@ -71,8 +71,9 @@ impl NamedPipe {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for a name that makes no sense. Else the
-    /// system's: `ERROR_ACCESS_DENIED` when the name exists.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for a name that makes
+    /// no sense; [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the name exists, as
+    /// [`ServerOptions::first_pipe_instance`].
     pub fn new<A: AsRef<OsStr>>(addr: A) -> io::Result<Self> {
         Self::create(ServerOptions::new().first_pipe_instance(true), addr)
     }

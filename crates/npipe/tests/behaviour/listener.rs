@@ -362,6 +362,27 @@ async fn a_second_listener_of_a_name_is_refused<F: ListeningFamily>() {
     smol::future::zip(waiting, close).within("the name is free").await.0.unwrap();
 }
 
+/// All its instances exist, so Windows says "busy" whatever was asked.
+async fn a_listener_finds_a_full_name_taken<F: ListeningFamily>() {
+    let name = unique_name();
+    let predecessor = F::create(ServerOptions::new().max_instances(1), &name).unwrap();
+    let options = ServerOptions::new();
+    for refused in [
+        F::listen(&options, &name).map(drop),
+        F::listen_timeout(&options, &name, Duration::from_millis(5)).within("giving up").await.map(drop),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error:?}");
+        assert!(error.to_string().contains("another program has the name"), "{error}");
+    }
+    let waiting = F::listen_timeout(&options, &name, LONG);
+    let close = async {
+        smol::future::yield_now().await;
+        drop(predecessor);
+    };
+    smol::future::zip(waiting, close).within("the name is free").await.0.unwrap();
+}
+
 /// A dying server, by what Wine knows of one: a pipe that may have no more instances.
 async fn listening_can_wait_until_the_name_is_free<F: ListeningFamily>() {
     let name = unique_name();
@@ -480,6 +501,7 @@ for_each_family!(
     clients_come_as_a_stream_that_ends_with_the_listener => asynchronous,
     of_those_who_poll_the_last_is_woken => asynchronous,
     a_second_listener_of_a_name_is_refused => listening,
+    a_listener_finds_a_full_name_taken => listening,
     listening_can_wait_until_the_name_is_free => listening,
     a_client_waits_for_a_free_instance => listening,
     a_client_waits_for_a_server_only_if_told => listening,

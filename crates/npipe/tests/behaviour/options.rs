@@ -174,12 +174,68 @@ async fn first_pipe_instance_is_the_only_one<F: Family>() {
         "options::first_pipe_instance_is_the_only_one",
         "Wine ignores FILE_FLAG_FIRST_PIPE_INSTANCE: only that the first is created was seen",
     ) {
-        assert_os_error(F::create_first(&options, &name), ERROR_ACCESS_DENIED, "a second first instance");
+        assert_name_taken(F::create_first(&options, &name), ERROR_ACCESS_DENIED);
     }
     let second = F::create(&options, &name).unwrap();
     drop((first, second));
     eventually("the name is free for another first instance", || F::create_first(&options, &name).is_ok())
         .await;
+}
+
+/// The name has another owner, the error says so, and the number is in its source.
+fn assert_name_taken<T: std::fmt::Debug>(result: io::Result<T>, code: u32) {
+    let error = result.expect_err("the name is taken");
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error:?}");
+    assert!(error.to_string().contains("another program has the name"), "{error}");
+    let source = std::error::Error::source(&error).expect("a source");
+    assert_eq!(source.downcast_ref::<io::Error>().unwrap().raw_os_error(), Some(code as i32));
+}
+
+/// Windows, and Wine, count the instances before they look at the flag.
+async fn a_full_name_is_taken_too<F: Family>() {
+    let name = unique_name();
+    let mut options = ServerOptions::new();
+    options.max_instances(1);
+    let server = F::create(&options, &name).unwrap();
+    assert_name_taken(F::create_first(&options, &name), ERROR_PIPE_BUSY);
+    assert_os_error(F::create(&options, &name), ERROR_PIPE_BUSY, "no first instance");
+    drop(server);
+    eventually("the name is free", || F::create_first(&options, &name).is_ok()).await;
+}
+
+/// The place of the dropped server is its client's until that has gone too; Wine gives it back at
+/// once.
+async fn a_client_keeps_the_name_of_a_dropped_server<F: Family>() {
+    let name = unique_name();
+    let mut options = ServerOptions::new();
+    options.max_instances(1);
+    let (server, client) = pair_of::<F>(&options, &name).await;
+    drop(server);
+    if !skipped_under_wine(
+        "options::a_client_keeps_the_name_of_a_dropped_server",
+        "Wine frees the name with the server's end",
+    ) {
+        assert_name_taken(F::create_first(&options, &name), ERROR_PIPE_BUSY);
+    }
+    drop(client);
+    eventually("the name is free", || F::create_first(&options, &name).is_ok()).await;
+}
+
+async fn a_disconnected_client_keeps_nothing<F: Family>() {
+    let name = unique_name();
+    let mut options = ServerOptions::new();
+    options.max_instances(1);
+    let (server, _client) = pair_of::<F>(&options, &name).await;
+    server.disconnect().unwrap();
+    drop(server);
+    eventually("the name is free", || F::create_first(&options, &name).is_ok()).await;
+}
+
+async fn pair_of<F: Family>(options: &ServerOptions, name: &str) -> (F::Server, F::Client) {
+    let server = F::create(options, name).unwrap();
+    let client = F::open(&ClientOptions::new(), name).unwrap();
+    server.connect().within("connect").await.unwrap();
+    (server, client)
 }
 
 async fn rights_on_the_handle<F: Family>() {
@@ -269,6 +325,9 @@ for_each_family!(
     max_instances_up_to_255,
     max_instances_out_of_range,
     first_pipe_instance_is_the_only_one,
+    a_full_name_is_taken_too,
+    a_client_keeps_the_name_of_a_dropped_server,
+    a_disconnected_client_keeps_nothing,
     rights_on_the_handle,
     remote_clients_and_qos_are_accepted_options,
     remote_clients_are_refused_unless_told_otherwise,

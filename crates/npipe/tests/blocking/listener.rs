@@ -422,6 +422,21 @@ fn connect_tells_a_missing_pipe_from_a_busy_one() {
 }
 
 #[test]
+fn a_name_whose_instances_all_exist_is_another_programs() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let mut options = ServerOptions::new();
+    let _owner = PipeListener::bind_with(options.max_instances(1), &name).unwrap();
+    assert_kind(PipeListener::bind(&name), ErrorKind::PermissionDenied);
+    assert_kind(PipeListener::bind_with(&options, &name), ErrorKind::PermissionDenied);
+    assert_kind(PipeListener::bind_timeout(&name, Duration::from_millis(5)), ErrorKind::PermissionDenied);
+    assert_kind(
+        PipeListener::bind_timeout_with(&options, &name, Duration::from_millis(5)),
+        ErrorKind::PermissionDenied,
+    );
+}
+
+#[test]
 fn a_listener_is_the_first_instance_of_its_name_unless_told_otherwise() {
     let _watchdog = watchdog();
     let name = unique_name();

@@ -81,6 +81,13 @@ fn values_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_name_whose_instances_all_exist_is_another_programs() {
+    let name = unique_name();
+    let _owner = NamedPipe::create(ServerOptions::new().max_instances(1), &name).unwrap();
+    assert_kind(NamedPipe::new(&name), io::ErrorKind::PermissionDenied);
+}
+
+#[test]
 fn a_handle_that_does_not_fit_is_refused_and_kept() {
     let poll = Poll::new().unwrap();
     let file = File::open(std::env::current_exe().unwrap()).unwrap();

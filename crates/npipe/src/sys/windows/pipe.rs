@@ -152,7 +152,8 @@ pub(crate) fn create(
     owned(handle)
 }
 
-/// [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew), overlapped.
+/// [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew),
+/// overlapped.
 pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) -> io::Result<OwnedHandle> {
     debug_assert_eq!(parameters.name.last(), Some(&0));
     let mut access = 0;
@@ -183,7 +184,8 @@ pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) ->
     owned(handle)
 }
 
-/// Whether the handle is one of a pipe, as Windows counts sockets too, and not of a file or another device
+/// Whether the handle is one of a pipe, as Windows counts sockets too, and not of a file or another
+/// device
 /// ([`GetFileType`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-getfiletype)).
 pub(crate) fn is_pipe(handle: &OwnedHandle) -> io::Result<bool> {
     // SAFETY: takes no pointers.
