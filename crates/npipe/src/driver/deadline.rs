@@ -5,12 +5,12 @@ use std::future::poll_fn;
 #[cfg(windows)]
 use std::io;
 use std::sync::Weak;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 #[cfg(windows)]
 use std::time::Duration;
 use std::time::Instant;
 
-use super::{Driver, Timer};
+use super::{Driver, GuardedWaker, Scheduled, Timer};
 use crate::sync::{Arc, Mutex, lock};
 
 /// Waits for as long as `time`.
@@ -25,17 +25,18 @@ pub(crate) async fn pause(time: Duration) -> io::Result<()> {
 pub(crate) struct Deadline {
     at: Instant,
     bell: Arc<Bell>,
+    _timer: Scheduled,
 }
 
-/// What the driver's timer rings. Without its deadline it is gone, and the timer finds nobody.
-struct Bell(Mutex<Option<Waker>>);
+/// What the driver's timer rings.
+struct Bell(Mutex<Option<GuardedWaker>>);
 
 impl Deadline {
     pub(crate) fn new(driver: &Driver, at: Instant) -> Self {
         let bell = Arc::new(Bell(Mutex::new(None)));
         let target: Weak<Bell> = Arc::downgrade(&bell);
-        driver.schedule(at, target);
-        Self { at, bell }
+        let timer = driver.schedule(at, target);
+        Self { at, bell, _timer: timer }
     }
 
     /// One that comes after `time`, by the clock of the process's driver: that of the caller's thread may have nobody to wait on
@@ -46,7 +47,8 @@ impl Deadline {
     }
 
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        let replaced = lock(&self.bell.0).replace(context.waker().clone());
+        let waker = GuardedWaker::new(context);
+        let replaced = lock(&self.bell.0).replace(waker);
         drop(replaced);
         // Asked after the waker was left: the bell may have rung just before.
         if Instant::now() >= self.at { Poll::Ready(()) } else { Poll::Pending }

@@ -12,12 +12,16 @@
 mod attendance;
 mod blocking_flush;
 mod deadline;
+mod guarded_waker;
 mod operation;
 mod strangers;
 mod timers;
 #[cfg(feature = "tokio")]
 mod tokio_inbox;
 mod waiting;
+
+#[cfg(all(test, not(windows), not(loom)))]
+mod tests;
 
 use std::cell::RefCell;
 use std::io;
@@ -35,7 +39,9 @@ pub(crate) use blocking_flush::BlockingFlush;
 pub(crate) use deadline::Deadline;
 #[cfg(windows)]
 pub(crate) use deadline::pause;
+pub(crate) use guarded_waker::GuardedWaker;
 pub(crate) use operation::{Finished, InFlight, Kind, Operation, Submitted};
+pub(crate) use timers::Scheduled;
 pub(crate) use waiting::Waiting;
 
 /// How many packets one wait takes at most.
@@ -56,7 +62,7 @@ pub(crate) trait Timer: Send + Sync {
 /// A completion port with what is scheduled on it.
 pub(crate) struct Driver {
     port: Port,
-    timers: Mutex<Timers>,
+    timers: Arc<Mutex<Timers>>,
     attendance: Attendance,
     strangers: Strangers,
 }
@@ -72,7 +78,7 @@ impl Driver {
     pub(crate) fn new() -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             port: Port::new()?,
-            timers: Mutex::new(Timers::default()),
+            timers: Arc::default(),
             attendance: Attendance::default(),
             strangers: Strangers::default(),
         }))
@@ -124,11 +130,14 @@ impl Driver {
         self.port.wake();
     }
 
-    /// Calls `target.on_timer` once, at `at` or soon after, if it still exists then.
-    pub(crate) fn schedule(&self, at: Instant, target: Weak<dyn Timer>) {
-        if lock(&self.timers).push(at, target) {
+    /// Calls `target.on_timer` once, at `at` or soon after, unless the target or the returned value
+    /// has been dropped by then.
+    pub(crate) fn schedule(&self, at: Instant, target: Weak<dyn Timer>) -> Scheduled {
+        let (scheduled, oversleeps) = Timers::schedule(&self.timers, at, target);
+        if oversleeps {
             self.port.wake();
         }
+        scheduled
     }
 
     /// Waits for packets, until a timer is due or for `limit`, and hands on what came. Tells how many did.
@@ -138,7 +147,8 @@ impl Driver {
         limit: Option<Duration>,
         wake: &mut Vec<Waiting>,
     ) -> io::Result<usize> {
-        let due = lock(&self.timers).next().map(|at| at.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let due = lock(&self.timers).wait_until(now).map(|at| at.saturating_duration_since(now));
         let timeout = match (limit, due) {
             (Some(limit), Some(due)) => Some(limit.min(due)),
             (limit, due) => limit.or(due),
@@ -186,7 +196,7 @@ impl Driver {
     /// One turn of a thread that does nothing else.
     fn serve(&self, batch: &mut Batch) {
         self.collect(batch, None);
-        Waiting::wake_together(&mut batch.wake, self);
+        Waiting::wake_together(&mut batch.wake);
     }
 }
 

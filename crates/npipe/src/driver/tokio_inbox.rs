@@ -13,13 +13,12 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Weak;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ::tokio::runtime::{Handle, Id};
 
-use super::waiting::wake;
-use super::{Driver, Timer};
+use super::{Driver, GuardedWaker, Scheduled, Timer};
 use crate::sync::{Arc, Mutex, lock};
 
 /// How long wakers wait for a dispatcher that does not come.
@@ -37,10 +36,10 @@ enum State {
     /// No dispatcher has been needed yet.
     Unused(Handle),
     Open {
-        wakers: Vec<Waker>,
+        wakers: Vec<GuardedWaker>,
         dispatcher: Dispatcher,
-        /// A timer runs that empties the inbox if the dispatcher does not.
-        watched: bool,
+        /// The timer that empties the inbox if the dispatcher does not.
+        fallback: Option<Scheduled>,
     },
     /// The runtime is gone.
     Closed,
@@ -50,7 +49,7 @@ enum State {
 enum Dispatcher {
     /// It will come round.
     Awake,
-    Asleep(Waker),
+    Asleep(GuardedWaker),
 }
 
 /// The dispatcher's future. It lives as long as its runtime.
@@ -95,62 +94,66 @@ impl Inbox {
     }
 
     /// Leaves wakers for the dispatcher and sees to it that it comes.
-    fn leave(self: &Arc<Self>, wakers: Vec<Waker>, driver: &Driver) {
+    fn leave(self: &Arc<Self>, wakers: Vec<GuardedWaker>) {
+        // Its thread never ends, unlike those that wait on the other ports.
+        let Ok(driver) = Driver::global() else { return wake_all(wakers) };
         let mut state = lock(&self.state);
         if let State::Unused(handle) = &*state {
             let handle = handle.clone();
-            *state = State::Open { wakers: Vec::new(), dispatcher: Dispatcher::Awake, watched: false };
+            *state = State::Open { wakers: Vec::new(), dispatcher: Dispatcher::Awake, fallback: None };
             drop(state);
             handle.spawn(Dispatching(self.clone()));
             state = lock(&self.state);
         }
-        let State::Open { wakers: inbox, dispatcher, watched } = &mut *state else {
+        let State::Open { wakers: inbox, dispatcher, fallback } = &mut *state else {
             drop(state);
-            wakers.into_iter().for_each(wake);
-            return;
+            return wake_all(wakers);
         };
         inbox.extend(wakers);
-        let dispatcher = std::mem::replace(dispatcher, Dispatcher::Awake);
-        let watch = !std::mem::replace(watched, true);
-        drop(state);
-        if watch {
+        fallback.get_or_insert_with(|| {
             let target: Weak<Self> = Arc::downgrade(self);
-            driver.schedule(Instant::now() + PATIENCE, target);
-        }
+            driver.schedule(Instant::now() + PATIENCE, target)
+        });
+        let dispatcher = std::mem::replace(dispatcher, Dispatcher::Awake);
+        drop(state);
         if let Dispatcher::Asleep(waker) = dispatcher {
-            wake(waker);
+            waker.wake();
         }
     }
 }
 
 /// Wakes those of one runtime together, and the others one by one.
-pub(super) fn post(driver: &Driver, all: impl Iterator<Item = (Waker, Option<Arc<Inbox>>)>) {
-    let mut by_inbox: Vec<(Arc<Inbox>, Vec<Waker>)> = Vec::new();
+pub(super) fn post(all: impl Iterator<Item = (GuardedWaker, Option<Arc<Inbox>>)>) {
+    let mut by_inbox: Vec<(Arc<Inbox>, Vec<GuardedWaker>)> = Vec::new();
     for (waker, inbox) in all {
         match inbox {
-            None => wake(waker),
+            None => waker.wake(),
             Some(inbox) => match by_inbox.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &inbox)) {
                 Some((_, wakers)) => wakers.push(waker),
                 None => by_inbox.push((inbox, vec![waker])),
             },
         }
     }
-    for (inbox, mut wakers) in by_inbox {
+    for (inbox, wakers) in by_inbox {
         match wakers.len() {
-            1 => wakers.drain(..).for_each(wake),
-            _ => inbox.leave(wakers, driver),
+            1 => wake_all(wakers),
+            _ => inbox.leave(wakers),
         }
     }
+}
+
+fn wake_all(wakers: Vec<GuardedWaker>) {
+    wakers.into_iter().for_each(GuardedWaker::wake);
 }
 
 impl Timer for Inbox {
     fn on_timer(self: Arc<Self>) {
         let mut state = lock(&self.state);
-        let State::Open { wakers, watched, .. } = &mut *state else { return };
-        *watched = false;
+        let State::Open { wakers, fallback, .. } = &mut *state else { return };
+        *fallback = None;
         let wakers = std::mem::take(wakers);
         drop(state);
-        wakers.into_iter().for_each(wake);
+        wake_all(wakers);
     }
 }
 
@@ -160,10 +163,10 @@ impl Future for Dispatching {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.0.state);
         let State::Open { wakers, dispatcher, .. } = &mut *state else { return Poll::Ready(()) };
-        *dispatcher = Dispatcher::Asleep(context.waker().clone());
+        *dispatcher = Dispatcher::Asleep(GuardedWaker::new(context));
         let wakers = std::mem::take(wakers);
         drop(state);
-        wakers.into_iter().for_each(wake);
+        wake_all(wakers);
         Poll::Pending
     }
 }
@@ -172,7 +175,7 @@ impl Drop for Dispatching {
     fn drop(&mut self) {
         let last = std::mem::replace(&mut *lock(&self.0.state), State::Closed);
         if let State::Open { wakers, .. } = last {
-            wakers.into_iter().for_each(wake);
+            wake_all(wakers);
         }
     }
 }
@@ -180,11 +183,18 @@ impl Drop for Dispatching {
 #[cfg(all(test, not(windows)))]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::task::{Wake, Waker};
 
     use ::tokio::runtime::{Builder, Runtime};
 
+    use super::super::guarded_waker::hostile::Hostile;
     use super::*;
+
+    fn wait_until(done: impl Fn() -> bool) {
+        while !done() {
+            std::thread::yield_now();
+        }
+    }
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -205,19 +215,35 @@ mod tests {
         Builder::new_current_thread().build().unwrap()
     }
 
+    fn guarded(waker: &Waker) -> GuardedWaker {
+        GuardedWaker::new(&Context::from_waker(waker))
+    }
+
     /// Has `count` tasks of the runtime woken in one batch.
-    fn post_together(runtime: &Runtime, driver: &Driver, count: usize) -> Arc<Count> {
+    fn post_together(runtime: &Runtime, count: usize) -> Arc<Count> {
         let woken = Arc::new(Count::default());
         let _context = runtime.enter();
-        post(driver, (0..count).map(|_| (Waker::from(woken.clone()), Inbox::of_caller())));
+        let waker = Waker::from(woken.clone());
+        post((0..count).map(|_| (guarded(&waker), Inbox::of_caller())));
         woken
+    }
+
+    /// Has two tasks of the runtime woken in one batch: the waker of the first panics, the other counts.
+    fn post_hostile(runtime: &Runtime) -> (Arc<AtomicUsize>, Arc<Count>) {
+        let (hostile, woken) = Hostile::waker();
+        let other = Arc::new(Count::default());
+        let _context = runtime.enter();
+        let wakers = [guarded(&hostile), guarded(&Waker::from(other.clone()))];
+        drop(hostile);
+        post(wakers.into_iter().map(|waker| (waker, Inbox::of_caller())));
+        (woken, other)
     }
 
     #[test]
     fn the_runtime_wakes_them_when_it_runs() {
-        let (runtime, driver) = (runtime(), Driver::new().unwrap());
+        let runtime = runtime();
         for _ in 0..3 {
-            let woken = post_together(&runtime, &driver, 5);
+            let woken = post_together(&runtime, 5);
             assert_eq!(woken.get(), 0, "woken from outside");
             runtime.block_on(::tokio::task::yield_now());
             assert_eq!(woken.get(), 5);
@@ -226,28 +252,22 @@ mod tests {
 
     #[test]
     fn one_alone_is_woken_at_once() {
-        let (runtime, driver) = (runtime(), Driver::new().unwrap());
-        assert_eq!(post_together(&runtime, &driver, 1).get(), 1);
+        assert_eq!(post_together(&runtime(), 1).get(), 1);
     }
 
     #[test]
     fn a_runtime_that_nobody_drives_keeps_no_one_asleep() {
-        let (runtime, driver) = (runtime(), Driver::new().unwrap());
+        let runtime = runtime();
         for _ in 0..3 {
-            let woken = post_together(&runtime, &driver, 2);
-            let mut none = Vec::new();
-            // Two turns: the first may be the packet by which the timer was announced.
-            while woken.get() == 0 {
-                driver.turn(&mut [crate::sys::Entry::EMPTY], None, &mut none).unwrap();
-            }
-            assert_eq!(woken.get(), 2);
+            let woken = post_together(&runtime, 2);
+            wait_until(|| woken.get() == 2);
         }
     }
 
     #[test]
     fn a_runtime_that_is_gone_keeps_no_one_asleep() {
-        let (runtime, driver) = (runtime(), Driver::new().unwrap());
-        let before = post_together(&runtime, &driver, 2);
+        let runtime = runtime();
+        let before = post_together(&runtime, 2);
         let inbox = {
             let _context = runtime.enter();
             Inbox::of_caller()
@@ -255,16 +275,43 @@ mod tests {
         drop(runtime);
         assert_eq!(before.get(), 2, "left when the runtime went");
         let after = Arc::new(Count::default());
-        post(&driver, (0..2).map(|_| (Waker::from(after.clone()), inbox.clone())));
+        let waker = Waker::from(after.clone());
+        post((0..2).map(|_| (guarded(&waker), inbox.clone())));
         assert_eq!(after.get(), 2);
     }
 
     #[test]
+    fn a_waker_that_panics_keeps_no_one_asleep() {
+        let run = |runtime: &Runtime| runtime.block_on(::tokio::task::yield_now());
+        let by_the_dispatcher = runtime();
+        let (woken, other) = post_hostile(&by_the_dispatcher);
+        run(&by_the_dispatcher);
+        assert_eq!((woken.load(Ordering::SeqCst), other.get()), (1, 1));
+        // The dispatcher goes on.
+        let woken = post_together(&by_the_dispatcher, 2);
+        run(&by_the_dispatcher);
+        assert_eq!(woken.get(), 2);
+
+        let by_the_timer = runtime();
+        for _ in 0..2 {
+            let (woken, other) = post_hostile(&by_the_timer);
+            wait_until(|| other.get() == 1);
+            assert_eq!(woken.load(Ordering::SeqCst), 1);
+        }
+
+        let by_the_end = runtime();
+        let (woken, other) = post_hostile(&by_the_end);
+        drop(by_the_end);
+        assert_eq!((woken.load(Ordering::SeqCst), other.get()), (1, 1));
+    }
+
+    #[test]
     fn runtimes_do_not_share_an_inbox() {
-        let (one, other, driver) = (runtime(), runtime(), Driver::new().unwrap());
-        let of_one = post_together(&one, &driver, 2);
-        let of_other = post_together(&other, &driver, 2);
+        let (one, other) = (runtime(), runtime());
+        let of_one = post_together(&one, 2);
+        let of_other = post_together(&other, 2);
         one.block_on(::tokio::task::yield_now());
-        assert_eq!((of_one.get(), of_other.get()), (2, 0));
+        assert_eq!(of_one.get(), 2);
+        wait_until(|| of_other.get() == 2);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Core, Stream};
+use crate::driver::Scheduled;
 use crate::sync::{Arc, lock};
 
 /// What happens to writes that are still on their way when the pipe end is dropped.
@@ -14,7 +15,7 @@ pub(super) enum Linger {
     /// They may take this long.
     For(Duration),
     /// The pipe end is gone, and they may take until then.
-    Until(Instant),
+    Until { end: Instant, _timer: Scheduled },
 }
 
 impl Stream {
@@ -25,7 +26,7 @@ impl Stream {
 
     pub(crate) fn linger(&self) -> Option<Duration> {
         match lock(&self.core.outbound).linger {
-            Linger::Unbounded | Linger::Until(_) => None,
+            Linger::Unbounded | Linger::Until { .. } => None,
             Linger::For(linger) => Some(linger),
         }
     }
@@ -56,25 +57,22 @@ impl Drop for Stream {
             _ => None,
         };
         if let Some(end) = end {
-            outbound.linger = Linger::Until(end);
+            outbound.linger = Linger::Until { end, _timer: self.core.schedule(end) };
         }
         drop(outbound);
-        if let Some(end) = end {
-            self.core.schedule(end);
-        }
     }
 }
 
 impl Core {
-    pub(super) fn schedule(self: &Arc<Self>, at: Instant) {
+    pub(super) fn schedule(self: &Arc<Self>, at: Instant) -> Scheduled {
         let this: std::sync::Weak<Self> = Arc::downgrade(self);
-        self.driver.schedule(at, this);
+        self.driver.schedule(at, this)
     }
 
     /// Gives up on writes whose time is over.
     pub(super) fn end_of_linger(&self) {
         let mut outbound = lock(&self.outbound);
-        let over = matches!(outbound.linger, Linger::Until(end) if end <= Instant::now());
+        let over = matches!(outbound.linger, Linger::Until { end, .. } if end <= Instant::now());
         let write = if over && outbound.machine.reset() { outbound.operation.give_up() } else { None };
         drop(outbound);
         if let Some(write) = write {

@@ -146,11 +146,15 @@ impl Stream {
     /// [`drain`](Self::drain) until `end`, if there is one. `None`: it was too late.
     pub(super) async fn drain_until(&self, end: Option<Instant>) -> Option<io::Result<()>> {
         let Some(end) = end else { return Some(self.drain().await) };
-        let deadline = Deadline::new(&self.core.driver, end);
         let mut drain = pin!(self.drain());
+        // Most drains are over at once, and need no timer.
+        let mut deadline = None;
         poll_fn(|context| match drain.as_mut().poll(context) {
             Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending => deadline.poll(context).map(|()| None),
+            Poll::Pending => {
+                let deadline = deadline.get_or_insert_with(|| Deadline::new(&self.core.driver, end));
+                deadline.poll(context).map(|()| None)
+            }
         })
         .await
     }

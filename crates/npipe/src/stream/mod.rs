@@ -24,7 +24,9 @@ pub(crate) mod tests;
 use std::io;
 use std::time::Duration;
 
-use crate::driver::{Completion, Driver, Finished, InFlight, Kind, Operation, Tenancy, Timer, Waiting};
+use crate::driver::{
+    Completion, Driver, Finished, InFlight, Kind, Operation, Scheduled, Tenancy, Timer, Waiting,
+};
 #[cfg(windows)]
 use crate::error;
 #[cfg(windows)]
@@ -92,12 +94,19 @@ struct Inbound {
     machine: ReadAhead,
     waiters: Waiters,
     operation: OperationPlace,
-    /// A timer for giving a large buffer back is running; the ticks when it was set.
-    watched_since: Option<u64>,
+    /// The timer for giving a large buffer back, if it runs.
+    watch: Option<Watch>,
     /// Packets so far. Readiness that was used up returns when this moves.
     ticks: u64,
     /// Messages received since somebody had to wait for one.
     run: u32,
+}
+
+/// A look at whether a large buffer has been idle.
+struct Watch {
+    /// The ticks when the timer was set.
+    since: u64,
+    _timer: Scheduled,
 }
 
 struct Outbound {
@@ -165,7 +174,7 @@ impl Stream {
                 machine: ReadAhead::new(settings.reads, settings.read_limit),
                 waiters: Waiters::default(),
                 operation: OperationPlace::Empty,
-                watched_since: None,
+                watch: None,
                 ticks: 0,
                 run: 0,
             }),

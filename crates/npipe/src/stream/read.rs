@@ -4,7 +4,7 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::{Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, system_error};
+use super::{Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, Watch, system_error};
 use crate::driver::{Finished, Submitted, Waiting};
 use crate::machine::{ReadDone, ReadEnd, ReadStep};
 use crate::sync::{Arc, lock};
@@ -237,15 +237,15 @@ impl Core {
 
     /// Makes sure that a large buffer which waits for data will be given back if none comes.
     fn watch(self: &Arc<Self>, inbound: &mut Inbound) {
-        if inbound.machine.holds_large_buffer() && inbound.watched_since.is_none() {
-            inbound.watched_since = Some(inbound.ticks);
-            self.schedule(Instant::now() + IDLE);
+        if inbound.machine.holds_large_buffer() && inbound.watch.is_none() {
+            let timer = self.schedule(Instant::now() + IDLE);
+            inbound.watch = Some(Watch { since: inbound.ticks, _timer: timer });
         }
     }
 
     pub(super) fn give_back_if_idle(self: &Arc<Self>) {
         let mut inbound = lock(&self.inbound);
-        let Some(since) = inbound.watched_since.take() else { return };
+        let Some(Watch { since, .. }) = inbound.watch.take() else { return };
         if inbound.ticks != since {
             self.watch(&mut inbound);
         } else if inbound.machine.holds_large_buffer() {

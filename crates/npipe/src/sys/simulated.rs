@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
@@ -154,6 +154,7 @@ struct State {
     queues: [Queue; 2],
     connect: Option<Pending>,
     late_cancels: Vec<(usize, Address)>,
+    blocking_flushes: usize,
     open: [bool; 2],
 }
 
@@ -264,6 +265,7 @@ impl Pipe {
             queues: Default::default(),
             connect: None,
             late_cancels: Vec::new(),
+            blocking_flushes: 0,
             open: [true, false],
         })));
         let server = pipe.handle(SERVER, 0);
@@ -315,6 +317,12 @@ impl Pipe {
                 .queues
                 .iter()
                 .all(|queue| queue.reader.is_none() && queue.writers() == 0 && queue.flushes.is_empty())
+    }
+
+    /// Whether a thread is in a flush that blocks.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn is_flushed(&self) -> bool {
+        lock(&self.0).blocking_flushes > 0
     }
 
     pub(crate) fn is_open(&self, end: usize) -> bool {
@@ -657,11 +665,40 @@ pub(crate) fn describe(handle: &OwnedHandle) -> io::Result<PipeDescription> {
     Ok(PipeDescription { message_type: lock(&handle.pipe.0).messages })
 }
 
-pub(crate) fn flush_blocking(_: &OwnedHandle) -> io::Result<()> {
-    Ok(())
+/// The threads in a flush that blocks, and how often each has been cancelled.
+static BLOCKED: std::sync::Mutex<Vec<(ThreadId, u32)>> = std::sync::Mutex::new(Vec::new());
+static CANCELLED: std::sync::Condvar = std::sync::Condvar::new();
+
+/// If cancellations come late, the first one misses a thread that is just about to call.
+pub(crate) fn flush_blocking(handle: &OwnedHandle) -> io::Result<()> {
+    let this = std::thread::current().id();
+    let enough = if lock(&handle.pipe.0).temper.cancels_late { 2 } else { 1 };
+    let mut blocked = BLOCKED.lock().unwrap_or_else(PoisonError::into_inner);
+    blocked.push((this, 0));
+    lock(&handle.pipe.0).blocking_flushes += 1;
+    let result = loop {
+        if lock(&handle.pipe.0).queues[1 - handle.end].data.is_empty() {
+            break Ok(());
+        }
+        if blocked.iter().any(|(thread, cancelled)| *thread == this && *cancelled >= enough) {
+            break Err(io::Error::from_raw_os_error(ERROR_OPERATION_ABORTED as i32));
+        }
+        // Reads of the peer are looked for, and not reported.
+        let waited = CANCELLED.wait_timeout(blocked, Duration::from_millis(1));
+        blocked = waited.unwrap_or_else(PoisonError::into_inner).0;
+    };
+    blocked.retain(|(thread, _)| *thread != this);
+    lock(&handle.pipe.0).blocking_flushes -= 1;
+    result
 }
 
-pub(crate) fn cancel_blocking(_: &JoinHandle<()>) {}
+pub(crate) fn cancel_blocking(thread: &JoinHandle<()>) {
+    let mut blocked = BLOCKED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, cancelled)) = blocked.iter_mut().find(|(blocked, _)| *blocked == thread.thread().id()) {
+        *cancelled += 1;
+        CANCELLED.notify_all();
+    }
+}
 
 /// A moment. Nothing that is simulated depends on it.
 pub(crate) type FileTime = u64;

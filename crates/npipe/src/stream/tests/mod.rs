@@ -21,6 +21,8 @@ mod schedules;
 mod tasks;
 #[cfg(all(test, not(loom)))]
 mod threads;
+#[cfg(all(test, not(loom)))]
+mod timers;
 
 #[cfg(fuzzing)]
 pub use world::run_bytes;

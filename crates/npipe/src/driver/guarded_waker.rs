@@ -1,0 +1,114 @@
+//! Wakers are code of the caller's executor. They may panic when they are woken and when they are
+//! dropped, and a panic must not end a thread of this crate: the driver thread serves every pipe of
+//! the process.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Waker};
+
+/// A waker whose panics end here. The panic hook has reported them.
+#[derive(Debug)]
+pub(crate) struct GuardedWaker(Option<Waker>);
+
+impl GuardedWaker {
+    /// Clones the context's waker. A panic of the clone goes to the caller, whose waker it is.
+    pub(crate) fn new(context: &Context<'_>) -> Self {
+        Self(Some(context.waker().clone()))
+    }
+
+    pub(crate) fn will_wake(&self, context: &Context<'_>) -> bool {
+        self.0.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))
+    }
+
+    pub(crate) fn wake(mut self) {
+        if let Some(waker) = self.0.take() {
+            guard(|| waker.wake());
+        }
+    }
+}
+
+impl Drop for GuardedWaker {
+    fn drop(&mut self) {
+        if let Some(waker) = self.0.take() {
+            guard(|| drop(waker));
+        }
+    }
+}
+
+/// Calls code of others.
+fn guard(call: impl FnOnce()) {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(call)) else { return };
+    // The payload is a value of the same code, so its destructor may panic too. The payload of that
+    // panic is not dropped.
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(panic);
+    }
+}
+
+#[cfg(all(test, not(windows), not(loom)))]
+pub(crate) mod hostile {
+    //! A waker that panics wherever it is called.
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use crate::sync::Arc;
+
+    /// Panics when it is woken and when it is dropped, and so does the payload of the first panic.
+    pub(crate) struct Hostile(Arc<AtomicUsize>);
+
+    struct Payload;
+
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            panic!("the payload of a waker's panic panics");
+        }
+    }
+
+    impl Hostile {
+        /// The waker, and how often it has been woken.
+        pub(crate) fn waker() -> (Waker, Arc<AtomicUsize>) {
+            let woken = Arc::<AtomicUsize>::default();
+            (Waker::from(Arc::new(Self(woken.clone()))), woken)
+        }
+    }
+
+    impl Wake for Hostile {
+        fn wake(self: Arc<Self>) {
+            self.wake_by_ref();
+        }
+
+        fn wake_by_ref(self: &Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            std::panic::panic_any(Payload);
+        }
+    }
+
+    impl Drop for Hostile {
+        fn drop(&mut self) {
+            // A second panic while the first unwinds would end the process.
+            if !std::thread::panicking() {
+                panic!("a waker panics when it is dropped");
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(windows), not(loom)))]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::hostile::Hostile;
+    use super::*;
+
+    #[test]
+    fn a_waker_that_panics_does_so_alone() {
+        for act in [GuardedWaker::wake as fn(GuardedWaker), drop] {
+            let (waker, woken) = Hostile::waker();
+            let guarded = GuardedWaker::new(&Context::from_waker(&waker));
+            // Ours is the last reference, with whose drop the other panic comes.
+            let ours = catch_unwind(AssertUnwindSafe(|| drop(waker)));
+            assert!(ours.is_ok() && woken.load(Ordering::SeqCst) == 0);
+            act(guarded);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What is left of waits with a limit, and of pipe ends, once they are over: no timer of theirs.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::peer::Waiter;
+use crate::driver::Driver;
+use crate::machine::Framing;
+use crate::stream::{Settings, Slice, Stream};
+use crate::sys::{Entry, Pipe, Temper};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn pair(driver: &Arc<Driver>, limit: usize) -> (Stream, Stream) {
+    let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
+    let (pipe, server) = Pipe::create(false, 100, temper);
+    let settings =
+        Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: limit, write_limit: limit };
+    let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
+    (Stream::new(server, driver.clone(), settings).unwrap(), client)
+}
+
+fn turn(driver: &Driver) {
+    let mut wake = Vec::new();
+    while driver.turn(&mut [Entry::EMPTY; 8], Some(Duration::ZERO), &mut wake).unwrap() > 0 {}
+}
+
+fn read(stream: &Stream, waiter: &mut Waiter, buffer: &mut [u8]) -> Poll<usize> {
+    let mut slice = Slice { bytes: buffer, filled: 0 };
+    waiter.poll(|context| stream.poll_read(context, &mut slice)).map(Result::unwrap)
+}
+
+#[test]
+fn drains_with_a_limit_leave_none() {
+    let driver = Driver::new().unwrap();
+    let (server, client) = pair(&driver, 1000);
+    let mut waiter = Waiter::default();
+    for _ in 0..1000 {
+        let mut nothing_to_wait_for = pin!(server.drain_within(HOUR));
+        assert!(waiter.poll(|context| nothing_to_wait_for.as_mut().poll(context)).is_ready());
+    }
+    assert_eq!(driver.timers(), 0);
+
+    for is_read in [true, false].repeat(100) {
+        assert_eq!(server.try_write(&&b"unread"[..]).unwrap(), 6);
+        {
+            let mut drain = pin!(server.drain_within(HOUR));
+            assert!(waiter.poll(|context| drain.as_mut().poll(context)).is_pending());
+            assert_eq!(driver.timers(), 1);
+            if is_read {
+                assert_eq!(read(&client, &mut Waiter::default(), &mut [0; 6]), Poll::Ready(6));
+                turn(&driver);
+                assert!(waiter.poll(|context| drain.as_mut().poll(context)).is_ready());
+            }
+        }
+        assert_eq!(driver.timers(), 0);
+        if !is_read {
+            assert_eq!(read(&client, &mut Waiter::default(), &mut [0; 6]), Poll::Ready(6));
+        }
+    }
+    drop((server, client));
+    turn(&driver);
+}
+
+#[test]
+fn an_end_whose_last_write_has_ended_leaves_none() {
+    let driver = Driver::new().unwrap();
+    for _ in 0..10 {
+        let (server, client) = pair(&driver, 1000);
+        assert_eq!(server.try_write(&&[7; 300][..]).unwrap(), 300);
+        server.set_linger(Some(HOUR));
+        let core = Arc::downgrade(&server.core);
+        drop(server);
+        assert_eq!(driver.timers(), 1, "the write is in flight");
+        let mut received = 0;
+        while received < 300 {
+            if let Poll::Ready(count) = read(&client, &mut Waiter::default(), &mut [0; 300]) {
+                received += count;
+            }
+            turn(&driver);
+        }
+        drop(client);
+        turn(&driver);
+        assert_eq!((driver.timers(), core.strong_count()), (0, 0));
+    }
+}
+
+#[test]
+fn an_end_that_is_dropped_with_a_large_buffer_leaves_none() {
+    let driver = Driver::new().unwrap();
+    let (server, client) = pair(&driver, 64 * 1024);
+    let mut waiter = Waiter::default();
+    let mut buffer = vec![0; 32 * 1024];
+    // Reads that are always waited for, of all that there is, grow the buffer.
+    while driver.timers() == 0 {
+        if read(&client, &mut waiter, &mut buffer).is_pending() {
+            let mut sent = 0;
+            while sent < 20_000 {
+                let written = waiter.poll(|context| server.poll_write(context, &&[7; 4096][..]));
+                sent += if let Poll::Ready(count) = written { count.unwrap() } else { 0 };
+                turn(&driver);
+                let _: Poll<usize> = read(&client, &mut waiter, &mut buffer);
+            }
+        }
+    }
+    drop((server, client));
+    turn(&driver);
+    assert_eq!(driver.timers(), 0);
+}
