@@ -93,11 +93,21 @@ impl NamedPipeServer {
         self.stream.disconnect()
     }
 
-    /// Changes what protects the pipe, for all its instances: the parts that `descriptor` speaks of; what it does not say stays as it
-    /// was. Clients that are connected stay; who comes later is checked against it.
+    /// Changes what protects the pipe, for all its instances: every part that `descriptor` has, or
+    /// none if it fails. A part that the descriptor does not have stays as it was. Clients that are
+    /// connected stay; later ones are checked against the new access list.
     ///
-    /// The right to do so is asked for when the instance is created: [`write_dac`](crate::ServerOptions::write_dac) for the access
-    /// list, [`write_owner`](crate::ServerOptions::write_owner) for owner, group and integrity label.
+    /// The instance needs the right to do so, which its options request when it is created:
+    ///
+    /// | part | right |
+    /// |---|---|
+    /// | access list | [`write_dac`](crate::ServerOptions::write_dac) |
+    /// | owner, group, integrity label | [`write_owner`](crate::ServerOptions::write_owner) |
+    /// | audit entries | [`access_system_security`](crate::ServerOptions::access_system_security) |
+    ///
+    /// An empty audit list, `S:` in SDDL, removes audit entries and label, and needs the rights of
+    /// both. In a descriptor that was read from a pipe it concerns the label alone, since audit
+    /// entries are not read.
     ///
     /// ```no_run
     /// use npipe::{Access, SecurityDescriptor, ServerOptions, Trustee};
@@ -117,8 +127,13 @@ impl NamedPipeServer {
     ///
     /// # Errors
     ///
-    /// The system's: `ERROR_ACCESS_DENIED` when the instance was created without asking for the right,
-    /// `ERROR_INVALID_OWNER` when the owner is to be somebody whom this process may not make it.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), with nothing changed, when `descriptor` has
+    /// no part at all, or one that cannot be applied: an integrity label that Windows would not
+    /// obey (more than one, with the flag `IO`, of another SID than `S-1-16-N`, with other policies
+    /// than `NW`, `NR` and `NX`), or entries of the audit list that are neither for auditing nor a
+    /// label. Else Windows' error: `ERROR_ACCESS_DENIED` when the instance was created without the
+    /// right, `ERROR_INVALID_OWNER` when this process may not set that owner,
+    /// `ERROR_PRIVILEGE_NOT_HELD` for a label above that of the process.
     #[doc(alias = "SetSecurityInfo")]
     pub fn set_security_descriptor(&self, descriptor: &SecurityDescriptor) -> io::Result<()> {
         descriptor.apply_to(self.stream.handle())

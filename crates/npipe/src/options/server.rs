@@ -246,6 +246,11 @@ impl ServerOptions {
     /// adds an instance must have the right to (0x4, `FILE_CREATE_PIPE_INSTANCE`). So set it for all instances, and do not
     /// leave yourself out.
     ///
+    /// A descriptor with an integrity label that Windows would not obey makes
+    /// [`create`](Self::create) fail with [`InvalidInput`](io::ErrorKind::InvalidInput). One with
+    /// an audit list needs the privilege to change audit lists (`SeSecurityPrivilege`), else
+    /// Windows refuses it with `ERROR_PRIVILEGE_NOT_HELD`.
+    ///
     /// ```no_run
     /// # #[cfg(windows)] {
     /// use npipe::{SecurityDescriptor, ServerOptions};
@@ -389,6 +394,9 @@ impl ServerOptions {
         }
         if !self.access_inbound && !self.access_outbound {
             return Err(invalid("a pipe needs at least one direction: access_inbound or access_outbound"));
+        }
+        if let Some(descriptor) = &self.security_descriptor {
+            descriptor.check()?;
         }
         check_limits(self.read_buffer_limit, self.write_buffer_limit)
     }

@@ -8,17 +8,40 @@ const DACL_PRESENT: u16 = 0x0004;
 const SACL_PRESENT: u16 = 0x0010;
 const SELF_RELATIVE: u16 = 0x8000;
 
+// Kinds of entries.
 const ACCESS_ALLOWED: u8 = 0;
 const ACCESS_DENIED: u8 = 1;
+const AUDIT: u8 = 2;
+const AUDIT_OBJECT: u8 = 7;
+const AUDIT_CALLBACK: u8 = 0x0d;
+const AUDIT_CALLBACK_OBJECT: u8 = 0x0f;
 const MANDATORY_LABEL: u8 = 0x11;
+
 const INHERIT_ONLY: u8 = 0x08;
+/// What a label may forbid programs below it: writing, reading, executing.
+const LABEL_POLICIES: u32 = 0x7;
 
 /// What a descriptor says.
 pub(super) struct Parts {
     pub(super) owner: Option<Sid>,
     pub(super) group: Option<Sid>,
     pub(super) access_list: AccessList,
+    pub(super) system_list: SystemList,
+}
+
+/// The second list of a descriptor (SACL), by what kinds of entries it has. `default()`: there is
+/// no list.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SystemList {
     pub(super) integrity: Option<Integrity>,
+    /// It has a label, or is empty: then there is to be none.
+    pub(super) speaks_of_label: bool,
+    /// It has entries that audit, or is empty: then there are to be none.
+    pub(super) speaks_of_audits: bool,
+    /// It has a label that Windows would not obey, or more than one.
+    pub(super) has_invalid_label: bool,
+    /// It has entries of other kinds, such as attributes of resources.
+    pub(super) has_others: bool,
 }
 
 /// `None`: malformed.
@@ -35,7 +58,11 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Parts> {
         } else {
             access_list(bytes, u32_at(bytes, 16)?)?
         },
-        integrity: if control & SACL_PRESENT == 0 { None } else { integrity(bytes, u32_at(bytes, 12)?)? },
+        system_list: if control & SACL_PRESENT == 0 {
+            SystemList::default()
+        } else {
+            system_list(bytes, u32_at(bytes, 12)?)?
+        },
     })
 }
 
@@ -54,16 +81,28 @@ fn access_list(bytes: &[u8], offset: u32) -> Option<AccessList> {
     entries(from(bytes, offset)?)?.into_iter().map(entry).collect::<Option<_>>().map(AccessList::Entries)
 }
 
-/// The label, if there is one among the entries of the audit list.
-fn integrity(bytes: &[u8], offset: u32) -> Option<Option<Integrity>> {
-    if offset == 0 {
-        return Some(None);
+fn system_list(bytes: &[u8], offset: u32) -> Option<SystemList> {
+    let entries = if offset == 0 { Vec::new() } else { entries(from(bytes, offset)?)? };
+    let is_empty = entries.is_empty();
+    let mut list =
+        SystemList { speaks_of_label: is_empty, speaks_of_audits: is_empty, ..SystemList::default() };
+    for entry in entries {
+        let &[kind, flags, ..] = entry else { return None };
+        match kind {
+            AUDIT | AUDIT_OBJECT | AUDIT_CALLBACK | AUDIT_CALLBACK_OBJECT => list.speaks_of_audits = true,
+            MANDATORY_LABEL => {
+                let policies = u32_at(entry, 4)?;
+                let label = Integrity::of(&Sid::decode(entry.get(8..)?)?);
+                let is_obeyed =
+                    label.is_some() && policies & !LABEL_POLICIES == 0 && flags & INHERIT_ONLY == 0;
+                list.has_invalid_label |= !is_obeyed || list.speaks_of_label;
+                list.speaks_of_label = true;
+                list.integrity = list.integrity.or(label.filter(|_| is_obeyed));
+            }
+            _ => list.has_others = true,
+        }
     }
-    let entries = entries(from(bytes, offset)?)?;
-    let Some(label) = entries.into_iter().find(|entry| entry.first() == Some(&MANDATORY_LABEL)) else {
-        return Some(None);
-    };
-    Some(Integrity::of(&Sid::decode(label.get(8..)?)?))
+    Some(list)
 }
 
 /// The bytes of each entry of a list.
@@ -168,9 +207,67 @@ mod tests {
         bytes.extend([2, 0, 8 + 2 * 20, 0, 2, 0, 0, 0]);
         bytes.extend([2, 0x40, 20, 0, 0xff, 0x01, 0x1f, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
         bytes.extend([0x11, 0, 20, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 16, 0, 0x10, 0, 0]);
-        assert_eq!(decode(&bytes).unwrap().integrity, Some(Integrity::Low));
+        assert_eq!(decode(&bytes).unwrap().system_list.integrity, Some(Integrity::Low));
         bytes[2] = 0;
-        assert_eq!(decode(&bytes).unwrap().integrity, None, "the list is not there");
+        assert_eq!(decode(&bytes).unwrap().system_list, SystemList::default(), "the list is not there");
+    }
+
+    /// A descriptor with a second list of these entries: kind, flags, mask, and the authority and
+    /// number of the SID.
+    fn system_list_of(entries: &[(u8, u8, u32, u8, u32)]) -> SystemList {
+        let mut bytes = vec![1, 0, 0x10, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend([2, 0, 8 + entries.len() as u8 * 20, 0, entries.len() as u8, 0, 0, 0]);
+        for (kind, flags, mask, authority, number) in entries {
+            bytes.extend([*kind, *flags, 20, 0]);
+            bytes.extend(mask.to_le_bytes());
+            bytes.extend([1, 1, 0, 0, 0, 0, 0, *authority]);
+            bytes.extend(number.to_le_bytes());
+        }
+        decode(&bytes).unwrap().system_list
+    }
+
+    #[test]
+    fn the_second_list_is_told_apart_by_the_kinds_of_its_entries() {
+        let audit = |kind| (kind, 0x40, 0x1f01ff, 1, 0);
+        let label = |policies, number| (MANDATORY_LABEL, 0, policies, 16, number);
+        let attribute = (0x12, 0, 0, 1, 0);
+        for kind in [AUDIT, AUDIT_OBJECT, AUDIT_CALLBACK, AUDIT_CALLBACK_OBJECT] {
+            let expected = SystemList { speaks_of_audits: true, ..SystemList::default() };
+            assert_eq!(system_list_of(&[audit(kind)]), expected, "kind {kind}");
+        }
+        for policies in 0..=7 {
+            let low = SystemList {
+                integrity: Some(Integrity::Low),
+                speaks_of_label: true,
+                ..SystemList::default()
+            };
+            assert_eq!(system_list_of(&[label(policies, 0x1000)]), low, "policies {policies}");
+            let both = SystemList { speaks_of_audits: true, ..low };
+            assert_eq!(system_list_of(&[label(policies, 0x1000), audit(AUDIT)]), both);
+            assert_eq!(system_list_of(&[audit(AUDIT), label(policies, 0x1000)]), both);
+            let all = SystemList { has_others: true, ..both };
+            assert_eq!(system_list_of(&[attribute, audit(AUDIT), label(policies, 0x1000)]), all);
+        }
+        for kind in [3, 8, 0x12, 0x13, 0x14, 0x15, 0xff] {
+            let others = SystemList { has_others: true, ..SystemList::default() };
+            assert_eq!(system_list_of(&[audit(kind)]), others, "kind {kind}");
+        }
+        let nothing = SystemList { speaks_of_label: true, speaks_of_audits: true, ..SystemList::default() };
+        assert_eq!(system_list_of(&[]), nothing, "an empty list says that there are to be no entries");
+    }
+
+    #[test]
+    fn a_label_that_windows_would_not_obey_is_invalid() {
+        for (what, entries) in [
+            ("an unknown policy", vec![(MANDATORY_LABEL, 0, 0x8, 16, 0x1000)]),
+            ("a policy beyond known ones", vec![(MANDATORY_LABEL, 0, 0x1f01ff, 16, 0x1000)]),
+            ("for children only", vec![(MANDATORY_LABEL, INHERIT_ONLY | 0x3, 1, 16, 0x1000)]),
+            ("an account", vec![(MANDATORY_LABEL, 0, 1, 5, 18)]),
+            ("two", vec![(MANDATORY_LABEL, 0, 1, 16, 0x1000), (MANDATORY_LABEL, 0, 1, 16, 0x3000)]),
+        ] {
+            let list = system_list_of(&entries);
+            assert!(list.has_invalid_label && list.speaks_of_label, "{what}: {list:?}");
+        }
     }
 
     #[test]

@@ -136,25 +136,50 @@ mod descriptor {
 
         /// What protects the pipe of `handle`.
         pub(crate) fn of(handle: &OwnedHandle) -> io::Result<Self> {
-            Self::new(sys::descriptor_of(handle)?)
+            let system = sys::descriptor_of(handle)?;
+            let mut parts = decode(&system)?;
+            // The audits were not asked for, so an empty list says that there is no label, and
+            // nothing of them.
+            parts.system_list.speaks_of_audits = false;
+            Ok(Self { system, parts: Arc::new(parts) })
         }
 
-        /// Makes it what protects the pipe of `handle`, as far as it goes.
+        /// Protects the pipe of `handle` by every part of this descriptor, or fails.
         pub(crate) fn apply_to(&self, handle: &OwnedHandle) -> io::Result<()> {
+            self.check()?;
+            let list = self.parts.system_list;
+            if list.has_others {
+                return Err(invalid(
+                    "the audit list has an entry that is neither for auditing nor an integrity label, and such \
+                     entries can only be given to a pipe that is created",
+                ));
+            }
             let parts = sys::DescriptorParts {
                 owner: self.owner().is_some(),
                 group: self.group().is_some(),
                 access_list: *self.access_list() != AccessList::Unspecified,
-                label: self.integrity().is_some(),
+                label: list.speaks_of_label,
+                audits: list.speaks_of_audits,
             };
+            if parts == sys::DescriptorParts::default() {
+                return Err(invalid("the security descriptor has no part that could be changed"));
+            }
             sys::set_descriptor(handle, &self.system, parts)
         }
 
+        /// Refuses what Windows would accept and not obey.
+        pub(crate) fn check(&self) -> io::Result<()> {
+            if self.parts.system_list.has_invalid_label {
+                return Err(invalid(
+                    "the integrity label has no effect: a descriptor may have one, without the flag IO, with a level \
+                     S-1-16-N, and with no policies but NW, NR and NX",
+                ));
+            }
+            Ok(())
+        }
+
         fn new(system: sys::Descriptor) -> io::Result<Self> {
-            let parts = layout::decode(system.bytes()).ok_or_else(|| {
-                io::Error::new(io::ErrorKind::InvalidData, "the system gave a malformed security descriptor")
-            })?;
-            Ok(Self { system, parts: Arc::new(parts) })
+            Ok(Self { parts: Arc::new(decode(&system)?), system })
         }
 
         /// The descriptor as SDDL, whole: owner, group, access list, audit list and integrity label, as far as it has them.
@@ -189,12 +214,18 @@ mod descriptor {
         /// treats the pipe as of [medium](Integrity::Medium) integrity, which programs below it may read.
         #[doc(alias = "SYSTEM_MANDATORY_LABEL_ACE")]
         pub fn integrity(&self) -> Option<Integrity> {
-            self.parts.integrity
+            self.parts.system_list.integrity
         }
 
         pub(crate) fn system(&self) -> &sys::Descriptor {
             &self.system
         }
+    }
+
+    fn decode(system: &sys::Descriptor) -> io::Result<Parts> {
+        layout::decode(system.bytes()).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "Windows returned a malformed security descriptor")
+        })
     }
 
     fn invalid(why: &str) -> io::Error {

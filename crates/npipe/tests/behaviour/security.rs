@@ -322,6 +322,64 @@ async fn changing_is_a_right_of_the_handle<F: Family>() {
     }
 }
 
+/// Audit lists are a privilege. Where it is missing the call fails, and changes nothing of what is
+/// beside them.
+async fn a_part_that_cannot_be_applied_is_an_error<F: Family>() {
+    let before: SecurityDescriptor = "D:P(A;;FA;;;WD)".parse().unwrap();
+    let mut options = ServerOptions::new();
+    options.security_descriptor(&before).write_dac(true).write_owner(true);
+    let (server, _client) = pair_with::<F>(&options, &ClientOptions::new()).await;
+    for sddl in [
+        "S:(AU;SA;FA;;;WD)",
+        "S:",
+        "D:P(A;;FA;;;BA)S:(AU;SA;FA;;;WD)",
+        "D:P(A;;FA;;;BA)S:(ML;;NW;;;LW)(AU;FA;FA;;;WD)",
+        "D:P(A;;FA;;;BA)S:",
+    ] {
+        let error = server.set_security_descriptor(&sddl.parse().unwrap()).expect_err(sddl);
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{sddl}: {error:?}");
+        assert_eq!(server.security_descriptor().unwrap().access_list(), before.access_list(), "{sddl}");
+    }
+    for sddl in [
+        "D:P(A;;FA;;;BA)S:(ML;;0x8;;;LW)",
+        "D:P(A;;FA;;;BA)S:(ML;OICIIO;NW;;;LW)",
+        "D:P(A;;FA;;;BA)S:(ML;;NW;;;SY)",
+        "D:P(A;;FA;;;BA)S:(ML;;NW;;;LW)(ML;;NW;;;LW)",
+        "D:P(A;;FA;;;BA)S:(AL;SA;FA;;;WD)",
+    ] {
+        // Windows' own reader of SDDL refuses some of them.
+        let Ok(descriptor) = SecurityDescriptor::from_sddl(sddl) else { continue };
+        let error = server.set_security_descriptor(&descriptor).expect_err(sddl);
+        assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::InvalidInput, None), "{sddl}");
+        assert_eq!(server.security_descriptor().unwrap().access_list(), before.access_list(), "{sddl}");
+    }
+}
+
+async fn a_label_is_applied_whatever_its_policies<F: Family>() {
+    let mut options = ServerOptions::new();
+    options.write_dac(true).write_owner(true);
+    let (server, client) = pair_with::<F>(&options, &ClientOptions::new()).await;
+    for policies in ["NW", "NR", "NX", "NWNR", "NWNRNX"] {
+        for (level, integrity) in [("LW", Integrity::Low), ("ME", Integrity::Medium)] {
+            let label = format!("S:(ML;;{policies};;;{level})").parse().unwrap();
+            server.set_security_descriptor(&label).unwrap();
+            assert_eq!(client.security_descriptor().unwrap().integrity(), Some(integrity), "{policies}");
+        }
+    }
+    // What was read can be written back.
+    server.set_security_descriptor(&server.security_descriptor().unwrap()).unwrap();
+}
+
+async fn a_pipe_is_not_created_with_a_label_without_effect<F: Family>() {
+    for sddl in ["S:(ML;OICIIO;NW;;;LW)", "S:(ML;;NW;;;SY)", "D:(A;;FA;;;WD)S:(ML;;0x8;;;LW)"] {
+        let Ok(descriptor) = SecurityDescriptor::from_sddl(sddl) else { continue };
+        let name = unique_name();
+        let created = F::create(ServerOptions::new().security_descriptor(&descriptor), &name);
+        let error = created.expect_err(sddl);
+        assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::InvalidInput, None), "{sddl}");
+    }
+}
+
 async fn who_comes_later_is_checked_against_the_new_list<F: Family>() {
     let test = "security::who_comes_later_is_checked_against_the_new_list";
     if skipped_under_wine(test, "access lists are not enforced") {
@@ -367,5 +425,8 @@ for_each_family!(
     every_instance_has_it,
     the_access_list_can_be_changed,
     changing_is_a_right_of_the_handle,
+    a_part_that_cannot_be_applied_is_an_error,
+    a_label_is_applied_whatever_its_policies,
+    a_pipe_is_not_created_with_a_label_without_effect,
     who_comes_later_is_checked_against_the_new_list,
 );

@@ -131,12 +131,13 @@ pub(crate) fn descriptor_of(handle: &OwnedHandle) -> io::Result<Descriptor> {
 }
 
 /// Parts of a descriptor.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DescriptorParts {
     pub(crate) owner: bool,
     pub(crate) group: bool,
     pub(crate) access_list: bool,
     pub(crate) label: bool,
+    pub(crate) audits: bool,
 }
 
 /// [`SetKernelObjectSecurity`](https://learn.microsoft.com/windows/win32/api/securitybaseapi/nf-securitybaseapi-setkernelobjectsecurity)
@@ -150,7 +151,8 @@ pub(crate) fn set_descriptor(
     let information = flag(parts.owner, OWNER_SECURITY_INFORMATION)
         | flag(parts.group, GROUP_SECURITY_INFORMATION)
         | flag(parts.access_list, DACL_SECURITY_INFORMATION)
-        | flag(parts.label, LABEL_SECURITY_INFORMATION);
+        | flag(parts.label, LABEL_SECURITY_INFORMATION)
+        | flag(parts.audits, SACL_SECURITY_INFORMATION);
     // SAFETY: the handle is open for the call; the descriptor is valid, as its type says, and only read.
     let done = unsafe {
         SetKernelObjectSecurity(handle.as_raw_handle(), information, descriptor.as_ptr().cast_mut())
