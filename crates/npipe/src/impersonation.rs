@@ -7,6 +7,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::process;
 
+use crate::info::PipeEnd;
 use crate::security::{Sid, Trustee};
 use crate::sys::{self, OwnedHandle, ThreadToken};
 
@@ -62,9 +63,13 @@ pub enum ImpersonationLevel {
 }
 
 impl Impersonation {
-    /// What `act` returns, done in the name of the client of `handle`, a server's end.
-    pub(crate) fn during<T>(handle: &OwnedHandle, act: impl FnOnce(&Self) -> T) -> io::Result<T> {
-        if !sys::describe(handle)?.server_end {
+    /// Calls `act` in the name of the client of this end, which `handle` is.
+    pub(crate) fn during<T>(
+        handle: &OwnedHandle,
+        end: PipeEnd,
+        act: impl FnOnce(&Self) -> T,
+    ) -> io::Result<T> {
+        if end == PipeEnd::Client {
             let why = "this is a client's end: only a server can act in its client's name";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }

@@ -8,6 +8,7 @@ use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::info::PipeEnd;
 use crate::security::{SecurityDescriptor, Sid, Trustee};
 use crate::sys::{self, FileTime, OwnedHandle};
 
@@ -47,11 +48,11 @@ enum Process {
 }
 
 impl Peer {
-    pub(crate) fn of(handle: &OwnedHandle, connected_at: FileTime) -> io::Result<Self> {
-        let (process_id, session_id) = if sys::describe(handle)?.server_end {
-            (sys::client_process(handle)?, sys::client_session(handle)?)
-        } else {
-            (sys::server_process(handle)?, sys::server_session(handle)?)
+    /// The peer of this end, which `handle` is.
+    pub(crate) fn of(handle: &OwnedHandle, end: PipeEnd, connected_at: FileTime) -> io::Result<Self> {
+        let (process_id, session_id) = match end {
+            PipeEnd::Server => (sys::client_process(handle)?, sys::client_session(handle)?),
+            PipeEnd::Client => (sys::server_process(handle)?, sys::server_session(handle)?),
         };
         Ok(Self { process_id, session_id, process: Process::find(process_id, connected_at) })
     }
@@ -174,7 +175,7 @@ fn owner(pipe: &OwnedHandle) -> io::Result<Option<Sid>> {
 }
 
 fn process_user(pipe: &OwnedHandle) -> io::Result<Option<Sid>> {
-    Peer::of(pipe, sys::now())?.user().map(Some)
+    Peer::of(pipe, PipeEnd::Client, sys::now())?.user().map(Some)
 }
 
 #[cfg(test)]

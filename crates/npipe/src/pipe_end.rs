@@ -52,7 +52,9 @@ macro_rules! pipe_end {
             ///
             /// # Errors
             ///
-            /// The system's.
+            /// `ERROR_ACCESS_DENIED` on a server's end that only writes
+            /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)): Windows does not
+            /// let it ask. Else Windows' own.
             pub fn info(&self) -> io::Result<PipeInfo> {
                 crate::pipe_end::info(self.stream.handle())
             }
@@ -82,7 +84,8 @@ macro_rules! pipe_end {
             ///
             /// The system's, when there is no client yet, or the other end is on another machine.
             pub fn peer(&self) -> io::Result<Peer> {
-                Peer::of(self.stream.handle(), self.stream.connected_at())
+                let end = self.stream.settings().end;
+                Peer::of(self.stream.handle(), end, self.stream.connected_at())
             }
 
             /// Waits until something of `interest`, Tokio's or ours, is ready, and tells what.

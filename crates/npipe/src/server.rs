@@ -166,7 +166,7 @@ impl NamedPipeServer {
     /// is no client. [`InvalidInput`](io::ErrorKind::InvalidInput) when this thread acts in somebody's name already.
     #[doc(alias = "ImpersonateNamedPipeClient")]
     pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
-        Impersonation::during(self.stream.handle(), act)
+        Impersonation::during(self.stream.handle(), self.stream.settings().end, act)
     }
 
     /// [`flush`](Self::flush), [`drain`](Self::drain), [`disconnect`](Self::disconnect): the orderly end of a connection. It

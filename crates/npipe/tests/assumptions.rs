@@ -545,7 +545,7 @@ fn codes_of_open() {
 #[test]
 fn read_mode_of_a_read_only_client_can_be_set_with_write_attributes() {
     let name = unique_name();
-    let _server = sys::create_outbound_message(&name).unwrap();
+    let _server = sys::create_outbound(&name, true).unwrap();
     assert!(sys::open(&name, Access::ReadAndWriteAttributes, true).is_ok());
 }
 
@@ -558,15 +558,52 @@ fn read_mode_of_a_read_only_client_needs_write_attributes() {
         return;
     }
     let name = unique_name();
-    let _server = sys::create_outbound_message(&name).unwrap();
+    let _server = sys::create_outbound(&name, true).unwrap();
     assert_eq!(sys::open(&name, Access::Read, true).unwrap_err(), ERROR_ACCESS_DENIED);
+}
+
+/// `PIPE_ACCESS_OUTBOUND` does not contain FILE_READ_ATTRIBUTES, which `CreateFile` asks for with
+/// every access.
+#[test]
+fn only_an_outbound_server_may_not_ask_what_it_is() {
+    let name = unique_name();
+    let server = sys::create_outbound(&name, false).unwrap();
+    assert_eq!(sys::is_server_end(&server), Err(ERROR_ACCESS_DENIED));
+    let client = sys::open(&name, Access::Read, false).unwrap();
+    assert_eq!(sys::is_server_end(&client), Ok(false));
+
+    let name = unique_name();
+    let server = sys::create(&name, false, 4096).unwrap();
+    assert_eq!(sys::is_server_end(&server), Ok(true));
+    let client = sys::open(&name, Access::Write, false).unwrap();
+    assert_eq!(sys::is_server_end(&client), Ok(false));
+}
+
+/// So setting it shows the type of a pipe to a handle that may not ask for it.
+#[test]
+fn an_outbound_server_can_be_set_to_read_messages_where_the_pipe_has_them() {
+    let bytes = sys::create_outbound(&unique_name(), false).unwrap();
+    assert_eq!(sys::set_message_reads(&bytes, true), Err(ERROR_INVALID_PARAMETER));
+    assert_eq!(sys::set_message_reads(&bytes, false), Ok(()));
+    let messages = sys::create_outbound(&unique_name(), true).unwrap();
+    assert_eq!(sys::set_message_reads(&messages, true), Ok(()));
+    // Also with a client, which reads as before.
+    let name = unique_name();
+    let server = sys::create_outbound(&name, true).unwrap();
+    let client = sys::open(&name, Access::Read, false).unwrap();
+    for message in [true, false] {
+        assert_eq!(sys::set_message_reads(&server, message), Ok(()));
+        assert_eq!(sys::write(&server, b"one", &mut Operation::new()), Issued::Done(3));
+        assert_eq!(sys::write(&server, b"two", &mut Operation::new()), Issued::Done(3));
+        assert_eq!(sys::read(&client, 100, &mut Operation::new()), Issued::Done(6), "bytes");
+    }
 }
 
 #[test]
 fn second_instance_must_have_the_same_access() {
     let name = unique_name();
     let _server = sys::create(&name, true, 4096).unwrap();
-    assert_eq!(sys::create_outbound_message(&name).unwrap_err(), ERROR_ACCESS_DENIED);
+    assert_eq!(sys::create_outbound(&name, true).unwrap_err(), ERROR_ACCESS_DENIED);
 }
 
 #[test]

@@ -161,9 +161,8 @@ impl PipeStream {
 impl Shared {
     /// Refuses the other end.
     fn check_end(&self, wanted: PipeEnd) -> io::Result<()> {
-        let end = if sys::describe(&self.handle)?.server_end { PipeEnd::Server } else { PipeEnd::Client };
         match wanted {
-            wanted if wanted == end => Ok(()),
+            wanted if wanted == self.settings.end => Ok(()),
             PipeEnd::Server => Err(invalid("this is a client's end; into_client takes it")),
             PipeEnd::Client => Err(invalid("this is a server's end; into_server takes it")),
         }

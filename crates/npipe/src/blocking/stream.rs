@@ -62,7 +62,7 @@ pub struct PipeStream {
 /// What clones have in common.
 pub(super) struct Shared {
     pub(super) handle: Arc<OwnedHandle>,
-    settings: Settings,
+    pub(super) settings: Settings,
     /// The same pipe on a completion port, once something has needed that: it is never undone.
     pub(super) driven: OnceLock<Stream>,
     /// What `driven` is told of [`set_linger`](PipeStream::set_linger) when it is made; who makes it holds the lock.
@@ -273,7 +273,7 @@ impl PipeStream {
     #[doc(alias = "SetNamedPipeHandleState")]
     pub fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
         let is_end = is_end && self.shared.writes_messages()?;
-        if is_end {
+        if is_end && !self.shared.reads_messages.load(Ordering::Acquire) {
             sys::set_message_reads(&self.shared.handle)?;
             self.shared.reads_messages.store(true, Ordering::Release);
         }
@@ -354,7 +354,9 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// `ERROR_ACCESS_DENIED` on a server's end that only writes
+    /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)): Windows does not let it
+    /// ask. Else Windows' own.
     pub fn info(&self) -> io::Result<PipeInfo> {
         crate::pipe_end::info(&self.shared.handle)
     }
@@ -395,7 +397,7 @@ impl PipeStream {
     ///
     /// The system's, when there is no client yet, or the other end is on another machine.
     pub fn peer(&self) -> io::Result<Peer> {
-        Peer::of(&self.shared.handle, self.shared.connected_at)
+        Peer::of(&self.shared.handle, self.shared.settings.end, self.shared.connected_at)
     }
 
     /// Does something in the client's name, on a server's end: see
@@ -406,7 +408,7 @@ impl PipeStream {
     /// As there, and [`InvalidInput`](io::ErrorKind::InvalidInput) on a client's end.
     #[doc(alias = "ImpersonateNamedPipeClient")]
     pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
-        Impersonation::during(&self.shared.handle, act)
+        Impersonation::during(&self.shared.handle, self.shared.settings.end, act)
     }
 
     /// Waits until the peer has read everything that was written. Never implied by anything else: two ends that both wait for

@@ -35,6 +35,13 @@ pub(crate) enum Framing {
     Unknown,
 }
 
+impl Framing {
+    /// The framing of a direction of which it is known.
+    pub(crate) fn of(messages: bool) -> Self {
+        if messages { Self::Messages } else { Self::Bytes }
+    }
+}
+
 /// What one direction of a pipe holds at most, in bytes, unless told otherwise.
 pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024;
 

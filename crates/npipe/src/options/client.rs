@@ -4,11 +4,11 @@ use std::ffi::{OsStr, c_void};
 use std::io;
 use std::time::Duration;
 
-use super::{check_limits, framing, refuse_inheritable};
+use super::{check_limits, refuse_inheritable};
 use crate::NamedPipeClient;
 use crate::driver::{self, Driver};
 use crate::error;
-use crate::info::PipeMode;
+use crate::info::{PipeEnd, PipeMode};
 use crate::machine::verdict::{self, Obstacle, Open};
 use crate::machine::{DEFAULT_LIMIT, Framing};
 use crate::name::PipeName;
@@ -317,11 +317,13 @@ impl ClientOptions {
         let name = PipeName::new(addr)?;
         check_limits(self.read_buffer_limit, self.write_buffer_limit)?;
         let handle = self.open_path(&name.to_wide(), attributes)?;
+        let reads = Framing::of(self.pipe_mode == PipeMode::Message);
         let settings = Settings {
-            reads: framing(self.pipe_mode),
-            // A pipe that carries messages can be read as bytes: only the system knows what a write
+            end: PipeEnd::Client,
+            reads,
+            // A pipe that carries messages can be read as bytes: only the kernel knows what a write
             // is.
-            writes: if self.pipe_mode == PipeMode::Message { Framing::Messages } else { Framing::Unknown },
+            writes: if reads == Framing::Messages { Framing::Messages } else { Framing::Unknown },
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
         };

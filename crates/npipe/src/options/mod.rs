@@ -7,22 +7,12 @@ mod server;
 
 use std::io;
 
-use crate::info::PipeMode;
-use crate::machine::Framing;
-
 pub use client::ClientOptions;
 pub(crate) use instances::Instances;
 pub use server::ServerOptions;
 
 fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
-}
-
-fn framing(mode: PipeMode) -> Framing {
-    match mode {
-        PipeMode::Byte => Framing::Bytes,
-        PipeMode::Message => Framing::Messages,
-    }
 }
 
 fn check_limits(read: usize, write: usize) -> io::Result<()> {

@@ -3,12 +3,12 @@
 use std::ffi::{OsStr, c_void};
 use std::io;
 
-use super::{Instances, check_limits, framing, invalid, refuse_inheritable};
+use super::{Instances, check_limits, invalid, refuse_inheritable};
 use crate::NamedPipeServer;
 use crate::driver::Driver;
 use crate::error;
-use crate::info::PipeMode;
-use crate::machine::{DEFAULT_LIMIT, verdict};
+use crate::info::{PipeEnd, PipeMode};
+use crate::machine::{DEFAULT_LIMIT, Framing, verdict};
 use crate::name::PipeName;
 use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream};
@@ -363,9 +363,11 @@ impl ServerOptions {
             security_descriptor: self.security_descriptor.as_ref().map(SecurityDescriptor::system),
         };
         let handle = sys::create(&parameters, attributes)?;
+        let framing = Framing::of(self.pipe_mode == PipeMode::Message);
         let settings = Settings {
-            reads: framing(self.pipe_mode),
-            writes: framing(self.pipe_mode),
+            end: PipeEnd::Server,
+            reads: framing,
+            writes: framing,
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
         };

@@ -13,10 +13,11 @@ use bytes::BytesMut;
 
 use super::queue::{Queue, Registration};
 use crate::error::is_message_too_long;
+use crate::info::PipeEnd;
 use crate::interest::{Interest, Ready};
 use crate::stream::{Destination, Drain, Key, Settings, Source, Stream};
 use crate::sync::{Arc, Mutex, lock};
-use crate::sys::{self, OwnedHandle};
+use crate::sys::OwnedHandle;
 
 pub(super) struct Attached {
     stream: Stream,
@@ -289,10 +290,8 @@ impl Attached {
     }
 
     pub(super) fn disconnect(&self) -> io::Result<()> {
-        let handle = self.stream.handle();
-        if !sys::describe(handle)?.server_end {
-            // The system refuses; and what a client's end has read must not be thrown away for that.
-            return sys::disconnect(handle);
+        if self.stream.settings().end == PipeEnd::Client {
+            return self.stream.disconnect();
         }
         let drain = lock(&self.drain).take();
         drop(drain);

@@ -12,7 +12,7 @@ use super::event::Source;
 use super::queue::not_found;
 use super::{Registry, Token};
 use crate::impersonation::Impersonation;
-use crate::info::{Peek, PipeInfo};
+use crate::info::{Peek, PipeEnd, PipeInfo};
 use crate::interest::Interest;
 use crate::peer::Peer;
 use crate::security::SecurityDescriptor;
@@ -112,6 +112,15 @@ impl NamedPipe {
     /// What has been attached, or the error for what needs to be registered.
     fn working(&self) -> io::Result<&Arc<Attached>> {
         self.attached().ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    fn end(&self) -> io::Result<PipeEnd> {
+        match &self.state {
+            State::Loose { handle, settings, .. } => {
+                settings_of(handle, *settings).map(|settings| settings.end)
+            }
+            State::Attached(attached) => Ok(attached.stream().settings().end),
+        }
     }
 
     fn handle(&self) -> &OwnedHandle {
@@ -278,7 +287,9 @@ impl NamedPipe {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// `ERROR_ACCESS_DENIED` on a server's end that only writes
+    /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)): Windows does not let it
+    /// ask. Else Windows' own.
     pub fn info(&self) -> io::Result<PipeInfo> {
         crate::pipe_end::info(self.handle())
     }
@@ -320,7 +331,7 @@ impl NamedPipe {
     /// The system's, when there is no client yet, or the other end is on another machine.
     pub fn peer(&self) -> io::Result<Peer> {
         let connected_at = self.attached().map_or_else(sys::now, |attached| attached.stream().connected_at());
-        Peer::of(self.handle(), connected_at)
+        Peer::of(self.handle(), self.end()?, connected_at)
     }
 
     /// Does something in the client's name, on a server's end: see
@@ -331,7 +342,7 @@ impl NamedPipe {
     /// As there, and [`InvalidInput`](io::ErrorKind::InvalidInput) on a client's end.
     #[doc(alias = "ImpersonateNamedPipeClient")]
     pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
-        Impersonation::during(self.handle(), act)
+        Impersonation::during(self.handle(), self.end()?, act)
     }
 
     fn check_same(&self, registry: &Registry) -> io::Result<&Arc<Attached>> {
@@ -339,6 +350,11 @@ impl NamedPipe {
         attached.registration().check_same(registry.queue())?;
         Ok(attached)
     }
+}
+
+/// The settings of a handle, which is asked if it was made elsewhere.
+fn settings_of(handle: &OwnedHandle, settings: Option<Settings>) -> io::Result<Settings> {
+    settings.map_or_else(|| Settings::of_foreign(handle), Ok)
 }
 
 fn check(interests: Interest) -> io::Result<()> {
@@ -353,7 +369,7 @@ impl Source for NamedPipe {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         check(interests)?;
         if let State::Loose { handle, settings, linger } = &self.state {
-            let settings = settings.map_or_else(|| Settings::of_foreign(handle), Ok)?;
+            let settings = settings_of(handle, *settings)?;
             let attached = Attached::new(handle, settings, *lock(linger), registry.queue())?;
             self.state = State::Attached(attached);
         }

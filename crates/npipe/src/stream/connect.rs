@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::{Connecting, Core, Key, OperationPlace, Stream, system_error};
 use crate::driver::{Finished, Operation, Submitted, Waiting};
+use crate::info::PipeEnd;
 #[cfg(windows)]
 use crate::machine;
 use crate::machine::{ConnectStep, Connected, Found, verdict};
@@ -122,8 +123,7 @@ impl Stream {
     #[cfg(windows)]
     pub(crate) fn awaits_client(&self) -> bool {
         let code = sys::bytes_available(&self.handle).err().and_then(|error| error.raw_os_error());
-        code.is_some_and(|code| machine::lacks_client(code as u32))
-            && sys::describe(&self.handle).is_ok_and(|pipe| pipe.server_end)
+        code.is_some_and(|code| machine::lacks_client(code as u32)) && self.settings.end == PipeEnd::Server
     }
 
     /// Whether a client that has left wrote something that nobody has read.
@@ -139,6 +139,10 @@ impl Stream {
 
     /// Ends the connection and forgets what either direction held.
     pub(crate) fn disconnect(&self) -> io::Result<()> {
+        if self.settings.end == PipeEnd::Client {
+            // The kernel refuses, and what a client has read must not be thrown away for that.
+            return sys::disconnect(&self.handle);
+        }
         let mut connecting = lock(&self.core.lifecycle);
         let mut inbound = lock(&self.core.inbound);
         let mut outbound = lock(&self.core.outbound);

@@ -29,6 +29,7 @@ use crate::driver::{
 };
 #[cfg(windows)]
 use crate::error;
+use crate::info::PipeEnd;
 #[cfg(windows)]
 use crate::machine::DEFAULT_LIMIT;
 use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
@@ -49,6 +50,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How to set up a pipe end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
+    pub(crate) end: PipeEnd,
     pub(crate) reads: Framing,
     pub(crate) writes: Framing,
     pub(crate) read_limit: usize,
@@ -56,21 +58,39 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// What fits a handle that was made elsewhere.
+    /// The settings for a handle that was made elsewhere.
+    ///
+    /// `GetNamedPipeInfo` needs `FILE_READ_ATTRIBUTES`. `CreateFile` asks for that right with every
+    /// access, so a handle without it is that of a server, made with `PIPE_ACCESS_OUTBOUND`.
     #[cfg(windows)]
     pub(crate) fn of_foreign(handle: &OwnedHandle) -> io::Result<Self> {
         if !sys::is_pipe(handle)? {
             return Err(error::not_a_pipe());
         }
-        let message_type = sys::describe(handle)?.message_type;
-        // A handle without read access may not be asked, and does not read.
-        let reads_messages = message_type && sys::reads_messages(handle).unwrap_or(false);
-        Ok(Self {
-            reads: if reads_messages { Framing::Messages } else { Framing::Bytes },
-            writes: if message_type { Framing::Messages } else { Framing::Bytes },
-            read_limit: DEFAULT_LIMIT,
-            write_limit: DEFAULT_LIMIT,
-        })
+        let (end, writes, reads) = match sys::describe(handle) {
+            Ok(pipe) => {
+                let end = if pipe.server_end { PipeEnd::Server } else { PipeEnd::Client };
+                let reads_messages = pipe.message_type && sys::reads_messages(handle)?;
+                (end, Framing::of(pipe.message_type), Framing::of(reads_messages))
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                (PipeEnd::Server, framing_of_outbound(handle)?, Framing::Bytes)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { end, reads, writes, read_limit: DEFAULT_LIMIT, write_limit: DEFAULT_LIMIT })
+    }
+}
+
+/// The framing of a server's handle that only writes, for which `GetNamedPipeInfo` is denied. A
+/// byte pipe refuses the message read mode. Setting a read mode changes nothing for such a handle:
+/// the mode belongs to this end, which never reads.
+#[cfg(windows)]
+fn framing_of_outbound(handle: &OwnedHandle) -> io::Result<Framing> {
+    match sys::set_message_reads(handle) {
+        Ok(()) => Ok(Framing::Messages),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(Framing::Bytes),
+        Err(error) => Err(error),
     }
 }
 
@@ -78,7 +98,6 @@ impl Settings {
 pub(crate) struct Stream {
     handle: Arc<OwnedHandle>,
     core: Arc<Core>,
-    #[cfg(windows)]
     settings: Settings,
 }
 
@@ -192,12 +211,7 @@ impl Stream {
                 connected_at: sys::now(),
             }),
         });
-        Ok(Self {
-            handle,
-            core,
-            #[cfg(windows)]
-            settings,
-        })
+        Ok(Self { handle, core, settings })
     }
 
     /// The handle, open for as long as `self`.

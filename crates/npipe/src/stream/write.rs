@@ -39,7 +39,7 @@ impl Stream {
     /// Finds out whether what is written are messages.
     pub(super) fn classify(&self, outbound: &mut Outbound) -> io::Result<()> {
         let messages = sys::describe(&self.handle)?.message_type;
-        outbound.machine.classify(if messages { Framing::Messages } else { Framing::Bytes });
+        outbound.machine.classify(Framing::of(messages));
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Executor, block_on, spawn};
 use crate::driver::Driver;
+use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sys::{Pipe, Temper};
@@ -15,8 +16,13 @@ const QUOTA: usize = 700;
 /// A connected pair on the port of who calls.
 async fn pair(seed: u64) -> (Stream, Stream) {
     let temper = Temper { seed, hesitates: true, splits: true, cancels_late: true };
-    let settings =
-        Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: 3000, write_limit: 2000 };
+    let settings = Settings {
+        end: PipeEnd::Server,
+        reads: Framing::Bytes,
+        writes: Framing::Bytes,
+        read_limit: 3000,
+        write_limit: 2000,
+    };
     let (pipe, server) = Pipe::create(false, QUOTA, temper);
     let driver = Driver::current().unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();

@@ -30,9 +30,9 @@ use windows_sys::Win32::System::IO::{
 };
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Pipes::{
-    ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, ImpersonateNamedPipeClient,
-    PIPE_READMODE_MESSAGE, PIPE_TYPE_BYTE, PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, PeekNamedPipe,
-    SetNamedPipeHandleState, TransactNamedPipe,
+    ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeInfo, ImpersonateNamedPipeClient,
+    PIPE_READMODE_BYTE, PIPE_READMODE_MESSAGE, PIPE_SERVER_END, PIPE_TYPE_BYTE, PIPE_TYPE_MESSAGE,
+    PIPE_UNLIMITED_INSTANCES, PeekNamedPipe, SetNamedPipeHandleState, TransactNamedPipe,
 };
 use windows_sys::Win32::System::Threading::{CreateEventW, WaitForSingleObject};
 use windows_sys::Win32::System::WindowsProgramming::{
@@ -100,9 +100,26 @@ pub(crate) fn create_limited(name: &str, instances: u32) -> Outcome<Handle> {
     create_with(name, PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED, PIPE_TYPE_BYTE, instances, 4096)
 }
 
-pub(crate) fn create_outbound_message(name: &str) -> Outcome<Handle> {
+pub(crate) fn create_outbound(name: &str, message: bool) -> Outcome<Handle> {
     let open_mode = PIPE_ACCESS_OUTBOUND | FILE_FLAG_OVERLAPPED;
-    create_with(name, open_mode, pipe_mode(true), PIPE_UNLIMITED_INSTANCES, 4096)
+    create_with(name, open_mode, pipe_mode(message), PIPE_UNLIMITED_INSTANCES, 4096)
+}
+
+/// `GetNamedPipeInfo`: whether this is a server's end.
+pub(crate) fn is_server_end(pipe: &Handle) -> Outcome<bool> {
+    let mut flags = 0;
+    // SAFETY: the handle is open, the place is writable; null asks for nothing else.
+    outcome(unsafe {
+        GetNamedPipeInfo(pipe.as_raw_handle(), &mut flags, null_mut(), null_mut(), null_mut())
+    })?;
+    Ok(flags & PIPE_SERVER_END != 0)
+}
+
+/// Makes the handle read messages, or bytes.
+pub(crate) fn set_message_reads(pipe: &Handle, message: bool) -> Outcome<()> {
+    let mode = if message { PIPE_READMODE_MESSAGE } else { PIPE_READMODE_BYTE };
+    // SAFETY: the handle is open; the mode outlives the call.
+    outcome(unsafe { SetNamedPipeHandleState(pipe.as_raw_handle(), &mode, null(), null()) })
 }
 
 pub(crate) fn create_synchronous(name: &str) -> Outcome<Handle> {
@@ -176,10 +193,7 @@ pub(crate) fn open(name: &str, access: Access, message: bool) -> Outcome<Handle>
         CreateFileW(name.as_ptr(), access, 0, null(), OPEN_EXISTING, FILE_FLAG_OVERLAPPED, null_mut())
     })?;
     if message {
-        // SAFETY: the handle is open; the mode outlives the call.
-        outcome(unsafe {
-            SetNamedPipeHandleState(client.as_raw_handle(), &PIPE_READMODE_MESSAGE, null(), null())
-        })?;
+        set_message_reads(&client, true)?;
     }
     Ok(client)
 }

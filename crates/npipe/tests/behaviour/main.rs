@@ -17,6 +17,7 @@ mod backpressure;
 mod cancel;
 mod close;
 mod connect;
+mod directions;
 mod directory;
 mod drop;
 mod errors;

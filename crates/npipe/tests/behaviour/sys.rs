@@ -18,7 +18,8 @@ use windows_sys::Win32::Security::{
     ImpersonateAnonymousToken, RevertToSelf, SECURITY_ATTRIBUTES, TOKEN_QUERY,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    CreateFileW, FILE_FLAG_OVERLAPPED, OPEN_EXISTING, PIPE_ACCESS_DUPLEX, ReadFile,
+    CreateFileW, FILE_FLAG_OVERLAPPED, FILE_WRITE_ATTRIBUTES, OPEN_EXISTING, PIPE_ACCESS_DUPLEX,
+    PIPE_ACCESS_INBOUND, PIPE_ACCESS_OUTBOUND, ReadFile, SECURITY_IDENTIFICATION, SECURITY_SQOS_PRESENT,
 };
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
@@ -74,39 +75,75 @@ pub(crate) fn create_message_pipe(name: &str, kind: HandleKind) -> io::Result<Ow
     create_pipe_of_type(name, kind, PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE)
 }
 
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Directions {
+    Both,
+    /// From the server to the client.
+    Outbound,
+    /// From the client to the server.
+    Inbound,
+}
+
+impl Directions {
+    pub(crate) fn outbound(self) -> bool {
+        !matches!(self, Directions::Inbound)
+    }
+
+    pub(crate) fn inbound(self) -> bool {
+        !matches!(self, Directions::Outbound)
+    }
+}
+
+/// An overlapped server instance that has no more rights than its directions need.
+pub(crate) fn create_pipe_of(name: &str, directions: Directions, messages: bool) -> io::Result<OwnedHandle> {
+    let access = match directions {
+        Directions::Both => PIPE_ACCESS_DUPLEX,
+        Directions::Outbound => PIPE_ACCESS_OUTBOUND,
+        Directions::Inbound => PIPE_ACCESS_INBOUND,
+    };
+    let pipe_type = if messages { PIPE_TYPE_MESSAGE | PIPE_READMODE_MESSAGE } else { PIPE_TYPE_BYTE };
+    create_pipe_with(name, access | FILE_FLAG_OVERLAPPED, pipe_type)
+}
+
+/// An overlapped client of it, which reads messages where it can, and may be identified from the
+/// beginning.
+pub(crate) fn open_pipe_of(name: &str, directions: Directions, messages: bool) -> io::Result<OwnedHandle> {
+    let access = match directions {
+        Directions::Both => GENERIC_READ | GENERIC_WRITE,
+        Directions::Outbound => GENERIC_READ | FILE_WRITE_ATTRIBUTES,
+        Directions::Inbound => GENERIC_WRITE,
+    };
+    let flags = FILE_FLAG_OVERLAPPED | SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
+    let handle = open_pipe_with(name, access, flags)?;
+    if messages && directions.outbound() {
+        read_messages(&handle)?;
+    }
+    Ok(handle)
+}
+
 fn create_pipe_of_type(name: &str, kind: HandleKind, pipe_type: u32) -> io::Result<OwnedHandle> {
+    create_pipe_with(name, PIPE_ACCESS_DUPLEX | kind.flag(), pipe_type)
+}
+
+fn create_pipe_with(name: &str, open_mode: u32, pipe_type: u32) -> io::Result<OwnedHandle> {
     let name = wide(name);
     // SAFETY: the name is NUL-terminated and outlives the call; no security attributes are given.
     let handle = unsafe {
-        CreateNamedPipeW(
-            name.as_ptr(),
-            PIPE_ACCESS_DUPLEX | kind.flag(),
-            pipe_type,
-            PIPE_UNLIMITED_INSTANCES,
-            4096,
-            4096,
-            0,
-            null(),
-        )
+        CreateNamedPipeW(name.as_ptr(), open_mode, pipe_type, PIPE_UNLIMITED_INSTANCES, 4096, 4096, 0, null())
     };
     owned(handle)
 }
 
 /// A client's handle, opened without the library.
 pub(crate) fn open_pipe(name: &str, kind: HandleKind) -> io::Result<OwnedHandle> {
+    open_pipe_with(name, GENERIC_READ | GENERIC_WRITE, kind.flag())
+}
+
+fn open_pipe_with(name: &str, access: u32, flags: u32) -> io::Result<OwnedHandle> {
     let name = wide(name);
     // SAFETY: the name is NUL-terminated and outlives the call; no security attributes, no template.
-    let handle = unsafe {
-        CreateFileW(
-            name.as_ptr(),
-            GENERIC_READ | GENERIC_WRITE,
-            0,
-            null(),
-            OPEN_EXISTING,
-            kind.flag(),
-            null_mut(),
-        )
-    };
+    let handle = unsafe { CreateFileW(name.as_ptr(), access, 0, null(), OPEN_EXISTING, flags, null_mut()) };
     owned(handle)
 }
 
@@ -122,15 +159,16 @@ fn owned(handle: RawHandle) -> io::Result<OwnedHandle> {
 pub(crate) fn blocking_client(name: &str, message_reads: bool) -> io::Result<File> {
     let handle = open_pipe(name, HandleKind::Synchronous)?;
     if message_reads {
-        // SAFETY: the handle is open; the mode outlives the call.
-        let set = unsafe {
-            SetNamedPipeHandleState(handle.as_raw_handle(), &PIPE_READMODE_MESSAGE, null(), null())
-        };
-        if set == 0 {
-            return Err(io::Error::last_os_error());
-        }
+        read_messages(&handle)?;
     }
     Ok(File::from(handle))
+}
+
+fn read_messages(handle: &OwnedHandle) -> io::Result<()> {
+    // SAFETY: the handle is open; the mode outlives the call.
+    let set =
+        unsafe { SetNamedPipeHandleState(handle.as_raw_handle(), &PIPE_READMODE_MESSAGE, null(), null()) };
+    if set == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// `DisconnectNamedPipe` on a server instance made here.

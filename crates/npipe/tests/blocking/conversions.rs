@@ -278,6 +278,37 @@ fn a_stream_on_the_port_of_the_block_on_that_it_is_used_in_hears_of_its_writes()
 }
 
 #[test]
+fn ends_of_one_direction_go_to_and_fro_too() {
+    let _watchdog = watchdog();
+    for mode in [PipeMode::Byte, PipeMode::Message] {
+        for outbound in [true, false] {
+            let mut options = ServerOptions::new();
+            options.pipe_mode(mode).access_outbound(outbound).access_inbound(!outbound);
+            let mut client = ClientOptions::new();
+            client.read(outbound).write(!outbound);
+            let (server, client) = npipe::pair_with(&options, &client).unwrap();
+            let (server, client) =
+                future::block_on(async { (server.into_blocking().await, client.into_blocking().await) });
+            let error = server.into_client().unwrap_err();
+            assert_eq!(error.reason().kind(), ErrorKind::InvalidInput);
+            let server = error.into_stream().into_server().unwrap();
+            let error = client.into_server().unwrap_err();
+            assert_eq!(error.reason().kind(), ErrorKind::InvalidInput);
+            let client = error.into_stream().into_client().unwrap();
+            let sent = if outbound { server.try_write(b"sent") } else { client.try_write(b"sent") };
+            assert_eq!(sent.unwrap(), 4);
+            let (server, client) =
+                future::block_on(async { (server.into_blocking().await, client.into_blocking().await) });
+            let received = if outbound { &client } else { &server }.read(&mut [0; 10]);
+            assert_eq!(received.unwrap(), 4);
+            assert_eq!(server.peer().unwrap().process_id(), std::process::id());
+            assert!(server.impersonate(|_| ()).is_ok());
+            assert_kind(client.impersonate(|_| ()), ErrorKind::InvalidInput);
+        }
+    }
+}
+
+#[test]
 fn a_conversion_that_makes_no_sense_gives_the_stream_back() {
     let _watchdog = watchdog();
     let (server, client) = pair();

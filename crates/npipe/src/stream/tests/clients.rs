@@ -5,12 +5,18 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::driver::Driver;
+use crate::info::PipeEnd;
 use crate::machine::{Found, Framing};
 use crate::stream::{Key, Settings, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
-const SETTINGS: Settings =
-    Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: 512, write_limit: 512 };
+const SETTINGS: Settings = Settings {
+    end: PipeEnd::Server,
+    reads: Framing::Bytes,
+    writes: Framing::Bytes,
+    read_limit: 512,
+    write_limit: 512,
+};
 
 struct World {
     driver: Arc<Driver>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::peer::Peer;
 use crate::driver::{Driver, Waiting};
+use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{Settings, Stream};
 use crate::sys::{Entry, Pipe, Temper};
@@ -22,8 +23,13 @@ impl Pair {
         let driver = Driver::new().unwrap();
         let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
         let (pipe, server) = Pipe::create(false, 100, temper);
-        let settings =
-            Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: 64, write_limit: 64 };
+        let settings = Settings {
+            end: PipeEnd::Server,
+            reads: Framing::Bytes,
+            writes: Framing::Bytes,
+            read_limit: 64,
+            write_limit: 64,
+        };
         let client = Peer::new(Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap());
         let server = Peer::new(Stream::new(server, driver.clone(), settings).unwrap());
         Self { driver, pipe, server, client }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use loom::thread;
 
 use crate::driver::{Driver, Waiting};
+use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
@@ -35,8 +36,13 @@ fn model(test: impl Fn(Model) + Send + Sync + 'static) {
         let driver = Driver::new().unwrap();
         let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
         let (pipe, server) = Pipe::create(false, 0, temper);
-        let settings =
-            Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: 64, write_limit: 64 };
+        let settings = Settings {
+            end: PipeEnd::Server,
+            reads: Framing::Bytes,
+            writes: Framing::Bytes,
+            read_limit: 64,
+            write_limit: 64,
+        };
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
         let server = Stream::new(server, driver.clone(), settings).unwrap();
         test(Model { driver, pipe, server, client });

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 
 use super::peer::Waiter;
 use crate::driver::{Driver, Waiting};
+use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{Key, Settings, Stream};
 use crate::sys::{Entry, Pipe, Temper};
@@ -22,8 +23,13 @@ fn turn(driver: &Driver) {
 fn exchange(temper: Temper, request: &[u8], answer: &[u8]) {
     let driver = Driver::new().unwrap();
     let (pipe, server) = Pipe::create(true, 100, temper);
-    let settings =
-        Settings { reads: Framing::Messages, writes: Framing::Messages, read_limit: 512, write_limit: 512 };
+    let settings = Settings {
+        end: PipeEnd::Server,
+        reads: Framing::Messages,
+        writes: Framing::Messages,
+        read_limit: 512,
+        write_limit: 512,
+    };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
 
@@ -83,8 +89,13 @@ fn a_flood_of_messages_lets_other_tasks_run() {
     let driver = Driver::new().unwrap();
     let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
     let (pipe, server) = Pipe::create(true, 1 << 20, temper);
-    let settings =
-        Settings { reads: Framing::Messages, writes: Framing::Messages, read_limit: 512, write_limit: 512 };
+    let settings = Settings {
+        end: PipeEnd::Server,
+        reads: Framing::Messages,
+        writes: Framing::Messages,
+        read_limit: 512,
+        write_limit: 512,
+    };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
     for _ in 0..1000 {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::peer::Waiter;
 use crate::driver::{Driver, Waiting};
+use crate::info::PipeEnd;
 use crate::interest::Interest;
 use crate::machine::Framing;
 use crate::stream::{Settings, Slice, Stream};
@@ -16,8 +17,13 @@ fn a_writer_a_flush_and_one_who_waits_for_room_are_all_woken() {
     let driver = Driver::new().unwrap();
     let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
     let (pipe, server) = Pipe::create(false, 0, temper);
-    let settings =
-        Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: 512, write_limit: 512 };
+    let settings = Settings {
+        end: PipeEnd::Server,
+        reads: Framing::Bytes,
+        writes: Framing::Bytes,
+        read_limit: 512,
+        write_limit: 512,
+    };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
 
@@ -59,8 +65,13 @@ fn a_linger_longer_than_time_itself_is_no_bound() {
     let driver = Driver::new().unwrap();
     let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
     let (pipe, server) = Pipe::create(false, 0, temper);
-    let settings =
-        Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: 512, write_limit: 512 };
+    let settings = Settings {
+        end: PipeEnd::Server,
+        reads: Framing::Bytes,
+        writes: Framing::Bytes,
+        read_limit: 512,
+        write_limit: 512,
+    };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
 

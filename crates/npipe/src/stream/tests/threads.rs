@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::peer::Pattern;
 use crate::driver::{Driver, Waiting};
+use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
@@ -71,7 +72,13 @@ impl Drop for Running {
 }
 
 fn settings() -> Settings {
-    Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: 3000, write_limit: 2000 }
+    Settings {
+        end: PipeEnd::Server,
+        reads: Framing::Bytes,
+        writes: Framing::Bytes,
+        read_limit: 3000,
+        write_limit: 2000,
+    }
 }
 
 fn pair(driver: &Arc<Driver>, seed: u64) -> (Pipe, Stream, Stream) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::peer::{Ledger, Pattern, Peer, Waiter};
 use crate::driver::{Driver, Waiting};
 use crate::error::MessageTooLong;
+use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{Core, Settings, Stream};
 use crate::sys::{Entry, Pipe, Temper};
@@ -88,6 +89,7 @@ impl World {
         let (pipe, handle) = Pipe::create(plan.messages, plan.quota, temper);
         let framing = if plan.messages { Framing::Messages } else { Framing::Bytes };
         let settings = Settings {
+            end: PipeEnd::Server,
             reads: framing,
             writes: framing,
             read_limit: plan.read_limit,
@@ -120,7 +122,7 @@ impl World {
     fn open_client(&mut self) {
         let Ok(handle) = self.pipe.open() else { return };
         // A client does not know what its writes are until it has asked.
-        let settings = Settings { writes: Framing::Unknown, ..self.settings };
+        let settings = Settings { end: PipeEnd::Client, writes: Framing::Unknown, ..self.settings };
         let client = Stream::new(handle, self.driver.clone(), settings).unwrap();
         self.cores.push(Arc::downgrade(&client.core));
         self.peers[CLIENT] = Some(Peer::new(client));
