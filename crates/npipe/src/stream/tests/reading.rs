@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 
 use crate::driver::{Driver, Waiting};
+use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{Destination, Growing, Settings, Slice, Slices, Stream};
 use crate::sys::{Entry, Pipe, Temper};
@@ -26,8 +27,13 @@ impl Pair {
     fn new(framing: Framing, temper: Temper) -> Self {
         let driver = Driver::new().unwrap();
         let (pipe, server) = Pipe::create(framing == Framing::Messages, 1 << 20, temper);
-        let settings =
-            Settings { reads: framing, writes: framing, read_limit: 1 << 18, write_limit: 1 << 18 };
+        let settings = Settings {
+            end: PipeEnd::Server,
+            reads: framing,
+            writes: framing,
+            read_limit: 1 << 18,
+            write_limit: 1 << 18,
+        };
         let writer = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
         let reader = Stream::new(server, driver.clone(), settings).unwrap();
         Self { driver, pipe, reader, writer: Some(writer) }

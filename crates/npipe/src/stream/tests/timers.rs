@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::peer::Waiter;
 use crate::driver::Driver;
+use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
@@ -16,8 +17,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn pair(driver: &Arc<Driver>, limit: usize) -> (Stream, Stream) {
     let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
     let (pipe, server) = Pipe::create(false, 100, temper);
-    let settings =
-        Settings { reads: Framing::Bytes, writes: Framing::Bytes, read_limit: limit, write_limit: limit };
+    let settings = Settings {
+        end: PipeEnd::Server,
+        reads: Framing::Bytes,
+        writes: Framing::Bytes,
+        read_limit: limit,
+        write_limit: limit,
+    };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     (Stream::new(server, driver.clone(), settings).unwrap(), client)
 }
