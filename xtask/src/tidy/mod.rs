@@ -73,6 +73,7 @@ fn about_file(place: &str, text: &str, complaints: &mut Vec<String>) {
         complaints.extend(layers::upward(inside, &source).map(|complaint| at(place, complaint)));
         complaints.extend(stray_unsafe(inside, &source).map(|complaint| at(place, complaint)));
         complaints.extend(stray_win32(inside, &source).map(|complaint| at(place, complaint)));
+        complaints.extend(early_finality(inside, &source).map(|complaint| at(place, complaint)));
     }
 }
 
@@ -107,6 +108,18 @@ fn stray_win32<'a>(inside: &str, source: &'a Source) -> impl Iterator<Item = Com
             && !(numbers && line.contains("windows_sys::Win32::Foundation"));
         stray.then(|| {
             (number, "Win32 belongs into sys/ (its error numbers also into machine/ and error.rs)".to_owned())
+        })
+    })
+}
+
+/// The driver asking whether an operation is final, which on Windows it is with its packet at the earliest. What a packet
+/// brings is taken by `final_outcome`.
+fn early_finality<'a>(inside: &'a str, source: &'a Source) -> impl Iterator<Item = Complaint> + 'a {
+    source.lines().filter(move |_| inside.starts_with("driver/")).filter_map(|(number, line)| {
+        source::words(line).any(|word| word == "is_final").then(|| {
+            let why =
+                "a cancelled operation is final only with its packet: wait for that instead of `is_final`";
+            (number, why.to_owned())
         })
     })
 }
@@ -167,6 +180,13 @@ mod tests {
         assert!(complaints_about("crates/npipe/src/machine/verdict.rs", numbers).is_empty());
         assert_eq!(complaints_about("crates/npipe/src/machine/verdict.rs", calls).len(), 1);
         assert_eq!(complaints_about("crates/npipe/src/stream/mod.rs", numbers).len(), 1);
+    }
+
+    #[test]
+    fn the_driver_waits_for_packets() {
+        let text = "//! Text.\nfn f(overlapped: &Overlapped) {\n    overlapped.is_final();\n}\n";
+        assert_eq!(complaints_about("crates/npipe/src/driver/operation.rs", text).len(), 1);
+        assert!(complaints_about("crates/npipe/src/sys/windows/event.rs", text).is_empty());
     }
 
     #[test]

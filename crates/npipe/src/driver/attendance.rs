@@ -1,26 +1,20 @@
 //! Who waits on a port, and for how long somebody has to.
 //!
 //! A port of its own saves its owner the switch to another thread: the owner dequeues where it would otherwise sleep. But
-//! pipes may outlive the owner's interest, with operations in flight whose packets must not go unheard. So each pipe is a
-//! *tenant* of its port, and an owner that goes while it has tenants leaves the port to a *caretaker*: a thread that dequeues
-//! until the last of them is gone.
+//! pipes may outlive the owner's interest, with operations in flight whose packets must not go unheard. So each pipe has a
+//! [`Registration`](super::Registration), and an owner that goes while there are any leaves the port to a *caretaker*: a
+//! thread that dequeues until the last of them is gone.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{Batch, Driver};
 use crate::sync::{Arc, Condvar, Mutex, lock};
-use crate::sys::OwnedHandle;
-#[cfg(windows)]
-use crate::sys::Port;
 
 /// The state of a port's attendance.
 #[derive(Default)]
 pub(super) struct Attendance {
-    tenants: AtomicUsize,
     attendant: Mutex<Attendant>,
     caretaker_left: Condvar,
-    last_key: AtomicUsize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -33,50 +27,12 @@ enum Attendant {
     CaretakerLeaving,
 }
 
-/// A pipe's place on a port. The port is attended for as long as there is one.
-pub(crate) struct Tenancy {
-    driver: Arc<Driver>,
-    /// What the packets of the pipe carry.
-    #[cfg_attr(not(windows), allow(dead_code, reason = "for handles that are given away, on Windows"))]
-    key: usize,
-}
-
-impl std::ops::Deref for Tenancy {
-    type Target = Driver;
-
-    fn deref(&self) -> &Driver {
-        &self.driver
-    }
-}
-
-impl Drop for Tenancy {
-    fn drop(&mut self) {
-        let attendance = &self.driver.attendance;
-        let last = attendance.tenants.fetch_sub(1, Ordering::SeqCst) == 1;
-        if last && *lock(&attendance.attendant) == Attendant::Caretaker {
-            self.driver.port.wake();
-        }
-    }
-}
-
-#[cfg(windows)]
-impl Tenancy {
-    /// Unties the handle, on which nothing is in flight, from the port. Where that cannot be done, as under Wine, packets may come
-    /// of what its next owner does with it: they are not ours to look into.
-    pub(crate) fn give_away(&self, handle: &OwnedHandle) {
-        if Port::dissociate(handle).is_err() {
-            self.driver.strangers.add(self.key);
-        }
-    }
-}
-
 impl Driver {
-    /// Ties a handle to the port.
-    pub(crate) fn admit(self: &Arc<Self>, handle: &OwnedHandle) -> std::io::Result<Tenancy> {
-        let key = 1 + self.attendance.last_key.fetch_add(1, Ordering::Relaxed);
-        self.port.associate(handle, key)?;
-        self.attendance.tenants.fetch_add(1, Ordering::SeqCst);
-        Ok(Tenancy { driver: self.clone(), key })
+    /// Nobody is left for whom a background thread would have to dequeue.
+    pub(super) fn last_registration_is_gone(&self) {
+        if *lock(&self.attendance.attendant) == Attendant::Caretaker {
+            self.port.wake();
+        }
     }
 
     /// The owner will not call [`turn`](Self::turn) any more, or not before [`take_back`](Self::take_back).
@@ -84,7 +40,7 @@ impl Driver {
         self.see_off();
         {
             let mut attendant = lock(&self.attendance.attendant);
-            if *attendant != Attendant::Owner || !self.has_tenants() {
+            if *attendant != Attendant::Owner || !self.has_registrations() {
                 return;
             }
             *attendant = Attendant::Caretaker;
@@ -114,22 +70,18 @@ impl Driver {
         }
     }
 
-    /// Dequeues until the last tenant is gone.
+    /// Dequeues until the last registration is gone.
     pub(crate) fn serve_to_the_end(&self) {
         *lock(&self.attendance.attendant) = Attendant::Caretaker;
         self.take_care();
     }
 
-    /// Dequeues what is there: a pipe that was dropped is a tenant until the packets of its cancelled operations have come.
+    /// Dequeues what is there: a pipe that was dropped is registered until the packets of its cancelled operations have come.
     fn see_off(&self) {
         let mut batch = Batch::new();
-        while self.has_tenants() && self.collect(&mut batch, Some(Duration::ZERO)) > 0 {
+        while self.has_registrations() && self.collect(&mut batch, Some(Duration::ZERO)) > 0 {
             batch.wake_all();
         }
-    }
-
-    fn has_tenants(&self) -> bool {
-        self.attendance.tenants.load(Ordering::SeqCst) > 0
     }
 
     fn take_care(&self) {
@@ -142,7 +94,7 @@ impl Driver {
     /// Whether the caretaker is to go on. If not, it has left.
     fn is_wanted(&self) -> bool {
         let mut attendant = lock(&self.attendance.attendant);
-        let wanted = *attendant == Attendant::Caretaker && self.has_tenants();
+        let wanted = *attendant == Attendant::Caretaker && self.has_registrations();
         if !wanted {
             *attendant = Attendant::Owner;
             self.attendance.caretaker_left.notify_all();

@@ -14,7 +14,7 @@ mod blocking_flush;
 mod deadline;
 mod guarded_waker;
 mod operation;
-mod strangers;
+mod registration;
 mod timers;
 #[cfg(feature = "tokio")]
 mod tokio_inbox;
@@ -31,16 +31,16 @@ use std::time::{Duration, Instant};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::{Entry, Port};
 use attendance::Attendance;
-use strangers::Strangers;
+use registration::Registrations;
 use timers::Timers;
 
-pub(crate) use attendance::Tenancy;
 pub(crate) use blocking_flush::BlockingFlush;
 pub(crate) use deadline::Deadline;
 #[cfg(windows)]
 pub(crate) use deadline::pause;
 pub(crate) use guarded_waker::GuardedWaker;
 pub(crate) use operation::{Finished, InFlight, Kind, Operation, Submitted};
+pub(crate) use registration::Registration;
 pub(crate) use timers::Scheduled;
 pub(crate) use waiting::Waiting;
 
@@ -64,7 +64,7 @@ pub(crate) struct Driver {
     port: Port,
     timers: Arc<Mutex<Timers>>,
     attendance: Attendance,
-    strangers: Strangers,
+    registrations: Registrations,
 }
 
 impl std::fmt::Debug for Driver {
@@ -80,7 +80,7 @@ impl Driver {
             port: Port::new()?,
             timers: Arc::default(),
             attendance: Attendance::default(),
-            strangers: Strangers::default(),
+            registrations: Registrations::default(),
         }))
     }
 
@@ -155,13 +155,9 @@ impl Driver {
         };
         let packets = self.port.dequeue(entries, timeout)?;
         for entry in packets {
-            let overlapped = entry.overlapped();
-            if overlapped.is_null() || self.strangers.has(entry.key()) {
+            let Some((target, finished)) = self.registrations.take(entry.key(), entry.overlapped()) else {
                 continue;
-            }
-            // SAFETY: blocks reach this port by `Operation::submit` alone, on handles that `admit` tied to it and that are
-            // ours, and each queues one packet; this is that packet.
-            let (target, finished) = unsafe { operation::take(overlapped) };
+            };
             target.complete(finished, wake);
         }
         if due.is_some() {

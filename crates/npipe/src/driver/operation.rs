@@ -4,11 +4,16 @@
 //!
 //! | part | not in flight | in flight |
 //! |---|---|---|
-//! | `overlapped` | the [`Operation`] | the kernel; an [`InFlight`] may ask whether it is final |
-//! | `load` (buffers, target) | the [`Operation`] | the kernel, then the thread that dequeues the packet |
-//! | `handle` | nobody | behind a lock: whoever takes it last closes the handle |
+//! | `overlapped` | the [`Operation`] | the kernel; its final status is looked for when a packet has come |
+//! | `load` (buffers, target) | the [`Operation`] | the kernel, then the thread that takes the block back |
+//! | `handle` | nobody | behind a lock: its last holder closes the handle |
 //!
-//! An operation in flight keeps its handle open by holding it, so a handle cannot be closed under the kernel.
+//! The kernel's share of a block is kept by the pipe's [`Operations`](super::registration::Operations), from before the call that submits it until its packet
+//! has been dequeued.
+//!
+//! An operation in flight keeps its handle open by holding it: a write that nobody waits for any more is not cut short. An
+//! operation that was cancelled need not. The kernel itself keeps the file object for it, and its packet comes whether the
+//! handle is open or not.
 
 use std::cell::UnsafeCell;
 
@@ -18,6 +23,7 @@ use crate::sync::{Arc, Mutex, lock};
 use crate::sys::{self, Outcome, Overlapped, OwnedHandle, Submission};
 
 use super::Completion;
+use super::registration::Registration;
 
 /// What an operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +38,7 @@ pub(crate) enum Kind {
 
 /// The block that the kernel knows by the address of its first field.
 #[repr(C)]
-struct Block {
+pub(super) struct Block {
     overlapped: Overlapped,
     load: UnsafeCell<Load>,
     handle: Mutex<Option<Arc<OwnedHandle>>>,
@@ -48,8 +54,7 @@ struct Load {
 }
 
 // SAFETY: `overlapped` and `load` are reached only by the one party that owns them (table above); the hand-overs between
-// threads go through the kernel's queue or through the caller's lock, both of which order memory. The exception,
-// `Overlapped::is_final`, reads one word that the kernel writes whole.
+// threads go through the lock of `Operations` and the kernel's final status, which order memory.
 unsafe impl Send for Block {}
 // SAFETY: as above.
 unsafe impl Sync for Block {}
@@ -95,46 +100,60 @@ impl Operation {
     /// Reads into the spare capacity of `buffer`, which must be empty.
     pub(crate) fn read(
         self,
+        registration: &Registration,
         handle: &Arc<OwnedHandle>,
         buffer: Vec<u8>,
         target: Arc<dyn Completion>,
     ) -> Submitted {
         debug_assert!(buffer.is_empty());
-        self.submit(Kind::Read, handle, buffer, Bytes::new(), target)
+        self.submit(registration, Kind::Read, handle, buffer, Bytes::new(), target)
     }
 
     /// Writes all of `source`.
     pub(crate) fn write(
         self,
+        registration: &Registration,
         handle: &Arc<OwnedHandle>,
         source: Bytes,
         target: Arc<dyn Completion>,
     ) -> Submitted {
-        self.submit(Kind::Write, handle, Vec::new(), source, target)
+        self.submit(registration, Kind::Write, handle, Vec::new(), source, target)
     }
 
     /// Writes all of `request` as one message, and reads one into its spare capacity: what comes back is the reply alone.
     pub(crate) fn exchange(
         self,
+        registration: &Registration,
         handle: &Arc<OwnedHandle>,
         request: Vec<u8>,
         target: Arc<dyn Completion>,
     ) -> Submitted {
-        self.submit(Kind::Exchange, handle, request, Bytes::new(), target)
+        self.submit(registration, Kind::Exchange, handle, request, Bytes::new(), target)
     }
 
     /// Waits for a client.
-    pub(crate) fn connect(self, handle: &Arc<OwnedHandle>, target: Arc<dyn Completion>) -> Submitted {
-        self.submit(Kind::Connect, handle, Vec::new(), Bytes::new(), target)
+    pub(crate) fn connect(
+        self,
+        registration: &Registration,
+        handle: &Arc<OwnedHandle>,
+        target: Arc<dyn Completion>,
+    ) -> Submitted {
+        self.submit(registration, Kind::Connect, handle, Vec::new(), Bytes::new(), target)
     }
 
     /// Waits until the peer has read everything that the pipe has.
-    pub(crate) fn flush(self, handle: &Arc<OwnedHandle>, target: Arc<dyn Completion>) -> Submitted {
-        self.submit(Kind::Flush, handle, Vec::new(), Bytes::new(), target)
+    pub(crate) fn flush(
+        self,
+        registration: &Registration,
+        handle: &Arc<OwnedHandle>,
+        target: Arc<dyn Completion>,
+    ) -> Submitted {
+        self.submit(registration, Kind::Flush, handle, Vec::new(), Bytes::new(), target)
     }
 
     fn submit(
         self,
+        registration: &Registration,
         kind: Kind,
         handle: &Arc<OwnedHandle>,
         buffer: Vec<u8>,
@@ -153,11 +172,11 @@ impl Operation {
         let start = load.buffer.as_mut_ptr();
         let (length, capacity) = (load.buffer.len(), load.buffer.capacity());
         let (source, source_length) = (load.source.as_ptr(), load.source.len());
+        let overlapped = Arc::as_ptr(&block).cast::<Overlapped>();
         // The packet may be dequeued before the call below returns, so the kernel's share is handed over first.
-        let kernel = Arc::into_raw(block.clone());
-        let overlapped = kernel.cast::<Overlapped>();
-        // SAFETY (all four): the kernel's share keeps block and buffers alive, and unmoved, until the packet is
-        // dequeued; `load` is not touched again before that, see the table above.
+        registration.operations().add(block.clone());
+        // SAFETY (all five): the kernel's share keeps block and buffers alive, and unmoved, until the final status has been
+        // written; `load` is not touched again before that, see the table above.
         let submission = match kind {
             // SAFETY: as above; the buffer has `capacity` writable bytes.
             Kind::Read => unsafe { sys::read(handle, start, clamp(capacity), overlapped) },
@@ -178,9 +197,11 @@ impl Operation {
         };
         match submission {
             Submission::Pending => Submitted::Pending(InFlight(block)),
+            // Another thread has taken the operation for over already, and tells its target.
+            Submission::Finished(_) if !registration.operations().remove(&block) => {
+                Submitted::Pending(InFlight(block))
+            }
             Submission::Finished(outcome) => {
-                // SAFETY: no packet will come, so the kernel's share, made above, comes back here and only here.
-                drop(unsafe { Arc::from_raw(kernel) });
                 lock(&block.handle).take();
                 // SAFETY: the operation is over, so its load is this owner's again.
                 let buffer = unsafe { reclaim(&block, outcome) }.0;
@@ -217,38 +238,43 @@ unsafe fn reclaim(block: &Block, outcome: Outcome) -> (Vec<u8>, Option<Arc<dyn C
     (buffer, load.target.take(), load.kind)
 }
 
-/// Turns a dequeued packet back into its operation.
-///
-/// # Safety
-///
-/// `overlapped` must be of a packet that [`Operation::submit`] caused, and each packet may be taken once.
-pub(super) unsafe fn take(overlapped: *const Overlapped) -> (Arc<dyn Completion>, Finished) {
-    // SAFETY: the address is that of the block (first field of a `repr(C)`), whose share `submit` gave to the kernel.
-    let block = unsafe { Arc::from_raw(overlapped.cast::<Block>()) };
-    let outcome = block.overlapped.outcome();
-    let handle = lock(&block.handle).take();
-    // SAFETY: the packet has been dequeued, so the load is this thread's.
-    let (buffer, target, kind) = unsafe { reclaim(&block, outcome) };
-    let target = target.expect("an operation in flight has a target");
-    (target, Finished { kind, operation: Operation(block), outcome, buffer, handle })
+impl Block {
+    /// Whether this is the block that the kernel knows by this address, of which nothing else is known.
+    pub(super) fn is_at(&self, overlapped: *const Overlapped) -> bool {
+        std::ptr::eq(&self.overlapped, overlapped)
+    }
+
+    /// Whether the kernel has written the final status of the operation, and so has done with block and buffer.
+    pub(super) fn is_over(&self) -> bool {
+        self.overlapped.final_outcome().is_some()
+    }
+
+    /// What a block has come to whose operation [is over](Self::is_over), and whose share has been taken from the kernel.
+    pub(super) fn into_finished(self: Arc<Self>) -> (Arc<dyn Completion>, Finished) {
+        let outcome = self.overlapped.final_outcome().expect("the operation is over");
+        let handle = lock(&self.handle).take();
+        // SAFETY: the kernel has done with the operation, and its share, of which there was one, was taken by this thread.
+        let (buffer, target, kind) = unsafe { reclaim(&self, outcome) };
+        let target = target.expect("an operation in flight has a target");
+        (target, Finished { kind, operation: Operation(self), outcome, buffer, handle })
+    }
 }
 
 impl InFlight {
-    /// Asks the kernel to end the operation. Its packet comes all the same and tells how it ended.
+    /// Asks the kernel to end the operation. Its packet comes in any case and brings how it ended.
     pub(crate) fn cancel(&self) {
         if let Some(handle) = &*lock(&self.0.handle) {
             sys::cancel(handle, &self.0.overlapped);
         }
     }
 
-    /// [`cancel`](Self::cancel), and lets go of the handle if that ended the operation: so a pipe that is dropped is
-    /// closed at once, and not when the driver comes round to the packet.
+    /// [`cancel`](Self::cancel), and lets go of the handle: so a pipe that is dropped is closed now, and not when the packet is
+    /// dequeued. On Windows the cancellation itself is final only then.
     pub(crate) fn cancel_and_release(self) {
         let mut held = lock(&self.0.handle);
-        let Some(handle) = &*held else { return };
-        sys::cancel(handle, &self.0.overlapped);
-        let released = if self.0.overlapped.is_final() { held.take() } else { None };
+        let Some(handle) = held.take() else { return };
+        sys::cancel(&handle, &self.0.overlapped);
         drop(held);
-        drop(released);
+        drop(handle);
     }
 }

@@ -119,7 +119,7 @@ fn one_long_timer_after_another_wakes_the_driver_once() {
 
 /// A pipe end with bytes that the peer has not read.
 fn unread(cancels_late: bool) -> (Pipe, Arc<OwnedHandle>, OwnedHandle) {
-    let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late };
+    let temper = Temper { seed: 1, cancels_late, ..Temper::default() };
     let (pipe, server) = Pipe::create(false, 100, temper);
     let client = pipe.open().unwrap();
     let (bytes, overlapped) = (b"unread", Overlapped::new());

@@ -94,7 +94,7 @@ impl Stream {
 
     /// `None`: the system has to be asked again. `Some(None)`: the wait goes on.
     fn submit_connect(&self, connecting: &mut Connecting) -> Option<Option<Connected>> {
-        match connecting.operation.take().connect(&self.handle, self.core.clone()) {
+        match connecting.operation.take().connect(&self.core.driver, &self.handle, self.core.clone()) {
             Submitted::Pending(in_flight) => {
                 connecting.operation = OperationPlace::Away(in_flight);
                 connecting.machine.on_pending();
@@ -173,7 +173,7 @@ impl Core {
         connecting.take_back(operation);
         let again = connecting.machine.on_packet(outcome.code);
         if let (true, Some(handle)) = (again, &handle) {
-            match connecting.operation.take().connect(handle, self.clone()) {
+            match connecting.operation.take().connect(&self.driver, handle, self.clone()) {
                 Submitted::Pending(in_flight) => {
                     connecting.operation = OperationPlace::Away(in_flight);
                     connecting.machine.on_pending();

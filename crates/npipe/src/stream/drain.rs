@@ -104,7 +104,7 @@ impl Drain {
     /// Asks the system. A code is its answer at once.
     fn ask(&mut self) -> Option<u32> {
         let answer = Arc::new(Answer { _core: self.core.clone(), ending: Mutex::default() });
-        match Operation::new().flush(&self.handle, answer.clone()) {
+        match Operation::new().flush(&self.core.driver, &self.handle, answer.clone()) {
             Submitted::Finished { outcome, .. } => Some(outcome.code),
             Submitted::Pending(in_flight) => {
                 self.state = DrainState::Asked { answer, in_flight: Some(in_flight) };

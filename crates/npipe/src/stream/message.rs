@@ -277,7 +277,7 @@ impl Stream {
         }
         let mut buffer = Vec::with_capacity(request.len() + REPLY);
         buffer.extend_from_slice(request);
-        match inbound.operation.take().exchange(&self.handle, buffer, self.core.clone()) {
+        match inbound.operation.take().exchange(&self.core.driver, &self.handle, buffer, self.core.clone()) {
             Submitted::Pending(in_flight) => {
                 inbound.operation = OperationPlace::Away(in_flight);
                 inbound.machine.on_pending();

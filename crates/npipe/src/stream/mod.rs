@@ -25,7 +25,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::driver::{
-    Completion, Driver, Finished, InFlight, Kind, Operation, Scheduled, Tenancy, Timer, Waiting,
+    Completion, Driver, Finished, InFlight, Kind, Operation, Registration, Scheduled, Timer, Waiting,
 };
 #[cfg(windows)]
 use crate::error;
@@ -103,7 +103,7 @@ pub(crate) struct Stream {
 
 /// What the driver and the holder of a pipe end share.
 pub(crate) struct Core {
-    driver: Tenancy,
+    driver: Registration,
     inbound: Mutex<Inbound>,
     outbound: Mutex<Outbound>,
     lifecycle: Mutex<Connecting>,
@@ -186,7 +186,7 @@ impl Stream {
 
     /// [`new`](Self::new) of a handle that the caller keeps if this fails.
     pub(crate) fn on(handle: Arc<OwnedHandle>, driver: Arc<Driver>, settings: Settings) -> io::Result<Self> {
-        let driver = driver.admit(&handle)?;
+        let driver = driver.register(&handle)?;
         let core = Arc::new(Core {
             driver,
             inbound: Mutex::new(Inbound {

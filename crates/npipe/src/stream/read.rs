@@ -89,7 +89,7 @@ impl Stream {
 
     /// Submits a read into an empty buffer.
     pub(super) fn submit_read_into(&self, inbound: &mut Inbound, buffer: Vec<u8>) {
-        match inbound.operation.take().read(&self.handle, buffer, self.core.clone()) {
+        match inbound.operation.take().read(&self.core.driver, &self.handle, buffer, self.core.clone()) {
             Submitted::Pending(in_flight) => {
                 inbound.operation = OperationPlace::Away(in_flight);
                 inbound.machine.on_pending();
@@ -220,7 +220,7 @@ impl Core {
             }
             let (Some(size), Some(handle)) = (done.submit, handle) else { return };
             let buffer = inbound.machine.buffer(size);
-            match inbound.operation.take().read(handle, buffer, self.clone()) {
+            match inbound.operation.take().read(&self.driver, handle, buffer, self.clone()) {
                 Submitted::Pending(in_flight) => {
                     inbound.operation = OperationPlace::Away(in_flight);
                     inbound.machine.on_ahead_pending();

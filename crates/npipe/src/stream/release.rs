@@ -48,9 +48,9 @@ impl Stream {
     /// Gives up a stream at rest: the handle, which no port has a part in any more, and what was read ahead.
     pub(crate) fn surrender(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
         let read_ahead = lock(&self.core.inbound).machine.surrender();
-        let (handle, core) = (self.handle.clone(), self.core.clone());
+        let handle = self.handle.clone();
         drop(self);
-        core.driver.give_away(&handle);
+        Driver::release(&handle);
         // The thread that dequeued the last packet may hold the handle for another moment.
         let handle = Arc::try_unwrap(handle).or_else(|shared| shared.try_clone())?;
         Ok((handle, read_ahead.into_iter().map(Bytes::from).collect()))

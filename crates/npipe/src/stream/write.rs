@@ -56,7 +56,7 @@ impl Stream {
 
     /// Submits a write, and tells whether it goes on.
     pub(super) fn submit(&self, outbound: &mut Outbound, bytes: Bytes) -> io::Result<bool> {
-        match outbound.operation.take().write(&self.handle, bytes, self.core.clone()) {
+        match outbound.operation.take().write(&self.core.driver, &self.handle, bytes, self.core.clone()) {
             Submitted::Pending(in_flight) => {
                 outbound.operation = OperationPlace::Away(in_flight);
                 outbound.machine.on_pending();
@@ -160,7 +160,7 @@ impl Core {
                 outbound.waiters.take(wake);
             }
             let (Some(buffer), Some(handle)) = (done.next, handle.as_ref()) else { break };
-            match outbound.operation.take().write(handle, buffer, self.clone()) {
+            match outbound.operation.take().write(&self.driver, handle, buffer, self.clone()) {
                 Submitted::Pending(in_flight) => {
                     outbound.operation = OperationPlace::Away(in_flight);
                     outbound.machine.on_pending();

@@ -32,6 +32,7 @@ impl World {
             hesitates: seed.is_multiple_of(2),
             splits: false,
             cancels_late: seed.is_multiple_of(3),
+            final_with_packet: seed.is_multiple_of(2),
         };
         let (pipe, server) = Pipe::create(false, 512, temper);
         let server = Stream::new(server, driver.clone(), SETTINGS).unwrap();

@@ -21,7 +21,7 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let driver = Driver::new().unwrap();
-        let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
+        let temper = Temper { seed: 1, ..Temper::default() };
         let (pipe, server) = Pipe::create(false, 100, temper);
         let settings = Settings {
             end: PipeEnd::Server,

@@ -34,7 +34,7 @@ fn model(test: impl Fn(Model) + Send + Sync + 'static) {
     builder.preemption_bound = Some(3);
     builder.check(move || {
         let driver = Driver::new().unwrap();
-        let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
+        let temper = Temper { seed: 1, ..Temper::default() };
         let (pipe, server) = Pipe::create(false, 0, temper);
         let settings = Settings {
             end: PipeEnd::Server,
@@ -129,5 +129,32 @@ fn an_operation_and_its_holder_end_in_any_order() {
         turn(&driver);
         assert!(pipe.is_quiet(), "an operation outlived its pipe");
         assert!(core.upgrade().is_none(), "the pipe's state was leaked");
+    });
+}
+
+/// Another holder of the file object ends an operation of its own at the address of ours, while ours is submitted and ends.
+#[test]
+fn a_foreign_packet_ends_nothing_and_hides_nothing() {
+    model(|Model { driver, pipe, server, client }| {
+        let driver_too = driver.clone();
+        let dequeuer = thread::spawn(move || {
+            turn(&driver_too);
+            turn(&driver_too);
+        });
+        let other = thread::spawn(move || {
+            pipe.end_foreign_operation(0);
+            assert_eq!(client.try_write(&&b"x"[..]).unwrap(), 1);
+            client
+        });
+        let flag = Arc::new(Flag::default());
+        let first = read(&server, &flag);
+        dequeuer.join().unwrap();
+        let _client = other.join().unwrap();
+        turn(&driver);
+        turn(&driver);
+        if first.is_pending() {
+            assert!(flag.0.load(Ordering::Acquire), "the reader was forgotten");
+            assert_eq!(read(&server, &flag), Poll::Ready(1));
+        }
     });
 }

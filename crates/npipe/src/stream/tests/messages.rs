@@ -76,8 +76,13 @@ fn exchange(temper: Temper, request: &[u8], answer: &[u8]) {
 #[test]
 fn an_exchange_has_its_reply_whole_whenever_it_comes() {
     for seed in 1..40 {
-        let temper =
-            Temper { seed, hesitates: seed % 2 == 0, splits: seed % 3 == 0, cancels_late: seed % 5 == 0 };
+        let temper = Temper {
+            seed,
+            hesitates: seed % 2 == 0,
+            splits: seed % 3 == 0,
+            cancels_late: seed % 5 == 0,
+            final_with_packet: seed % 7 < 4,
+        };
         for (request, answer) in [(0, 0), (1, 600), (5000, 1), (300, 9000), (7, 0)] {
             exchange(temper, &vec![7; request], &vec![8; answer]);
         }
@@ -87,7 +92,7 @@ fn an_exchange_has_its_reply_whole_whenever_it_comes() {
 #[test]
 fn a_flood_of_messages_lets_other_tasks_run() {
     let driver = Driver::new().unwrap();
-    let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
+    let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(true, 1 << 20, temper);
     let settings = Settings {
         end: PipeEnd::Server,

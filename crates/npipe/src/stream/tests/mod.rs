@@ -9,12 +9,16 @@ mod world;
 mod clients;
 #[cfg(all(test, not(loom)))]
 mod drain;
+#[cfg(all(test, not(loom)))]
+mod foreign;
 #[cfg(all(test, loom))]
 mod loom;
 #[cfg(all(test, not(loom)))]
 mod messages;
 #[cfg(all(test, not(loom)))]
 mod reading;
+#[cfg(all(test, not(loom)))]
+mod release;
 #[cfg(all(test, not(loom)))]
 mod schedules;
 #[cfg(all(test, not(loom)))]

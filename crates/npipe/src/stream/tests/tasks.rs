@@ -15,7 +15,7 @@ use crate::sys::{Entry, Pipe, Temper};
 #[test]
 fn a_writer_a_flush_and_one_who_waits_for_room_are_all_woken() {
     let driver = Driver::new().unwrap();
-    let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
+    let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(false, 0, temper);
     let settings = Settings {
         end: PipeEnd::Server,
@@ -63,7 +63,7 @@ fn wait_for_room(driver: &Driver, server: &Stream, client: &Stream) {
 #[test]
 fn a_linger_longer_than_time_itself_is_no_bound() {
     let driver = Driver::new().unwrap();
-    let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
+    let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(false, 0, temper);
     let settings = Settings {
         end: PipeEnd::Server,

@@ -15,7 +15,7 @@ use crate::sys::{Entry, Pipe, Temper};
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn pair(driver: &Arc<Driver>, limit: usize) -> (Stream, Stream) {
-    let temper = Temper { seed: 1, hesitates: false, splits: false, cancels_late: false };
+    let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(false, 100, temper);
     let settings = Settings {
         end: PipeEnd::Server,

@@ -1,8 +1,8 @@
 //! A schedule: two ends, a kernel, and what they owe each other.
 //!
 //! Checked in every one: no byte lost, repeated or reordered, no message split where the buffer was large enough; no
-//! waiter forgotten; what a pipe holds is bounded; every operation ends exactly once (the kernel checks that); a new
-//! client sees nothing of the last one; at the end nothing is left in memory.
+//! waiter forgotten; what a pipe holds is bounded; every operation ends exactly once (the kernel checks that), whatever
+//! packets others cause on the port; a new client sees nothing of the last one; at the end nothing is left in memory.
 
 use std::sync::{Arc, Weak};
 use std::task::Poll;
@@ -27,6 +27,7 @@ pub(super) struct Plan {
     hesitates: bool,
     splits: bool,
     cancels_late: bool,
+    final_with_packet: bool,
     aborts: bool,
     client_first: bool,
     /// Messages are received whole, and only so.
@@ -52,6 +53,7 @@ impl Plan {
             hesitates: bit(1),
             splits: bit(2),
             cancels_late: bit(3),
+            final_with_packet: bit(7),
             aborts: bit(4),
             client_first: bit(5),
             receives: bit(0) && bit(6),
@@ -85,6 +87,7 @@ impl World {
             hesitates: plan.hesitates,
             splits: plan.splits,
             cancels_late: plan.cancels_late,
+            final_with_packet: plan.final_with_packet,
         };
         let (pipe, handle) = Pipe::create(plan.messages, plan.quota, temper);
         let framing = if plan.messages { Framing::Messages } else { Framing::Bytes };
@@ -267,7 +270,7 @@ impl World {
     fn step(&mut self, what: u8, how: u16) {
         let end = usize::from(how & 1);
         let size = usize::from(how >> 1);
-        match what % 22 {
+        match what % 23 {
             0..=4 => self.write(end, size % 3000),
             5..=9 => {
                 self.read_or_receive(end, 1 + size % 9000);
@@ -295,6 +298,7 @@ impl World {
                 self.receive(end, size % 9000);
             }
             21 if self.plan.messages => self.write(end, size % 2),
+            22 => self.pipe.end_foreign_operation(end),
             _ => {}
         }
         // A message whose rest has to be waited for is collected, whatever its size.

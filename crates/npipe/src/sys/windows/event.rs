@@ -202,9 +202,15 @@ fn run(
     let code = submit(overlapped.as_ptr());
     match code {
         ERROR_IO_PENDING => {
-            let in_flight = InFlight { handle, event: event.get(), overlapped: &overlapped };
-            let cut = until.map_or(Some(Cut::Late), |until| in_flight.event.wait(until));
-            drop(in_flight);
+            let cut = until.map_or(Some(Cut::Late), |until| event.get().wait(until));
+            if cut.is_some() {
+                cancel(handle, &overlapped);
+            }
+            // Whatever it takes: the kernel would else write into memory that is gone.
+            while !overlapped.is_final() {
+                event.get().wait_once(None, INFINITE);
+                std::thread::yield_now();
+            }
             Ok(Waited { outcome: overlapped.outcome(), cut })
         }
         // Of an immediate failure the block is untouched: there is no count in it.
@@ -212,27 +218,6 @@ fn run(
             Ok(Waited { outcome: Outcome { code, bytes: overlapped.outcome().bytes }, cut: None })
         }
         code => Ok(Waited { outcome: Outcome { code, bytes: 0 }, cut: None }),
-    }
-}
-
-/// A pending operation. Dropped, it is over, whatever it takes: the kernel would else write into memory that is gone.
-struct InFlight<'a> {
-    handle: &'a OwnedHandle,
-    event: &'a Event,
-    overlapped: &'a Overlapped,
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        if self.overlapped.is_final() {
-            return;
-        }
-        cancel(self.handle, self.overlapped);
-        self.event.wait_once(None, INFINITE);
-        if !self.overlapped.is_final() {
-            // The wait failed, so the kernel may still write into the caller's memory: there is no sound way on.
-            std::process::abort();
-        }
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Instance {
 }
 
 // SAFETY: the block has no other owner than this value, and its count is touched by nobody else; it is shared with the kernel alone,
-// which does not mind which thread asks about it, and reading it meanwhile is `Overlapped::is_final`'s business.
+// which does not mind which thread asks about it, and reading it meanwhile is for `Overlapped::is_final`.
 unsafe impl Send for Instance {}
 
 /// What [`Instance::ask`] found.

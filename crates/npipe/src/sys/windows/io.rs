@@ -8,6 +8,7 @@ use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use windows_sys::Wdk::Storage::FileSystem::{FSCTL_PIPE_FLUSH, NtFsControlFile};
 use windows_sys::Win32::Foundation::{
@@ -48,14 +49,20 @@ impl Overlapped {
     }
 
     /// Whether the kernel has written the operation's final status, so that it touches neither the block nor the
-    /// buffer any more. The packet may still be in the port.
-    pub(crate) fn is_final(&self) -> bool {
+    /// buffer any more. On Windows that can be when its packet is dequeued, and not before.
+    pub(super) fn is_final(&self) -> bool {
         // SAFETY: the block is valid for as long as `self`; no reference is made to what the kernel may write.
-        let status = unsafe { &raw const (*self.as_ptr()).Internal };
-        // SAFETY: the field is valid, and read as the system's own macro HasOverlappedIoCompleted reads it: one
-        // aligned word, volatile.
-        let status = unsafe { ptr::read_volatile(status) };
-        status != STATUS_PENDING as usize
+        let status = unsafe { &raw mut (*self.as_ptr()).Internal };
+        // SAFETY: the word is valid and aligned for as long as `self`, and while the kernel may write it, it is read in this way
+        // alone, as the macro HasOverlappedIoCompleted does.
+        let status = unsafe { AtomicUsize::from_ptr(status) };
+        // Acquire: what the kernel wrote before, as the buffer of a read, is to be seen after.
+        status.load(Ordering::Acquire) != STATUS_PENDING as usize
+    }
+
+    /// The outcome, once the kernel has written the operation's final status.
+    pub(crate) fn final_outcome(&self) -> Option<Outcome> {
+        self.is_final().then(|| self.outcome())
     }
 
     /// Marks an operation that has not been submitted, or that the kernel has finished, as new.
@@ -70,7 +77,7 @@ impl Overlapped {
     }
 
     /// The outcome that the kernel wrote into the block of an operation that is over.
-    pub(crate) fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         // SAFETY: plain words of a block that is valid for as long as `self`.
         let overlapped = unsafe { ptr::read_volatile(self.as_ptr()) };
         // SAFETY: no preconditions; it translates a number.

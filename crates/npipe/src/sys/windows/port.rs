@@ -14,9 +14,7 @@ use windows_sys::Win32::System::IO::{
     CreateIoCompletionPort, GetQueuedCompletionStatusEx, IO_STATUS_BLOCK, OVERLAPPED, OVERLAPPED_ENTRY,
     PostQueuedCompletionStatus,
 };
-use windows_sys::Win32::System::WindowsProgramming::{
-    FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE,
-};
+use windows_sys::Win32::System::WindowsProgramming::FILE_SKIP_COMPLETION_PORT_ON_SUCCESS;
 
 use super::Overlapped;
 
@@ -74,10 +72,10 @@ impl Port {
         if port.is_null() {
             return Err(io::Error::last_os_error());
         }
-        let mut modes = FILE_SKIP_SET_EVENT_ON_HANDLE;
-        if !cfg!(npipe_test_always_queue) {
-            modes |= FILE_SKIP_COMPLETION_PORT_ON_SUCCESS;
+        if cfg!(npipe_test_always_queue) {
+            return Ok(());
         }
+        let modes = FILE_SKIP_COMPLETION_PORT_ON_SUCCESS;
         // SAFETY: the handle is open for the call.
         if unsafe { SetFileCompletionNotificationModes(handle.as_raw_handle(), modes as u8) } == 0 {
             return Err(io::Error::last_os_error());

@@ -1,0 +1,140 @@
+//! Which packets are ours.
+//!
+//! A completion port belongs to a *file object*, and duplicates of a pipe's handle are everywhere: a child may have one as
+//! its stdin, a handle that was released has another owner. Whatever they submit on the file object queues a packet here,
+//! with our key and with an `OVERLAPPED` address of theirs. So an address is a claim and is never followed. It is looked up
+//! among the operations that the registration with the packet's key has in flight.
+//!
+//! The address of another process can by chance be that of an operation of ours. Therefore an operation is over only once
+//! the kernel has written its final status, which it does before it gives the packet to anybody: whichever packet brought
+//! us here, block and buffer are ours again.
+
+use std::collections::HashMap;
+
+use super::operation::{Block, Finished};
+use super::{Completion, Driver};
+use crate::sync::{Arc, Mutex, lock};
+use crate::sys::{Overlapped, OwnedHandle};
+
+/// The pipes on a port, by the key that their packets carry.
+#[derive(Default)]
+pub(super) struct Registrations(Mutex<ByKey>);
+
+#[derive(Default)]
+struct ByKey {
+    last: usize,
+    pipes: HashMap<usize, Arc<Operations>>,
+}
+
+/// The operations of one pipe that are in flight, and with them the kernel's share of their blocks.
+#[derive(Default)]
+pub(super) struct Operations(Mutex<Vec<Arc<Block>>>);
+
+/// A pipe's place on a port. The port is attended for as long as there is one.
+pub(crate) struct Registration {
+    driver: Arc<Driver>,
+    key: usize,
+    operations: Arc<Operations>,
+}
+
+impl Registrations {
+    fn add(&self, operations: &Arc<Operations>) -> usize {
+        let mut by_key = lock(&self.0);
+        let ByKey { last, pipes } = &mut *by_key;
+        // 0 is the key of the packets that wake the waiter. A key is used again only when all others have been.
+        loop {
+            *last = last.wrapping_add(1);
+            if *last != 0 && !pipes.contains_key(last) {
+                break;
+            }
+        }
+        pipes.insert(*last, operations.clone());
+        *last
+    }
+
+    /// Returns whether it was the last.
+    fn remove(&self, key: usize) -> bool {
+        let mut by_key = lock(&self.0);
+        by_key.pipes.remove(&key);
+        by_key.pipes.is_empty()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.0).pipes.is_empty()
+    }
+
+    /// Turns a packet back into its operation, unless it is not of ours.
+    pub(super) fn take(
+        &self,
+        key: usize,
+        overlapped: *const Overlapped,
+    ) -> Option<(Arc<dyn Completion>, Finished)> {
+        let block = lock(&self.0).pipes.get(&key)?.take_final(overlapped)?;
+        Some(Block::into_finished(block))
+    }
+}
+
+impl Operations {
+    /// Gives the kernel its share of a block, for as long as the operation is in flight.
+    pub(super) fn add(&self, block: Arc<Block>) {
+        lock(&self.0).push(block);
+    }
+
+    /// Takes back the share of an operation that was over at once. Returns whether it was still here: a packet of somebody
+    /// else's, with the same address, may have been mistaken for the operation's.
+    pub(super) fn remove(&self, block: &Arc<Block>) -> bool {
+        let mut blocks = lock(&self.0);
+        let place = blocks.iter().position(|other| Arc::ptr_eq(other, block));
+        place.map(|place| blocks.swap_remove(place)).is_some()
+    }
+
+    fn take_final(&self, overlapped: *const Overlapped) -> Option<Arc<Block>> {
+        let mut blocks = lock(&self.0);
+        let place = blocks.iter().position(|block| block.is_at(overlapped))?;
+        blocks[place].is_over().then(|| blocks.swap_remove(place))
+    }
+}
+
+impl Registration {
+    pub(super) fn operations(&self) -> &Operations {
+        &self.operations
+    }
+}
+
+impl std::ops::Deref for Registration {
+    type Target = Driver;
+
+    fn deref(&self) -> &Driver {
+        &self.driver
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if self.driver.registrations.remove(self.key) {
+            self.driver.last_registration_is_gone();
+        }
+    }
+}
+
+impl Driver {
+    /// Ties a handle to the port.
+    pub(crate) fn register(self: &Arc<Self>, handle: &OwnedHandle) -> std::io::Result<Registration> {
+        let operations = Arc::new(Operations::default());
+        let key = self.registrations.add(&operations);
+        let registration = Registration { driver: self.clone(), key, operations };
+        self.port.associate(handle, key)?;
+        Ok(registration)
+    }
+
+    /// Unties a handle, on which nothing is in flight, from the port. Where that cannot be done, as under Wine, the packets of
+    /// its next owner come here, and are not of any registration.
+    #[cfg(windows)]
+    pub(crate) fn release(handle: &OwnedHandle) {
+        let _ = crate::sys::Port::dissociate(handle);
+    }
+
+    pub(super) fn has_registrations(&self) -> bool {
+        !self.registrations.is_empty()
+    }
+}

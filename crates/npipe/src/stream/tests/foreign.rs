@@ -1,0 +1,91 @@
+//! Packets on our port that no operation of ours caused: from other holders of a pipe's file object, with addresses of theirs.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::driver::Driver;
+use crate::info::PipeEnd;
+use crate::machine::Framing;
+use crate::stream::{Settings, Slice, Stream};
+use crate::sys::{Entry, Pipe, Temper};
+
+const SERVER: usize = 0;
+
+struct Pair {
+    driver: Arc<Driver>,
+    pipe: Pipe,
+    server: Stream,
+    client: Stream,
+}
+
+impl Pair {
+    fn new(final_with_packet: bool) -> Self {
+        let driver = Driver::new().unwrap();
+        let temper = Temper { seed: 1, final_with_packet, ..Temper::default() };
+        let (pipe, server) = Pipe::create(false, 100, temper);
+        let settings = Settings {
+            end: PipeEnd::Server,
+            reads: Framing::Bytes,
+            writes: Framing::Bytes,
+            read_limit: 64,
+            write_limit: 64,
+        };
+        let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
+        let server = Stream::new(server, driver.clone(), settings).unwrap();
+        Self { driver, pipe, server, client }
+    }
+
+    /// Dequeues everything. Returns the number of packets.
+    fn turn(&self) -> usize {
+        self.driver.turn(&mut [Entry::EMPTY; 64], Some(Duration::ZERO), &mut Vec::new()).unwrap()
+    }
+
+    fn read(&self) -> Poll<Vec<u8>> {
+        let mut bytes = [0; 8];
+        let mut destination = Slice { bytes: &mut bytes, filled: 0 };
+        let read = self.server.poll_read(&Context::from_waker(Waker::noop()), &mut destination);
+        read.map(|count| bytes[..count.unwrap()].to_vec())
+    }
+}
+
+/// The one in twenty of these packets whose address is that of the read in flight is not believed either.
+#[test]
+fn they_end_no_operation_of_ours() {
+    for final_with_packet in [false, true] {
+        let pair = Pair::new(final_with_packet);
+        assert!(pair.read().is_pending());
+        for _ in 0..20 {
+            pair.pipe.end_foreign_operation(SERVER);
+        }
+        assert_eq!(pair.turn(), 20);
+        assert!(pair.read().is_pending(), "the read was taken for over");
+        assert_eq!(pair.client.try_write(&&b"all"[..]).unwrap(), 3);
+        assert_eq!(pair.turn(), 1);
+        assert_eq!(pair.read(), Poll::Ready(b"all".to_vec()));
+    }
+}
+
+/// Where the end of an operation shows before its packet is dequeued, another packet may bring it first.
+#[test]
+fn an_operation_that_is_over_is_taken_once_whichever_packet_brings_it() {
+    let pair = Pair::new(false);
+    assert!(pair.read().is_pending());
+    for _ in 0..20 {
+        pair.pipe.end_foreign_operation(SERVER);
+    }
+    assert_eq!(pair.client.try_write(&&b"all"[..]).unwrap(), 3);
+    assert_eq!(pair.turn(), 21);
+    assert_eq!(pair.read(), Poll::Ready(b"all".to_vec()));
+    assert!(pair.read().is_pending());
+}
+
+#[test]
+fn they_may_come_after_the_pipe_has_gone() {
+    let Pair { driver, pipe, server, client } = Pair::new(true);
+    drop(server);
+    pipe.end_foreign_operation(SERVER);
+    drop(client);
+    pipe.end_foreign_operation(SERVER);
+    assert_eq!(driver.turn(&mut [Entry::EMPTY; 8], Some(Duration::ZERO), &mut Vec::new()).unwrap(), 2);
+}
