@@ -24,6 +24,12 @@ impl GuardedWaker {
             guard(|| waker.wake());
         }
     }
+
+    pub(crate) fn wake_by_ref(&self) {
+        if let Some(waker) = &self.0 {
+            guard(|| waker.wake_by_ref());
+        }
+    }
 }
 
 impl Drop for GuardedWaker {
@@ -102,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_waker_that_panics_does_so_alone() {
-        for act in [GuardedWaker::wake as fn(GuardedWaker), drop] {
+        for act in [GuardedWaker::wake as fn(GuardedWaker), |waker| waker.wake_by_ref(), drop] {
             let (waker, woken) = Hostile::waker();
             let guarded = GuardedWaker::new(&Context::from_waker(&waker));
             // Ours is the last reference, with whose drop the other panic comes.

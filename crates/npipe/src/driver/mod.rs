@@ -39,6 +39,8 @@ pub(crate) use deadline::Deadline;
 #[cfg(windows)]
 pub(crate) use deadline::pause;
 pub(crate) use guarded_waker::GuardedWaker;
+#[cfg(all(test, not(windows), not(loom)))]
+pub(crate) use guarded_waker::hostile;
 pub(crate) use operation::{Finished, InFlight, Kind, Operation, Submitted};
 pub(crate) use registration::Registration;
 pub(crate) use timers::Scheduled;

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use super::nesting::Nesting;
 use super::sleeper::Sleeper;
 use crate::driver::{Batch, Driver, Entered};
 use crate::sync::Arc;
@@ -22,12 +23,21 @@ const POLLS_BEFORE_LOOKING: u32 = 32;
 /// them calls `block_on` again: they go on working, at the price of a thread switch. So one `block_on` around a program is
 /// faster than one around each operation; for the latter there are blocking pipes.
 ///
-/// To be called inside another `block_on` or a task is allowed, but the outer future waits.
+/// # Inside a task
+///
+/// It may be called inside another `block_on` or a task. Everything else that the thread runs stands
+/// still until it returns: the other tasks of an executor's thread, and the other branches of the outer
+/// future. So it must not wait for them. A wait for a task of the same thread panics where it is certain
+/// that nothing else ends the wait, as in `block_on(spawn(..))` inside a spawned task. Every other wait
+/// of this kind hangs: for a channel whose sender is a task of the same thread, for tasks in a
+/// combinator that has wakers of its own, such as `FuturesUnordered`, or by the `block_on` of another
+/// crate. Inside a task, prefer `.await`.
 ///
 /// # Panics
 ///
-/// When the system has no completion port to give
-/// ([`CreateIoCompletionPort`](https://learn.microsoft.com/windows/win32/fileio/createiocompletionport)), and when the future does.
+/// When Windows has no completion port left
+/// ([`CreateIoCompletionPort`](https://learn.microsoft.com/windows/win32/fileio/createiocompletionport)),
+/// when the future panics, and when it waits inside a task for a task of the same thread.
 ///
 /// ```no_run
 /// # #[cfg(all(windows, feature = "tokio"))] {
@@ -51,6 +61,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let signal =
         Arc::new(Signal { sleeper: Sleeper::new(seat.driver.clone()), woken: AtomicBool::new(false) });
     let waker = Waker::from(signal.clone());
+    let nesting = seat.nested.then(|| Nesting::enter(waker.clone()));
+    // Those of `signal`, `waker` and `nesting`.
+    let clones = || Arc::strong_count(&signal) - 3;
     let mut context = Context::from_waker(&waker);
     let mut batch = Batch::new();
     let mut polls = 0;
@@ -65,6 +78,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         }
         while !signal.woken.swap(false, Ordering::SeqCst) {
             polls = 0;
+            let is_stuck = nesting.as_ref().is_some_and(|nesting| nesting.is_stuck(clones));
+            assert!(
+                !is_stuck || signal.woken.load(Ordering::SeqCst),
+                "block_on inside a task waits for a task of the same thread, which cannot run before \
+                 block_on returns: await the task instead, or spawn it on another executor"
+            );
             signal.sleeper.sleep(&mut batch, || signal.woken.load(Ordering::SeqCst));
         }
     }

@@ -119,7 +119,7 @@ impl Executor {
             .propagate_panic(true)
             .spawn(|()| in_context(future), move |runnable| queue.push(runnable));
         runnable.schedule();
-        JoinHandle::new(task)
+        JoinHandle::new(task, worker.sleeper.driver())
     }
 
     /// The thread that is spawning, if it is one of ours, else the next.

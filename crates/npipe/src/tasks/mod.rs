@@ -9,6 +9,7 @@
 mod block_on;
 mod executor;
 mod join_handle;
+mod nesting;
 mod sleeper;
 
 #[cfg(all(test, not(windows), not(loom)))]

@@ -2,13 +2,22 @@
 //! they show that nothing is left to a kernel that nobody listens to.
 
 use std::future::poll_fn;
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
 
 use super::{Executor, block_on, spawn};
 use crate::driver::Driver;
+use crate::driver::hostile::Hostile;
 use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{Key, Settings, Slice, Stream};
+use crate::sync::Arc;
 use crate::sys::{Pipe, Temper};
 
 const QUOTA: usize = 700;
@@ -125,4 +134,84 @@ fn aborted_tasks_leave_nothing_with_the_kernel() {
             assert!(task.cancel().await.is_none());
         });
     }
+}
+
+/// The text of the panic of `call`.
+fn panic_of(call: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(call)).expect_err("it came to its end");
+    panic.downcast_ref::<&str>().map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn a_block_on_that_waits_for_a_task_of_its_own_thread_panics() {
+    let waits: [fn(); 6] = [
+        || block_on(spawn(async {})),
+        || block_on(async { spawn(async {}).await }),
+        || assert!(block_on(spawn(future::pending::<()>()).cancel()).is_none()),
+        || assert_eq!(block_on(future::zip(spawn(async {}), spawn(async {}))), ((), ())),
+        || block_on(future::or(spawn(async {}), future::pending())),
+        // Inside a `block_on` that is itself inside the task.
+        || block_on(async { block_on(spawn(async {})) }),
+    ];
+    for wait in waits {
+        let text = block_on(spawn(async move { panic_of(wait) }));
+        assert!(text.contains("a task of the same thread"), "{text}");
+    }
+    // The thread goes on, and so do the tasks that were waited for.
+    let executor = Arc::new(Executor::new(1).unwrap());
+    let (sender, ran) = mpsc::channel();
+    let inner = executor.clone();
+    let text =
+        block_on(executor.spawn(async move {
+            panic_of(|| block_on(inner.spawn(async move { sender.send(7).unwrap() })))
+        }));
+    assert!(text.contains("a task of the same thread"), "{text}");
+    assert_eq!(ran.recv(), Ok(7));
+}
+
+#[test]
+fn a_block_on_that_may_still_be_woken_waits() {
+    /// Beside a task of the same thread.
+    async fn task_or<T: Send + 'static>(other: impl Future<Output = T>) -> T {
+        let task = spawn(future::pending());
+        let output = future::or(task, other).await;
+        assert!(block_on(future::poll_once(&mut spawn(async {}))).is_none(), "a look is no wait");
+        output
+    }
+    async fn pause() {
+        let end = Instant::now() + Duration::from_millis(2);
+        let pause = crate::driver::Deadline::new(&Driver::current().unwrap(), end);
+        poll_fn(|context| pause.poll(context)).await;
+    }
+    async fn data() {
+        let (server, client) = pair(1).await;
+        let sending = async {
+            pause().await;
+            send(&client, 100).await;
+        };
+        future::zip(sending, receive(&server, 100)).await;
+    }
+    let other = Executor::new(1).unwrap();
+    block_on(spawn(async move {
+        block_on(task_or(pause()));
+        block_on(task_or(data()));
+        block_on(task_or(other.spawn(pause())));
+        let mut task = spawn(async {});
+        assert!(block_on(future::poll_once(&mut task)).is_none());
+        task.await;
+    }));
+}
+
+#[test]
+fn a_task_ends_with_a_waker_that_panics() {
+    let executor = Executor::new(1).unwrap();
+    let (sender, may_end) = mpsc::channel::<()>();
+    let mut task = executor.spawn(async move { may_end.recv().unwrap() });
+    let (hostile, woken) = Hostile::waker();
+    assert!(pin!(&mut task).poll(&mut Context::from_waker(&hostile)).is_pending());
+    drop(hostile);
+    sender.send(()).unwrap();
+    block_on(executor.spawn(async {}));
+    assert_eq!(woken.load(Ordering::SeqCst), 1);
+    block_on(task);
 }
