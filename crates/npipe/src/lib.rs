@@ -80,6 +80,7 @@
 #[cfg_attr(not(windows), allow(dead_code, unreachable_pub, reason = "what is public of it is so on Windows"))]
 mod directory;
 mod error;
+mod guard;
 #[cfg(any(windows, test))]
 #[cfg_attr(not(windows), allow(dead_code, unreachable_pub, reason = "what is public of it is so on Windows"))]
 mod halves;

@@ -5,7 +5,7 @@ use super::source::Source;
 
 /// From the bottom up. A module may use those of the rows before its own, never one beside it or above.
 const LAYERS: [&[&str]; 12] = [
-    &["documentation", "halves", "info", "interest", "name", "sync"],
+    &["documentation", "guard", "halves", "info", "interest", "name", "sync"],
     &["error"],
     &["machine", "sys"],
     &["security"],

@@ -2,8 +2,9 @@
 //! dropped, and a panic must not end a thread of this crate: the driver thread serves every pipe of
 //! the process.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Waker};
+
+use crate::guard::guard;
 
 /// A waker whose panics end here. The panic hook has reported them.
 #[derive(Debug)]
@@ -37,16 +38,6 @@ impl Drop for GuardedWaker {
         if let Some(waker) = self.0.take() {
             guard(|| drop(waker));
         }
-    }
-}
-
-/// Calls code of others.
-fn guard(call: impl FnOnce()) {
-    let Err(panic) = catch_unwind(AssertUnwindSafe(call)) else { return };
-    // The payload is a value of the same code, so its destructor may panic too. The payload of that
-    // panic is not dropped.
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(panic);
     }
 }
 
@@ -101,6 +92,7 @@ pub(crate) mod hostile {
 
 #[cfg(all(test, not(windows), not(loom)))]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::atomic::Ordering;
 
     use super::hostile::Hostile;

@@ -19,6 +19,7 @@ use std::cell::UnsafeCell;
 
 use bytes::Bytes;
 
+use crate::guard::guard;
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::{self, Outcome, Overlapped, OwnedHandle, Submission};
 
@@ -224,7 +225,9 @@ fn clamp(length: usize) -> u32 {
 unsafe fn reclaim(block: &Block, outcome: Outcome) -> (Vec<u8>, Option<Arc<dyn Completion>>, Kind) {
     // SAFETY: per the contract nobody else touches the load.
     let load = unsafe { &mut *block.load.get() };
-    load.source = Bytes::new();
+    let source = std::mem::take(&mut load.source);
+    // It may run a destructor of the caller's.
+    guard(|| drop(source));
     let mut buffer = std::mem::take(&mut load.buffer);
     let request = buffer.len();
     if matches!(load.kind, Kind::Read | Kind::Exchange) {

@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::guard::guard;
+
 use super::slot::{Claim, Slot};
 use super::{Framing, LARGEST_TRANSFER, is_sendable, verdict};
 
@@ -344,7 +346,9 @@ impl WriteBehind {
     }
 
     fn discard(&mut self) {
-        self.queue = VecDeque::new();
+        // Bytes of the caller's may run a destructor.
+        let discarded = std::mem::take(&mut self.queue);
+        discarded.into_iter().for_each(|queued| guard(|| drop(queued)));
         self.queued = 0;
         self.ran_full = false;
         self.window = FIRST_WINDOW.min(self.limit);

@@ -4,12 +4,14 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::peer::Waiter;
 use crate::driver::{Driver, Waiting};
 use crate::info::PipeEnd;
 use crate::interest::Interest;
 use crate::machine::Framing;
-use crate::stream::{Settings, Slice, Stream};
+use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
 #[test]
@@ -83,4 +85,66 @@ fn a_linger_longer_than_time_itself_is_no_bound() {
 
     drop(client);
     turn(&driver);
+}
+
+/// Memory of the caller's that panics when it is dropped.
+struct Hostile(Vec<u8>);
+
+impl AsRef<[u8]> for Hostile {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        panic!("a buffer panics when it is dropped");
+    }
+}
+
+#[test]
+fn a_given_buffer_whose_destructor_panics_harms_no_other_end() {
+    for peer_reads in [true, false] {
+        let driver = Driver::new().unwrap();
+        let temper = Temper { seed: 1, ..Temper::default() };
+        let (pipe, server) = Pipe::create(false, 0, temper);
+        let settings = Settings {
+            end: PipeEnd::Server,
+            reads: Framing::Bytes,
+            writes: Framing::Bytes,
+            read_limit: 512,
+            write_limit: 512,
+        };
+        let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
+        let server = Stream::new(server, driver.clone(), settings).unwrap();
+        // One in flight, and one behind it.
+        let mut writer = Waiter::default();
+        for _ in 0..2 {
+            let mut pieces = vec![Bytes::from_owner(Hostile(vec![7; 10]))];
+            let written = writer.poll(|context| server.poll_write_owned(context, Key::POLL, &mut pieces));
+            assert!(matches!(written, Poll::Ready(Ok(()))));
+        }
+        if peer_reads {
+            let mut buffer = [0; 100];
+            let mut received = 0;
+            while received < 20 {
+                received += client.try_read(&mut Slice { bytes: &mut buffer, filled: 0 }).unwrap();
+                turn(&driver);
+            }
+            assert!(matches!(
+                writer.poll(|context| server.poll_flush(context, Key::POLL)),
+                Poll::Ready(Ok(()))
+            ));
+            drop(client);
+        } else {
+            drop(client);
+            turn(&driver);
+            assert!(matches!(
+                writer.poll(|context| server.poll_flush(context, Key::POLL)),
+                Poll::Ready(Err(_))
+            ));
+        }
+        drop(server);
+        turn(&driver);
+    }
 }

@@ -83,7 +83,7 @@ fn settings() -> Settings {
 
 fn pair(driver: &Arc<Driver>, seed: u64) -> (Pipe, Stream, Stream) {
     let temper =
-        Temper { seed, hesitates: true, splits: true, final_with_packet: seed % 2 == 0, ..Temper::default() };
+        Temper { seed, hesitates: true, splits: true, final_with_packet: seed & 1 == 0, ..Temper::default() };
     let (pipe, server) = Pipe::create(false, 700, temper);
     let server = Stream::new(server, driver.clone(), settings()).unwrap();
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings()).unwrap();
