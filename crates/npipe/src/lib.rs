@@ -86,6 +86,7 @@ mod guard;
 mod halves;
 mod info;
 mod interest;
+mod moment;
 mod name;
 
 #[cfg(any(windows, test, fuzzing))]

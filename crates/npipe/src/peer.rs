@@ -1,7 +1,10 @@
 //! Who is at the other end of a pipe, and whether a server is who it should be.
 //!
-//! The system records the number of a process, and gives numbers of processes that have ended to others. So the process
-//! behind the number is opened once, and only if it is old enough to have been there; from then on its handle is asked.
+//! Windows records the number of the process that created or opened an end, and gives the numbers
+//! of processes that have ended to new ones. A process cannot be the peer if it was started after
+//! the connection was made. It is the peer if it was started before, or if the peer's end is still
+//! open once the process has been opened: a handle to a process keeps its number from being given
+//! away, and an end is closed when its process ends. From then on the handle is asked.
 
 use std::io;
 use std::os::windows::io::{AsHandle, BorrowedHandle};
@@ -9,8 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::info::PipeEnd;
+use crate::moment::{ConnectionTime, Moment, Started};
 use crate::security::{SecurityDescriptor, Sid, Trustee};
-use crate::sys::{self, FileTime, OwnedHandle};
+use crate::sys::{self, OwnedHandle};
 
 /// The process at the other end of a pipe. Asked for with [`NamedPipeServer::peer`](crate::NamedPipeServer::peer) and its like.
 ///
@@ -25,11 +29,28 @@ use crate::sys::{self, FileTime, OwnedHandle};
 ///
 /// # How far to trust it
 ///
-/// The number of a process that has ended is given to another. A `Peer` holds on to the process that it found, which keeps
-/// its number for as long, and it notices one that was started after the connection was made. What it cannot notice is a
-/// program that hands its end to another, or lets itself be changed. So this is for logs, limits and a first look. What a client may
-/// do is better left to the pipe's [access list](crate::SecurityDescriptor), or tried in
-/// [its own name](crate::NamedPipeServer::impersonate).
+/// Windows gives the number of a process that has ended to a new one. A `Peer` holds the process
+/// that it found, whose number is not given away meanwhile, and it never takes a process for the
+/// peer that was started after the connection was made:
+///
+/// | the process with the number was started | and the peer's end is | then |
+/// |---|---|---|
+/// | before this end was created or opened, or before it began to wait for the client | open or closed | it is the peer |
+/// | between that and the end of the wait (accept, or `connect`) | open | it is the peer |
+/// | between that and the end of the wait | closed, or this end may not ask | [`NotFound`](io::ErrorKind::NotFound) |
+/// | after the end of the wait | open or closed | [`NotFound`](io::ErrorKind::NotFound) |
+///
+/// So ask while the peer is connected. A server's end that only writes may not ask whether the
+/// peer's end is open. An end that was made by other code, and taken over by its handle, has waited
+/// since an unknown time: ask while the peer is connected.
+///
+/// A program that hands its end to another, and a program that is changed while it runs, are not
+/// noticed. Windows stamps processes with the system clock. Where that was set back, a process that
+/// was started before may be refused; a later one is still not taken for the peer, unless the clock
+/// was set back and forward again in the life of the pipe. So this is for logs, limits and a first
+/// look. What a client may do is better left to the pipe's [access
+/// list](crate::SecurityDescriptor), or tried in [its own
+/// name](crate::NamedPipeServer::impersonate).
 #[derive(Debug, Clone)]
 pub struct Peer {
     process_id: u32,
@@ -39,22 +60,31 @@ pub struct Peer {
 
 #[derive(Debug, Clone)]
 enum Process {
-    /// It was there when the connection was made.
+    /// It made the connection.
     Found(Arc<OwnedHandle>),
-    /// The one that has the number now was not.
+    /// The one that has the number now was started after the connection was made.
     Replaced,
+    /// The one that has the number now may have been.
+    Uncertain,
     /// The system's error of looking for it.
     Unknown(i32),
 }
 
 impl Peer {
     /// The peer of this end, which `handle` is.
-    pub(crate) fn of(handle: &OwnedHandle, end: PipeEnd, connected_at: FileTime) -> io::Result<Self> {
-        let (process_id, session_id) = match end {
-            PipeEnd::Server => (sys::client_process(handle)?, sys::client_session(handle)?),
-            PipeEnd::Client => (sys::server_process(handle)?, sys::server_session(handle)?),
+    pub(crate) fn of(handle: &OwnedHandle, end: PipeEnd, connected: ConnectionTime) -> io::Result<Self> {
+        let ask = || -> io::Result<(u32, u32)> {
+            match end {
+                PipeEnd::Server => Ok((sys::client_process(handle)?, sys::client_session(handle)?)),
+                PipeEnd::Client => Ok((sys::server_process(handle)?, sys::server_session(handle)?)),
+            }
         };
-        Ok(Self { process_id, session_id, process: Process::find(process_id, connected_at) })
+        let (process_id, session_id) = ask()?;
+        // A disconnect in between would leave another client, so the number is asked for again.
+        let is_there = || {
+            ask().is_ok_and(|(again, _)| again == process_id) && sys::is_connected(handle).unwrap_or(false)
+        };
+        Ok(Self { process_id, session_id, process: Process::find(process_id, connected, is_there) })
     }
 
     /// The number of the process that created or opened the other end.
@@ -91,10 +121,12 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](io::ErrorKind::NotFound) when the process has ended and another has its number. Else the system's:
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) (`ERROR_INVALID_PARAMETER`) when it had ended and no process had the number,
-    /// `ERROR_GEN_FAILURE` when it has ended since, [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`)
-    /// for some of other users and of the system.
+    /// [`NotFound`](io::ErrorKind::NotFound) when the process has ended and another has its number,
+    /// or [may have](Self#how-far-to-trust-it). Else the system's:
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) (`ERROR_INVALID_PARAMETER`) when it had ended
+    /// and no process had the number, `ERROR_GEN_FAILURE` when it has ended since,
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`) for some of
+    /// other users and of the system.
     pub fn program(&self) -> io::Result<PathBuf> {
         sys::program_of(self.handle()?).map(PathBuf::from)
     }
@@ -116,19 +148,33 @@ impl Peer {
                 let why = format!("process {} has ended, and its number is another's now", self.process_id);
                 Err(io::Error::new(io::ErrorKind::NotFound, why))
             }
+            Process::Uncertain => {
+                let why = format!(
+                    "the connection of process {} has ended, and its number may be another's: the process that has it was \
+                     started after this end began to wait",
+                    self.process_id
+                );
+                Err(io::Error::new(io::ErrorKind::NotFound, why))
+            }
             Process::Unknown(code) => Err(io::Error::from_raw_os_error(*code)),
         }
     }
 }
 
 impl Process {
-    fn find(process_id: u32, connected_at: FileTime) -> Self {
+    /// `is_there` returns whether the peer's end is still open.
+    fn find(process_id: u32, connected: ConnectionTime, is_there: impl FnOnce() -> bool) -> Self {
         let found =
             sys::open_process(process_id).and_then(|process| Ok((sys::started_at(&process)?, process)));
-        match found {
-            Ok((started_at, process)) if started_at <= connected_at => Self::Found(Arc::new(process)),
-            Ok(_) => Self::Replaced,
-            Err(error) => Self::Unknown(error.raw_os_error().unwrap_or_default()),
+        let (started_at, process) = match found {
+            Ok(found) => found,
+            Err(error) => return Self::Unknown(error.raw_os_error().unwrap_or_default()),
+        };
+        match connected.order(started_at, Moment::now()) {
+            Started::Before => Self::Found(Arc::new(process)),
+            Started::Perhaps if is_there() => Self::Found(Arc::new(process)),
+            Started::Perhaps => Self::Uncertain,
+            Started::After => Self::Replaced,
         }
     }
 }
@@ -152,10 +198,10 @@ pub enum ServerIdentity {
 
 impl ServerIdentity {
     /// Whether the server of `handle`, a client's end that has just been opened, is the right one.
-    pub(crate) fn check(&self, handle: &OwnedHandle) -> io::Result<()> {
+    pub(crate) fn check(&self, handle: &OwnedHandle, connected: ConnectionTime) -> io::Result<()> {
         let (what, expected, found) = match self {
             Self::PipeOwner(expected) => ("owner of the pipe", expected, owner(handle)),
-            Self::ProcessUser(expected) => ("user of its process", expected, process_user(handle)),
+            Self::ProcessUser(expected) => ("user of its process", expected, process_user(handle, connected)),
         };
         let expected = expected.sid()?;
         let refuse = |kind, why| Err(io::Error::new(kind, format!("the server is not trusted: {why}")));
@@ -174,27 +220,56 @@ fn owner(pipe: &OwnedHandle) -> io::Result<Option<Sid>> {
     Ok(SecurityDescriptor::of(pipe)?.owner().cloned())
 }
 
-fn process_user(pipe: &OwnedHandle) -> io::Result<Option<Sid>> {
-    Peer::of(pipe, PipeEnd::Client, sys::now())?.user().map(Some)
+fn process_user(pipe: &OwnedHandle, connected: ConnectionTime) -> io::Result<Option<Sid>> {
+    Peer::of(pipe, PipeEnd::Client, connected)?.user().map(Some)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::FileTime;
 
-    /// The system never gives a number away while we look, so the process that has it now is told that it came too late.
+    fn found(connected: ConnectionTime, is_there: bool) -> io::Result<PathBuf> {
+        let process_id = std::process::id();
+        let process = Process::find(process_id, connected, || is_there);
+        Peer { process_id, session_id: 0, process }.program()
+    }
+
+    const SECOND: FileTime = 10_000_000;
+
+    fn a_second_before_us() -> FileTime {
+        sys::started_at(&sys::open_process(std::process::id()).unwrap()).unwrap() - SECOND
+    }
+
+    /// Windows does not give a number away while a test looks, so this process is the one that has
+    /// the number, and the connection was made before it started.
     #[test]
     fn a_process_that_started_after_the_connection_is_another() {
-        let process_id = std::process::id();
-        let peer = |connected_at| Peer {
-            process_id,
-            session_id: 0,
-            process: Process::find(process_id, connected_at),
-        };
-        assert!(peer(sys::now()).program().is_ok());
-        let before_us = sys::started_at(&sys::open_process(process_id).unwrap()).unwrap() - 1;
-        let error = peer(before_us).user().unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        assert!(error.to_string().contains(&process_id.to_string()), "{error}");
+        let before_us = Moment::at(a_second_before_us());
+        for is_there in [true, false] {
+            let error = found(ConnectionTime { after: None, by: Some(before_us) }, is_there).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+        }
+    }
+
+    /// The client of a server that began to wait before this process started, and was accepted
+    /// after.
+    #[test]
+    fn a_process_that_may_have_started_later_is_the_peer_only_while_its_end_is_open() {
+        let accepted = Some(Moment::now());
+        for after in [None, Some(Moment::at(a_second_before_us()))] {
+            assert!(found(ConnectionTime { after, by: accepted }, true).is_ok());
+            let error = found(ConnectionTime { after, by: accepted }, false).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        }
+    }
+
+    #[test]
+    fn a_process_that_was_there_before_the_wait_is_the_peer() {
+        // The stamp of a process is that of the last tick of the clock.
+        let connected =
+            ConnectionTime { after: Some(Moment::at(a_second_before_us() + SECOND + SECOND / 10)), by: None };
+        assert!(found(connected, false).is_ok());
     }
 }

@@ -85,7 +85,7 @@ macro_rules! pipe_end {
             /// The system's, when there is no client yet, or the other end is on another machine.
             pub fn peer(&self) -> io::Result<Peer> {
                 let end = self.stream.settings().end;
-                Peer::of(self.stream.handle(), end, self.stream.connected_at())
+                Peer::of(self.stream.handle(), end, self.stream.connected())
             }
 
             /// Waits until something of `interest`, Tokio's or ours, is ready, and tells what.

@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 12] = [
     &["documentation", "guard", "halves", "info", "interest", "name", "sync"],
     &["error"],
     &["machine", "sys"],
-    &["security"],
+    &["moment", "security"],
     &["directory", "driver", "impersonation", "patience", "peer"],
     &["stream"],
     &["pipe_end", "tasks"],

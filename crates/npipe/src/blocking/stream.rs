@@ -16,6 +16,7 @@ use crate::impersonation::Impersonation;
 use crate::info::PipeInfo;
 use crate::machine::Framing;
 use crate::machine::verdict::{self, Obstacle};
+use crate::moment::{ConnectionTime, Moment};
 use crate::name::PipeName;
 use crate::options::ClientOptions;
 use crate::patience::Patience;
@@ -23,7 +24,7 @@ use crate::peer::Peer;
 use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream, nothing_is_unread};
 use crate::sync::lock;
-use crate::sys::{self, FileTime, OwnedHandle};
+use crate::sys::{self, OwnedHandle};
 
 /// Either end of a connected pipe, for threads.
 ///
@@ -79,8 +80,7 @@ pub(super) struct Shared {
     /// Nobody else uses the handle for overlapped operations, so it may be tied to a port.
     pub(super) exclusive: bool,
     message_type: OnceLock<bool>,
-    /// The peer had opened its end by then.
-    connected_at: FileTime,
+    connected: ConnectionTime,
     pub(super) read_timeout: Timeout,
     pub(super) write_timeout: Timeout,
 }
@@ -98,7 +98,7 @@ impl Shared {
             inside_message: AtomicBool::new(false),
             write_ended: AtomicBool::new(false),
             exclusive,
-            connected_at: sys::now(),
+            connected: ConnectionTime { by: Some(Moment::now()), ..settings.connected() },
             message_type: match settings.writes {
                 Framing::Unknown => OnceLock::new(),
                 framing => OnceLock::from(framing == Framing::Messages),
@@ -112,7 +112,7 @@ impl Shared {
     pub(super) fn around(stream: Stream) -> Self {
         let mut shared = Self::new(stream.shared_handle(), stream.settings(), true);
         shared.has_rest = AtomicBool::new(true);
-        shared.connected_at = stream.connected_at();
+        shared.connected = stream.connected();
         shared.driven = OnceLock::from(stream);
         shared
     }
@@ -135,7 +135,7 @@ impl Shared {
         }
         let stream = Stream::on(self.handle.clone(), driver()?, self.settings)?;
         stream.set_linger(*linger);
-        stream.set_connected_at(self.connected_at);
+        stream.set_connected(self.connected);
         Ok(self.driven.get_or_init(|| stream))
     }
 
@@ -397,7 +397,7 @@ impl PipeStream {
     ///
     /// The system's, when there is no client yet, or the other end is on another machine.
     pub fn peer(&self) -> io::Result<Peer> {
-        Peer::of(&self.shared.handle, self.shared.settings.end, self.shared.connected_at)
+        Peer::of(&self.shared.handle, self.shared.settings.end, self.shared.connected)
     }
 
     /// Does something in the client's name, on a server's end: see

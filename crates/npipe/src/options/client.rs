@@ -11,6 +11,7 @@ use crate::error;
 use crate::info::{PipeEnd, PipeMode};
 use crate::machine::verdict::{self, Obstacle, Open};
 use crate::machine::{DEFAULT_LIMIT, Framing};
+use crate::moment::{ConnectionTime, Moment};
 use crate::name::PipeName;
 use crate::patience::Patience;
 use crate::peer::ServerIdentity;
@@ -316,6 +317,7 @@ impl ClientOptions {
     ) -> io::Result<(sys::OwnedHandle, Settings)> {
         let name = PipeName::new(addr)?;
         check_limits(self.read_buffer_limit, self.write_buffer_limit)?;
+        let before = Moment::now();
         let handle = self.open_path(&name.to_wide(), attributes)?;
         let reads = Framing::of(self.pipe_mode == PipeMode::Message);
         let settings = Settings {
@@ -326,6 +328,7 @@ impl ClientOptions {
             writes: if reads == Framing::Messages { Framing::Messages } else { Framing::Unknown },
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
+            before: Some(before),
         };
         Ok((handle, settings))
     }
@@ -343,12 +346,13 @@ impl ClientOptions {
             inheritable: self.inheritable,
             security_quality_of_service: self.security_qos_flags,
         };
+        let before = Moment::now();
         let handle = sys::open(&parameters, attributes)?;
         if !sys::is_pipe(&handle)? {
             return Err(error::not_a_pipe());
         }
         if let Some(identity) = &self.server_identity {
-            identity.check(&handle)?;
+            identity.check(&handle, ConnectionTime { after: Some(before), by: Some(Moment::now()) })?;
         }
         if reads_messages {
             sys::set_message_reads(&handle)?;

@@ -9,6 +9,7 @@ use crate::driver::Driver;
 use crate::error;
 use crate::info::{PipeEnd, PipeMode};
 use crate::machine::{DEFAULT_LIMIT, Framing, verdict};
+use crate::moment::Moment;
 use crate::name::PipeName;
 use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream};
@@ -362,6 +363,7 @@ impl ServerOptions {
             inheritable: self.inheritable,
             security_descriptor: self.security_descriptor.as_ref().map(SecurityDescriptor::system),
         };
+        let before = Moment::now();
         let handle = sys::create(&parameters, attributes)?;
         let framing = Framing::of(self.pipe_mode == PipeMode::Message);
         let settings = Settings {
@@ -370,6 +372,7 @@ impl ServerOptions {
             writes: framing,
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
+            before: Some(before),
         };
         Ok((handle, settings))
     }

@@ -330,8 +330,11 @@ impl NamedPipe {
     ///
     /// The system's, when there is no client yet, or the other end is on another machine.
     pub fn peer(&self) -> io::Result<Peer> {
-        let connected_at = self.attached().map_or_else(sys::now, |attached| attached.stream().connected_at());
-        Peer::of(self.handle(), self.end()?, connected_at)
+        let connected = match &self.state {
+            State::Loose { handle, settings, .. } => settings_of(handle, *settings)?.connected(),
+            State::Attached(attached) => attached.stream().connected(),
+        };
+        Peer::of(self.handle(), self.end()?, connected)
     }
 
     /// Does something in the client's name, on a server's end: see

@@ -35,9 +35,9 @@ pub(super) struct Parts {
 pub(super) struct SystemList {
     pub(super) integrity: Option<Integrity>,
     /// It has a label, or is empty: then there is to be none.
-    pub(super) speaks_of_label: bool,
+    pub(super) covers_label: bool,
     /// It has entries that audit, or is empty: then there are to be none.
-    pub(super) speaks_of_audits: bool,
+    pub(super) covers_audits: bool,
     /// It has a label that Windows would not obey, or more than one.
     pub(super) has_invalid_label: bool,
     /// It has entries of other kinds, such as attributes of resources.
@@ -84,19 +84,18 @@ fn access_list(bytes: &[u8], offset: u32) -> Option<AccessList> {
 fn system_list(bytes: &[u8], offset: u32) -> Option<SystemList> {
     let entries = if offset == 0 { Vec::new() } else { entries(from(bytes, offset)?)? };
     let is_empty = entries.is_empty();
-    let mut list =
-        SystemList { speaks_of_label: is_empty, speaks_of_audits: is_empty, ..SystemList::default() };
+    let mut list = SystemList { covers_label: is_empty, covers_audits: is_empty, ..SystemList::default() };
     for entry in entries {
         let &[kind, flags, ..] = entry else { return None };
         match kind {
-            AUDIT | AUDIT_OBJECT | AUDIT_CALLBACK | AUDIT_CALLBACK_OBJECT => list.speaks_of_audits = true,
+            AUDIT | AUDIT_OBJECT | AUDIT_CALLBACK | AUDIT_CALLBACK_OBJECT => list.covers_audits = true,
             MANDATORY_LABEL => {
                 let policies = u32_at(entry, 4)?;
                 let label = Integrity::of(&Sid::decode(entry.get(8..)?)?);
                 let is_obeyed =
                     label.is_some() && policies & !LABEL_POLICIES == 0 && flags & INHERIT_ONLY == 0;
-                list.has_invalid_label |= !is_obeyed || list.speaks_of_label;
-                list.speaks_of_label = true;
+                list.has_invalid_label |= !is_obeyed || list.covers_label;
+                list.covers_label = true;
                 list.integrity = list.integrity.or(label.filter(|_| is_obeyed));
             }
             _ => list.has_others = true,
@@ -227,22 +226,19 @@ mod tests {
     }
 
     #[test]
-    fn the_second_list_is_told_apart_by_the_kinds_of_its_entries() {
+    fn the_second_list_is_classified_by_the_kinds_of_its_entries() {
         let audit = |kind| (kind, 0x40, 0x1f01ff, 1, 0);
         let label = |policies, number| (MANDATORY_LABEL, 0, policies, 16, number);
         let attribute = (0x12, 0, 0, 1, 0);
         for kind in [AUDIT, AUDIT_OBJECT, AUDIT_CALLBACK, AUDIT_CALLBACK_OBJECT] {
-            let expected = SystemList { speaks_of_audits: true, ..SystemList::default() };
+            let expected = SystemList { covers_audits: true, ..SystemList::default() };
             assert_eq!(system_list_of(&[audit(kind)]), expected, "kind {kind}");
         }
         for policies in 0..=7 {
-            let low = SystemList {
-                integrity: Some(Integrity::Low),
-                speaks_of_label: true,
-                ..SystemList::default()
-            };
+            let low =
+                SystemList { integrity: Some(Integrity::Low), covers_label: true, ..SystemList::default() };
             assert_eq!(system_list_of(&[label(policies, 0x1000)]), low, "policies {policies}");
-            let both = SystemList { speaks_of_audits: true, ..low };
+            let both = SystemList { covers_audits: true, ..low };
             assert_eq!(system_list_of(&[label(policies, 0x1000), audit(AUDIT)]), both);
             assert_eq!(system_list_of(&[audit(AUDIT), label(policies, 0x1000)]), both);
             let all = SystemList { has_others: true, ..both };
@@ -252,8 +248,8 @@ mod tests {
             let others = SystemList { has_others: true, ..SystemList::default() };
             assert_eq!(system_list_of(&[audit(kind)]), others, "kind {kind}");
         }
-        let nothing = SystemList { speaks_of_label: true, speaks_of_audits: true, ..SystemList::default() };
-        assert_eq!(system_list_of(&[]), nothing, "an empty list says that there are to be no entries");
+        let nothing = SystemList { covers_label: true, covers_audits: true, ..SystemList::default() };
+        assert_eq!(system_list_of(&[]), nothing, "an empty list asks for no entries");
     }
 
     #[test]
@@ -266,7 +262,7 @@ mod tests {
             ("two", vec![(MANDATORY_LABEL, 0, 1, 16, 0x1000), (MANDATORY_LABEL, 0, 1, 16, 0x3000)]),
         ] {
             let list = system_list_of(&entries);
-            assert!(list.has_invalid_label && list.speaks_of_label, "{what}: {list:?}");
+            assert!(list.has_invalid_label && list.covers_label, "{what}: {list:?}");
         }
     }
 

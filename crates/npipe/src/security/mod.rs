@@ -140,7 +140,7 @@ mod descriptor {
             let mut parts = decode(&system)?;
             // The audits were not asked for, so an empty list says that there is no label, and
             // nothing of them.
-            parts.system_list.speaks_of_audits = false;
+            parts.system_list.covers_audits = false;
             Ok(Self { system, parts: Arc::new(parts) })
         }
 
@@ -158,8 +158,8 @@ mod descriptor {
                 owner: self.owner().is_some(),
                 group: self.group().is_some(),
                 access_list: *self.access_list() != AccessList::Unspecified,
-                label: list.speaks_of_label,
-                audits: list.speaks_of_audits,
+                label: list.covers_label,
+                audits: list.covers_audits,
             };
             if parts == sys::DescriptorParts::default() {
                 return Err(invalid("the security descriptor has no part that could be changed"));

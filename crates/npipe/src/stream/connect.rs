@@ -10,10 +10,9 @@ use crate::info::PipeEnd;
 #[cfg(windows)]
 use crate::machine;
 use crate::machine::{ConnectStep, Connected, Found, verdict};
+use crate::moment::{ConnectionTime, Moment};
 use crate::sync::{Arc, lock};
 use crate::sys;
-#[cfg(windows)]
-use crate::sys::FileTime;
 
 /// A place among those who wait for a client, given up on drop.
 struct Awaiting<'a> {
@@ -32,7 +31,7 @@ impl Connecting {
     /// The wait is over. A client that it brought had opened the pipe by now.
     fn take_back(&mut self, operation: Operation) {
         self.operation = OperationPlace::Here(operation);
-        self.connected_at = sys::now();
+        self.connected.by = Some(Moment::now());
     }
 }
 
@@ -94,8 +93,10 @@ impl Stream {
 
     /// `None`: the system has to be asked again. `Some(None)`: the wait goes on.
     fn submit_connect(&self, connecting: &mut Connecting) -> Option<Option<Connected>> {
+        let before = Moment::now();
         match connecting.operation.take().connect(&self.core.driver, &self.handle, self.core.clone()) {
             Submitted::Pending(in_flight) => {
+                connecting.connected = ConnectionTime { after: Some(before), by: None };
                 connecting.operation = OperationPlace::Away(in_flight);
                 connecting.machine.on_pending();
                 Some(None)
@@ -107,16 +108,17 @@ impl Stream {
         }
     }
 
-    /// When the connection was made.
+    /// What is known of the time of the connection.
     #[cfg(windows)]
-    pub(crate) fn connected_at(&self) -> FileTime {
-        lock(&self.core.lifecycle).connected_at
+    pub(crate) fn connected(&self) -> ConnectionTime {
+        lock(&self.core.lifecycle).connected
     }
 
-    /// It was made before this end came to a completion port.
+    /// [`connected`](Self::connected) of an end whose connection was made before it came to a
+    /// completion port.
     #[cfg(windows)]
-    pub(crate) fn set_connected_at(&self, time: FileTime) {
-        lock(&self.core.lifecycle).connected_at = time;
+    pub(crate) fn set_connected(&self, connected: ConnectionTime) {
+        lock(&self.core.lifecycle).connected = connected;
     }
 
     /// Whether this is the end of a server that has no client, not even one that has left.
@@ -156,6 +158,7 @@ impl Stream {
         if outbound.machine.reset() {
             outbound.operation.cancel();
         }
+        connecting.connected = ConnectionTime { after: Some(Moment::now()), by: None };
         sys::disconnect(&self.handle)
     }
 }

@@ -33,8 +33,9 @@ use crate::info::PipeEnd;
 #[cfg(windows)]
 use crate::machine::DEFAULT_LIMIT;
 use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
+use crate::moment::{ConnectionTime, Moment};
 use crate::sync::{Arc, Mutex};
-use crate::sys::{self, FileTime, OwnedHandle};
+use crate::sys::{self, OwnedHandle};
 use close::Linger;
 
 pub(crate) use connect::has_left;
@@ -55,9 +56,22 @@ pub(crate) struct Settings {
     pub(crate) writes: Framing,
     pub(crate) read_limit: usize,
     pub(crate) write_limit: usize,
+    /// Before this end was made, so that no peer was connected to it. `None`: it was made
+    /// elsewhere.
+    pub(crate) before: Option<Moment>,
 }
 
 impl Settings {
+    /// What is known of a connection of an end that has just been made.
+    pub(crate) fn connected(&self) -> ConnectionTime {
+        let by = match self.end {
+            // The client comes later.
+            PipeEnd::Server => None,
+            PipeEnd::Client => Some(Moment::now()),
+        };
+        ConnectionTime { after: self.before, by }
+    }
+
     /// The settings for a handle that was made elsewhere.
     ///
     /// `GetNamedPipeInfo` needs `FILE_READ_ATTRIBUTES`. `CreateFile` asks for that right with every
@@ -78,7 +92,7 @@ impl Settings {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { end, reads, writes, read_limit: DEFAULT_LIMIT, write_limit: DEFAULT_LIMIT })
+        Ok(Self { end, reads, writes, read_limit: DEFAULT_LIMIT, write_limit: DEFAULT_LIMIT, before: None })
     }
 }
 
@@ -140,8 +154,7 @@ struct Connecting {
     machine: Lifecycle,
     waiters: Waiters,
     operation: OperationPlace,
-    /// When this end learnt that there is a connection, or was made itself: the peer had opened its end by then.
-    connected_at: FileTime,
+    connected: ConnectionTime,
 }
 
 /// Where a direction keeps its operation.
@@ -208,7 +221,7 @@ impl Stream {
                 machine: Lifecycle::default(),
                 waiters: Waiters::default(),
                 operation: OperationPlace::Empty,
-                connected_at: sys::now(),
+                connected: settings.connected(),
             }),
         });
         Ok(Self { handle, core, settings })

@@ -31,6 +31,7 @@ async fn pair(seed: u64) -> (Stream, Stream) {
         writes: Framing::Bytes,
         read_limit: 3000,
         write_limit: 2000,
+        before: None,
     };
     let (pipe, server) = Pipe::create(false, QUOTA, temper);
     let driver = Driver::current().unwrap();

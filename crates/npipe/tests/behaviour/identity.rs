@@ -14,7 +14,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 use crate::family::{AsyncFamily, End, Family, Reading, ServerEnd, Writing};
 use crate::harness::{Within, pair, pair_with, skipped_under_wine, unique_name};
-use crate::sys;
+use crate::sys::{self, HandleKind};
 
 /// The account that the tests run as.
 fn me() -> Sid {
@@ -208,6 +208,23 @@ async fn a_client_that_vanishes_is_an_error_at_most<F: Family>() {
     assert!(!sys::thread_impersonates());
 }
 
+/// Since when it has waited is unknown, so a process that has the client's number may be a later
+/// one.
+async fn of_a_handle_made_elsewhere_the_peer_is_known_while_it_is_connected<F: Family>() {
+    let name = unique_name();
+    let handle = sys::create_pipe(&name, HandleKind::Overlapped).unwrap();
+    let server = F::adopt_server(handle).unwrap();
+    let client = F::open(&ClientOptions::new(), &name).unwrap();
+    server.connect().within("connect").await.unwrap();
+    assert_eq!(server.peer().unwrap().user().unwrap(), me());
+    drop(client);
+    crate::harness::eventually("the client has left", || {
+        let user = server.peer().and_then(|peer| peer.user());
+        user.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    })
+    .await;
+}
+
 async fn without_a_client_there_is_no_name<F: Family>() {
     let server = F::create(&ServerOptions::new(), unique_name()).unwrap();
     if skipped_under_wine("identity::without_a_client_there_is_no_name", "every server's end may impersonate")
@@ -230,5 +247,6 @@ for_each_family!(
     what_the_client_allows_is_all_there_is,
     a_server_that_hides_its_owner_is_refused,
     a_client_that_vanishes_is_an_error_at_most,
+    of_a_handle_made_elsewhere_the_peer_is_known_while_it_is_connected,
     without_a_client_there_is_no_name,
 );

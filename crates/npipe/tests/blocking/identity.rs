@@ -14,11 +14,71 @@ fn plays_a_client() {
     if let Some(name) = std::env::var_os(CLIENT_OF) {
         let mut stream = PipeStream::connect(name).unwrap();
         stream.write_all(b"!").unwrap();
-        let _ = stream.read(&mut [0]);
+        if std::env::var_os(CLIENT_LEAVES).is_none() {
+            let _ = stream.read(&mut [0]);
+        }
     }
 }
 
 const CLIENT_OF: &str = "NPIPE_TEST_CLIENT_OF";
+
+const CLIENT_LEAVES: &str = "NPIPE_TEST_CLIENT_LEAVES";
+
+/// It ended before anything asked for it, so the number could be that of another program.
+#[test]
+fn a_client_that_ended_before_it_was_accepted_is_not_vouched_for() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let listener = PipeListener::bind(&name).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "identity::plays_a_client"])
+        .env(CLIENT_OF, &name)
+        .env(CLIENT_LEAVES, "")
+        .spawn()
+        .unwrap();
+    // The handle to the child keeps its number, as a program that was given the number would.
+    child.wait().unwrap();
+    let stream = listener.accept_timeout(LONG).unwrap();
+    if let Ok(peer) = stream.peer() {
+        assert_eq!(peer.process_id(), child.id());
+        peer.process().expect_err("which process it is cannot be known");
+    }
+    let server = stream.into_server().unwrap();
+    if let Ok(peer) = server.peer() {
+        peer.process().expect_err("a conversion does not change that");
+    }
+}
+
+/// However late it is accepted.
+#[test]
+fn a_client_that_is_connected_is_known() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let listener = PipeListener::bind(&name).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let start = || {
+        Command::new(&program)
+            .args(["--exact", "identity::plays_a_client"])
+            .env(CLIENT_OF, &name)
+            .spawn()
+            .unwrap()
+    };
+    let mut children = [start(), start()];
+    let mut streams = [(); 2].map(|()| listener.accept_timeout(LONG).unwrap());
+    for stream in &mut streams {
+        stream.read_exact(&mut [0]).unwrap();
+    }
+    for stream in streams {
+        let peer = stream.peer().unwrap();
+        assert!(children.iter().any(|child| child.id() == peer.process_id()));
+        assert_eq!(peer.program().unwrap().file_name(), program.file_name());
+        let server = stream.into_server().unwrap();
+        assert_eq!(server.peer().unwrap().program().unwrap().file_name(), program.file_name());
+    }
+    for child in &mut children {
+        child.wait().unwrap();
+    }
+}
 
 /// A client that is gone leaves a number behind, and nobody else is taken for it.
 #[test]

@@ -16,6 +16,7 @@ const SETTINGS: Settings = Settings {
     writes: Framing::Bytes,
     read_limit: 512,
     write_limit: 512,
+    before: None,
 };
 
 struct World {

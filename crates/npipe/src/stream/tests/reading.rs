@@ -34,6 +34,7 @@ impl Pair {
             writes: framing,
             read_limit: 1 << 18,
             write_limit: 1 << 18,
+            before: None,
         };
         let writer = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
         let reader = Stream::new(server, driver.clone(), settings).unwrap();

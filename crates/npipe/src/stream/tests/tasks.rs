@@ -25,6 +25,7 @@ fn a_writer_a_flush_and_one_who_waits_for_room_are_all_woken() {
         writes: Framing::Bytes,
         read_limit: 512,
         write_limit: 512,
+        before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
@@ -73,6 +74,7 @@ fn a_linger_longer_than_time_itself_is_no_bound() {
         writes: Framing::Bytes,
         read_limit: 512,
         write_limit: 512,
+        before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
@@ -114,6 +116,7 @@ fn a_given_buffer_whose_destructor_panics_harms_no_other_end() {
             writes: Framing::Bytes,
             read_limit: 512,
             write_limit: 512,
+            before: None,
         };
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
         let server = Stream::new(server, driver.clone(), settings).unwrap();

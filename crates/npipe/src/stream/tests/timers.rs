@@ -23,6 +23,7 @@ fn pair(driver: &Arc<Driver>, limit: usize) -> (Stream, Stream) {
         writes: Framing::Bytes,
         read_limit: limit,
         write_limit: limit,
+        before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     (Stream::new(server, driver.clone(), settings).unwrap(), client)

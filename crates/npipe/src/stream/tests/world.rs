@@ -97,6 +97,7 @@ impl World {
             writes: framing,
             read_limit: plan.read_limit,
             write_limit: plan.write_limit,
+            before: None,
         };
         let server = Stream::new(handle, driver.clone(), settings).unwrap();
         let cores = vec![Arc::downgrade(&server.core)];

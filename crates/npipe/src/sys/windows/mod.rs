@@ -18,8 +18,8 @@ pub(crate) use instance::{Asked, Instance};
 pub(crate) use io::{Overlapped, cancel, connect, exchange, flush, read, write};
 pub(crate) use pipe::{
     CreateNamedPipe, OpenPipe, SecurityAttributes, bytes_available, cancel_blocking, create, describe,
-    disconnect, flush_blocking, is_overlapped, is_pipe, open, peek, reads_messages, set_message_reads,
-    wait_for_instance,
+    disconnect, flush_blocking, is_connected, is_overlapped, is_pipe, open, peek, reads_messages,
+    set_message_reads, wait_for_instance,
 };
 pub(crate) use port::{Entry, Port};
 pub(crate) use process::{

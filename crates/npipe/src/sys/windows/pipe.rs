@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_SYNCHRONOUS_IO_ALERT, FILE_SYNCHRONOUS_IO_NONALERT, FileModeInformation, NtQueryInformationFile,
+    FILE_PIPE_CONNECTED_STATE, FILE_PIPE_LOCAL_INFORMATION, FILE_SYNCHRONOUS_IO_ALERT,
+    FILE_SYNCHRONOUS_IO_NONALERT, FileModeInformation, FilePipeLocalInformation, NtQueryInformationFile,
 };
 use windows_sys::Win32::Foundation::{
     GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE, RtlNtStatusToDosError,
@@ -308,6 +309,31 @@ pub(crate) fn peek(handle: &OwnedHandle) -> io::Result<Peeked> {
         )
     })?;
     Ok(Peeked { available: available as usize, left_in_message: left_in_message as usize })
+}
+
+/// Whether the other end is connected and open: not if it was closed, although what it wrote can
+/// still be read
+/// ([`NtQueryInformationFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntqueryinformationfile),
+/// `FilePipeLocalInformation`).
+pub(crate) fn is_connected(handle: &OwnedHandle) -> io::Result<bool> {
+    let mut information = FILE_PIPE_LOCAL_INFORMATION::default();
+    let mut status_block = IO_STATUS_BLOCK::default();
+    // SAFETY: the handle is open for the call; the structure of this class is lent, with its size.
+    let status = unsafe {
+        NtQueryInformationFile(
+            handle.as_raw_handle(),
+            &mut status_block,
+            (&raw mut information).cast(),
+            size_of_val(&information) as u32,
+            FilePipeLocalInformation,
+        )
+    };
+    if status < 0 {
+        // SAFETY: no preconditions; it translates a number.
+        let code = unsafe { RtlNtStatusToDosError(status) };
+        return Err(io::Error::from_raw_os_error(code as i32));
+    }
+    Ok(information.NamedPipeState == FILE_PIPE_CONNECTED_STATE)
 }
 
 /// How many bytes could be read at once, as [`peek`] says.
