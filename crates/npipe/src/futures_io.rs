@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::coop;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
 use crate::stream::{Key, Slice, Slices};
 use crate::{NamedPipeClient, NamedPipeServer};
@@ -19,7 +20,7 @@ macro_rules! futures_io_read {
                 context: &mut Context<'_>,
                 bytes: &mut [u8],
             ) -> Poll<io::Result<usize>> {
-                self.$($stream).+.poll_read(context, &mut Slice { bytes, filled: 0 })
+                coop::poll(context, |context| self.$($stream).+.poll_read(context, &mut Slice { bytes, filled: 0 }))
             }
 
             fn poll_read_vectored(
@@ -27,7 +28,7 @@ macro_rules! futures_io_read {
                 context: &mut Context<'_>,
                 slices: &mut [IoSliceMut<'_>],
             ) -> Poll<io::Result<usize>> {
-                self.$($stream).+.poll_read(context, &mut Slices { slices, filled: 0 })
+                coop::poll(context, |context| self.$($stream).+.poll_read(context, &mut Slices { slices, filled: 0 }))
             }
         }
     };
@@ -43,7 +44,7 @@ macro_rules! futures_io_write {
                 context: &mut Context<'_>,
                 bytes: &[u8],
             ) -> Poll<io::Result<usize>> {
-                self.$($stream).+.poll_write(context, &bytes)
+                coop::poll(context, |context| self.$($stream).+.poll_write(context, &bytes))
             }
 
             fn poll_write_vectored(
@@ -51,15 +52,15 @@ macro_rules! futures_io_write {
                 context: &mut Context<'_>,
                 slices: &[IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
-                self.$($stream).+.poll_write(context, &slices)
+                coop::poll(context, |context| self.$($stream).+.poll_write(context, &slices))
             }
 
             fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.$($stream).+.poll_flush(context, Key::POLL)
+                coop::poll(context, |context| self.$($stream).+.poll_flush(context, Key::POLL))
             }
 
             fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.$($stream).+.poll_flush(context, Key::POLL)
+                coop::poll(context, |context| self.$($stream).+.poll_flush(context, Key::POLL))
             }
         }
     };

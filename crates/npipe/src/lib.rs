@@ -86,6 +86,7 @@ mod guard;
 mod halves;
 mod info;
 mod interest;
+#[cfg(any(windows, test, fuzzing))]
 mod moment;
 mod name;
 
@@ -125,6 +126,9 @@ mod sys;
 pub mod blocking;
 #[cfg(windows)]
 mod client;
+#[cfg(any(windows, test, fuzzing))]
+#[cfg_attr(not(windows), allow(dead_code, reason = "the async API exists on Windows"))]
+mod coop;
 #[cfg(windows)]
 mod documentation;
 #[cfg(all(windows, feature = "futures-io"))]

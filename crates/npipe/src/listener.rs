@@ -7,13 +7,13 @@
 use std::borrow::Borrow;
 use std::ffi::OsStr;
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::NamedPipeServer;
+use crate::coop;
 use crate::driver::{self, Deadline, Driver, Waiting};
 use crate::machine::{Backlog, Look};
 use crate::name::PipeName;
@@ -77,6 +77,7 @@ impl ServerOptions {
         self.refuse_inheritable()?;
         let instances = self.instances(name.as_ref())?;
         let mut patience = Patience::new(Some(timeout));
+        coop::result().await;
         loop {
             let error = match instances.begin(on_port) {
                 Ok(backlog) => return Ok(NamedPipeListener::new(instances, backlog)),
@@ -185,7 +186,7 @@ impl NamedPipeListener {
     /// last instance cannot be handed out because no other can be created. That client stays; accept again after a moment.
     pub async fn accept(&self) -> io::Result<NamedPipeServer> {
         let incoming = self.incoming();
-        poll_fn(|context| incoming.poll(context)).await.unwrap_or_else(|| Err(closed()))
+        coop::poll_fn(|context| incoming.poll(context)).await.unwrap_or_else(|| Err(closed()))
     }
 
     /// [`accept`](Self::accept) for a task that polls. The last task that asked is the one that is woken.
@@ -194,7 +195,8 @@ impl NamedPipeListener {
     ///
     /// As [`accept`](Self::accept).
     pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<NamedPipeServer>> {
-        self.poll_client(context, Key::POLL).map(|client| client.unwrap_or_else(|| Err(closed())))
+        coop::poll(context, |context| self.poll_client(context, Key::POLL))
+            .map(|client| client.unwrap_or_else(|| Err(closed())))
     }
 
     /// The clients as they come: [`accept`](Self::accept), again and again. The stream ends when the listener is
@@ -312,7 +314,7 @@ impl<L: Borrow<NamedPipeListener>> futures_core::Stream for Incoming<L> {
     type Item = io::Result<NamedPipeServer>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(context)
+        coop::poll(context, |context| self.poll(context))
     }
 }
 

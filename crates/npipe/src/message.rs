@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
 
+use crate::coop;
 use crate::error::is_message_too_long;
 use crate::stream::Key;
 use crate::{NamedPipeClient, NamedPipeServer};
@@ -80,9 +81,12 @@ macro_rules! messages {
     ($pipe:ty) => {
         impl Messages<$pipe> {
             /// Hands what the sink has taken to the pipe.
-            fn poll_hand_on(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
+            fn poll_hand_on(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
                 let Some(message) = &self.taken else { return Poll::Ready(Ok(())) };
-                let sent = ready!(self.pipe.stream.poll_send_message(context, Key::POLL, message));
+                let stream = &self.pipe.stream;
+                let sent =
+                    coop::poll(context, |context| stream.poll_send_message(context, Key::POLL, message));
+                let sent = ready!(sent);
                 self.taken = None;
                 Poll::Ready(sent)
             }
@@ -96,7 +100,10 @@ macro_rules! messages {
                 if *ended {
                     return Poll::Ready(None);
                 }
-                match ready!(pipe.stream.poll_recv_message(context, Key::POLL, received, *limit)) {
+                let next = coop::poll(context, |context| {
+                    pipe.stream.poll_recv_message(context, Key::POLL, received, *limit)
+                });
+                match ready!(next) {
                     Ok(Some(_)) => Poll::Ready(Some(Ok(received.split()))),
                     Ok(None) => {
                         *ended = true;
@@ -125,7 +132,7 @@ macro_rules! messages {
             fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
                 let this = self.get_mut();
                 ready!(this.poll_hand_on(context))?;
-                this.pipe.stream.poll_flush(context, Key::POLL)
+                coop::poll(context, |context| this.pipe.stream.poll_flush(context, Key::POLL))
             }
 
             fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -126,7 +126,8 @@ macro_rules! pipe_end {
             ///
             /// As [`ready`](Self::ready).
             pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.stream.poll_readable(context, Key::POLL, None).map(|_| Ok(()))
+                coop::poll(context, |context| self.stream.poll_readable(context, Key::POLL, None))
+                    .map(|_| Ok(()))
             }
 
             /// Reads what there is, without waiting. `Ok(0)` means that the peer has closed its end and everything it
@@ -137,8 +138,8 @@ macro_rules! pipe_end {
             ///
             /// # Errors
             ///
-            /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is nothing yet; a read is then in flight, and
-            /// [`readable`](Self::readable) tells when it has ended. Else the system's:
+            /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is nothing yet, and when more empty messages are in the way than
+            /// one call passes over: [`readable`](Self::readable) waits until another call is worthwhile. Else the system's:
             #[doc = crate::documentation::read_errors!()]
             pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
                 self.stream.try_read(&mut Slice { bytes: buf, filled: 0 })
@@ -336,7 +337,8 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// As [`ready`](Self::ready).
             pub fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.stream.poll_writable(context, Key::POLL, None).map(|_| Ok(()))
+                coop::poll(context, |context| self.stream.poll_writable(context, Key::POLL, None))
+                    .map(|_| Ok(()))
             }
 
             /// Writes what there is room for, without waiting, and tells how much that was. On a message pipe it writes

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::coop;
 use crate::driver::Driver;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
 use crate::impersonation::Impersonation;

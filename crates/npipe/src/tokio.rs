@@ -2,13 +2,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::coop;
 
+use crate::coop;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
-use crate::stream::{Destination, Key, Stream};
+use crate::stream::{Destination, Key};
 use crate::{NamedPipeClient, NamedPipeServer};
 
 impl Destination for ReadBuf<'_> {
@@ -29,14 +29,6 @@ impl Destination for ReadBuf<'_> {
     }
 }
 
-fn poll_read(stream: &Stream, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-    // Data that is always there must not keep the other tasks of a Tokio runtime from running.
-    let proceed = ready!(coop::poll_proceed(context));
-    let count = ready!(stream.poll_read(context, buffer));
-    proceed.made_progress();
-    Poll::Ready(count.map(drop))
-}
-
 /// `$stream`: where the pipe's stream is.
 macro_rules! tokio_read {
     ($pipe:ty, $($stream:ident).+) => {
@@ -46,7 +38,7 @@ macro_rules! tokio_read {
                 context: &mut Context<'_>,
                 buffer: &mut ReadBuf<'_>,
             ) -> Poll<io::Result<()>> {
-                poll_read(&self.$($stream).+, context, buffer)
+                coop::poll(context, |context| self.$($stream).+.poll_read(context, buffer)).map_ok(drop)
             }
         }
     };
@@ -62,10 +54,7 @@ macro_rules! tokio_write {
                 context: &mut Context<'_>,
                 bytes: &[u8],
             ) -> Poll<io::Result<usize>> {
-                let proceed = ready!(coop::poll_proceed(context));
-                let count = ready!(self.$($stream).+.poll_write(context, &bytes));
-                proceed.made_progress();
-                Poll::Ready(count)
+                coop::poll(context, |context| self.$($stream).+.poll_write(context, &bytes))
             }
 
             fn poll_write_vectored(
@@ -73,10 +62,7 @@ macro_rules! tokio_write {
                 context: &mut Context<'_>,
                 slices: &[IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
-                let proceed = ready!(coop::poll_proceed(context));
-                let count = ready!(self.$($stream).+.poll_write(context, &slices));
-                proceed.made_progress();
-                Poll::Ready(count)
+                coop::poll(context, |context| self.$($stream).+.poll_write(context, &slices))
             }
 
             fn is_write_vectored(&self) -> bool {
@@ -84,11 +70,11 @@ macro_rules! tokio_write {
             }
 
             fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.$($stream).+.poll_flush(context, Key::POLL)
+                coop::poll(context, |context| self.$($stream).+.poll_flush(context, Key::POLL))
             }
 
             fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.$($stream).+.poll_flush(context, Key::POLL)
+                coop::poll(context, |context| self.$($stream).+.poll_flush(context, Key::POLL))
             }
         }
     };

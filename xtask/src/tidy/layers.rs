@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 12] = [
     &["error"],
     &["machine", "sys"],
     &["moment", "security"],
-    &["directory", "driver", "impersonation", "patience", "peer"],
+    &["coop", "directory", "driver", "impersonation", "patience", "peer"],
     &["stream"],
     &["pipe_end", "tasks"],
     &["client", "server"],

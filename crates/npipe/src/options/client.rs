@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{check_limits, refuse_inheritable};
 use crate::NamedPipeClient;
+use crate::coop;
 use crate::driver::{self, Driver};
 use crate::error;
 use crate::info::{PipeEnd, PipeMode};
@@ -242,6 +243,7 @@ impl ClientOptions {
     pub async fn connect(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
         let name = PipeName::new(addr)?;
         let mut patience = self.patience();
+        coop::result().await;
         loop {
             let error = match self.open(&name) {
                 Ok(client) => return Ok(client),

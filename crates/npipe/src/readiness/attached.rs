@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::queue::{Queue, Registration};
+use crate::coop;
 use crate::error::is_message_too_long;
 use crate::info::PipeEnd;
 use crate::interest::{Interest, Ready};
@@ -189,7 +190,11 @@ impl Attached {
             return would_block();
         }
         let context = Context::from_waker(&self.reading);
-        match self.stream.poll_recv_message(&context, Key::POLL, buffer, limit) {
+        // A program that receives until it would block gets to its other events, however many messages there are.
+        let received = coop::poll_in_run(&context, |context| {
+            self.stream.poll_recv_message(context, Key::POLL, buffer, limit)
+        });
+        match received {
             Poll::Pending => would_block(),
             Poll::Ready(Err(error)) if !is_message_too_long(&error) => Err(error),
             Poll::Ready(Ok(None)) => Ok(None),

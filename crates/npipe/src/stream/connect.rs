@@ -1,10 +1,10 @@
 //! A server's wait for its client, and the end of a connection.
 
-use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
 use super::{Connecting, Core, Key, OperationPlace, Stream, system_error};
+use crate::coop::poll_fn;
 use crate::driver::{Finished, Operation, Submitted, Waiting};
 use crate::info::PipeEnd;
 #[cfg(windows)]

@@ -3,7 +3,6 @@
 //! It is an operation like others where the system has it as one, and any number of them may be in flight: each reports to the
 //! [`Drain`] that asked for it. Elsewhere a thread waits in its place.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::waiters::Waiters;
 use super::{Core, Key, Stream, system_error};
+use crate::coop::poll_fn;
 use crate::driver::{BlockingFlush, Completion, Deadline, Finished, InFlight, Operation, Submitted, Waiting};
 use crate::machine::verdict;
 use crate::sync::{Arc, Mutex, lock};
@@ -147,9 +147,9 @@ impl Stream {
     pub(super) async fn drain_until(&self, end: Option<Instant>) -> Option<io::Result<()>> {
         let Some(end) = end else { return Some(self.drain().await) };
         let mut drain = pin!(self.drain());
-        // Most drains are over at once, and need no timer.
+        // Most drains are over at once, and need no timer. The drain yields by itself.
         let mut deadline = None;
-        poll_fn(|context| match drain.as_mut().poll(context) {
+        std::future::poll_fn(|context| match drain.as_mut().poll(context) {
             Poll::Ready(result) => Poll::Ready(Some(result)),
             Poll::Pending => {
                 let deadline = deadline.get_or_insert_with(|| Deadline::new(&self.core.driver, end));

@@ -1,14 +1,15 @@
 //! Whole messages, and what there is to them beyond reading and writing: the end of a direction, exchanges, a look ahead.
 
-use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::BytesMut;
 
+use super::read::{Skips, Wait};
 use super::write::refusal;
 use super::{Inbound, Key, OperationPlace, Outbound, Stream, system_error};
+use crate::coop::poll_fn;
 use crate::driver::Submitted;
 use crate::error::{MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread};
 use crate::info::Peek;
@@ -18,10 +19,6 @@ use crate::sys;
 
 /// Room for the reply of an exchange; a longer one goes on as any other message.
 const REPLY: usize = 4 * 1024;
-
-/// How many messages a task may receive without waiting until the others of its thread have a turn: a peer that floods us must not keep
-/// them from running.
-const LONGEST_RUN: u32 = 128;
 
 /// What a receiver gets: the length of a message, or `None` at the end.
 type Received = Option<usize>;
@@ -71,25 +68,15 @@ impl Stream {
         limit: usize,
     ) -> Poll<io::Result<Received>> {
         let mut inbound = lock(&self.core.inbound);
-        if inbound.run >= LONGEST_RUN {
-            inbound.run = 0;
-            drop(inbound);
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        inbound.run += 1;
+        let mut skips = Skips::new();
         loop {
-            match self.receive(&mut inbound, buffer, limit) {
-                Ok(Receiving::Received(received)) => return Poll::Ready(Ok(received)),
-                Ok(Receiving::Submit(size)) => self.submit_read(&mut inbound, size),
-                Ok(Receiving::Wait) => {
-                    inbound.run = 0;
-                    let replaced = inbound.waiters.register(key, context);
-                    drop(inbound);
-                    drop(replaced);
+            match self.receive(&mut inbound, buffer, limit, &mut skips)? {
+                Receiving::Received(received) => return Poll::Ready(Ok(received)),
+                Receiving::Submit(size) => self.submit_read(&mut inbound, size),
+                Receiving::Wait(wait) => {
+                    wait.leave(inbound, key, context);
                     return Poll::Pending;
                 }
-                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
@@ -98,14 +85,24 @@ impl Stream {
     /// and the pipe itself is next.
     #[cfg(windows)]
     pub(crate) fn recv_rest(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<Received>> {
-        match self.receive(&mut lock(&self.core.inbound), buffer, limit)? {
-            Receiving::Received(received) => Ok(Some(received)),
-            Receiving::Submit(_) | Receiving::Wait => Ok(None),
+        loop {
+            let mut inbound = lock(&self.core.inbound);
+            match self.receive(&mut inbound, buffer, limit, &mut Skips::new())? {
+                Receiving::Received(received) => return Ok(Some(received)),
+                Receiving::Wait(Wait::Turn) => {}
+                Receiving::Submit(_) | Receiving::Wait(Wait::Packet) => return Ok(None),
+            }
         }
     }
 
     /// Receives a message as far as that takes no waiting. `buffer` changes only when it is whole.
-    fn receive(&self, inbound: &mut Inbound, buffer: &mut BytesMut, limit: usize) -> io::Result<Receiving> {
+    fn receive(
+        &self,
+        inbound: &mut Inbound,
+        buffer: &mut BytesMut,
+        limit: usize,
+        skips: &mut Skips,
+    ) -> io::Result<Receiving> {
         if !inbound.machine.reads_messages() {
             return Err(reads_bytes());
         }
@@ -119,6 +116,9 @@ impl Stream {
                     inbound.machine.consume(length);
                     return Ok(Receiving::Received(Some(length)));
                 }
+                MessageStep::Rest | MessageStep::Discard | MessageStep::Submit(_) if !skips.take() => {
+                    return Ok(Receiving::Wait(Wait::Turn));
+                }
                 MessageStep::Rest => {
                     let left = sys::peek(&self.handle).map_or(0, |peeked| peeked.left_in_message);
                     match inbound.machine.rest(left, limit) {
@@ -129,13 +129,13 @@ impl Stream {
                         Err(refused) => refused,
                     }
                 }
-                MessageStep::Discard => match self.discard(inbound) {
+                MessageStep::Discard => match self.discard(inbound, skips) {
                     Some(size) => return Ok(Receiving::Submit(size)),
                     None => inbound.machine.message_step(limit),
                 },
                 MessageStep::TooLong { length } => return Err(MessageTooLong::new(length, limit).into()),
                 MessageStep::Submit(size) => return Ok(Receiving::Submit(size)),
-                MessageStep::Wait => return Ok(Receiving::Wait),
+                MessageStep::Wait => return Ok(Receiving::Wait(Wait::Packet)),
                 MessageStep::End(ReadEnd::EndOfFile) => return Ok(Receiving::Received(None)),
                 MessageStep::End(ReadEnd::Failed(code)) => return Err(system_error(code)),
             };
@@ -326,6 +326,6 @@ enum Receiving {
     Received(Received),
     /// To where a read into a buffer of this size has to be submitted.
     Submit(usize),
-    /// To where a read is in flight.
-    Wait,
+    /// To where there is nothing to return yet.
+    Wait(Wait),
 }

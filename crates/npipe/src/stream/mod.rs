@@ -131,8 +131,6 @@ struct Inbound {
     watch: Option<Watch>,
     /// Packets so far. Readiness that was used up returns when this moves.
     ticks: u64,
-    /// Messages received since somebody had to wait for one.
-    run: u32,
 }
 
 /// A look at whether a large buffer has been idle.
@@ -208,7 +206,6 @@ impl Stream {
                 operation: OperationPlace::Empty,
                 watch: None,
                 ticks: 0,
-                run: 0,
             }),
             outbound: Mutex::new(Outbound {
                 machine: WriteBehind::new(settings.writes, settings.write_limit),

@@ -2,7 +2,6 @@
 //!
 //! What is given away may stay with the kernel for as long as the operation takes, whatever becomes of the caller.
 
-use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::task::{Context, Poll};
@@ -10,10 +9,11 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 
 use super::message::Place;
-use super::read::Progress;
+use super::read::{Progress, Skips};
 use super::transfer::Destination;
 use super::write::refusal;
 use super::{Inbound, Key, Outbound, Stream, system_error};
+use crate::coop::poll_fn;
 use crate::machine::{Framing, WriteStep};
 use crate::sync::lock;
 
@@ -70,6 +70,7 @@ impl Stream {
         room: usize,
     ) -> Poll<io::Result<()>> {
         let mut inbound = lock(&self.core.inbound);
+        let mut skips = Skips::new();
         loop {
             if buffer.is_empty()
                 && let Some(whole) = inbound.machine.take(room)
@@ -85,13 +86,11 @@ impl Stream {
             // An empty buffer is submitted, which costs no more than a read that must not wait, and needs no memory with values.
             let mut nothing = BytesMut::new();
             let destination = if buffer.is_empty() && !ready { &mut nothing } else { &mut *buffer };
-            match self.fill(&mut inbound, &mut Spare { buffer: destination })? {
+            match self.fill(&mut inbound, &mut Spare { buffer: destination }, &mut skips)? {
                 Progress::Read(_) => return Poll::Ready(Ok(())),
                 Progress::Submit(size) => self.submit_given(&mut inbound, buffer, size),
-                Progress::Wait => {
-                    let replaced = inbound.waiters.register(key, context);
-                    drop(inbound);
-                    drop(replaced);
+                Progress::Wait(wait) => {
+                    wait.leave(inbound, key, context);
                     return Poll::Pending;
                 }
             }
@@ -121,13 +120,16 @@ impl Stream {
             return Ok(buffers);
         }
         let mut inbound = lock(&self.core.inbound);
+        let mut skips = Skips::new();
         for buffer in &mut buffers[1..] {
             let mut spare = Spare { buffer };
             let ends_here = inbound.machine.reads_messages() && inbound.machine.is_message_complete();
             if ends_here || spare.room() == 0 || inbound.machine.is_ended() {
                 break;
             }
-            if !matches!(self.fill(&mut inbound, &mut spare), Ok(Progress::Read(_))) || spare.room() > 0 {
+            if !matches!(self.fill(&mut inbound, &mut spare, &mut skips), Ok(Progress::Read(_)))
+                || spare.room() > 0
+            {
                 break;
             }
         }

@@ -5,13 +5,18 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::{Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, Watch, system_error};
+use crate::coop;
 use crate::driver::{Finished, Submitted, Waiting};
 use crate::machine::{ReadDone, ReadEnd, ReadStep};
-use crate::sync::{Arc, lock};
+use crate::sync::{Arc, MutexGuard, lock};
 use crate::sys::{self, OwnedHandle};
 
-/// What one read of a message that nobody wants takes at most.
+/// The most that one read of a refused message takes.
 const LARGEST_DISCARD: usize = 64 * 1024;
+
+/// How many reads of the pipe one call makes, at most, that bring its caller nothing: empty messages that are passed over, and parts of
+/// a refused message. A peer decides how many there are.
+const MOST_SKIPPED: u32 = 64;
 
 /// How far a read comes without submitting an operation.
 pub(super) enum Progress {
@@ -19,31 +24,66 @@ pub(super) enum Progress {
     Read(usize),
     /// To where a read into a buffer of this size has to be submitted.
     Submit(usize),
-    /// To where a read is in flight.
-    Wait,
+    /// To where there is nothing to return yet.
+    Wait(Wait),
+}
+
+/// Why a call has no result yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wait {
+    /// A read is in flight.
+    Packet,
+    /// More has to be passed over than one call may.
+    Turn,
+}
+
+/// What one call may still pass over, and the memory for it.
+pub(super) struct Skips {
+    left: u32,
+    unwanted: Vec<u8>,
+}
+
+impl Skips {
+    pub(super) fn new() -> Self {
+        Self { left: MOST_SKIPPED, unwanted: Vec::new() }
+    }
+
+    /// Whether one more read is allowed.
+    pub(super) fn take(&mut self) -> bool {
+        let allowed = self.left > 0;
+        self.left -= u32::from(allowed);
+        allowed
+    }
+
+    fn unwanted(&mut self) -> &mut [u8] {
+        self.unwanted.resize(LARGEST_DISCARD, 0);
+        &mut self.unwanted
+    }
 }
 
 impl Stream {
-    /// Reads what there is. `None`: nothing yet, and a read is in flight.
+    /// Reads the bytes that are available.
     fn try_fill(
         &self,
         inbound: &mut Inbound,
         destination: &mut dyn Destination,
-    ) -> io::Result<Option<usize>> {
+    ) -> io::Result<Result<usize, Wait>> {
+        let mut skips = Skips::new();
         loop {
-            match self.fill(inbound, destination)? {
-                Progress::Read(count) => return Ok(Some(count)),
+            match self.fill(inbound, destination, &mut skips)? {
+                Progress::Read(count) => return Ok(Ok(count)),
                 Progress::Submit(size) => self.submit_read(inbound, size),
-                Progress::Wait => return Ok(None),
+                Progress::Wait(wait) => return Ok(Err(wait)),
             }
         }
     }
 
-    /// Reads what there is, from our buffers and without waiting from the pipe.
+    /// Reads the bytes that are available, from our buffers and, without waiting, from the pipe.
     pub(super) fn fill(
         &self,
         inbound: &mut Inbound,
         destination: &mut dyn Destination,
+        skips: &mut Skips,
     ) -> io::Result<Progress> {
         let mut copied = 0;
         loop {
@@ -60,13 +100,16 @@ impl Stream {
                         inbound.machine.on_direct(outcome, bytes.len())
                     });
                 }
+                ReadStep::Discard | ReadStep::Submit(_) if !skips.take() => {
+                    return Ok(Progress::Wait(Wait::Turn));
+                }
                 ReadStep::Discard => {
-                    if let Some(size) = self.discard(inbound) {
+                    if let Some(size) = self.discard(inbound, skips) {
                         return Ok(Progress::Submit(size));
                     }
                 }
                 ReadStep::Submit(size) => return Ok(Progress::Submit(size)),
-                ReadStep::Wait => return Ok(Progress::Wait),
+                ReadStep::Wait => return Ok(Progress::Wait(Wait::Packet)),
                 ReadStep::Done => return Ok(Progress::Read(copied)),
                 ReadStep::End(ReadEnd::EndOfFile) => return Ok(Progress::Read(0)),
                 ReadStep::End(ReadEnd::Failed(code)) => return Err(system_error(code)),
@@ -74,11 +117,10 @@ impl Stream {
         }
     }
 
-    /// Throws away what there is of a refused message. Gives the size of the read to submit for more of it, if there is no more
+    /// Discards the next part of a refused message. Returns the size of the read to submit for more of it, if there is no more
     /// yet.
-    pub(super) fn discard(&self, inbound: &mut Inbound) -> Option<usize> {
-        let mut unwanted = vec![0; LARGEST_DISCARD];
-        let outcome = sys::read_now(&self.handle, &mut unwanted);
+    pub(super) fn discard(&self, inbound: &mut Inbound, skips: &mut Skips) -> Option<usize> {
+        let outcome = sys::read_now(&self.handle, skips.unwanted());
         inbound.machine.on_discarded(outcome.map(|outcome| outcome.code))
     }
 
@@ -115,15 +157,12 @@ impl Stream {
             return Poll::Ready(Ok(0));
         }
         let mut inbound = lock(&self.core.inbound);
-        match self.try_fill(&mut inbound, destination) {
-            Ok(Some(count)) => Poll::Ready(Ok(count)),
-            Ok(None) => {
-                let replaced = inbound.waiters.register(Key::POLL, context);
-                drop(inbound);
-                drop(replaced);
+        match self.try_fill(&mut inbound, destination)? {
+            Ok(count) => Poll::Ready(Ok(count)),
+            Err(wait) => {
+                wait.leave(inbound, Key::POLL, context);
                 Poll::Pending
             }
-            Err(error) => Poll::Ready(Err(error)),
         }
     }
 
@@ -132,28 +171,35 @@ impl Stream {
             return Ok(0);
         }
         let mut inbound = lock(&self.core.inbound);
-        self.try_fill(&mut inbound, destination)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        self.try_fill(&mut inbound, destination)?.map_err(|wait| {
+            if matches!(wait, Wait::Turn) {
+                coop::end_run();
+            }
+            io::ErrorKind::WouldBlock.into()
+        })
     }
 
-    /// Whether a read would have a result now. If not, a read is in flight afterwards.
-    fn ask(&self, inbound: &mut Inbound) -> bool {
+    /// Finds out whether a read would have a result now.
+    fn ask(&self, inbound: &mut Inbound) -> Result<(), Wait> {
+        let mut skips = Skips::new();
         while !inbound.machine.is_ready() {
             // No room is offered, so this neither takes bytes nor reports an end.
             let size = match inbound.machine.step(0, 0) {
+                ReadStep::Submit(_) | ReadStep::Discard if !skips.take() => return Err(Wait::Turn),
                 ReadStep::Submit(size) => Some(size),
-                ReadStep::Discard => self.discard(inbound),
-                _ => return false,
+                ReadStep::Discard => self.discard(inbound, &mut skips),
+                _ => return Err(Wait::Packet),
             };
             if let Some(size) = size {
                 self.submit_read(inbound, size);
             }
             inbound.ticks += 1;
         }
-        true
+        Ok(())
     }
 
     pub(crate) fn is_readable(&self) -> bool {
-        self.ask(&mut lock(&self.core.inbound))
+        self.ask(&mut lock(&self.core.inbound)).is_ok()
     }
 
     /// Waits until a read would have a result. `used_up`: readiness of that tick does not count.
@@ -164,12 +210,14 @@ impl Stream {
         used_up: Option<u64>,
     ) -> Poll<Readable> {
         let mut inbound = lock(&self.core.inbound);
-        if self.ask(&mut inbound) && used_up != Some(inbound.ticks) {
-            return Poll::Ready(Readable { ended: inbound.machine.is_ended(), tick: inbound.ticks });
-        }
-        let replaced = inbound.waiters.register(key, context);
-        drop(inbound);
-        drop(replaced);
+        let wait = match self.ask(&mut inbound) {
+            Ok(()) if used_up != Some(inbound.ticks) => {
+                return Poll::Ready(Readable { ended: inbound.machine.is_ended(), tick: inbound.ticks });
+            }
+            Ok(()) => Wait::Packet,
+            Err(wait) => wait,
+        };
+        wait.leave(inbound, key, context);
         Poll::Pending
     }
 
@@ -181,6 +229,23 @@ impl Stream {
     pub(crate) fn forget_reader(&self, key: Key) {
         let removed = lock(&self.core.inbound).waiters.remove(key);
         drop(removed);
+    }
+}
+
+impl Wait {
+    /// Leaves the task to be woken when it is worth another poll.
+    pub(super) fn leave(self, mut inbound: MutexGuard<'_, Inbound>, key: Key, context: &Context<'_>) {
+        match self {
+            Self::Packet => {
+                let replaced = inbound.waiters.register(key, context);
+                drop(inbound);
+                drop(replaced);
+            }
+            Self::Turn => {
+                drop(inbound);
+                context.waker().wake_by_ref();
+            }
+        }
     }
 }
 
@@ -214,7 +279,7 @@ impl Core {
         handle: Option<&Arc<OwnedHandle>>,
         wake: &mut Vec<Waiting>,
     ) {
-        loop {
+        for _ in 0..MOST_SKIPPED {
             if done.wake {
                 inbound.waiters.take(wake);
             }
@@ -233,6 +298,8 @@ impl Core {
                 }
             }
         }
+        // The tasks that wait go on with it: other pipes have their packets in this port too.
+        inbound.waiters.take(wake);
     }
 
     /// Makes sure that a large buffer which waits for data will be given back if none comes.

@@ -1,10 +1,10 @@
 //! Waiting for readiness.
 
-use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
 use super::{Key, Stream};
+use crate::coop::poll_fn;
 use crate::interest::{Interest, Ready};
 #[cfg(windows)]
 use crate::sync::lock;
@@ -47,12 +47,7 @@ impl Stream {
         poll_fn(|context| self.poll_ready(context, &waiting, used_up)).await
     }
 
-    fn poll_ready(
-        &self,
-        context: &mut Context<'_>,
-        waiting: &Waiting<'_>,
-        used_up: Seen,
-    ) -> Poll<(Ready, Seen)> {
+    fn poll_ready(&self, context: &Context<'_>, waiting: &Waiting<'_>, used_up: Seen) -> Poll<(Ready, Seen)> {
         let (mut ready, mut seen) = (Ready::EMPTY, Seen::default());
         if waiting.interest.is_readable()
             && let Poll::Ready(readable) = self.poll_readable(context, waiting.reader, used_up.read)

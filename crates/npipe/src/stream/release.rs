@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::read::Progress;
+use super::read::{Progress, Skips, Wait};
 use super::{Destination, Key, Settings, Stream};
 use crate::driver::{Batch, Driver};
 use crate::sync::{Arc, lock};
@@ -58,9 +58,12 @@ impl Stream {
 
     /// Reads what was read ahead before the stream came to rest. `None`: there is nothing, and the pipe itself is next.
     pub(crate) fn read_rest(&self, destination: &mut dyn Destination) -> io::Result<Option<usize>> {
-        match self.fill(&mut lock(&self.core.inbound), destination)? {
-            Progress::Read(count) => Ok(Some(count)),
-            Progress::Submit(_) | Progress::Wait => Ok(None),
+        loop {
+            match self.fill(&mut lock(&self.core.inbound), destination, &mut Skips::new())? {
+                Progress::Read(count) => return Ok(Some(count)),
+                Progress::Wait(Wait::Turn) => {}
+                Progress::Submit(_) | Progress::Wait(Wait::Packet) => return Ok(None),
+            }
         }
     }
 

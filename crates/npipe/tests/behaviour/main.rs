@@ -21,6 +21,7 @@ mod directions;
 mod directory;
 mod drop;
 mod errors;
+mod fairness;
 mod handles;
 mod identity;
 mod listener;

@@ -173,3 +173,42 @@ fn a_hundred_mebibytes_go_both_ways_through_one_poll() {
     }
     assert!(sides.iter().all(|side| side.received == TOTAL && side.sent == TOTAL));
 }
+
+/// A peer sends as many empty messages as it likes. A read passes over few of them, would block, and another event comes.
+#[test]
+fn a_flood_of_empty_messages_and_a_refused_one_leave_the_loop_its_turns() {
+    const EMPTY: usize = 3000;
+    let mut events = Loop::new();
+    let (server, client, _) = events.pair_with(
+        ServerOptions::new().pipe_mode(PipeMode::Message).in_buffer_size(64 << 20),
+        ClientOptions::new().pipe_mode(PipeMode::Message),
+    );
+    for _ in 0..EMPTY {
+        while would_block(client.send_message(b"")) {
+            events.until(CLIENT, Event::is_writable);
+        }
+    }
+    assert_eq!(events.write_some(&client, CLIENT, b"behind"), 6);
+    let (mut buffer, mut turns) = ([0; 10], 0);
+    while would_block((&server).read(&mut buffer)) {
+        events.until(SERVER, Event::is_readable);
+        turns += 1;
+    }
+    assert_eq!(&buffer[..6], b"behind");
+    assert!(turns >= EMPTY / 100, "{turns} turns");
+
+    assert_eq!(events.write_some(&client, CLIENT, &vec![0; 16 << 20]), 16 << 20);
+    assert_eq!(events.write_some(&client, CLIENT, b"behind"), 6);
+    let (mut message, mut turns, mut refused) = (bytes::BytesMut::new(), 0, 0);
+    loop {
+        match server.recv_message_limited(&mut message, 1000) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                events.until(SERVER, Event::is_readable);
+                turns += 1;
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => refused += 1,
+            received => break assert_eq!(received.unwrap(), Some(6)),
+        }
+    }
+    assert!(refused == 1 && turns >= 3, "{refused} refused, {turns} turns");
+}

@@ -2,15 +2,18 @@
 //! whose rest was not there.
 
 use std::io::{ErrorKind, IoSliceMut};
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
+use super::peer::Waiter;
 use crate::driver::{Driver, Waiting};
 use crate::info::PipeEnd;
+use crate::interest::Interest;
 use crate::machine::Framing;
-use crate::stream::{Destination, Growing, Settings, Slice, Slices, Stream};
+use crate::stream::{Destination, Growing, Key, Settings, Slice, Slices, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
 const CALM: Temper =
@@ -27,7 +30,7 @@ struct Pair {
 impl Pair {
     fn new(framing: Framing, temper: Temper) -> Self {
         let driver = Driver::new().unwrap();
-        let (pipe, server) = Pipe::create(framing == Framing::Messages, 1 << 20, temper);
+        let (pipe, server) = Pipe::create(framing == Framing::Messages, 1 << 26, temper);
         let settings = Settings {
             end: PipeEnd::Server,
             reads: framing,
@@ -178,12 +181,83 @@ fn a_message_whose_rest_is_not_there_yet_goes_on_with_the_next_read() {
         assert_eq!(received, [1; 3000], "seed {seed}");
         let mut next = BytesMut::new();
         let context = Context::from_waker(Waker::noop());
-        let mut receive =
-            || pair.reader.poll_recv_message(&context, crate::stream::Key::POLL, &mut next, usize::MAX);
+        let mut receive = || pair.reader.poll_recv_message(&context, Key::POLL, &mut next, usize::MAX);
         while receive().is_pending() {
             pair.turn();
         }
         assert_eq!(next, [2; 10][..], "seed {seed}");
     }
     assert!(outran > 10, "the rest was there nearly every time");
+}
+
+/// Polls until there is a result, and returns how often there was none although nothing had to be waited for.
+fn turns_until_ready<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> (T, usize) {
+    let (mut waiter, mut turns) = (Waiter::default(), 0);
+    loop {
+        match waiter.poll(&mut poll) {
+            Poll::Ready(result) => return (result, turns),
+            Poll::Pending => assert!(waiter.may_poll(), "a task that yields was not woken"),
+        }
+        turns += 1;
+    }
+}
+
+/// A peer queues as many empty messages as it likes. One poll passes over few of them.
+#[test]
+fn empty_messages_are_passed_over_in_many_turns() {
+    const EMPTY: usize = 3000;
+    const LEAST_TURNS: usize = EMPTY / 100;
+    let flooded = || {
+        let pair = Pair::new(Framing::Messages, CALM);
+        (0..EMPTY).for_each(|_| pair.write(b""));
+        pair.write(b"behind");
+        pair
+    };
+    let pair = flooded();
+    let mut buffer = [0; 10];
+    let (count, turns) = turns_until_ready(|context| {
+        pair.reader.poll_read(context, &mut Slice { bytes: &mut buffer, filled: 0 })
+    });
+    assert!(count.unwrap() == 6 && turns >= LEAST_TURNS, "{turns} turns");
+
+    let pair = flooded();
+    let mut read = pin!(pair.reader.read_owned(BytesMut::with_capacity(10)));
+    let (bytes, turns) = turns_until_ready(|context| read.as_mut().poll(context));
+    assert!(bytes.unwrap() == b"behind"[..] && turns >= LEAST_TURNS, "{turns} turns");
+
+    let pair = flooded();
+    let calls = std::cell::Cell::new(0);
+    let read = || {
+        calls.set(calls.get() + 1);
+        pair.reader.try_read(&mut Slice { bytes: &mut buffer, filled: 0 })
+    };
+    let mut read = pin!(pair.reader.async_io(Interest::READABLE, read));
+    let (count, turns) = turns_until_ready(|context| read.as_mut().poll(context));
+    assert!(turns >= LEAST_TURNS, "{turns} turns");
+    assert!(count.unwrap() == 6 && calls.get() >= LEAST_TURNS, "{} calls", calls.get());
+}
+
+#[test]
+fn a_refused_message_is_discarded_in_many_turns() {
+    let length = 32 << 20;
+    let refused = || {
+        let pair = Pair::new(Framing::Messages, CALM);
+        pair.write(&vec![0; length]);
+        pair.write(b"behind");
+        let mut buffer = BytesMut::new();
+        let mut receive =
+            |context: &mut Context<'_>| pair.reader.poll_recv_message(context, Key::POLL, &mut buffer, 1000);
+        assert!(turns_until_ready(&mut receive).0.is_err());
+        pair
+    };
+    let pair = refused();
+    let mut buffer = BytesMut::new();
+    let (received, turns) =
+        turns_until_ready(|context| pair.reader.poll_recv_message(context, Key::POLL, &mut buffer, 1000));
+    assert!(received.unwrap() == Some(6) && turns >= 5, "{turns} turns");
+
+    let pair = refused();
+    let (readable, turns) =
+        turns_until_ready(|context| pair.reader.poll_readable(context, Key::POLL, None).map(|_| ()));
+    assert!(readable == () && turns >= 5, "{turns} turns");
 }
