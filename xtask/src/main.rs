@@ -1,4 +1,4 @@
-//! The chores of the project: `cargo xtask setup | demo | test | bench | check | ci`.
+//! The chores of the project: `cargo xtask setup | demo | test | bench | check | versions | ci`.
 //!
 //! Everything a contributor or CI has to do beyond plain cargo is a subcommand here, so that both do the same. This file
 //! only parses and dispatches. Nothing in this crate may use `npipe` itself: the chores must run while the library is
@@ -15,6 +15,7 @@ mod scratch;
 mod setup;
 mod test;
 mod tidy;
+mod versions;
 mod windows;
 mod workspace;
 mod wrapper;
@@ -46,7 +47,9 @@ enum Chore {
     Bench(bench::Options),
     /// Formatting, lints for every target, documentation, layering, licences
     Check,
-    /// What CI runs: check, then test
+    /// Compile the library and the tool with the oldest Rust and dependencies that they declare
+    Versions,
+    /// What CI runs: check, versions, then test
     Ci,
 }
 
@@ -80,8 +83,10 @@ fn run(chore: Chore, report: &mut Report) -> anyhow::Result<()> {
         Chore::Test(options) => test::run(&workspace, report, &options),
         Chore::Bench(options) => bench::run(&workspace, report, &options),
         Chore::Check => check::run(&workspace, report),
+        Chore::Versions => versions::run(&workspace, report),
         Chore::Ci => {
             check::run(&workspace, report)?;
+            versions::run(&workspace, report)?;
             test::run(&workspace, report, &test::Options::default())
         }
     }

@@ -38,12 +38,7 @@ impl Report {
 
     /// Runs a step whose failure ends the chore.
     pub(crate) fn require<T>(&mut self, title: &str, work: impl FnOnce(&Step) -> Result<T>) -> Result<T> {
-        let step = Step::start(title);
-        let started = Instant::now();
-        let result = work(&step);
-        let verdict = if result.is_ok() { Verdict::Done } else { Verdict::Failed };
-        step.end(&verdict, started.elapsed());
-        self.steps.push((title.to_owned(), verdict, started.elapsed()));
+        let result = self.timed(title, Verdict::Failed, work);
         if let Err(error) = &result {
             let reason = format!("{error:#}");
             self.failures.push((title.to_owned(), reason.lines().next().unwrap_or_default().to_owned()));
@@ -54,6 +49,21 @@ impl Report {
     /// Runs a step whose failure is told, and fails the chore at its end: the other steps still run.
     pub(crate) fn attempt<T>(&mut self, title: &str, work: impl FnOnce(&Step) -> Result<T>) -> Option<T> {
         self.require(title, work).map_err(|error| eprintln!("{title} failed: {error:#}\n")).ok()
+    }
+
+    /// Runs a step that prepares others, which the caller records as skipped if this one fails.
+    pub(crate) fn prepare<T>(&mut self, title: &str, work: impl FnOnce(&Step) -> Result<T>) -> Result<T> {
+        self.timed(title, Verdict::Skipped, work)
+    }
+
+    fn timed<T>(&mut self, title: &str, failed: Verdict, work: impl FnOnce(&Step) -> Result<T>) -> Result<T> {
+        let step = Step::start(title);
+        let started = Instant::now();
+        let result = work(&step);
+        let verdict = if result.is_ok() { Verdict::Done } else { failed };
+        step.end(&verdict, started.elapsed());
+        self.steps.push((title.to_owned(), verdict, started.elapsed()));
+        result
     }
 
     /// Records a step that cannot run here.

@@ -77,6 +77,13 @@ impl Workspace {
             .collect()
     }
 
+    /// The oldest compiler that `package` declares to need.
+    pub(crate) fn rust_version(&self, package: &str) -> Result<String> {
+        let mut packages = self.package_values().filter(|value| value["name"] == package);
+        let version = packages.find_map(|value| value["rust_version"].as_str());
+        version.map(str::to_owned).with_context(|| format!("the package {package} declares no rust-version"))
+    }
+
     /// Every direct dependency of every package, from outside the workspace.
     pub(crate) fn external_dependencies(&self) -> Vec<(&str, &str)> {
         self.package_values()

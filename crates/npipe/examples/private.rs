@@ -28,7 +28,11 @@ fn main() -> std::io::Result<()> {
         stream.read_exact(&mut secret)?;
         let peer = stream.peer()?;
         let program = peer.program()?;
-        println!("{} sends {} bytes", program.file_name().unwrap_or_default().display(), secret.len());
+        println!(
+            "{} sends {} bytes",
+            program.file_name().unwrap_or_default().to_string_lossy(),
+            secret.len()
+        );
         // Not what the client says of itself, and not what its process number is now: what the system knows.
         let user = stream.impersonate(|client| client.user())??;
         println!("in my own name: {}", user == Trustee::CurrentUser.sid()?);

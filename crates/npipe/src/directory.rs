@@ -62,8 +62,8 @@ const FILE_NAME: usize = 64;
 fn decode(mut bytes: &[u8], pipes: &mut Vec<PipeEntry>) -> Option<()> {
     loop {
         let length = usize::try_from(u32_at(bytes, FILE_NAME_LENGTH)?).ok()?;
-        let (units, _) = bytes.get(FILE_NAME..)?.get(..length)?.as_chunks::<2>();
-        let name = units.iter().copied().map(u16::from_le_bytes);
+        let units = bytes.get(FILE_NAME..)?.get(..length)?.chunks_exact(2);
+        let name = units.map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
         // Of both numbers the lower half counts: the system leaves the upper one as it is.
         let max_instances = u32_at(bytes, ALLOCATION_SIZE)?;
         pipes.push(PipeEntry {
@@ -173,6 +173,11 @@ mod tests {
         }
     }
 
+    /// Made of units, because Miri takes minutes for strategies that know Unicode.
+    fn names() -> impl Strategy<Value = String> {
+        prop::collection::vec(any::<u16>(), 0..40).prop_map(|units| String::from_utf16_lossy(&units))
+    }
+
     proptest! {
         #[test]
         fn damage_does_no_harm(place in 0..1024_usize, value: u32) {
@@ -190,7 +195,7 @@ mod tests {
 
         #[test]
         fn any_names_and_numbers_come_out_as_they_went_in(
-            pipes in prop::collection::vec(("\\PC{0,40}", any::<u32>(), any::<u32>()), 1..20)
+            pipes in prop::collection::vec((names(), any::<u32>(), any::<u32>()), 1..if cfg!(miri) { 4 } else { 20 })
         ) {
             let given: Vec<_> = pipes.iter().map(|(name, now, most)| (name.as_str(), (*now).into(), (*most).into())).collect();
             let found = decoded(&listing(&given)).unwrap();

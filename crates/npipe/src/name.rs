@@ -149,7 +149,7 @@ fn is_dots_and_spaces(component: &str) -> bool {
 
 impl fmt::Display for PipeName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.display().fmt(formatter)
+        self.0.to_string_lossy().fmt(formatter)
     }
 }
 

@@ -186,7 +186,9 @@ fn miri(workspace: &Workspace, report: &mut Report) {
     command.arg("--target-dir").arg(special_target(workspace, "miri"));
     command
         .env("MIRIFLAGS", "-Zmiri-strict-provenance -Zmiri-disable-isolation")
-        .env("NPIPE_SCHEDULES", "20");
+        // Miri looks at memory, not at values: a few cases reach all the code, and each takes seconds.
+        .env("NPIPE_SCHEDULES", "20")
+        .env("PROPTEST_CASES", "4");
     run_through_cargo(report, title, command);
 }
 

@@ -168,10 +168,10 @@ impl PipeStream {
     /// or `ERROR_BAD_PIPE` when the server has disconnected, `ERROR_ACCESS_DENIED` on an end that may not read.
     #[doc(alias = "PeekNamedPipe")]
     pub fn peek(&self) -> io::Result<Peek> {
-        if self.shared.has_rest.load(Ordering::Acquire)
-            && let Some(stream) = self.shared.driven.get()
-        {
-            return stream.peek();
+        if self.shared.has_rest.load(Ordering::Acquire) {
+            if let Some(stream) = self.shared.driven.get() {
+                return stream.peek();
+            }
         }
         let peeked = sys::peek(&self.shared.handle)?;
         let reads_messages = self.shared.reads_messages.load(Ordering::Acquire);

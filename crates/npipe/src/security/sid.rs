@@ -28,8 +28,10 @@ impl Sid {
             return None;
         }
         let authority = authority.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-        let (words, _) = rest.get(..count * 4)?.as_chunks::<4>();
-        Some(Self { authority, sub_authorities: words.iter().copied().map(u32::from_le_bytes).collect() })
+        let words = rest.get(..count * 4)?.chunks_exact(4);
+        let sub_authorities =
+            words.map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
+        Some(Self { authority, sub_authorities })
     }
 
     /// The one that the system gave.

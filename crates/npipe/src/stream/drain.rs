@@ -116,10 +116,10 @@ impl Drain {
 
 impl Drop for Drain {
     fn drop(&mut self) {
-        if let DrainState::Asked { in_flight, .. } = &mut self.state
-            && let Some(in_flight) = in_flight.take()
-        {
-            in_flight.cancel_and_release();
+        if let DrainState::Asked { in_flight, .. } = &mut self.state {
+            if let Some(in_flight) = in_flight.take() {
+                in_flight.cancel_and_release();
+            }
         }
     }
 }

@@ -72,11 +72,11 @@ impl Stream {
         let mut inbound = lock(&self.core.inbound);
         let mut skips = Skips::new();
         loop {
-            if buffer.is_empty()
-                && let Some(whole) = inbound.machine.take(room)
-            {
-                *buffer = BytesMut::from(Bytes::from(whole));
-                return Poll::Ready(Ok(()));
+            if buffer.is_empty() {
+                if let Some(whole) = inbound.machine.take(room) {
+                    *buffer = BytesMut::from(Bytes::from(whole));
+                    return Poll::Ready(Ok(()));
+                }
             }
             let ready = inbound.machine.is_ready();
             if buffer.capacity() == 0 && ready {

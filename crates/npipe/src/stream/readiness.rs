@@ -49,17 +49,17 @@ impl Stream {
 
     fn poll_ready(&self, context: &Context<'_>, waiting: &Waiting<'_>, used_up: Seen) -> Poll<(Ready, Seen)> {
         let (mut ready, mut seen) = (Ready::EMPTY, Seen::default());
-        if waiting.interest.is_readable()
-            && let Poll::Ready(readable) = self.poll_readable(context, waiting.reader, used_up.read)
-        {
-            ready |= if readable.ended { Ready::READABLE | Ready::READ_CLOSED } else { Ready::READABLE };
-            seen.read = Some(readable.tick);
+        if waiting.interest.is_readable() {
+            if let Poll::Ready(readable) = self.poll_readable(context, waiting.reader, used_up.read) {
+                ready |= if readable.ended { Ready::READABLE | Ready::READ_CLOSED } else { Ready::READABLE };
+                seen.read = Some(readable.tick);
+            }
         }
-        if waiting.interest.is_writable()
-            && let Poll::Ready(tick) = self.poll_writable(context, waiting.writer, used_up.write)
-        {
-            ready |= Ready::WRITABLE;
-            seen.write = Some(tick);
+        if waiting.interest.is_writable() {
+            if let Poll::Ready(tick) = self.poll_writable(context, waiting.writer, used_up.write) {
+                ready |= Ready::WRITABLE;
+                seen.write = Some(tick);
+            }
         }
         if ready.is_empty() { Poll::Pending } else { Poll::Ready((ready, seen)) }
     }

@@ -118,7 +118,7 @@ fn receive(stream: &Stream, pattern: Pattern, total: usize) {
 
 #[test]
 fn both_directions_at_once_from_four_threads() {
-    const TOTAL: usize = 300_000;
+    const TOTAL: usize = if cfg!(miri) { 5_000 } else { 300_000 };
     let running = Running::start();
     for seed in 1..4 {
         let (_pipe, server, client) = pair(&running.driver, seed);
@@ -134,7 +134,7 @@ fn both_directions_at_once_from_four_threads() {
 #[test]
 fn an_end_dropped_at_any_moment_leaves_nothing_behind() {
     let running = Running::start();
-    for round in 0..2000 {
+    for round in 0..if cfg!(miri) { 20 } else { 2000 } {
         let (pipe, server, client) = pair(&running.driver, round + 1);
         let cores = [&server, &client].map(|stream| Arc::downgrade(&stream.core));
         let dropper = thread::spawn(move || {
@@ -161,7 +161,7 @@ fn an_end_dropped_at_any_moment_leaves_nothing_behind() {
 #[test]
 fn what_was_written_before_the_drop_arrives() {
     let running = Running::start();
-    for round in 0..300 {
+    for round in 0..if cfg!(miri) { 5 } else { 300 } {
         let (_pipe, server, client) = pair(&running.driver, round + 1);
         let bytes = Pattern(round).bytes(0, 2500);
         let accepted = match client.poll_write(&Context::from_waker(Waker::noop()), &&bytes[..]) {
