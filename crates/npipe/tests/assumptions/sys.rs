@@ -4,16 +4,19 @@
 use std::io;
 use std::mem::offset_of;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle, RawHandle};
+use std::process::Child;
 use std::ptr::{null, null_mut};
 use std::thread::JoinHandle;
 
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_COMPLETION_INFORMATION, FILE_DIRECTORY_INFORMATION, FSCTL_PIPE_FLUSH, FileDirectoryInformation,
-    FileReplaceCompletionInformation, NtFsControlFile, NtQueryDirectoryFile, NtSetInformationFile,
+    FILE_COMPLETION_INFORMATION, FILE_DIRECTORY_INFORMATION, FILE_PIPE_PEEK_BUFFER, FSCTL_PIPE_FLUSH,
+    FSCTL_PIPE_PEEK, FileDirectoryInformation, FileIoCompletionNotificationInformation,
+    FileReplaceCompletionInformation, NtFsControlFile, NtQueryDirectoryFile, NtQueryInformationFile,
+    NtSetInformationFile,
 };
 use windows_sys::Win32::Foundation::{
-    ERROR_IO_PENDING, ERROR_SUCCESS, GENERIC_READ, GENERIC_WRITE, GetLastError, INVALID_HANDLE_VALUE,
-    LocalFree, RtlNtStatusToDosError, WAIT_OBJECT_0, WAIT_TIMEOUT,
+    DUPLICATE_SAME_ACCESS, DuplicateHandle, ERROR_IO_PENDING, ERROR_SUCCESS, GENERIC_READ, GENERIC_WRITE,
+    GetLastError, INVALID_HANDLE_VALUE, LocalFree, RtlNtStatusToDosError, WAIT_OBJECT_0, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::Security::Authorization::{
     ConvertStringSecurityDescriptorToSecurityDescriptorW, SDDL_REVISION_1,
@@ -30,11 +33,12 @@ use windows_sys::Win32::System::IO::{
 };
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Pipes::{
-    ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeInfo, ImpersonateNamedPipeClient,
-    PIPE_READMODE_BYTE, PIPE_READMODE_MESSAGE, PIPE_SERVER_END, PIPE_TYPE_BYTE, PIPE_TYPE_MESSAGE,
-    PIPE_UNLIMITED_INSTANCES, PeekNamedPipe, SetNamedPipeHandleState, TransactNamedPipe,
+    ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeClientProcessId, GetNamedPipeInfo,
+    GetNamedPipeServerProcessId, ImpersonateNamedPipeClient, PIPE_READMODE_BYTE, PIPE_READMODE_MESSAGE,
+    PIPE_SERVER_END, PIPE_TYPE_BYTE, PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, PeekNamedPipe,
+    SetNamedPipeHandleState, TransactNamedPipe,
 };
-use windows_sys::Win32::System::Threading::{CreateEventW, WaitForSingleObject};
+use windows_sys::Win32::System::Threading::{CreateEventW, GetCurrentProcess, WaitForSingleObject};
 use windows_sys::Win32::System::WindowsProgramming::{
     FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE,
 };
@@ -91,9 +95,9 @@ pub(crate) fn create(name: &str, message: bool, quota: u32) -> Outcome<Handle> {
     create_with(name, open_mode, pipe_mode(message), PIPE_UNLIMITED_INSTANCES, quota)
 }
 
-pub(crate) fn create_first(name: &str) -> Outcome<Handle> {
+pub(crate) fn create_first(name: &str, instances: u32) -> Outcome<Handle> {
     let open_mode = PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | FILE_FLAG_FIRST_PIPE_INSTANCE;
-    create_with(name, open_mode, PIPE_TYPE_BYTE, PIPE_UNLIMITED_INSTANCES, 4096)
+    create_with(name, open_mode, PIPE_TYPE_BYTE, instances, 4096)
 }
 
 pub(crate) fn create_limited(name: &str, instances: u32) -> Outcome<Handle> {
@@ -161,6 +165,40 @@ pub(crate) fn create_protected(name: &str, sddl: &str) -> Outcome<Handle> {
     // SAFETY: the call above says to free it so; nobody has it any more.
     unsafe { LocalFree(descriptor) };
     pipe
+}
+
+pub(crate) fn client_process_id(server: &Handle) -> Outcome<u32> {
+    let mut id = 0;
+    // SAFETY: the handle is open; the number outlives the call.
+    outcome(unsafe { GetNamedPipeClientProcessId(server.as_raw_handle(), &mut id) })?;
+    Ok(id)
+}
+
+pub(crate) fn server_process_id(client: &Handle) -> Outcome<u32> {
+    let mut id = 0;
+    // SAFETY: the handle is open; the number outlives the call.
+    outcome(unsafe { GetNamedPipeServerProcessId(client.as_raw_handle(), &mut id) })?;
+    Ok(id)
+}
+
+/// Gives `process` a handle of its own to the same file object.
+pub(crate) fn give_to(process: &Child, pipe: &Handle) -> Outcome<()> {
+    // The process owns the handle and closes it when it ends.
+    let mut its_handle = null_mut();
+    // SAFETY: takes no pointers.
+    let this_process = unsafe { GetCurrentProcess() };
+    // SAFETY: all handles are open for the call, and the place for the new one is writable.
+    outcome(unsafe {
+        DuplicateHandle(
+            this_process,
+            pipe.as_raw_handle(),
+            process.as_raw_handle(),
+            &mut its_handle,
+            0,
+            0,
+            DUPLICATE_SAME_ACCESS,
+        )
+    })
 }
 
 /// Takes on the client's name and lets go of it.
@@ -314,6 +352,16 @@ pub(crate) fn read(pipe: &Handle, count: usize, operation: &mut Operation) -> Is
     operation.issued(done)
 }
 
+/// [`read`] that reports to an event, and to no port.
+pub(crate) fn read_with(pipe: &Handle, event: &Event, count: usize, operation: &mut Operation) -> Issued {
+    let (buffer, length, overlapped) = operation.prepare(vec![0; count]);
+    // SAFETY: the operation is not in flight, so the block is ours alone.
+    unsafe { (*overlapped).hEvent = event.without_packet() };
+    // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in flight.
+    let done = unsafe { ReadFile(pipe.as_raw_handle(), buffer, length, null_mut(), overlapped) };
+    operation.issued(done)
+}
+
 pub(crate) fn write(pipe: &Handle, data: &[u8], operation: &mut Operation) -> Issued {
     let (buffer, length, overlapped) = operation.prepare(data.to_vec());
     // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in flight.
@@ -360,6 +408,18 @@ impl Event {
         Self(unsafe { OwnedHandle::from_raw_handle(event) })
     }
 
+    /// For an OVERLAPPED: the low bit keeps the packet from the port.
+    fn without_packet(&self) -> RawHandle {
+        self.0.as_raw_handle().map_addr(|address| address | 1)
+    }
+
+    /// Waits until it is set, and resets it.
+    pub(crate) fn wait(&self) {
+        // SAFETY: the event is open for as long as `self`.
+        let result = unsafe { WaitForSingleObject(self.0.as_raw_handle(), 20_000) };
+        assert_eq!(result, WAIT_OBJECT_0, "the event was not set in 20 seconds");
+    }
+
     /// Whether it is set, which it is no more afterwards.
     pub(crate) fn take(&self) -> bool {
         // SAFETY: the event is open for as long as `self`.
@@ -371,7 +431,7 @@ impl Event {
 pub(crate) fn connect_with(server: &Handle, event: &Event, operation: &mut Operation) -> Issued {
     let (_, _, overlapped) = operation.prepare(Vec::new());
     // SAFETY: the operation is not in flight, so the block is ours alone.
-    unsafe { (*overlapped).hEvent = event.0.as_raw_handle().map_addr(|address| address | 1) };
+    unsafe { (*overlapped).hEvent = event.without_packet() };
     // SAFETY: the OVERLAPPED lives in the operation's block, which outlives the operation in flight.
     let done = unsafe { ConnectNamedPipe(server.as_raw_handle(), overlapped) };
     operation.issued(done)
@@ -405,6 +465,30 @@ pub(crate) fn disconnect(server: &Handle) -> Outcome<()> {
     outcome(unsafe { DisconnectNamedPipe(server.as_raw_handle()) })
 }
 
+/// `FSCTL_PIPE_PEEK` with an event of its own and without a completion context.
+pub(crate) fn peek_with(pipe: &Handle, event: &Event, operation: &mut Operation) -> Issued {
+    const SIZE: usize = size_of::<FILE_PIPE_PEEK_BUFFER>();
+    let (buffer, length, overlapped) = operation.prepare(vec![0; SIZE]);
+    // SAFETY: buffer and OVERLAPPED, which begins with an IO_STATUS_BLOCK, live in the operation's block,
+    // which outlives the operation in flight; the event is open for the call.
+    let status = unsafe {
+        NtFsControlFile(
+            pipe.as_raw_handle(),
+            event.0.as_raw_handle(),
+            None,
+            null(),
+            overlapped.cast(),
+            FSCTL_PIPE_PEEK,
+            null(),
+            0,
+            buffer.cast(),
+            length,
+        )
+    };
+    // SAFETY: it translates a number.
+    operation.issued_with(unsafe { RtlNtStatusToDosError(status) })
+}
+
 /// How many bytes are there to be read.
 pub(crate) fn peek(pipe: &Handle) -> Outcome<u32> {
     let mut available = 0;
@@ -428,6 +512,28 @@ pub(crate) fn cancel(pipe: &Handle, operation: &Operation) -> Outcome<()> {
     // SAFETY: the handle is open; the OVERLAPPED is only compared by its address.
     outcome(unsafe { CancelIoEx(pipe.as_raw_handle(), operation.overlapped()) })
 }
+
+/// The notification modes of the file object.
+pub(crate) fn modes(pipe: &Handle) -> Outcome<u32> {
+    // FILE_IO_COMPLETION_NOTIFICATION_INFORMATION, which is this one number.
+    let mut modes = 0_u32;
+    let mut status_block = IO_STATUS_BLOCK::default();
+    // SAFETY: the handle is open for the call, which writes into the number that is lent, of the size given.
+    let status = unsafe {
+        NtQueryInformationFile(
+            pipe.as_raw_handle(),
+            &mut status_block,
+            (&raw mut modes).cast(),
+            size_of_val(&modes) as u32,
+            FileIoCompletionNotificationInformation,
+        )
+    };
+    // SAFETY: it translates a number.
+    if status < 0 { Err(unsafe { RtlNtStatusToDosError(status) }) } else { Ok(modes) }
+}
+
+/// The modes that [`Notify::SkipOnSuccess`] sets.
+pub(crate) const SKIP_MODES: u32 = FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE;
 
 /// When a success at once queues a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -482,9 +588,8 @@ impl Port {
         match notify {
             Notify::Always => Ok(()),
             Notify::SkipOnSuccess => {
-                let modes = FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE;
                 // SAFETY: the handle is open for as long as it is borrowed.
-                outcome(unsafe { SetFileCompletionNotificationModes(pipe.as_raw_handle(), modes as u8) })
+                outcome(unsafe { SetFileCompletionNotificationModes(pipe.as_raw_handle(), SKIP_MODES as u8) })
             }
         }
     }
