@@ -115,12 +115,12 @@ fn stray_win32<'a>(inside: &str, source: &'a Source) -> impl Iterator<Item = Com
 /// The driver asking whether an operation is final, which on Windows it is with its packet at the earliest. What a packet
 /// brings is taken by `final_outcome`.
 fn early_finality<'a>(inside: &'a str, source: &'a Source) -> impl Iterator<Item = Complaint> + 'a {
-    source.lines().filter(move |_| inside.starts_with("driver/")).filter_map(|(number, line)| {
-        source::words(line).any(|word| word == "is_final").then(|| {
-            let why =
-                "a cancelled operation is final only with its packet: wait for that instead of `is_final`";
-            (number, why.to_owned())
-        })
+    let asks = source.lines().filter(move |(_, line)| {
+        inside.starts_with("driver/") && source::words(line).any(|word| word == "is_final")
+    });
+    asks.map(|(number, _)| {
+        let why = "a cancelled operation is final only with its packet: wait for that instead of `is_final`";
+        (number, why.to_owned())
     })
 }
 
