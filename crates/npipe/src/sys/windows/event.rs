@@ -11,6 +11,7 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 use std::time::Instant;
 
+use windows_sys::Wdk::Storage::FileSystem::FSCTL_PIPE_FLUSH;
 use windows_sys::Win32::Foundation::{
     ERROR_IO_PENDING, ERROR_MORE_DATA, ERROR_OPERATION_ABORTED, WAIT_OBJECT_0, WAIT_TIMEOUT,
 };
@@ -21,7 +22,7 @@ use windows_sys::Win32::System::Threading::{
     CreateEventW, INFINITE, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
 };
 
-use super::io::{Overlapped, cancel, code_of, flush_with};
+use super::io::{Control, Overlapped, cancel, code_of};
 use crate::sys::Outcome;
 
 /// An event: a thing to wait for.
@@ -183,11 +184,31 @@ pub(crate) fn exchange_waiting(
 /// Waits until the peer has read everything, as `FlushFileBuffers` does, but no longer than it may. An error says that nothing was
 /// tried, for lack of an event.
 pub(crate) fn flush_waiting(handle: &OwnedHandle, until: Until<'_>) -> io::Result<Waited> {
+    control_within(
+        handle,
+        &Control { code: FSCTL_PIPE_FLUSH, input: &[], output: (ptr::null_mut(), 0) },
+        until,
+    )
+}
+
+/// Makes a request of the file system of the pipes and waits for the answer, which goes into `output`: for one that is
+/// answered promptly, but which the kernel may answer with *pending* on a handle that is tied to a port. The Win32 functions
+/// would then wait on the handle, which other operations signal.
+pub(super) fn control(handle: &OwnedHandle, code: u32, input: &[u8], output: &mut [u32]) -> io::Result<()> {
+    let request = Control { code, input, output: (output.as_mut_ptr().cast(), size_of_val(output)) };
+    let waited = control_within(handle, &request, Until::default())?;
+    match waited.outcome.code {
+        0 | ERROR_MORE_DATA => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code as i32)),
+    }
+}
+
+fn control_within(handle: &OwnedHandle, request: &Control<'_>, until: Until<'_>) -> io::Result<Waited> {
     run(handle, Some(until), |overlapped| {
         // SAFETY: the block is `run`'s, and holds its event.
         let event = unsafe { (*overlapped).hEvent };
-        // SAFETY: the block outlives the operation, which is over when `run` returns. No packet is asked for.
-        unsafe { flush_with(handle, event, ptr::null(), overlapped) }
+        // SAFETY: block and output outlive the operation, which is over when `run` returns. No packet is asked for.
+        unsafe { super::io::control(handle, request, event, ptr::null(), overlapped) }
     })
 }
 

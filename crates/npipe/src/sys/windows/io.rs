@@ -206,9 +206,7 @@ pub(crate) unsafe fn connect(handle: &OwnedHandle, overlapped: *const Overlapped
 
 /// Asks for the time when the peer has read everything that the pipe has of this end: what
 /// [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers) waits for, as an
-/// operation. The control code has no page; the function is
-/// [`NtFsControlFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntfscontrolfile), since `DeviceIoControl`
-/// sends a code of this kind elsewhere.
+/// operation. The control code has no page.
 ///
 /// # Safety
 ///
@@ -216,26 +214,40 @@ pub(crate) unsafe fn connect(handle: &OwnedHandle, overlapped: *const Overlapped
 pub(crate) unsafe fn flush(handle: &OwnedHandle, overlapped: *const Overlapped) -> Submission {
     // SAFETY: the caller owns a valid block that is not in flight.
     unsafe { Overlapped::reset(overlapped) };
+    let request = Control { code: FSCTL_PIPE_FLUSH, input: &[], output: (ptr::null_mut(), 0) };
     // SAFETY: the block stays valid per this function's contract. Its packet is to name it, as that of a Win32 function would.
-    let code =
-        unsafe { flush_with(handle, ptr::null_mut(), overlapped.cast(), overlapped.cast_mut().cast()) };
+    let code = unsafe {
+        control(handle, &request, ptr::null_mut(), overlapped.cast(), overlapped.cast_mut().cast())
+    };
     // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
     unsafe { submission(code, overlapped) }
 }
 
-/// The call of [`flush`], which sets `event`, if any, or queues a packet for `packet`, if that is not null.
+/// A request to the file system of the pipes.
+pub(super) struct Control<'a> {
+    pub(super) code: u32,
+    pub(super) input: &'a [u8],
+    /// Where the answer goes, and how many bytes of it.
+    pub(super) output: (*mut c_void, usize),
+}
+
+/// [`NtFsControlFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntfscontrolfile), which sets `event`
+/// when the request has been answered, if that is not null, and queues a packet for `packet`, if that is not null.
+/// `DeviceIoControl` sends a code of this kind elsewhere.
 ///
 /// # Safety
 ///
-/// `overlapped` must stay valid and in place until the operation is over.
-pub(super) unsafe fn flush_with(
+/// `overlapped` and the output must stay valid and in place until the operation is over.
+pub(super) unsafe fn control(
     handle: &OwnedHandle,
+    request: &Control<'_>,
     event: HANDLE,
     packet: *const c_void,
     overlapped: *mut OVERLAPPED,
 ) -> u32 {
-    // SAFETY: handle and event are open for the call. An OVERLAPPED begins with an IO_STATUS_BLOCK: its fields `Internal` and
-    // `InternalHigh`. The request has no buffers.
+    let Control { code, input, output: (output, output_length) } = *request;
+    // SAFETY: handle and event are open for the call, which copies the input. An OVERLAPPED begins with an IO_STATUS_BLOCK: its
+    // fields `Internal` and `InternalHigh`. The output is valid per the contract.
     let status = unsafe {
         NtFsControlFile(
             raw(handle),
@@ -243,11 +255,11 @@ pub(super) unsafe fn flush_with(
             None,
             packet,
             overlapped.cast(),
-            FSCTL_PIPE_FLUSH,
-            ptr::null(),
-            0,
-            ptr::null_mut(),
-            0,
+            code,
+            input.as_ptr().cast(),
+            input.len() as u32,
+            output,
+            output_length as u32,
         )
     };
     // SAFETY: no preconditions; it translates a number, "pending" to ERROR_IO_PENDING.

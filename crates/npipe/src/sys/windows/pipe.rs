@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use windows_sys::Wdk::Storage::FileSystem::{
     FILE_PIPE_CONNECTED_STATE, FILE_PIPE_LOCAL_INFORMATION, FILE_SYNCHRONOUS_IO_ALERT,
-    FILE_SYNCHRONOUS_IO_NONALERT, FileModeInformation, FilePipeLocalInformation, NtQueryInformationFile,
+    FILE_SYNCHRONOUS_IO_NONALERT, FSCTL_PIPE_DISCONNECT, FSCTL_PIPE_PEEK, FileModeInformation,
+    FilePipeLocalInformation, NtQueryInformationFile,
 };
 use windows_sys::Win32::Foundation::{
     GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE, RtlNtStatusToDosError,
@@ -22,14 +23,14 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 use windows_sys::Win32::System::IO::{CancelSynchronousIo, IO_STATUS_BLOCK};
 use windows_sys::Win32::System::Pipes::{
-    CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeHandleStateW, GetNamedPipeInfo,
-    PIPE_ACCEPT_REMOTE_CLIENTS, PIPE_READMODE_BYTE, PIPE_READMODE_MESSAGE, PIPE_REJECT_REMOTE_CLIENTS,
-    PIPE_SERVER_END, PIPE_TYPE_BYTE, PIPE_TYPE_MESSAGE, PeekNamedPipe, SetNamedPipeHandleState,
-    WaitNamedPipeW,
+    CreateNamedPipeW, GetNamedPipeHandleStateW, GetNamedPipeInfo, PIPE_ACCEPT_REMOTE_CLIENTS,
+    PIPE_READMODE_BYTE, PIPE_READMODE_MESSAGE, PIPE_REJECT_REMOTE_CLIENTS, PIPE_SERVER_END, PIPE_TYPE_BYTE,
+    PIPE_TYPE_MESSAGE, SetNamedPipeHandleState, WaitNamedPipeW,
 };
 use windows_sys::Win32::System::SystemServices::ACCESS_SYSTEM_SECURITY;
 
 use super::Descriptor;
+use super::event::control;
 use crate::sys::Peeked;
 
 /// A `SECURITY_ATTRIBUTES` that stays valid for as long as the value, or none: the system's default.
@@ -222,10 +223,10 @@ pub(super) fn owned(handle: *mut c_void) -> io::Result<OwnedHandle> {
     Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
 }
 
-/// [`DisconnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
+/// What [`DisconnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe)
+/// asks for.
 pub(crate) fn disconnect(handle: &OwnedHandle) -> io::Result<()> {
-    // SAFETY: the handle is open for the call.
-    succeeded(unsafe { DisconnectNamedPipe(handle.as_raw_handle()) })
+    control(handle, FSCTL_PIPE_DISCONNECT, &[], &mut [])
 }
 
 /// [`GetNamedPipeInfo`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-getnamedpipeinfo).
@@ -293,21 +294,14 @@ pub(crate) fn is_overlapped(handle: &OwnedHandle) -> io::Result<bool> {
     Ok(mode & (FILE_SYNCHRONOUS_IO_ALERT | FILE_SYNCHRONOUS_IO_NONALERT) == 0)
 }
 
-/// What could be read at once
-/// ([`PeekNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe)).
+/// What could be read at once: what
+/// [`PeekNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe) asks for.
 pub(crate) fn peek(handle: &OwnedHandle) -> io::Result<Peeked> {
-    let (mut available, mut left_in_message) = (0, 0);
-    // SAFETY: the handle is open for the call and the two places are writable; null asks for no data.
-    succeeded(unsafe {
-        PeekNamedPipe(
-            handle.as_raw_handle(),
-            ptr::null_mut(),
-            0,
-            ptr::null_mut(),
-            &mut available,
-            &mut left_in_message,
-        )
-    })?;
+    // FILE_PIPE_PEEK_BUFFER up to the data, of which there is to be none: state, bytes available, number of messages, length
+    // of the next.
+    let mut answer = [0; 4];
+    control(handle, FSCTL_PIPE_PEEK, &[], &mut answer)?;
+    let [_, available, _, left_in_message] = answer;
     Ok(Peeked { available: available as usize, left_in_message: left_in_message as usize })
 }
 

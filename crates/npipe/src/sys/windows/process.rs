@@ -5,16 +5,18 @@ use std::io;
 use std::os::windows::ffi::OsStringExt;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 
-use windows_sys::Win32::Foundation::FILETIME;
-use windows_sys::Win32::System::Pipes::{
-    GetNamedPipeClientProcessId, GetNamedPipeClientSessionId, GetNamedPipeServerProcessId,
-    GetNamedPipeServerSessionId,
+use windows_sys::Wdk::Storage::FileSystem::{
+    FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE, FSCTL_PIPE_GET_PIPE_ATTRIBUTE,
 };
+use windows_sys::Win32::Foundation::{ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, FILETIME};
+use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 use windows_sys::Win32::System::SystemInformation::GetSystemTimePreciseAsFileTime;
 use windows_sys::Win32::System::Threading::{
     GetProcessTimes, OpenProcess, PROCESS_NAME_WIN32, PROCESS_QUERY_LIMITED_INFORMATION,
     QueryFullProcessImageNameW,
 };
+
+use super::event::control;
 
 /// A moment, in units of 100 ns since the year 1601.
 pub(crate) type FileTime = u64;
@@ -32,35 +34,54 @@ pub(crate) fn now() -> FileTime {
     file_time(time)
 }
 
-/// [`GetNamedPipeServerProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserverprocessid).
+/// What [`GetNamedPipeServerProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserverprocessid)
+/// asks for.
 pub(crate) fn server_process(handle: &OwnedHandle) -> io::Result<u32> {
-    let mut process = 0;
-    // SAFETY: the handle is open for the call, the place is writable.
-    let done = unsafe { GetNamedPipeServerProcessId(handle.as_raw_handle(), &mut process) };
-    if done == 0 { Err(io::Error::last_os_error()) } else { Ok(process) }
+    // Wine keeps it with the connection.
+    attribute(handle, FSCTL_PIPE_GET_PIPE_ATTRIBUTE, b"ServerProcessId\0")
+        .or_else(unknown(|| attribute(handle, FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE, b"ServerProcessId\0")))
 }
 
-/// [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid).
+/// What [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid)
+/// asks for.
 pub(crate) fn client_process(handle: &OwnedHandle) -> io::Result<u32> {
-    let mut process = 0;
-    // SAFETY: the handle is open for the call, the place is writable.
-    let done = unsafe { GetNamedPipeClientProcessId(handle.as_raw_handle(), &mut process) };
-    if done == 0 { Err(io::Error::last_os_error()) } else { Ok(process) }
+    attribute(handle, FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE, b"ClientProcessId\0")
 }
 
-/// [`GetNamedPipeServerSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserversessionid).
+/// What [`GetNamedPipeServerSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserversessionid)
+/// asks for. Wine's pipes do not have it; there the process is asked.
 pub(crate) fn server_session(handle: &OwnedHandle) -> io::Result<u32> {
-    let mut session = 0;
-    // SAFETY: the handle is open for the call, the place is writable.
-    let done = unsafe { GetNamedPipeServerSessionId(handle.as_raw_handle(), &mut session) };
-    if done == 0 { Err(io::Error::last_os_error()) } else { Ok(session) }
+    attribute(handle, FSCTL_PIPE_GET_PIPE_ATTRIBUTE, b"ServerSessionId\0")
+        .or_else(unknown(|| session_of(server_process(handle)?)))
 }
 
-/// [`GetNamedPipeClientSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientsessionid).
+/// What [`GetNamedPipeClientSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientsessionid)
+/// asks for. Wine's pipes do not have it; there the process is asked.
 pub(crate) fn client_session(handle: &OwnedHandle) -> io::Result<u32> {
+    attribute(handle, FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE, b"ClientSessionId\0")
+        .or_else(unknown(|| session_of(client_process(handle)?)))
+}
+
+/// A number that the file system of the pipes keeps under a name.
+fn attribute(handle: &OwnedHandle, code: u32, name: &[u8]) -> io::Result<u32> {
+    let mut number = [0];
+    control(handle, code, name, &mut number)?;
+    Ok(number[0])
+}
+
+/// Asks otherwise where the file system does not know the attribute.
+fn unknown(otherwise: impl FnOnce() -> io::Result<u32>) -> impl FnOnce(io::Error) -> io::Result<u32> {
+    |error| match error.raw_os_error().map(|code| code as u32) {
+        Some(ERROR_NOT_SUPPORTED | ERROR_INVALID_FUNCTION) => otherwise(),
+        _ => Err(error),
+    }
+}
+
+/// [`ProcessIdToSessionId`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-processidtosessionid).
+fn session_of(process: u32) -> io::Result<u32> {
     let mut session = 0;
-    // SAFETY: the handle is open for the call, the place is writable.
-    let done = unsafe { GetNamedPipeClientSessionId(handle.as_raw_handle(), &mut session) };
+    // SAFETY: the place is writable.
+    let done = unsafe { ProcessIdToSessionId(process, &mut session) };
     if done == 0 { Err(io::Error::last_os_error()) } else { Ok(session) }
 }
 

@@ -5,15 +5,16 @@ use std::io;
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 
+use windows_sys::Wdk::Storage::FileSystem::FSCTL_PIPE_IMPERSONATE;
 use windows_sys::Win32::Foundation::{ERROR_CANT_OPEN_ANONYMOUS, ERROR_NO_TOKEN, HANDLE};
 use windows_sys::Win32::Security::{
     CheckTokenMembership, GetLengthSid, GetTokenInformation, RevertToSelf, SECURITY_IMPERSONATION_LEVEL,
     SECURITY_MAX_SID_SIZE, TOKEN_INFORMATION_CLASS, TOKEN_QUERY, TOKEN_USER, TokenImpersonationLevel,
     TokenUser,
 };
-use windows_sys::Win32::System::Pipes::ImpersonateNamedPipeClient;
 use windows_sys::Win32::System::Threading::{GetCurrentThread, OpenProcessToken, OpenThreadToken};
 
+use super::event::control;
 use super::security::encode_sid;
 
 /// In whose name the calling thread acts.
@@ -134,12 +135,10 @@ pub(crate) fn thread_token() -> io::Result<ThreadToken> {
     }
 }
 
-/// [`ImpersonateNamedPipeClient`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-impersonatenamedpipeclient):
-/// the calling thread acts in the name of the client of `server`.
+/// What [`ImpersonateNamedPipeClient`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-impersonatenamedpipeclient)
+/// asks for: the calling thread acts in the name of the client of `server`.
 pub(crate) fn impersonate_client(server: &OwnedHandle) -> io::Result<()> {
-    // SAFETY: the handle is open for the call.
-    let done = unsafe { ImpersonateNamedPipeClient(server.as_raw_handle()) };
-    if done == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    control(server, FSCTL_PIPE_IMPERSONATE, &[], &mut [])
 }
 
 /// [`RevertToSelf`](https://learn.microsoft.com/windows/win32/api/securitybaseapi/nf-securitybaseapi-reverttoself): the calling
