@@ -19,7 +19,7 @@ use crate::machine::{Backlog, Look};
 use crate::name::PipeName;
 use crate::options::{Instances, ServerOptions};
 use crate::patience::Patience;
-use crate::stream::{Key, Settings, Stream, Waiters};
+use crate::stream::{Key, Settings, Stream, Waiters, register};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::OwnedHandle;
 
@@ -230,8 +230,7 @@ impl NamedPipeListener {
     /// `None`: the listener is closed.
     fn poll_client(&self, context: &Context<'_>, key: Key) -> Poll<Option<io::Result<NamedPipeServer>>> {
         // First: what happens from here on rings.
-        let replaced = lock(&self.bell.0).register(key, context);
-        drop(replaced);
+        register(&self.bell.0, lock(&self.bell.0), key, context);
         let look = lock(&self.state).look(&self.instances, &self.waker);
         let result = match look {
             Some(Ok(Look::Nobody(_))) => return Poll::Pending,

@@ -9,8 +9,8 @@ pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
 
 /// Locks, whatever happened to an earlier holder.
 ///
-/// The critical sections of this crate do not call out, so a poisoned lock means that a waker's clone or an
-/// allocation panicked; the state behind it is whole.
+/// The critical sections of this crate do not call out, so a poisoned lock means that an allocation
+/// panicked; the state behind it is whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

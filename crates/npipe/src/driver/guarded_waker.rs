@@ -46,9 +46,37 @@ pub(crate) mod hostile {
     //! A waker that panics wherever it is called.
 
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
+    use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
 
     use crate::sync::Arc;
+
+    struct Cloning {
+        on_clone: Box<dyn Fn() + Send + Sync>,
+        woken: AtomicUsize,
+    }
+
+    /// A waker that calls `on_clone` whenever it is cloned, and how often it has been woken.
+    pub(crate) fn cloning(on_clone: impl Fn() + Send + Sync + 'static) -> (Waker, &'static AtomicUsize) {
+        // The data is a `&'static Cloning`, which needs no count.
+        static TABLE: RawWakerVTable = RawWakerVTable::new(
+            |data| {
+                (of(data).on_clone)();
+                RawWaker::new(data, &TABLE)
+            },
+            |data| _ = of(data).woken.fetch_add(1, Ordering::SeqCst),
+            |data| _ = of(data).woken.fetch_add(1, Ordering::SeqCst),
+            |_| {},
+        );
+        fn of(data: *const ()) -> &'static Cloning {
+            // SAFETY: the table is used with data of `cloning` alone, which lives for ever.
+            unsafe { &*data.cast::<Cloning>() }
+        }
+        let cloning =
+            Box::leak(Box::new(Cloning { on_clone: Box::new(on_clone), woken: AtomicUsize::new(0) }));
+        let data = std::ptr::from_ref(cloning).cast();
+        // SAFETY: the functions of the table may be called from any thread, and the data lives for ever.
+        (unsafe { Waker::from_raw(RawWaker::new(data, &TABLE)) }, &cloning.woken)
+    }
 
     /// Panics when it is woken and when it is dropped, and so does the payload of the first panic.
     pub(crate) struct Hostile(Arc<AtomicUsize>);

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use super::{Connecting, Core, Key, OperationPlace, Stream, system_error};
+use super::{Connecting, Core, Key, OperationPlace, Stream, register, system_error};
 use crate::coop::poll_fn;
 use crate::driver::{Finished, Operation, Submitted, Waiting};
 use crate::info::PipeEnd;
@@ -74,9 +74,7 @@ impl Stream {
                 ConnectStep::Wait => None,
             };
             let Some(result) = result else {
-                let replaced = connecting.waiters.register(key, context);
-                drop(connecting);
-                drop(replaced);
+                register(&self.core.lifecycle, connecting, key, context);
                 return Ok(found);
             };
             drop(connecting);

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::waiters::Waiters;
+use super::waiters::{Awaited, Waiters, wait};
 use super::{Core, Key, Stream, system_error};
 use crate::coop::poll_fn;
 use crate::driver::{BlockingFlush, Completion, Deadline, Finished, InFlight, Operation, Submitted, Waiting};
@@ -57,6 +57,12 @@ struct Ending {
     waiters: Waiters,
 }
 
+impl Awaited for Ending {
+    fn waiters(&mut self) -> &mut Waiters {
+        &mut self.waiters
+    }
+}
+
 impl Completion for Answer {
     fn complete(self: Arc<Self>, finished: Finished, wake: &mut Vec<Waiting>) {
         let mut ending = lock(&self.ending);
@@ -77,12 +83,9 @@ impl Drain {
                     None => continue,
                 },
                 DrainState::Asked { answer, in_flight } => {
-                    let mut ending = lock(&answer.ending);
+                    let ending = lock(&answer.ending);
                     let Some(code) = ending.code else {
-                        let replaced = ending.waiters.register(Key::POLL, context);
-                        drop(ending);
-                        drop(replaced);
-                        return Poll::Pending;
+                        return wait(&answer.ending, ending, Key::POLL, context);
                     };
                     *in_flight = None;
                     code

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use super::read::{Skips, Wait};
 use super::write::refusal;
-use super::{Inbound, Key, OperationPlace, Outbound, Stream, system_error};
+use super::{Inbound, Key, OperationPlace, Outbound, Stream, system_error, wait};
 use crate::coop::poll_fn;
 use crate::driver::Submitted;
 use crate::error::{MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread};
@@ -74,7 +74,7 @@ impl Stream {
                 Receiving::Received(received) => return Poll::Ready(Ok(received)),
                 Receiving::Submit(size) => self.submit_read(&mut inbound, size),
                 Receiving::Wait(wait) => {
-                    wait.leave(inbound, key, context);
+                    wait.leave(&self.core.inbound, inbound, key, context);
                     return Poll::Pending;
                 }
             }
@@ -178,12 +178,7 @@ impl Stream {
         self.check_messages(&mut outbound)?;
         match self.try_accept(&mut outbound, &message) {
             Ok(Some(_)) => Poll::Ready(Ok(())),
-            Ok(None) => {
-                let replaced = outbound.waiters.register(key, context);
-                drop(outbound);
-                drop(replaced);
-                Poll::Pending
-            }
+            Ok(None) => wait(&self.core.outbound, outbound, key, context),
             Err(error) => Poll::Ready(Err(error)),
         }
     }
@@ -229,12 +224,7 @@ impl Stream {
             EndStep::Fail(code) => Poll::Ready(Err(system_error(code))),
             EndStep::Submit => Poll::Ready(self.submit_write(&mut outbound, &b"".as_slice(), 0).map(drop)),
             EndStep::Done => Poll::Ready(Ok(())),
-            EndStep::Wait => {
-                let replaced = outbound.waiters.register(key, context);
-                drop(outbound);
-                drop(replaced);
-                Poll::Pending
-            }
+            EndStep::Wait => wait(&self.core.outbound, outbound, key, context),
         }
     }
 
@@ -263,10 +253,7 @@ impl Stream {
         }
         if inbound.machine.stop() {
             inbound.operation.cancel();
-            let replaced = inbound.waiters.register(key, context);
-            drop(inbound);
-            drop(replaced);
-            return Poll::Pending;
+            return wait(&self.core.inbound, inbound, key, context);
         }
         Poll::Ready(self.exchange(&mut inbound, request))
     }

@@ -43,7 +43,8 @@ pub(crate) use connect::has_left;
 pub(crate) use drain::nothing_is_unread;
 pub(crate) use drain::{Drain, unread};
 pub(crate) use transfer::{Destination, Growing, Slice, Slices, Source};
-pub(crate) use waiters::{Key, Waiters};
+use waiters::{Awaited, wait};
+pub(crate) use waiters::{Key, Waiters, register};
 
 /// How long a large buffer may wait for data before it is given back.
 const IDLE: Duration = Duration::from_secs(1);
@@ -153,6 +154,24 @@ struct Connecting {
     waiters: Waiters,
     operation: OperationPlace,
     connected: ConnectionTime,
+}
+
+impl Awaited for Inbound {
+    fn waiters(&mut self) -> &mut Waiters {
+        &mut self.waiters
+    }
+}
+
+impl Awaited for Outbound {
+    fn waiters(&mut self) -> &mut Waiters {
+        &mut self.waiters
+    }
+}
+
+impl Awaited for Connecting {
+    fn waiters(&mut self) -> &mut Waiters {
+        &mut self.waiters
+    }
 }
 
 /// Where a direction keeps its operation.

@@ -12,7 +12,7 @@ use super::message::Place;
 use super::read::{Progress, Skips};
 use super::transfer::Destination;
 use super::write::refusal;
-use super::{Inbound, Key, Outbound, Stream, system_error};
+use super::{Inbound, Key, Outbound, Stream, system_error, wait};
 use crate::coop::poll_fn;
 use crate::machine::{Framing, WriteStep};
 use crate::sync::lock;
@@ -90,7 +90,7 @@ impl Stream {
                 Progress::Read(_) => return Poll::Ready(Ok(())),
                 Progress::Submit(size) => self.submit_given(&mut inbound, buffer, size),
                 Progress::Wait(wait) => {
-                    wait.leave(inbound, key, context);
+                    wait.leave(&self.core.inbound, inbound, key, context);
                     return Poll::Pending;
                 }
             }
@@ -153,10 +153,7 @@ impl Stream {
         if self.accept_given(&mut outbound, pieces)? {
             return Poll::Ready(Ok(()));
         }
-        let replaced = outbound.waiters.register(key, context);
-        drop(outbound);
-        drop(replaced);
-        Poll::Pending
+        wait(&self.core.outbound, outbound, key, context)
     }
 
     /// Accepts all or nothing. An error may come after a part of it.

@@ -4,11 +4,11 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::{Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, Watch, system_error};
+use super::{Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, Watch, register, system_error};
 use crate::coop;
 use crate::driver::{Finished, Submitted, Waiting};
 use crate::machine::{ReadDone, ReadEnd, ReadStep};
-use crate::sync::{Arc, MutexGuard, lock};
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::sys::{self, OwnedHandle};
 
 /// The most that one read of a refused message takes.
@@ -160,7 +160,7 @@ impl Stream {
         match self.try_fill(&mut inbound, destination)? {
             Ok(count) => Poll::Ready(Ok(count)),
             Err(wait) => {
-                wait.leave(inbound, Key::POLL, context);
+                wait.leave(&self.core.inbound, inbound, Key::POLL, context);
                 Poll::Pending
             }
         }
@@ -217,7 +217,7 @@ impl Stream {
             Ok(()) => Wait::Packet,
             Err(wait) => wait,
         };
-        wait.leave(inbound, key, context);
+        wait.leave(&self.core.inbound, inbound, key, context);
         Poll::Pending
     }
 
@@ -234,13 +234,15 @@ impl Stream {
 
 impl Wait {
     /// Leaves the task to be woken when it is worth another poll.
-    pub(super) fn leave(self, mut inbound: MutexGuard<'_, Inbound>, key: Key, context: &Context<'_>) {
+    pub(super) fn leave(
+        self,
+        awaited: &Mutex<Inbound>,
+        inbound: MutexGuard<'_, Inbound>,
+        key: Key,
+        context: &Context<'_>,
+    ) {
         match self {
-            Self::Packet => {
-                let replaced = inbound.waiters.register(key, context);
-                drop(inbound);
-                drop(replaced);
-            }
+            Self::Packet => register(awaited, inbound, key, context),
             Self::Turn => {
                 drop(inbound);
                 context.waker().wake_by_ref();

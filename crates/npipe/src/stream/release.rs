@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::read::{Progress, Skips, Wait};
-use super::{Destination, Key, Settings, Stream};
+use super::{Destination, Key, Settings, Stream, wait};
 use crate::driver::{Batch, Driver};
 use crate::sync::{Arc, lock};
 use crate::sys::OwnedHandle;
@@ -20,14 +20,11 @@ impl Stream {
     pub(crate) async fn rest(&self) {
         let (reader, writer) = (self.reader_key(), self.writer_key());
         poll_fn(|context| {
-            let mut outbound = lock(&self.core.outbound);
+            let outbound = lock(&self.core.outbound);
             if outbound.machine.is_idle() {
                 return Poll::Ready(());
             }
-            let replaced = outbound.waiters.register(writer, context);
-            drop(outbound);
-            drop(replaced);
-            Poll::Pending
+            wait(&self.core.outbound, outbound, writer, context)
         })
         .await;
         poll_fn(|context| self.poll_stop(context, reader)).await;
@@ -39,10 +36,7 @@ impl Stream {
             return Poll::Ready(());
         }
         inbound.operation.cancel();
-        let replaced = inbound.waiters.register(key, context);
-        drop(inbound);
-        drop(replaced);
-        Poll::Pending
+        wait(&self.core.inbound, inbound, key, context)
     }
 
     /// Gives up a stream at rest: the handle, which no port has a part in any more, and what was read ahead.

@@ -1,8 +1,9 @@
 //! Who waits for a direction to become ready.
 
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use crate::driver::Waiting;
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// Names a waiter. The poll functions of the traits share one: the last caller's waker counts, as the traits say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,11 +14,12 @@ impl Key {
     pub(crate) const POLL: Self = Self(0);
 }
 
-/// Wakers by key. Almost always there is one, so it is kept in place.
+/// Wakers by key, or places for wakers that are being cloned. Almost always there is one, so it is kept
+/// in place.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    first: Option<(Key, Waiting)>,
-    others: Vec<(Key, Waiting)>,
+    first: Option<(Key, Option<Waiting>)>,
+    others: Vec<(Key, Option<Waiting>)>,
     last_key: u32,
 }
 
@@ -28,33 +30,90 @@ impl Waiters {
         Key(self.last_key)
     }
 
-    /// Puts the context's waker under `key`. Gives back the waker it replaced, to be dropped outside the lock.
-    #[must_use]
-    pub(crate) fn register(&mut self, key: Key, context: &Context<'_>) -> Option<Waiting> {
-        let mut registered = self.first.iter_mut().chain(&mut self.others);
-        if let Some((_, present)) = registered.find(|(of, _)| *of == key) {
-            return (!present.is_task_of(context)).then(|| std::mem::replace(present, Waiting::new(context)));
+    /// Puts a place under `key`, unless the context's waker is there. `false`: it is.
+    fn reserve(&mut self, key: Key, context: &Context<'_>) -> bool {
+        if let Some(place) = self.place(key) {
+            return !place.as_ref().is_some_and(|present| present.is_task_of(context));
         }
         match self.first {
-            None => self.first = Some((key, Waiting::new(context))),
-            Some(_) => self.others.push((key, Waiting::new(context))),
+            None => self.first = Some((key, None)),
+            Some(_) => self.others.push((key, None)),
         }
-        None
+        true
+    }
+
+    /// Fills the place under `key`, and gives back the waker that was there. If the place has been
+    /// taken meanwhile, gives back `waiting`: it has to be woken.
+    fn fill(&mut self, key: Key, waiting: Waiting) -> Result<Option<Waiting>, Waiting> {
+        match self.place(key) {
+            Some(place) => Ok(place.replace(waiting)),
+            None => Err(waiting),
+        }
+    }
+
+    fn place(&mut self, key: Key) -> Option<&mut Option<Waiting>> {
+        let mut places = self.first.iter_mut().chain(&mut self.others);
+        places.find(|(of, _)| *of == key).map(|(_, place)| place)
     }
 
     /// Takes the waker under `key` out.
     #[must_use]
     pub(crate) fn remove(&mut self, key: Key) -> Option<Waiting> {
         if self.first.as_ref().is_some_and(|(of, _)| *of == key) {
-            return self.first.take().map(|(_, waker)| waker);
+            return self.first.take().and_then(|(_, waker)| waker);
         }
         let index = self.others.iter().position(|(of, _)| *of == key)?;
-        Some(self.others.swap_remove(index).1)
+        self.others.swap_remove(index).1
     }
 
     /// Moves all wakers to `wake`. Who is still interested registers again.
     pub(crate) fn take(&mut self, wake: &mut Vec<Waiting>) {
-        wake.extend(self.first.take().map(|(_, waker)| waker));
-        wake.extend(std::mem::take(&mut self.others).into_iter().map(|(_, waker)| waker));
+        wake.extend(self.first.take().and_then(|(_, waker)| waker));
+        wake.extend(std::mem::take(&mut self.others).into_iter().filter_map(|(_, waker)| waker));
+    }
+}
+
+/// What has waiters behind its lock.
+pub(crate) trait Awaited {
+    fn waiters(&mut self) -> &mut Waiters;
+}
+
+impl Awaited for Waiters {
+    fn waiters(&mut self) -> &mut Waiters {
+        self
+    }
+}
+
+/// [`register`], as the result of a poll.
+pub(crate) fn wait<A: Awaited, T>(
+    awaited: &Mutex<A>,
+    locked: MutexGuard<'_, A>,
+    key: Key,
+    context: &Context<'_>,
+) -> Poll<T> {
+    register(awaited, locked, key, context);
+    Poll::Pending
+}
+
+/// Registers the context's waker under `key`, for a task that has to wait by what `locked` shows.
+///
+/// Wakers are code of the caller's executor. So they are cloned and dropped with no lock held: else one
+/// that takes a lock of its own, or uses the pipe, could stop the driver thread.
+pub(crate) fn register<A: Awaited>(
+    awaited: &Mutex<A>,
+    mut locked: MutexGuard<'_, A>,
+    key: Key,
+    context: &Context<'_>,
+) {
+    let is_new = locked.waiters().reserve(key, context);
+    drop(locked);
+    if is_new {
+        let waiting = Waiting::new(context);
+        let filled = lock(awaited).waiters().fill(key, waiting);
+        match filled {
+            Ok(replaced) => drop(replaced),
+            // What it waits for happened while the waker was cloned.
+            Err(waiting) => waiting.wake(),
+        }
     }
 }

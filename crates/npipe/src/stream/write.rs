@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::transfer::Source;
-use super::{Core, Key, OperationPlace, Outbound, Stream, system_error};
+use super::{Core, Key, OperationPlace, Outbound, Stream, system_error, wait};
 use crate::driver::{Finished, Submitted, Waiting};
 use crate::error::{too_long_to_send, write_ended};
 use crate::machine::{FlushStep, Framing, Refused, WriteStep};
@@ -77,12 +77,7 @@ impl Stream {
         let mut outbound = lock(&self.core.outbound);
         match self.try_accept(&mut outbound, source) {
             Ok(Some(count)) => Poll::Ready(Ok(count)),
-            Ok(None) => {
-                let replaced = outbound.waiters.register(Key::POLL, context);
-                drop(outbound);
-                drop(replaced);
-                Poll::Pending
-            }
+            Ok(None) => wait(&self.core.outbound, outbound, Key::POLL, context),
             Err(error) => Poll::Ready(Err(error)),
         }
     }
@@ -104,12 +99,7 @@ impl Stream {
         match outbound.machine.flush() {
             FlushStep::Done => Poll::Ready(Ok(())),
             FlushStep::Fail(code) => Poll::Ready(Err(system_error(code))),
-            FlushStep::Wait => {
-                let replaced = outbound.waiters.register(key, context);
-                drop(outbound);
-                drop(replaced);
-                Poll::Pending
-            }
+            FlushStep::Wait => wait(&self.core.outbound, outbound, key, context),
         }
     }
 
@@ -123,10 +113,7 @@ impl Stream {
         if outbound.machine.is_ready() && used_up != Some(outbound.ticks) {
             return Poll::Ready(outbound.ticks);
         }
-        let replaced = outbound.waiters.register(key, context);
-        drop(outbound);
-        drop(replaced);
-        Poll::Pending
+        wait(&self.core.outbound, outbound, key, context)
     }
 
     /// A key for waiting on writability, to be given back with [`forget_writer`](Self::forget_writer).

@@ -27,6 +27,8 @@ mod tasks;
 mod threads;
 #[cfg(all(test, not(loom)))]
 mod timers;
+#[cfg(all(test, not(loom)))]
+mod wakers;
 
 #[cfg(fuzzing)]
 pub use world::run_bytes;

@@ -257,7 +257,7 @@ fn a_refused_message_is_discarded_in_many_turns() {
     assert!(received.unwrap() == Some(6) && turns >= 5, "{turns} turns");
 
     let pair = refused();
-    let (readable, turns) =
+    let ((), turns) =
         turns_until_ready(|context| pair.reader.poll_readable(context, Key::POLL, None).map(|_| ()));
-    assert!(readable == () && turns >= 5, "{turns} turns");
+    assert!(turns >= 5, "{turns} turns");
 }
