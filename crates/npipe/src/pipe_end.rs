@@ -202,7 +202,8 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             /// # Errors
             ///
             /// As [`recv_message`](Self::recv_message); [`InvalidData`](io::ErrorKind::InvalidData), with a
-            /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. No memory was made for it. It is thrown away,
+            /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. It takes no room in `buffer`, and
+            /// is thrown away,
             /// and the pipe stays usable: the next call brings the next message.
             pub async fn recv_message_limited(
                 &self,

@@ -65,7 +65,8 @@ impl PipeStream {
     /// # Errors
     ///
     /// As [`recv_message`](Self::recv_message); [`InvalidData`](io::ErrorKind::InvalidData), with a
-    /// [`MessageTooLong`] inside, for a message that is longer. No memory was made for it. It is thrown away, and the stream stays
+    /// [`MessageTooLong`] inside, for a message that is longer. It takes no room in `buffer`, and
+    /// is thrown away, and the stream stays
     /// usable: the next call brings the next message.
     pub fn recv_message_limited(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
         if !self.shared.reads_messages.load(Ordering::Acquire) {

@@ -20,8 +20,6 @@ pub(crate) use back_off::BackOff;
 pub(crate) use backlog::{Backlog, Found, Look};
 pub(crate) use lifecycle::{ConnectStep, Connected, Lifecycle};
 pub(crate) use read_ahead::{MessageStep, ReadAhead, ReadDone, ReadEnd, ReadStep, RestDone, Unread};
-#[cfg(windows)]
-pub(crate) use verdict::lacks_client;
 pub(crate) use write_behind::{EndStep, FlushStep, Refused, WriteBehind, WriteStep};
 
 /// Whether the units of a direction are bytes or messages.

@@ -41,6 +41,8 @@ pub(crate) struct ReadAhead {
     empty_message_is_end: bool,
     /// How reading ended; reported once, behind all bytes. The system knows what comes after.
     end: Option<ReadEnd>,
+    /// The end of the pipe was reported last, and not that of an empty message.
+    over: bool,
     /// Someone waits for the operation in flight.
     wanted: bool,
     /// The operation in flight fills a buffer that its reader gave away.
@@ -205,6 +207,7 @@ impl ReadAhead {
             position: Position::Between,
             empty_message_is_end: false,
             end: None,
+            over: false,
             wanted: false,
             given: false,
             stopping: false,
@@ -241,6 +244,7 @@ impl ReadAhead {
         while room > 0 && self.front.as_ref().is_some_and(Chunk::is_empty_message) {
             self.consume(0);
             if self.empty_message_is_end {
+                self.over = false;
                 return ReadStep::End(ReadEnd::EndOfFile);
             }
         }
@@ -260,6 +264,7 @@ impl ReadAhead {
                 return ReadStep::Done;
             }
             self.end = None;
+            self.over = true;
             return ReadStep::End(end);
         }
         if self.position == Position::Refused {
@@ -297,6 +302,7 @@ impl ReadAhead {
             // The rest of what was begun is not to come any more, and a part of a message is none.
             self.front = None;
             self.position = Position::Between;
+            self.over = true;
             return MessageStep::End(end);
         }
         match (&self.front, self.position) {
@@ -416,9 +422,19 @@ impl ReadAhead {
         self.front.is_some() || (self.slot == Slot::Free && self.end.is_some())
     }
 
-    /// Whether the next thing a reader sees is the end.
+    /// Returns whether the next read reports the end.
     pub(crate) fn is_ended(&self) -> bool {
-        self.front.is_none() && self.end.is_some()
+        match &self.front {
+            Some(chunk) => self.empty_message_is_end && chunk.is_empty_message(),
+            None => self.end.is_some(),
+        }
+    }
+
+    /// Returns whether the end that was reported last is the pipe's. Nothing comes behind that one, as
+    /// it may behind an empty message.
+    #[cfg(any(windows, test))]
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Bytes to copy from.
@@ -654,12 +670,19 @@ impl ReadAhead {
         self.front.is_some() || self.slot == Slot::InFlight
     }
 
+    /// Another connection is about to begin: the end that was found of the last one is not its end.
+    pub(crate) fn forget_end(&mut self) {
+        self.end = None;
+        self.over = false;
+    }
+
     /// The connection is over: forget what was read. Tells whether to cancel.
     pub(crate) fn reset(&mut self) -> bool {
         self.front = None;
         self.back = None;
         self.position = Position::Between;
         self.end = None;
+        self.over = false;
         self.wanted = false;
         self.stopping = false;
         self.forecast = Forecast::default();
@@ -1031,6 +1054,23 @@ mod tests {
         assert!(machine.may_have_bytes());
         machine.on_packet(ERROR_BROKEN_PIPE, buffer(0, SMALLEST));
         assert!(!machine.may_have_bytes());
+    }
+
+    #[test]
+    fn an_empty_message_that_reads_as_the_end_is_not_that_of_the_pipe() {
+        let mut machine = waiting(Framing::Messages);
+        machine.set_empty_message_is_end(true);
+        machine.on_packet(0, buffer(0, SMALLEST));
+        assert!(machine.is_ended());
+        assert_eq!(machine.step(0, 10), ReadStep::End(ReadEnd::EndOfFile));
+        assert!(!machine.is_over());
+        let ReadStep::Submit(size) = machine.step(0, 10) else { panic!("more may come") };
+        machine.on_finished(ERROR_BROKEN_PIPE, buffer(0, size));
+        assert!(machine.is_ended());
+        assert_eq!(machine.step(0, 10), ReadStep::End(ReadEnd::EndOfFile));
+        assert!(machine.is_over());
+        machine.reset();
+        assert!(!machine.is_over());
     }
 
     #[test]

@@ -166,10 +166,39 @@ pub(crate) fn disconnects_servers_only(code: u32) -> bool {
     matches!(code, ERROR_INVALID_FUNCTION | ERROR_NOT_SUPPORTED)
 }
 
-/// Whether looking into a server's end was refused because no client has come, or none since the last was disconnected.
+/// A server's client, as far as it is known without a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
-pub(crate) fn lacks_client(code: u32) -> bool {
-    code == ERROR_BAD_PIPE
+pub(crate) enum Client {
+    /// It is there, or has left something to be read, or was cut off, which reading reports.
+    Here,
+    /// It has left, and there is nothing to be read from it.
+    Left,
+    /// None has come since the instance was created or disconnected.
+    Missing,
+    /// An end that does not read is denied the look.
+    Unknown,
+}
+
+/// The error of a look at what is to be read.
+#[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
+pub(crate) fn client_by_look(code: u32) -> Client {
+    match code {
+        ERROR_BAD_PIPE => Client::Missing,
+        ERROR_BROKEN_PIPE => Client::Left,
+        ERROR_ACCESS_DENIED => Client::Unknown,
+        _ => Client::Here,
+    }
+}
+
+/// The end of a write of nothing to a pipe of bytes, which leaves nothing there.
+#[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
+pub(crate) fn client_by_empty_write(code: u32) -> Client {
+    match code {
+        ERROR_SUCCESS => Client::Here,
+        ERROR_NO_DATA => Client::Left,
+        _ => Client::Missing,
+    }
 }
 
 #[cfg(test)]
@@ -193,6 +222,21 @@ mod tests {
             (ERROR_NO_DATA, Read::Failed(ERROR_NO_DATA)),
         ] {
             assert_eq!(read(code), verdict, "code {code}");
+        }
+    }
+
+    #[test]
+    fn the_tables_of_clients() {
+        for (code, look, write) in [
+            (ERROR_SUCCESS, Client::Here, Client::Here),
+            (ERROR_BAD_PIPE, Client::Missing, Client::Missing),
+            (ERROR_PIPE_LISTENING, Client::Here, Client::Missing),
+            (ERROR_PIPE_NOT_CONNECTED, Client::Here, Client::Missing),
+            (ERROR_BROKEN_PIPE, Client::Left, Client::Missing),
+            (ERROR_NO_DATA, Client::Here, Client::Left),
+            (ERROR_ACCESS_DENIED, Client::Unknown, Client::Missing),
+        ] {
+            assert_eq!((client_by_look(code), client_by_empty_write(code)), (look, write), "code {code}");
         }
     }
 

@@ -16,6 +16,7 @@ use crate::coop;
 use crate::error::is_message_too_long;
 use crate::info::PipeEnd;
 use crate::interest::{Interest, Ready};
+use crate::machine::verdict::Client;
 use crate::stream::{Destination, Drain, Key, Settings, Source, Stream};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::OwnedHandle;
@@ -32,7 +33,7 @@ pub(super) struct Attached {
 
 /// How far a server end is with its client; a client's end is [`Made`](Self::Made).
 enum Connection {
-    /// No client has come, and none has been asked for.
+    /// No client has come, or one that left without a word, and no `connect` waits for one.
     Unasked,
     /// A `connect` is under way.
     Asked,
@@ -67,6 +68,7 @@ impl Wake for Bell {
             Part::Connecting => pipe.connect_goes_on(),
             // What the last connection left behind is no news for those who wait for the next.
             Part::Reading | Part::Writing if pipe.is_without_client() => {}
+            // Without a look: a read that has yielded goes on with the event.
             Part::Reading => pipe.show_readable(pipe.stream.is_read_ended()),
             Part::Writing => pipe.registration.show(Ready::WRITABLE),
         }
@@ -82,6 +84,7 @@ impl Attached {
     pub(super) fn new(
         handle: &Arc<OwnedHandle>,
         settings: Settings,
+        is_foreign: bool,
         linger: Option<Duration>,
         queue: &Arc<Queue>,
     ) -> io::Result<Arc<Self>> {
@@ -89,7 +92,12 @@ impl Attached {
         stream.set_linger(linger);
         // Whoever polls may turn to something else after its last write, and that write has to arrive.
         stream.stop_queueing();
-        let connection = if stream.awaits_client() { Connection::Unasked } else { Connection::Made };
+        let connection = match stream.client() {
+            Client::Here => Connection::Made,
+            // A handle that was made elsewhere may have had its client there.
+            Client::Left | Client::Unknown if is_foreign => Connection::Made,
+            Client::Left | Client::Unknown | Client::Missing => Connection::Unasked,
+        };
         Ok(Arc::new_cyclic(|pipe| {
             let bell = |part| Waker::from(Arc::new(Bell { pipe: pipe.clone(), part }));
             Self {
@@ -108,7 +116,7 @@ impl Attached {
         &self.stream
     }
 
-    pub(super) fn registration(&self) -> &Registration {
+    pub(super) fn registration(&self) -> &Arc<Registration> {
         &self.registration
     }
 
@@ -163,7 +171,7 @@ impl Attached {
                 match count {
                     // Whether there is more is cheaper to find out by the next read, into the caller's buffer.
                     count if count == room => self.show_readable(false),
-                    0 => {}
+                    0 if self.stream.is_read_over() => {}
                     _ => self.arm_reading(interest),
                 }
                 Ok(count)
@@ -177,6 +185,7 @@ impl Attached {
             Poll::Pending => would_block(),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(count)) => {
+                self.has_written();
                 self.arm_writing(interest);
                 Ok(count)
             }
@@ -211,6 +220,7 @@ impl Attached {
             Poll::Pending => would_block(),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(())) => {
+                self.has_written();
                 self.arm_writing(interest);
                 Ok(())
             }
@@ -251,6 +261,7 @@ impl Attached {
         match self.stream.poll_connect(&Context::from_waker(&self.connecting), Key::POLL) {
             Poll::Pending => {
                 *connection = Connection::Asked;
+                self.registration.forget();
                 would_block()
             }
             Poll::Ready(Ok(())) => {
@@ -303,7 +314,7 @@ impl Attached {
         let mut connection = lock(&self.connection);
         connection.give_up();
         let result = self.stream.disconnect();
-        self.registration.use_up(Ready::ALL);
+        self.registration.forget();
         result
     }
 
@@ -311,10 +322,21 @@ impl Attached {
         lock(&self.connection).take_error()
     }
 
+    /// A write was accepted. So there is a client, also without a `connect`, and it has more to read
+    /// than a drain in flight waits for.
+    fn has_written(&self) {
+        let drain = lock(&self.drain).take();
+        drop(drain);
+        let mut connection = lock(&self.connection);
+        if matches!(*connection, Connection::Unasked) {
+            *connection = Connection::Made;
+        }
+    }
+
     /// Whether reading has nothing to report before a client comes, not even an error: `connect` will tell.
     fn is_without_client(&self) -> bool {
         let mut connection = lock(&self.connection);
-        if matches!(*connection, Connection::Unasked) && !self.stream.awaits_client() {
+        if matches!(*connection, Connection::Unasked) && self.stream.client() == Client::Here {
             *connection = Connection::Made;
         }
         !matches!(*connection, Connection::Made)

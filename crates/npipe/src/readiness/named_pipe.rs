@@ -173,8 +173,8 @@ impl NamedPipe {
         }
     }
 
-    /// Whether the peer has read everything that was written. If not, this would block, and a writable event comes when it
-    /// has.
+    /// Returns `Ok` once the peer has read everything that was written. Until then it would block, and
+    /// a writable event comes when the peer has. A write that follows begins a new wait.
     ///
     /// It is what [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers) waits for,
     /// as an operation (`FSCTL_PIPE_FLUSH`), or, where the system does not have it as one, on a thread that lasts as long as the
@@ -207,7 +207,8 @@ impl NamedPipe {
     /// # Errors
     ///
     /// As [`recv_message`](Self::recv_message); [`InvalidData`](io::ErrorKind::InvalidData), with a
-    /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. No memory was made for it. It is thrown away,
+    /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. It takes no room in `buffer`, and
+    /// is thrown away,
     /// and the pipe stays usable: the next call brings the next message.
     pub fn recv_message_limited(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
         self.working()?.recv_message(buffer, limit)
@@ -372,8 +373,9 @@ impl Source for NamedPipe {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         check(interests)?;
         if let State::Loose { handle, settings, linger } = &self.state {
+            let is_foreign = settings.is_none();
             let settings = settings_of(handle, *settings)?;
-            let attached = Attached::new(handle, settings, *lock(linger), registry.queue())?;
+            let attached = Attached::new(handle, settings, is_foreign, *lock(linger), registry.queue())?;
             self.state = State::Attached(attached);
         }
         let attached = self.check_same(registry)?;

@@ -70,9 +70,11 @@ impl Poll {
     /// With `None` it waits for ever, with a time-out of zero not at all. When time is up there are no events. Time-outs are
     /// rounded up to milliseconds.
     ///
-    /// Readiness is told once, when it begins. It begins again after a read or a write that said "would block", after one that
-    /// succeeded, and with a [`reregister`](Registry::reregister). So read, and write, until "would block"; but code that
-    /// does so once an event is not forgotten.
+    /// Each event comes once, when its direction becomes ready. A direction is armed again by a read or
+    /// a write that would block, by one that moved something, and by
+    /// [`reregister`](Registry::reregister); not by one that returned an error or the end of the pipe.
+    /// So read, and write, until "would block"; but code that does so once an event gets its next
+    /// event, too.
     ///
     /// Calls [`GetQueuedCompletionStatusEx`](https://learn.microsoft.com/windows/win32/fileio/getqueuedcompletionstatusex-func).
     ///

@@ -11,7 +11,7 @@ use super::token::Token;
 use crate::driver::Driver;
 use crate::interest::{Interest, Ready};
 use crate::stream::{Settings, Stream};
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::sys::OwnedHandle;
 
 /// The list of a [`Poll`](super::Poll), which its registries and all that is registered share.
@@ -147,8 +147,8 @@ struct State {
     registered: Option<(Token, Interest)>,
     /// What has become ready and has neither been handed out nor used up.
     ready: Ready,
-    /// A `connect` has ended. Its caller waits for that, whatever the interest.
-    connected: bool,
+    /// A `connect` has ended, which shows with this, whatever the interest.
+    connected: Option<Ready>,
     /// It is on the list.
     queued: bool,
 }
@@ -158,7 +158,7 @@ impl Registration {
         Arc::new(Self { queue, state: Mutex::default() })
     }
 
-    pub(super) fn register(&self, token: Token, interest: Interest) -> io::Result<()> {
+    pub(super) fn register(self: &Arc<Self>, token: Token, interest: Interest) -> io::Result<()> {
         self.queue.check_open()?;
         let mut state = lock(&self.state);
         if state.registered.is_some() {
@@ -167,6 +167,7 @@ impl Registration {
             ));
         }
         state.registered = Some((token, interest));
+        self.announce(state);
         Ok(())
     }
 
@@ -185,8 +186,10 @@ impl Registration {
         if state.registered.is_none() {
             return Err(not_found());
         }
-        // It may still be on the list; whoever comes upon it there finds that it has nothing to tell.
-        *state = State { queued: state.queued, ..State::default() };
+        // It may still be on the list, and is then passed over. The end of a `connect` shows with the
+        // next registration.
+        state.registered = None;
+        state.ready = Ready::EMPTY;
         Ok(())
     }
 
@@ -208,23 +211,35 @@ impl Registration {
         self.change(|state, interest| state.ready |= ready & relevant(interest));
     }
 
-    /// A `connect` has ended; `ready` beside.
+    /// Shows that a `connect` has ended, together with `ready`. Of a pipe that is not registered it
+    /// shows with the next registration.
     pub(super) fn show_connected(self: &Arc<Self>, ready: Ready) {
-        self.change(|state, _| {
-            state.connected = true;
-            state.ready |= ready;
-        });
+        let mut state = lock(&self.state);
+        state.connected = Some(ready);
+        self.announce(state);
     }
 
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut State, Interest)) {
         let mut state = lock(&self.state);
         let Some((_, interest)) = state.registered else { return };
         change(&mut state, interest);
-        let news = state.connected || !state.ready.is_empty();
+        self.announce(state);
+    }
+
+    /// Puts it on the list if there is something to tell and it is not there yet.
+    fn announce(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let news = state.registered.is_some() && (state.connected.is_some() || !state.ready.is_empty());
         if news && !mem::replace(&mut state.queued, true) {
             drop(state);
             self.queue.push(self.clone());
         }
+    }
+
+    /// Drops the events of the last connection: it is over, or a `connect` begins.
+    pub(super) fn forget(&self) {
+        let mut state = lock(&self.state);
+        state.ready = Ready::EMPTY;
+        state.connected = None;
     }
 
     /// `ready` is about to be acted upon. What becomes so from here on is told again. Gives the interest, if registered.
@@ -238,11 +253,11 @@ impl Registration {
     pub(super) fn hand_out(&self) -> Option<Event> {
         let mut state = lock(&self.state);
         state.queued = false;
-        let mut ready = mem::take(&mut state.ready);
-        if mem::take(&mut state.connected) {
-            ready |= Ready::WRITABLE;
-        }
         let (token, _) = state.registered?;
+        let mut ready = mem::take(&mut state.ready);
+        if let Some(beside) = state.connected.take() {
+            ready |= Ready::WRITABLE | beside;
+        }
         (!ready.is_empty()).then(|| Event::new(token, ready))
     }
 }

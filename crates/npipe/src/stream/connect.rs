@@ -7,9 +7,9 @@ use super::{Connecting, Core, Key, OperationPlace, Stream, register, system_erro
 use crate::coop::poll_fn;
 use crate::driver::{Finished, Operation, Submitted, Waiting};
 use crate::info::PipeEnd;
-#[cfg(windows)]
-use crate::machine;
 use crate::machine::{ConnectStep, Connected, Found, verdict};
+#[cfg(windows)]
+use crate::machine::{Framing, verdict::Client};
 use crate::moment::{ConnectionTime, Moment};
 use crate::sync::{Arc, lock};
 use crate::sys;
@@ -65,6 +65,7 @@ impl Stream {
                 ConnectStep::Done(result) => Some(result),
                 ConnectStep::Submit => match self.submit_connect(&mut connecting) {
                     Some(None) => {
+                        lock(&self.core.inbound).machine.forget_end();
                         found = if found == Found::Renewed { Found::Renewed } else { Found::Begun };
                         None
                     }
@@ -119,11 +120,20 @@ impl Stream {
         lock(&self.core.lifecycle).connected = connected;
     }
 
-    /// Whether this is the end of a server that has no client, not even one that has left.
+    /// Looks for the client, without a wait. Only a server's end can lack one.
     #[cfg(windows)]
-    pub(crate) fn awaits_client(&self) -> bool {
-        let code = sys::bytes_available(&self.handle).err().and_then(|error| error.raw_os_error());
-        code.is_some_and(|code| machine::lacks_client(code as u32)) && self.settings.end == PipeEnd::Server
+    pub(crate) fn client(&self) -> Client {
+        let Err(error) = sys::bytes_available(&self.handle) else { return Client::Here };
+        if self.settings.end == PipeEnd::Client {
+            return Client::Here;
+        }
+        match error.raw_os_error().map_or(Client::Here, |code| verdict::client_by_look(code as u32)) {
+            Client::Unknown if self.settings.writes == Framing::Bytes => {
+                sys::write_waiting(&self.handle, &[])
+                    .map_or(Client::Unknown, |outcome| verdict::client_by_empty_write(outcome.code))
+            }
+            client => client,
+        }
     }
 
     /// Whether a client that has left wrote something that nobody has read.

@@ -64,10 +64,16 @@ impl Stream {
         if ready.is_empty() { Poll::Pending } else { Poll::Ready((ready, seen)) }
     }
 
-    /// Whether the next thing read is the end or an error, as far as is known.
+    /// Returns whether the next read reports the end or an error, as far as is known.
     #[cfg(windows)]
     pub(crate) fn is_read_ended(&self) -> bool {
         lock(&self.core.inbound).machine.is_ended()
+    }
+
+    /// Returns whether the end that was read last is the pipe's, and not an empty message.
+    #[cfg(windows)]
+    pub(crate) fn is_read_over(&self) -> bool {
+        lock(&self.core.inbound).machine.is_over()
     }
 
     /// Calls `operation` if something of `interest` is ready.

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
+use std::os::windows::io::AsHandle;
 use std::thread;
 
-use npipe::ServerOptions;
 use npipe::readiness::{Event, Interest, NamedPipe, Token};
+use npipe::{PipeMode, ServerOptions};
 use windows_sys::Win32::Foundation::{ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED};
 
 use crate::world::*;
@@ -60,6 +61,123 @@ fn a_client_that_came_and_went_without_a_word_is_passed_over() {
     events.until(SERVER, Event::is_writable);
     client.write_all(b"me").unwrap();
     assert_eq!(events.read(&server, SERVER, 2), b"me");
+}
+
+/// Registration is no reason to take one for a client, nor is an event of it left for the `connect` that follows.
+#[test]
+fn a_client_that_came_and_went_before_the_registration_is_passed_over() {
+    for connects_first in [false, true] {
+        let mut events = Loop::new();
+        let name = unique_name();
+        let mut server = NamedPipe::new(&name).unwrap();
+        drop(foreign_client(&name));
+        events.add(&mut server, SERVER);
+        if !connects_first {
+            events.assert_quiet();
+            assert!(would_block(server.read(&mut [0; 8])));
+        }
+        assert!(would_block(server.connect()));
+        events.assert_quiet();
+        let mut client = foreign_client(&name);
+        assert!(!events.until(SERVER, Event::is_writable).is_error());
+        server.write_all(b"you").unwrap();
+        client.read_exact(&mut [0; 3]).unwrap();
+    }
+}
+
+/// Of a handle that was made elsewhere the client may have been accepted there.
+#[test]
+fn a_client_that_left_a_foreign_handle_is_its_end() {
+    let mut events = Loop::new();
+    let name = unique_name();
+    let server = NamedPipe::new(&name).unwrap();
+    let mut server = NamedPipe::from(server.as_handle().try_clone_to_owned().unwrap());
+    drop(foreign_client(&name));
+    events.add(&mut server, SERVER);
+    assert!(events.until(SERVER, Event::is_readable).is_read_closed());
+    assert_eq!(server.read(&mut [0; 8]).unwrap(), 0);
+    // Asked for another, it has nothing left to tell of the first.
+    events.registry().reregister(&mut server, SERVER, BOTH).unwrap();
+    assert!(would_block(server.connect()));
+    events.assert_quiet();
+}
+
+/// The kernel does not let such an end look, nor describe itself.
+#[test]
+fn a_server_that_only_writes_is_not_writable_before_its_client_has_come() {
+    for (mode, interest) in [
+        (PipeMode::Byte, BOTH),
+        (PipeMode::Byte, Interest::WRITABLE),
+        (PipeMode::Message, Interest::WRITABLE),
+    ] {
+        let mut events = Loop::new();
+        let name = unique_name();
+        let options = ServerOptions::new().access_inbound(false).pipe_mode(mode).clone();
+        let client = || OpenOptions::new().read(true).open(&name).unwrap();
+        let mut server = NamedPipe::create(&options, &name).unwrap();
+        events.registry().register(&mut server, SERVER, interest).unwrap();
+        events.assert_quiet();
+        assert!(would_block(server.connect()));
+        events.assert_quiet();
+        let first = client();
+        assert!(!events.until(SERVER, Event::is_writable).is_error());
+        server.write_all(b"!").unwrap();
+        drop((server, first));
+
+        // One that left before the registration is passed over.
+        let mut server = NamedPipe::create(&options, &name).unwrap();
+        drop(client());
+        events.registry().register(&mut server, SERVER, interest).unwrap();
+        events.assert_quiet();
+        assert!(would_block(server.connect()));
+        events.assert_quiet();
+        drop(server);
+
+        // One that stays is connected; on a pipe of messages only a `connect` or a write finds out.
+        let mut server = NamedPipe::create(&options, &name).unwrap();
+        let mut client = client();
+        events.registry().register(&mut server, SERVER, interest).unwrap();
+        if mode == PipeMode::Message {
+            events.assert_quiet();
+            server.write_all(b"?").unwrap();
+            client.read_exact(&mut [0]).unwrap();
+        }
+        events.until(SERVER, Event::is_writable);
+        server.write_all(b"!").unwrap();
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"!", "looking for the client wrote nothing");
+    }
+}
+
+#[test]
+fn an_event_of_a_connect_does_not_outlive_its_connection() {
+    let mut events = Loop::new();
+    let name = unique_name();
+    let mut server = NamedPipe::new(&name).unwrap();
+    events.add(&mut server, SERVER);
+    let _client = foreign_client(&name);
+    server.connect().unwrap();
+    server.disconnect().unwrap();
+    assert!(would_block(server.connect()));
+    events.assert_quiet();
+}
+
+#[test]
+fn a_connect_that_ends_while_it_is_not_registered_shows_when_it_is_again() {
+    let mut events = Loop::new();
+    let name = unique_name();
+    let mut server = NamedPipe::new(&name).unwrap();
+    events.registry().register(&mut server, SERVER, Interest::READABLE).unwrap();
+    assert!(would_block(server.connect()));
+    events.registry().deregister(&mut server).unwrap();
+    let _client = foreign_client(&name);
+    events.assert_quiet();
+    events.registry().register(&mut server, SERVER, Interest::READABLE).unwrap();
+    events.until(SERVER, Event::is_writable);
+    events.registry().deregister(&mut server).unwrap();
+    events.registry().register(&mut server, SERVER, Interest::READABLE).unwrap();
+    events.assert_quiet();
 }
 
 #[test]

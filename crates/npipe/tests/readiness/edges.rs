@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::sync::mpsc;
 use std::thread;
 
-use npipe::ServerOptions;
 use npipe::readiness::{Event, NamedPipe};
+use npipe::{ClientOptions, PipeMode, ServerOptions};
 use windows_sys::Win32::Foundation::{ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED};
 
 use crate::world::*;
@@ -41,6 +41,52 @@ fn a_closed_peer_is_readable_and_then_reads_zero() {
     assert_eq!(server.read(&mut [0; 8]).unwrap(), 0, "the end stays the end");
     events.assert_quiet();
     assert_code(server.write(b"x"), ERROR_NO_DATA);
+}
+
+/// By the convention of a half-close; a peer that does not keep to it may go on.
+#[test]
+fn an_empty_message_that_reads_as_the_end_does_not_silence_what_follows() {
+    let mut events = Loop::new();
+    let mut options = (ServerOptions::new(), ClientOptions::new());
+    options.0.pipe_mode(PipeMode::Message);
+    options.1.pipe_mode(PipeMode::Message);
+    let (mut server, client, _) = events.pair_with(&options.0, &options.1);
+    server.set_empty_message_is_end(true).unwrap();
+    for message in [&b"after the end"[..], b"and again"] {
+        client.send_message(b"").unwrap();
+        assert!(events.until(SERVER, Event::is_readable).is_read_closed());
+        assert_eq!(server.read(&mut [0; 20]).unwrap(), 0);
+        events.settle();
+        client.send_message(message).unwrap();
+        assert!(!events.until(SERVER, Event::is_readable).is_read_closed());
+        assert_eq!(server.read(&mut [0; 20]).unwrap(), message.len());
+        events.settle();
+    }
+    client.send_message(b"").unwrap();
+    events.until(SERVER, Event::is_readable);
+    assert_eq!(server.read(&mut [0; 20]).unwrap(), 0);
+    drop(client);
+    events.until(SERVER, Event::is_readable);
+    assert_eq!(server.read(&mut [0; 20]).unwrap(), 0);
+    events.assert_quiet();
+}
+
+/// What was written behind it is not covered by its answer.
+#[test]
+fn a_drain_does_not_answer_for_a_write_that_followed_it() {
+    let mut events = Loop::new();
+    let (mut server, mut client) = events.server_and_foreign_client();
+    server.write_all(b"one").unwrap();
+    assert!(would_block(server.drain()));
+    client.read_exact(&mut [0; 3]).unwrap();
+    events.settle();
+    server.write_all(b"two").unwrap();
+    assert!(would_block(server.drain()));
+    events.settle();
+    client.read_exact(&mut [0; 3]).unwrap();
+    while would_block(server.drain()) {
+        events.until(SERVER, Event::is_writable);
+    }
 }
 
 #[test]

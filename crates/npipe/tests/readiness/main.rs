@@ -10,6 +10,7 @@ mod connecting;
 mod data_path;
 mod dropping;
 mod edges;
+mod model;
 mod polling;
 mod registration;
 mod world;

@@ -1,5 +1,6 @@
 //! What a listener asks an instance: whether there is a client, or only one that came and left without a word.
 
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use crate::driver::Driver;
 use crate::info::PipeEnd;
 use crate::machine::{Found, Framing};
-use crate::stream::{Key, Settings, Stream};
+use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
 const SETTINGS: Settings = Settings {
@@ -40,9 +41,13 @@ impl World {
         Self { driver, pipe, server }
     }
 
-    fn ask(&self) -> Found {
+    fn turn(&self) {
         self.pipe.settle();
         self.driver.turn(&mut [Entry::EMPTY; 8], Some(Duration::ZERO), &mut Vec::new()).unwrap();
+    }
+
+    fn ask(&self) -> Found {
+        self.turn();
         self.server.find_client(&Context::from_waker(Waker::noop()), Key::POLL).unwrap()
     }
 
@@ -89,5 +94,33 @@ fn one_that_left_without_a_word_is_told_from_one_that_stays_and_one_that_spoke()
             driver.turn(&mut [Entry::EMPTY; 8], Some(Duration::ZERO), &mut Vec::new()).unwrap();
         }
         assert!(pipe.is_quiet());
+    }
+}
+
+#[test]
+fn what_was_found_while_nobody_was_connected_is_no_end_of_the_next_connection() {
+    for seed in 0..50 {
+        let world = World::new(seed);
+        for _ in 0..3 {
+            assert!(!world.has_client());
+            let client = Stream::new(world.pipe.open().unwrap(), world.driver.clone(), SETTINGS).unwrap();
+            assert!(world.has_client());
+            assert_eq!(client.try_write(&&b"x"[..]).unwrap(), 1);
+            let read = || match world.server.try_read(&mut Slice { bytes: &mut [0], filled: 0 }) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                result => Some(result.unwrap()),
+            };
+            let count = (0..10).find_map(|_| {
+                world.turn();
+                read()
+            });
+            assert_eq!(count, Some(1));
+            world.server.disconnect().unwrap();
+            for _ in 0..10 {
+                world.turn();
+                // An error is ready to be read.
+                world.server.is_readable();
+            }
+        }
     }
 }
