@@ -68,7 +68,7 @@ pub(crate) fn handles(
         let name = PipeName::unguessable("pair");
         let attributes = sys::SecurityAttributes::DEFAULT;
         let created = server.create_any_handle(&name, attributes)?;
-        match client.open_any_handle(name.as_os_str(), attributes) {
+        match client.open_once(&name, attributes) {
             // The instance listens from its creation, so this is its client.
             Ok(opened) => return Ok([created, opened]),
             Err(error) if attempt < ATTEMPTS && is_busy(&error) => attempt += 1,

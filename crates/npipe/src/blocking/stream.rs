@@ -18,7 +18,7 @@ use crate::machine::Framing;
 use crate::machine::verdict::{self, Obstacle};
 use crate::moment::{ConnectionTime, Moment};
 use crate::name::PipeName;
-use crate::options::ClientOptions;
+use crate::options::{ClientOptions, Verified};
 use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::security::SecurityDescriptor;
@@ -220,9 +220,11 @@ impl PipeStream {
 
     fn connect_within(options: &ClientOptions, name: &OsStr, mut patience: Patience) -> io::Result<Self> {
         let name = PipeName::new(name)?;
+        let mut verified = Verified::default();
         loop {
             // First of all: only an attempt tells whether the pipe can be had.
-            let error = match options.open_any_handle(name.as_os_str(), sys::SecurityAttributes::DEFAULT) {
+            let attributes = sys::SecurityAttributes::DEFAULT;
+            let error = match options.open_any_handle(&name, attributes, &mut verified) {
                 Ok((handle, settings)) => {
                     let shared = Shared::new(Arc::new(handle), settings, !options.is_inheritable());
                     return Ok(Self::from_shared(shared));

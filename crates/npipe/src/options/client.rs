@@ -21,6 +21,8 @@ use crate::sys;
 
 // https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew
 const SECURITY_IDENTIFICATION: u32 = 0x0001_0000;
+/// The bits of the level, of which identification is the second.
+const SECURITY_LEVELS: u32 = 0x0003_0000;
 const SECURITY_SQOS_PRESENT: u32 = 0x0010_0000;
 
 fn waited_for(obstacle: Obstacle, name: &PipeName) -> String {
@@ -114,6 +116,12 @@ impl ClientOptions {
     /// [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew#parameters).
     ///
     /// `SECURITY_SQOS_PRESENT` is added, since without it the server would get full impersonation.
+    ///
+    /// By default the server sees this process as it was when it opened the pipe. With
+    /// `SECURITY_CONTEXT_TRACKING` (0x40000) it sees, with each message or each run of bytes, the
+    /// identity of the thread that sent it. Data that was accepted and queued is sent later, by the
+    /// driver's thread or by the thread that polls for it: in the identity of *that* thread, which
+    /// is not that of a caller who impersonates someone. Do not combine the two.
     pub fn security_qos_flags(&mut self, flags: u32) -> &mut Self {
         self.security_qos_flags = flags | SECURITY_SQOS_PRESENT;
         self
@@ -136,6 +144,24 @@ impl ClientOptions {
     /// It makes [`open`](Self::open) and its like fail with [`PermissionDenied`](io::ErrorKind::PermissionDenied), with
     /// a text and no number of the system, when the server is somebody else, and with an error of the same kind as the system's when that
     /// cannot be known.
+    ///
+    /// # Above identification
+    ///
+    /// A server can use what [`security_qos_flags`](Self::security_qos_flags) allow from the moment
+    /// of opening. So with a level above identification the pipe is opened twice: at first for
+    /// identification only, and without reading or writing. When that server has been verified, its
+    /// connection is held while the pipe is opened again at the level that was asked for, and
+    /// verified again. The connection that is held keeps the pipe, so that no other program can
+    /// create the name in between; it is closed then.
+    ///
+    /// - It takes *two instances* for that moment. A pipe that may have only one is refused with
+    ///   [`Unsupported`](io::ErrorKind::Unsupported).
+    /// - If no second one is free, [`open`](Self::open) fails with `ERROR_PIPE_BUSY`, and
+    ///   [`connect`](Self::connect) holds the first while it waits.
+    /// - The server sees a client that says nothing and leaves.
+    /// - A process that the pipe's access list allows to create instances can serve the second one.
+    ///   [`ServerIdentity::ProcessUser`] refuses it, after a moment in which it could impersonate
+    ///   this client; [`ServerIdentity::PipeOwner`] is about the pipe, and does not notice it.
     pub fn verify_server(&mut self, identity: ServerIdentity) -> &mut Self {
         self.server_identity = Some(identity);
         self
@@ -232,7 +258,8 @@ impl ClientOptions {
     ///
     /// # Cancellation
     ///
-    /// Nothing is left behind when the future is dropped: no client's end is open between two attempts.
+    /// Nothing is left behind when the future is dropped. No client's end is open between two
+    /// attempts, except the one that [`verify_server`](Self::verify_server) holds.
     ///
     /// # Errors
     ///
@@ -243,9 +270,10 @@ impl ClientOptions {
     pub async fn connect(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
         let name = PipeName::new(addr)?;
         let mut patience = self.patience();
+        let mut verified = Verified::default();
         coop::result().await;
         loop {
-            let error = match self.open(&name) {
+            let error = match self.open_stream(&name, sys::SecurityAttributes::DEFAULT, &mut verified) {
                 Ok(client) => return Ok(client),
                 Err(error) => error,
             };
@@ -297,27 +325,53 @@ impl ClientOptions {
     }
 
     fn open_with(&self, addr: &OsStr, attributes: sys::SecurityAttributes) -> io::Result<NamedPipeClient> {
-        let (handle, settings) = self.open_handle(addr, attributes)?;
+        self.open_stream(&PipeName::new(addr)?, attributes, &mut Verified::default())
+    }
+
+    fn open_stream(
+        &self,
+        name: &PipeName,
+        attributes: sys::SecurityAttributes,
+        verified: &mut Verified,
+    ) -> io::Result<NamedPipeClient> {
+        self.refuse_inheritable()?;
+        let (handle, settings) = self.open_any_handle(name, attributes, verified)?;
         Stream::new(handle, Driver::current()?, settings).map(NamedPipeClient::from_stream)
     }
 
-    /// What ends on a completion port are made of.
-    pub(crate) fn open_handle(
-        &self,
-        addr: &OsStr,
-        attributes: sys::SecurityAttributes,
-    ) -> io::Result<(sys::OwnedHandle, Settings)> {
-        self.refuse_inheritable()?;
-        self.open_any_handle(addr, attributes)
-    }
-
-    /// What every client's end is made of.
+    /// Every client's end begins here. `verified` is kept between attempts.
     pub(crate) fn open_any_handle(
         &self,
-        addr: &OsStr,
+        name: &PipeName,
+        attributes: sys::SecurityAttributes,
+        verified: &mut Verified,
+    ) -> io::Result<(sys::OwnedHandle, Settings)> {
+        if let Some(cautious) = self.cautious() {
+            verified.hold(&cautious, name)?;
+        }
+        self.open_once(name, attributes)
+    }
+
+    /// The options for the connection that is held while the pipe is opened at a level above
+    /// identification.
+    fn cautious(&self) -> Option<Self> {
+        let is_above = self.security_qos_flags & SECURITY_LEVELS > SECURITY_IDENTIFICATION;
+        (is_above && self.server_identity.is_some()).then(|| Self {
+            read: false,
+            write: false,
+            pipe_mode: PipeMode::Byte,
+            inheritable: false,
+            security_qos_flags: SECURITY_IDENTIFICATION | SECURITY_SQOS_PRESENT,
+            ..self.clone()
+        })
+    }
+
+    /// Opens the pipe at the level that was asked for.
+    pub(crate) fn open_once(
+        &self,
+        name: &PipeName,
         attributes: sys::SecurityAttributes,
     ) -> io::Result<(sys::OwnedHandle, Settings)> {
-        let name = PipeName::new(addr)?;
         check_limits(self.read_buffer_limit, self.write_buffer_limit)?;
         let before = Moment::now();
         let handle = self.open_path(&name.to_wide(), attributes)?;
@@ -363,11 +417,57 @@ impl ClientOptions {
     }
 }
 
+/// A connection to a server that has been verified. It keeps the name from other programs.
+#[derive(Debug, Default)]
+pub(crate) struct Verified(Option<sys::OwnedHandle>);
+
+impl Verified {
+    fn hold(&mut self, options: &ClientOptions, name: &PipeName) -> io::Result<()> {
+        // A server that disconnected it may have let go of the name.
+        if self.0.as_ref().is_some_and(|held| sys::is_connected(held).unwrap_or(false)) {
+            return Ok(());
+        }
+        self.0 = None;
+        let (held, _) = options.open_once(name, sys::SecurityAttributes::DEFAULT)?;
+        if sys::describe(&held)?.max_instances == 1 {
+            let why = "the pipe may have one instance only, and verifying its server before allowing it more than \
+                       identification takes two";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        self.0 = Some(held);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::windows::ffi::OsStrExt;
 
     use super::*;
+
+    #[test]
+    fn a_server_is_verified_before_it_may_impersonate() {
+        let identity = || ServerIdentity::PipeOwner(crate::Trustee::CurrentUser);
+        for (flags, is_cautious) in [
+            (0, false),
+            (SECURITY_IDENTIFICATION, false),
+            (0x0004_0000 | SECURITY_IDENTIFICATION, false),
+            (0x0002_0000, true),
+            (0x0003_0000, true),
+            (0x000c_0000 | 0x0002_0000, true),
+        ] {
+            let mut options = ClientOptions::new();
+            options.security_qos_flags(flags).pipe_mode(PipeMode::Message);
+            assert!(options.cautious().is_none(), "nobody is to be verified");
+            let cautious = options.verify_server(identity()).cautious();
+            assert_eq!(cautious.is_some(), is_cautious, "{flags:#x}");
+            if let Some(cautious) = cautious {
+                let sent = cautious.security_qos_flags;
+                assert_eq!(sent, SECURITY_IDENTIFICATION | SECURITY_SQOS_PRESENT, "{flags:#x}");
+                assert_eq!(cautious.server_identity, Some(identity()));
+            }
+        }
+    }
 
     /// No name leads to a file. If Windows resolved one all the same, this is what the caller would
     /// get.

@@ -8,6 +8,7 @@ mod server;
 use std::io;
 
 pub use client::ClientOptions;
+pub(crate) use client::Verified;
 pub(crate) use instances::Instances;
 pub use server::ServerOptions;
 

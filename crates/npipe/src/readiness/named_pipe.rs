@@ -14,6 +14,8 @@ use super::{Registry, Token};
 use crate::impersonation::Impersonation;
 use crate::info::{Peek, PipeEnd, PipeInfo};
 use crate::interest::Interest;
+use crate::name::PipeName;
+use crate::options::Verified;
 use crate::peer::Peer;
 use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Slice, Slices};
@@ -94,7 +96,12 @@ impl NamedPipe {
     ///
     /// As [`ClientOptions::open`].
     pub fn open(options: &ClientOptions, addr: impl AsRef<OsStr>) -> io::Result<Self> {
-        let (handle, settings) = options.open_handle(addr.as_ref(), sys::SecurityAttributes::DEFAULT)?;
+        options.refuse_inheritable()?;
+        let (handle, settings) = options.open_any_handle(
+            &PipeName::new(addr)?,
+            sys::SecurityAttributes::DEFAULT,
+            &mut Verified::default(),
+        )?;
         Ok(Self::loose(handle, Some(settings)))
     }
 

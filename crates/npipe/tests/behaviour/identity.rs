@@ -12,7 +12,7 @@ use windows_sys::Win32::Storage::FileSystem::{
     SECURITY_ANONYMOUS, SECURITY_IDENTIFICATION, SECURITY_IMPERSONATION,
 };
 
-use crate::family::{AsyncFamily, End, Family, Reading, ServerEnd, Writing};
+use crate::family::{AsyncFamily, End, Family, ListeningFamily, Reading, ServerEnd, Writing};
 use crate::harness::{Within, pair, pair_with, skipped_under_wine, unique_name};
 use crate::sys::{self, HandleKind};
 
@@ -77,6 +77,66 @@ async fn who_waits_for_a_server_does_not_wait_for_another<F: AsyncFamily>() {
     client.wait_for_server(true).verify_server(ServerIdentity::PipeOwner(Trustee::System));
     let error = client.connect(&name).within("the refusal").await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+}
+
+fn impersonable() -> ClientOptions {
+    let mut options = ClientOptions::new();
+    options
+        .security_qos_flags(SECURITY_IMPERSONATION)
+        .verify_server(ServerIdentity::ProcessUser(Trustee::CurrentUser));
+    options
+}
+
+/// It is verified by one connection before another may be impersonated, so there are two.
+async fn a_server_is_verified_before_it_may_impersonate<F: Family>() {
+    let name = unique_name();
+    let _looked_at = F::create(&ServerOptions::new(), &name).unwrap();
+    let mut server = F::create(&ServerOptions::new(), &name).unwrap();
+    let mut client = F::open(&impersonable(), &name).unwrap();
+    server.connect().within("connect").await.unwrap();
+    client.write_all(b"secret").within("write").await.unwrap();
+    let mut received = [0; 6];
+    server.read_exact(&mut received).within("read").await.unwrap();
+    assert_eq!(&received, b"secret");
+    assert_eq!(server.impersonate(|client| client.user()).unwrap().unwrap(), me());
+}
+
+async fn a_pipe_of_one_instance_cannot_be_verified_before_it_may_impersonate<F: Family>() {
+    let name = unique_name();
+    let _server = F::create(ServerOptions::new().max_instances(1), &name).unwrap();
+    let error = F::open(&impersonable(), &name).unwrap_err();
+    assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::Unsupported, None), "{error}");
+    assert!(error.to_string().contains("one instance"), "{error}");
+}
+
+async fn the_instance_that_is_looked_at_counts<F: Family>() {
+    let name = unique_name();
+    let _server = F::create(&ServerOptions::new(), &name).unwrap();
+    let error = F::open(&impersonable(), &name).unwrap_err();
+    assert!(F::is_busy(&error), "{error:?}");
+}
+
+/// The first connection is held meanwhile, so the second one gets the instance that is created
+/// next.
+async fn who_verifies_waits_for_a_second_instance<F: ListeningFamily>() {
+    let name = unique_name();
+    let _looked_at = F::create(&ServerOptions::new(), &name).unwrap();
+    let connecting = F::spawn({
+        let name = name.clone();
+        async move { F::connect(&impersonable(), &name).await }
+    });
+    smol::future::yield_now().await;
+    let server = F::create(&ServerOptions::new(), &name).unwrap();
+    let client = connecting.within("connect").await.unwrap();
+    server.connect().within("the client").await.unwrap();
+    assert_eq!(client.peer().unwrap().user().unwrap(), me());
+}
+
+#[test]
+fn both_ends_of_a_pair_may_verify_and_impersonate() {
+    let (server, client) = npipe::blocking::pair_with(&ServerOptions::new(), &impersonable()).unwrap();
+    assert_eq!(server.peer().unwrap().user().unwrap(), me());
+    assert_eq!(client.peer().unwrap().user().unwrap(), me());
 }
 
 /// A client that may neither read nor write asks for the right to see the owner by itself.
@@ -240,6 +300,10 @@ for_each_family!(
     a_server_that_is_who_it_should_be_is_taken,
     a_server_that_is_somebody_else_is_refused,
     who_waits_for_a_server_does_not_wait_for_another => asynchronous,
+    a_server_is_verified_before_it_may_impersonate,
+    a_pipe_of_one_instance_cannot_be_verified_before_it_may_impersonate,
+    the_instance_that_is_looked_at_counts,
+    who_verifies_waits_for_a_second_instance => listening,
     verifying_needs_no_other_right,
     a_server_acts_in_its_clients_name,
     a_panic_ends_it_too,
