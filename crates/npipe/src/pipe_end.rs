@@ -572,6 +572,9 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             /// was read ahead, its rest is still in the pipe. On a byte pipe the elements are one piece after the other:
             /// `concat` them.
             ///
+            /// Whether it reads messages is the handle's own. That writing was ended, that empty
+            /// messages are the end, and the time to linger are not: a handle cannot carry them.
+            ///
             /// The handle is as [`create`](crate::ServerOptions::create) or [`open`](crate::ClientOptions::open) made it, overlapped, and on
             /// Windows tied to no completion port: another library can have it. Wine cannot untie it.
             ///
@@ -588,7 +591,7 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             pub async fn into_owned_handle(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
                 self.flush().await?;
                 self.stream.rest().await;
-                self.stream.surrender()
+                Ok(self.stream.surrender())
             }
 
             /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped, and how

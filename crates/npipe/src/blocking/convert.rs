@@ -9,7 +9,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::PipeStream;
-use super::stream::Shared;
 use crate::driver::Driver;
 use crate::info::PipeEnd;
 use crate::stream::{Settings, Stream};
@@ -70,32 +69,22 @@ impl PipeStream {
     ///
     /// # Safety
     ///
-    /// `handle` must be open, and the caller's to give away. Nobody else may use it, or a duplicate of it, for overlapped
-    /// operations: a [write time-out](Self::set_write_timeout) and the async ends tie it to a completion port of this crate, where
-    /// no packets but its own may arrive.
+    /// `handle` must be open, and the caller's to give away.
     #[expect(unsafe_code, reason = "the handle is the caller's word")]
     pub unsafe fn from_raw_handle(handle: RawHandle) -> io::Result<Self> {
         // SAFETY: the caller gives the handle away.
         let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
-        Self::from_handle(handle, true)
-    }
-
-    fn from_handle(handle: OwnedHandle, exclusive: bool) -> io::Result<Self> {
-        let settings = Settings::of_foreign(&handle)?;
-        if !sys::is_overlapped(&handle)? {
-            return Err(invalid(
-                "the handle was not opened with FILE_FLAG_OVERLAPPED, so reading and writing would wait for one another",
-            ));
-        }
-        Ok(Self::from_shared(Shared::new(Arc::new(handle), settings, exclusive)))
+        Self::try_from(handle)
     }
 
     /// Gives the handle up, with what an async end had read from it ahead and nobody has read since: nothing is lost. It waits
     /// until the pipe has what a write that ran into its time-out left on its way.
     ///
-    /// What was read ahead is in the units in which it came: of a message pipe each element is a message, or a part of one; on a
-    /// byte pipe, `concat` them. The handle is overlapped, and on Windows tied to no completion port: another library can have it.
-    /// Wine cannot untie it.
+    /// What was read ahead is in the units in which it came: of a message pipe each element is a
+    /// message, or a part of one; on a byte pipe, `concat` them. Whether it reads messages is the
+    /// handle's own. That writing was ended, that empty messages are the end, time-outs and linger
+    /// are not, and are over with the stream. The handle is overlapped, and on Windows tied to no
+    /// completion port: another library can have it. Wine cannot untie it.
     ///
     /// # Errors
     ///
@@ -104,13 +93,7 @@ impl PipeStream {
     #[doc(alias = "into_raw_handle")]
     pub fn into_owned_handle(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
         self.settle(None)?;
-        let Shared { handle, driven, .. } = self.into_only()?;
-        let Some(stream) = driven.into_inner() else {
-            let handle = Arc::into_inner(handle).expect("only a stream that is driven shares its handle");
-            return Ok((handle, Vec::new()));
-        };
-        drop(handle);
-        stream.surrender()
+        Ok(self.into_only()?.surrender())
     }
 
     /// The server's end for async code. Nothing is lost: bytes that an async end had read ahead and nobody has read since, and a
@@ -121,11 +104,11 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when this is a client's end or a clone of it exists;
-    /// [`Unsupported`](io::ErrorKind::Unsupported) when it was made from an `OwnedHandle`; the system's, when the
-    /// handle cannot be tied to a completion port. The stream comes back with the error.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when this is a client's end, when a clone of
+    /// it exists, and when the handle belongs to the completion port of another library. The stream
+    /// comes back with the error.
     pub fn into_server(self) -> Result<NamedPipeServer, ConversionError> {
-        self.into_driven(PipeEnd::Server).map(NamedPipeServer::from_stream)
+        self.into_async(PipeEnd::Server).map(NamedPipeServer::from_stream)
     }
 
     /// [`into_server`](Self::into_server) for the client's end.
@@ -134,48 +117,44 @@ impl PipeStream {
     ///
     /// As [`into_server`](Self::into_server), and [`InvalidInput`](io::ErrorKind::InvalidInput) when this is a server's end.
     pub fn into_client(self) -> Result<NamedPipeClient, ConversionError> {
-        self.into_driven(PipeEnd::Client).map(NamedPipeClient::from_stream)
+        self.into_async(PipeEnd::Client).map(NamedPipeClient::from_stream)
     }
 
-    fn into_driven(self, end: PipeEnd) -> Result<Stream, ConversionError> {
-        let mut shared = self.into_only()?;
-        let ready = match shared.check_end(end) {
-            Ok(()) => shared.drive(Driver::current).map(drop),
-            Err(reason) => Err(reason),
-        };
-        if let Err(reason) = ready {
-            return Err(ConversionError { stream: Self::from_shared(shared), reason });
-        }
-        Ok(shared.driven.take().expect("it was driven just now"))
-    }
-
-    /// What is shared, if nobody shares it.
-    fn into_only(self) -> Result<Shared, ConversionError> {
-        Arc::try_unwrap(self.shared).map_err(|shared| ConversionError {
-            stream: Self { shared },
-            reason: invalid("a clone of the stream exists; drop it first"),
-        })
-    }
-}
-
-impl Shared {
-    /// Refuses the other end.
-    fn check_end(&self, wanted: PipeEnd) -> io::Result<()> {
-        match wanted {
-            wanted if wanted == self.settings.end => Ok(()),
+    fn into_async(self, end: PipeEnd) -> Result<Stream, ConversionError> {
+        let stream = self.into_only()?;
+        let tied = match end {
+            end if end == stream.settings().end => Driver::current().and_then(|driver| stream.tie(&driver)),
             PipeEnd::Server => Err(invalid("this is a client's end; into_client takes it")),
             PipeEnd::Client => Err(invalid("this is a server's end; into_server takes it")),
+        };
+        match tied {
+            Ok(()) => Ok(stream),
+            Err(reason) => Err(ConversionError { stream: Self::around(stream), reason }),
         }
+    }
+
+    /// The stream, if there is no clone of it.
+    fn into_only(self) -> Result<Stream, ConversionError> {
+        Arc::try_unwrap(self.stream).map_err(|stream| ConversionError {
+            stream: Self { stream },
+            reason: invalid("a clone of the stream exists; drop it first"),
+        })
     }
 }
 
 impl TryFrom<OwnedHandle> for PipeStream {
     type Error = io::Error;
 
-    /// As [`from_raw_handle`](PipeStream::from_raw_handle), of a handle of which there may be duplicates: so it is never tied
-    /// to a completion port, and write time-outs and the async ends are not to be had from it.
+    /// Takes over a pipe's handle, with the errors of
+    /// [`from_raw_handle`](PipeStream::from_raw_handle). There may be duplicates of it.
     fn try_from(handle: OwnedHandle) -> io::Result<Self> {
-        Self::from_handle(handle, false)
+        let settings = Settings::of_foreign(&handle)?;
+        if !sys::is_overlapped(&handle)? {
+            return Err(invalid(
+                "the handle was not opened with FILE_FLAG_OVERLAPPED, so reading and writing would wait for one another",
+            ));
+        }
+        Ok(Self::new(handle, settings))
     }
 }
 
@@ -186,19 +165,14 @@ impl TryFrom<PipeStream> for OwnedHandle {
     /// to a completion port of this crate, because the stream came from an async end or had a write time-out:
     /// [`into_owned_handle`](PipeStream::into_owned_handle) unties it, and gives what was read ahead as well.
     fn try_from(stream: PipeStream) -> Result<Self, ConversionError> {
-        let shared = stream.into_only()?;
-        let back = |shared| {
+        if stream.stream.is_tied() {
             let reason = invalid(
                 "the handle is tied to a completion port of npipe, since the stream was async or had a write time-out; \
                  into_owned_handle unties it",
             );
-            Err(ConversionError { stream: PipeStream::from_shared(shared), reason })
-        };
-        if shared.driven.get().is_some() {
-            return back(shared);
+            return Err(ConversionError { stream, reason });
         }
-        let Shared { handle, .. } = shared;
-        Ok(Arc::into_inner(handle).expect("only a stream that is driven shares its handle"))
+        Ok(stream.into_only()?.surrender().0)
     }
 }
 
@@ -208,7 +182,8 @@ impl NamedPipeServer {
     /// next write or flush.
     ///
     /// The handle stays tied to its completion port, which costs the stream nothing.
-    /// [`PipeStream::into_server`] is the way back.
+    /// [`PipeStream::into_server`] is the way back. What was set here, and that writing was ended,
+    /// holds there, and the other way round.
     ///
     /// # Cancellation
     ///
@@ -224,7 +199,8 @@ impl NamedPipeClient {
     /// next write or flush.
     ///
     /// The handle stays tied to its completion port, which costs the stream nothing.
-    /// [`PipeStream::into_client`] is the way back.
+    /// [`PipeStream::into_client`] is the way back. What was set here, and that writing was ended,
+    /// holds there, and the other way round.
     ///
     /// # Cancellation
     ///
@@ -236,5 +212,5 @@ impl NamedPipeClient {
 
 async fn into_blocking(stream: Stream) -> PipeStream {
     stream.rest().await;
-    PipeStream::from_shared(Shared::around(stream))
+    PipeStream::around(stream)
 }

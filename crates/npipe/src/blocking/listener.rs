@@ -10,7 +10,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::PipeStream;
-use super::stream::Shared;
 use super::timeout::{deadline_after, timed_out};
 use crate::machine::{Backlog, Found, Look, verdict};
 use crate::name::PipeName;
@@ -246,11 +245,7 @@ impl PipeListener {
 
     fn accept_until(&self, deadline: Option<Instant>) -> io::Result<PipeStream> {
         let Waiting { instance, settings } = self.take_turn(deadline)?.wait_for_client(deadline)?;
-        Ok(PipeStream::from_shared(Shared::new(
-            Arc::new(instance.into_handle()),
-            settings,
-            !self.instances.is_inheritable(),
-        )))
+        Ok(PipeStream::new(instance.into_handle(), settings))
     }
 
     fn take_turn(&self, deadline: Option<Instant>) -> io::Result<Turn<'_>> {

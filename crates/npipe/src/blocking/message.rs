@@ -1,8 +1,6 @@
 //! Whole messages, and what there is to them beyond reading and writing: the end of a direction, exchanges, a look ahead.
 
 use std::io;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -10,12 +8,9 @@ use bytes::BytesMut;
 use super::PipeStream;
 use super::timeout::{deadline_after, timed_out};
 use super::transfer::system_error;
-use crate::error::{
-    MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, too_long_to_send, write_ended,
-};
+use crate::error::{MessageTooLong, no_answer, reads_bytes, sent_behind_unread};
 use crate::info::Peek;
-use crate::machine::{is_sendable, verdict};
-use crate::stream::Key;
+use crate::machine::verdict;
 use crate::sys::{self, Until, Waited};
 
 /// Room for a message whose length is not known yet: at least, and at most where the caller's buffer has more.
@@ -69,10 +64,10 @@ impl PipeStream {
     /// is thrown away, and the stream stays
     /// usable: the next call brings the next message.
     pub fn recv_message_limited(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
-        if !self.shared.reads_messages.load(Ordering::Acquire) {
+        if !self.stream.reads_messages() {
             return Err(reads_bytes());
         }
-        if let Some(received) = self.take_rest(|stream| stream.recv_rest(buffer, limit))? {
+        if let Some(received) = self.stream.recv_rest(buffer, limit)? {
             return Ok(received);
         }
         let start = buffer.len();
@@ -92,7 +87,7 @@ impl PipeStream {
                 Progress::End => return Ok(None),
                 Progress::Whole => None,
                 Progress::Begun => {
-                    Some(sys::peek(&self.shared.handle).map_or(0, |peeked| peeked.left_in_message))
+                    Some(sys::peek(self.stream.handle()).map_or(0, |peeked| peeked.left_in_message))
                 }
             };
             let length = (buffer.len() - start).saturating_add(left.unwrap_or(0));
@@ -113,11 +108,11 @@ impl PipeStream {
 
     /// Appends what one read of up to `room` bytes brings.
     fn receive_part(&self, buffer: &mut BytesMut, room: usize) -> io::Result<Progress> {
-        let until = Until { deadline: self.shared.read_timeout.deadline(), stop: None };
+        let until = Until { deadline: self.stream.timeouts().read.deadline(), stop: None };
         let start = buffer.len();
         loop {
             buffer.resize(start + room, 0);
-            let waited = sys::read_waiting(&self.shared.handle, &mut buffer[start..], until);
+            let waited = sys::read_waiting(self.stream.handle(), &mut buffer[start..], until);
             buffer.truncate(start + waited.as_ref().map_or(0, |waited| waited.outcome.bytes));
             if let Some(progress) = self.judge(waited?)? {
                 return Ok(progress);
@@ -125,7 +120,8 @@ impl PipeStream {
         }
     }
 
-    /// What the end of a read means. `None`: somebody else has cancelled it, with nothing taken.
+    /// The meaning of the end of a read. `None`: it is to be repeated. It was cancelled elsewhere
+    /// with nothing taken, or it took what is not the reader's.
     fn judge(&self, waited: Waited) -> io::Result<Option<Progress>> {
         let progress = match verdict::read(waited.outcome.code) {
             verdict::Read::Complete => Progress::Whole,
@@ -138,8 +134,8 @@ impl PipeStream {
             verdict::Read::Aborted => return Ok(None),
             verdict::Read::Failed(code) => return Err(system_error(code)),
         };
-        self.shared.inside_message.store(matches!(progress, Progress::Begun), Ordering::Release);
-        Ok(Some(progress))
+        let wanted = self.stream.on_thread_read(matches!(progress, Progress::Begun));
+        Ok(wanted.then_some(progress))
     }
 
     /// Throws away the rest of a message.
@@ -156,7 +152,7 @@ impl PipeStream {
     /// so on an end that reads bytes.
     #[doc(alias = "IsMessageComplete")]
     pub fn is_message_complete(&self) -> bool {
-        !self.shared.inside_message.load(Ordering::Acquire)
+        self.stream.is_message_complete()
     }
 
     /// How much could be read now, and how much of it belongs to one message. Nothing is taken by it.
@@ -169,15 +165,7 @@ impl PipeStream {
     /// or `ERROR_BAD_PIPE` when the server has disconnected, `ERROR_ACCESS_DENIED` on an end that may not read.
     #[doc(alias = "PeekNamedPipe")]
     pub fn peek(&self) -> io::Result<Peek> {
-        if self.shared.has_rest.load(Ordering::Acquire) {
-            if let Some(stream) = self.shared.driven.get() {
-                return stream.peek();
-            }
-        }
-        let peeked = sys::peek(&self.shared.handle)?;
-        let reads_messages = self.shared.reads_messages.load(Ordering::Acquire);
-        let bytes_left_in_message = if reads_messages { peeked.left_in_message } else { 0 };
-        Ok(Peek { bytes_available: peeked.available, bytes_left_in_message })
+        self.stream.peek()
     }
 
     /// Waits until the pipe has all of `message`, as one message; an empty one is a message too.
@@ -189,9 +177,7 @@ impl PipeStream {
     /// [`set_write_timeout`](Self::set_write_timeout) says. Else the system's:
     #[doc = crate::documentation::write_errors!()]
     pub fn send_message(&self, message: &[u8]) -> io::Result<()> {
-        if !self.shared.writes_messages()? {
-            return Err(carries_bytes());
-        }
+        self.stream.require_messages()?;
         self.write_slice(message).map(drop)
     }
 
@@ -210,28 +196,16 @@ impl PipeStream {
     /// everything in time, and the empty message was sent behind the rest. Those of [`drain`](Self::drain).
     #[doc(alias = "CloseWrite")]
     pub fn close_write(&self, patience: Duration) -> io::Result<()> {
-        if !self.shared.writes_messages()? {
-            return Err(carries_bytes());
-        }
-        if self.shared.write_ended.load(Ordering::Acquire) {
+        self.stream.require_messages()?;
+        if self.stream.is_write_ended() {
             return Ok(());
         }
         let in_time = match self.drain_until(deadline_after(patience)) {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => false,
             drained => drained.map(|()| true)?,
         };
-        let write_ended = self.shared.write_ended.swap(true, Ordering::AcqRel);
-        match self.shared.driven.get() {
-            _ if write_ended => {}
-            // A write may be on its way there, and this goes behind it. It has to wait only where the connection has been ended
-            // meanwhile, and nobody is left to be told.
-            Some(stream) => {
-                let context = Context::from_waker(Waker::noop());
-                if let Poll::Ready(ended) = stream.poll_end_write(&context, Key::POLL) {
-                    ended?;
-                }
-            }
-            None => self.write_whole(&[]).map(drop)?,
+        if let Some(submitting) = self.stream.begin_end()? {
+            self.submit_whole(&[], submitting)?;
         }
         if in_time { Ok(()) } else { Err(sent_behind_unread()) }
     }
@@ -251,16 +225,11 @@ impl PipeStream {
     /// then the next message received. Those of [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message).
     #[doc(alias = "TransactNamedPipe")]
     pub fn transact(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
-        if !self.shared.reads_messages.load(Ordering::Acquire) {
+        if !self.stream.reads_messages() {
             return Err(reads_bytes());
         }
-        if self.shared.write_ended.load(Ordering::Acquire) {
-            return Err(write_ended());
-        }
-        if !is_sendable(request.len()) {
-            return Err(too_long_to_send());
-        }
-        self.settle(self.shared.write_timeout.deadline())?;
+        self.stream.check_request(request.len())?;
+        self.settle(self.stream.timeouts().write.deadline())?;
         // What an async end has read ahead, the system does not know of.
         if self.peek()?.bytes_available > 0 {
             return Err(system_error(verdict::UNREAD_MESSAGES));
@@ -274,10 +243,12 @@ impl PipeStream {
     }
 
     fn exchange(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
-        let until = Until { deadline: self.shared.read_timeout.deadline(), stop: None };
+        let until = Until { deadline: self.stream.timeouts().read.deadline(), stop: None };
         let start = reply.len();
+        let submitting = self.stream.begin_write(request.len())?;
         reply.resize(start + SMALLEST_ROOM, 0);
-        let waited = sys::exchange_waiting(&self.shared.handle, request, &mut reply[start..], until);
+        let waited =
+            sys::exchange_waiting(self.stream.handle(), request, &mut reply[start..], until, submitting);
         reply.truncate(start + waited.as_ref().map_or(0, |waited| waited.outcome.bytes));
         match self.judge(waited?)? {
             Some(Progress::Whole) => {}

@@ -1,10 +1,8 @@
 //! Both ends of a new pipe, for threads.
 
 use std::io;
-use std::sync::Arc;
 
 use super::PipeStream;
-use super::stream::Shared;
 use crate::options::{ClientOptions, ServerOptions};
 use crate::pair::handles;
 
@@ -47,10 +45,7 @@ pub fn pair() -> io::Result<(PipeStream, PipeStream)> {
 ///
 /// Those of the options: see [`ServerOptions::create`] and [`ClientOptions::open`].
 pub fn pair_with(server: &ServerOptions, client: &ClientOptions) -> io::Result<(PipeStream, PipeStream)> {
-    let inheritable = [server.is_inheritable(), client.is_inheritable()];
-    let [server, client] = handles(server, client)?;
-    let stream = |(handle, settings), inheritable: bool| {
-        PipeStream::from_shared(Shared::new(Arc::new(handle), settings, !inheritable))
-    };
-    Ok((stream(server, inheritable[0]), stream(client, inheritable[1])))
+    let [server, client] =
+        handles(server, client)?.map(|(handle, settings)| PipeStream::new(handle, settings));
+    Ok((server, client))
 }

@@ -4,26 +4,22 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, RawHandle};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::timeout::{Timeout, deadline_after};
+use super::timeout::deadline_after;
 use crate::driver::Driver;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
 use crate::impersonation::Impersonation;
-use crate::info::PipeInfo;
-use crate::machine::Framing;
-use crate::machine::verdict::{self, Obstacle};
-use crate::moment::{ConnectionTime, Moment};
+use crate::info::{PipeEnd, PipeInfo};
+use crate::machine::verdict::Obstacle;
 use crate::name::PipeName;
 use crate::options::{ClientOptions, Verified};
 use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream, nothing_is_unread};
-use crate::sync::lock;
 use crate::sys::{self, OwnedHandle};
 
 /// Either end of a connected pipe, for threads.
@@ -57,106 +53,20 @@ use crate::sys::{self, OwnedHandle};
 /// small for the rest of it; empty messages are passed over, unless
 /// [`set_empty_message_is_end`](Self::set_empty_message_is_end) says otherwise.
 pub struct PipeStream {
-    pub(super) shared: Arc<Shared>,
-}
-
-/// What clones have in common.
-pub(super) struct Shared {
-    pub(super) handle: Arc<OwnedHandle>,
-    pub(super) settings: Settings,
-    /// The same pipe on a completion port, once something has needed that: it is never undone.
-    pub(super) driven: OnceLock<Stream>,
-    /// What `driven` is told of [`set_linger`](PipeStream::set_linger) when it is made; who makes it holds the lock.
-    linger: Mutex<Option<Duration>>,
-    /// `driven` may hold bytes that are to be read before those in the pipe.
-    pub(super) has_rest: AtomicBool,
-    pub(super) empty_message_is_end: AtomicBool,
-    /// The handle reads messages, and not bytes.
-    pub(super) reads_messages: AtomicBool,
-    /// What was read last was a part of a message, and not its end.
-    pub(super) inside_message: AtomicBool,
-    /// `close_write` has said that nothing more is written.
-    pub(super) write_ended: AtomicBool,
-    /// Nobody else uses the handle for overlapped operations, so it may be tied to a port.
-    pub(super) exclusive: bool,
-    message_type: OnceLock<bool>,
-    connected: ConnectionTime,
-    pub(super) read_timeout: Timeout,
-    pub(super) write_timeout: Timeout,
-}
-
-impl Shared {
-    pub(super) fn new(handle: Arc<OwnedHandle>, settings: Settings, exclusive: bool) -> Self {
-        Self {
-            handle,
-            settings,
-            driven: OnceLock::new(),
-            linger: Mutex::new(None),
-            has_rest: AtomicBool::new(false),
-            empty_message_is_end: AtomicBool::new(false),
-            reads_messages: AtomicBool::new(settings.reads == Framing::Messages),
-            inside_message: AtomicBool::new(false),
-            write_ended: AtomicBool::new(false),
-            exclusive,
-            connected: ConnectionTime { by: Some(Moment::now()), ..settings.connected() },
-            message_type: match settings.writes {
-                Framing::Unknown => OnceLock::new(),
-                framing => OnceLock::from(framing == Framing::Messages),
-            },
-            read_timeout: Timeout::default(),
-            write_timeout: Timeout::default(),
-        }
-    }
-
-    /// Of a stream that is at rest.
-    pub(super) fn around(stream: Stream) -> Self {
-        let mut shared = Self::new(stream.shared_handle(), stream.settings(), true);
-        shared.has_rest = AtomicBool::new(true);
-        shared.connected = stream.connected();
-        shared.driven = OnceLock::from(stream);
-        shared
-    }
-
-    /// The pipe on a completion port.
-    pub(super) fn drive(&self, driver: fn() -> io::Result<Arc<Driver>>) -> io::Result<&Stream> {
-        if let Some(stream) = self.driven.get() {
-            return Ok(stream);
-        }
-        if !self.exclusive {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "this needs the handle for itself, and child processes may inherit it, or it was made from an OwnedHandle of which there \
-                 may be duplicates (from_raw_handle says that there are none)",
-            ));
-        }
-        let linger = lock(&self.linger);
-        if let Some(stream) = self.driven.get() {
-            return Ok(stream);
-        }
-        let stream = Stream::on(self.handle.clone(), driver()?, self.settings)?;
-        stream.set_linger(*linger);
-        stream.set_connected(self.connected);
-        Ok(self.driven.get_or_init(|| stream))
-    }
-
-    /// Whether what is written are messages.
-    pub(super) fn writes_messages(&self) -> io::Result<bool> {
-        if let Some(known) = self.message_type.get() {
-            return Ok(*known);
-        }
-        let message_type = sys::describe(&self.handle)?.message_type;
-        Ok(*self.message_type.get_or_init(|| message_type))
-    }
-
-    /// What a write of bytes that has to be copied moves at most.
-    pub(super) fn largest_copy(&self) -> usize {
-        self.settings.write_limit
-    }
+    /// Shared by clones. At rest, but for writes that ran into their time-out.
+    pub(super) stream: Arc<Stream>,
 }
 
 impl PipeStream {
-    pub(super) fn from_shared(shared: Shared) -> Self {
-        Self { shared: Arc::new(shared) }
+    pub(super) fn new(handle: OwnedHandle, settings: Settings) -> Self {
+        let stream = Stream::untied(Arc::new(handle), settings);
+        stream.mark_connected();
+        Self::around(stream)
+    }
+
+    /// The same end, of a stream at rest.
+    pub(super) fn around(stream: Stream) -> Self {
+        Self { stream: Arc::new(stream) }
     }
 
     /// Opens the client's end of the pipe `name`, in any of the forms of [`PipeName::new`]. Waits while every instance of the
@@ -226,8 +136,7 @@ impl PipeStream {
             let attributes = sys::SecurityAttributes::DEFAULT;
             let error = match options.open_any_handle(&name, attributes, &mut verified) {
                 Ok((handle, settings)) => {
-                    let shared = Shared::new(Arc::new(handle), settings, !options.is_inheritable());
-                    return Ok(Self::from_shared(shared));
+                    return Ok(Self::new(handle, settings));
                 }
                 Err(error) => error,
             };
@@ -242,7 +151,7 @@ impl PipeStream {
 
     /// How long a read waits for data: see [`set_read_timeout`](Self::set_read_timeout).
     pub fn read_timeout(&self) -> Option<Duration> {
-        self.shared.read_timeout.get()
+        self.stream.timeouts().read.get()
     }
 
     /// Bounds how long a read waits for data; `None`, the default, does not. It holds for all clones, from the next read on.
@@ -254,7 +163,7 @@ impl PipeStream {
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time-out of zero.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.shared.read_timeout.set(timeout)
+        self.stream.timeouts().read.set(timeout)
     }
 
     /// Whether an empty message reads as the end, as in the convention of Docker and of others who use go-winio: who has no more to
@@ -274,21 +183,12 @@ impl PipeStream {
     /// The system's, when the pipe cannot be asked what it is or its mode not be changed.
     #[doc(alias = "SetNamedPipeHandleState")]
     pub fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
-        let is_end = is_end && self.shared.writes_messages()?;
-        if is_end && !self.shared.reads_messages.load(Ordering::Acquire) {
-            sys::set_message_reads(&self.shared.handle)?;
-            self.shared.reads_messages.store(true, Ordering::Release);
-        }
-        if let Some(stream) = self.shared.driven.get() {
-            stream.set_empty_message_is_end(is_end)?;
-        }
-        self.shared.empty_message_is_end.store(is_end, Ordering::Release);
-        Ok(())
+        self.stream.set_empty_message_is_end(is_end)
     }
 
     /// How long a write waits for room: see [`set_write_timeout`](Self::set_write_timeout).
     pub fn write_timeout(&self) -> Option<Duration> {
-        self.shared.write_timeout.get()
+        self.stream.timeouts().write.get()
     }
 
     /// Bounds how long a write waits for the peer to make room; `None`, the default, does not. It holds for all clones, from
@@ -306,32 +206,24 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time-out of zero; [`Unsupported`](io::ErrorKind::Unsupported) for a
-    /// stream made from an `OwnedHandle`; the system's when the handle cannot be tied to the port (`ERROR_INVALID_PARAMETER`:
-    /// it belongs to another one).
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a time-out of zero, and when the handle
+    /// cannot be tied to the port because it belongs to another one (`ERROR_INVALID_PARAMETER`).
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         if timeout.is_some_and(|timeout| !timeout.is_zero()) {
-            self.shared.drive(Driver::global)?;
+            self.stream.tie(&Driver::global()?)?;
         }
-        self.shared.write_timeout.set(timeout)
+        self.stream.timeouts().write.set(timeout)
     }
 
     /// Bounds how long a write that ran into its [time-out](Self::set_write_timeout) keeps the pipe open after this stream and its
     /// clones are dropped. With `None`, the default, that is until the peer has made room for it or has closed its end.
     pub fn set_linger(&self, linger: Option<Duration>) {
-        let mut told = lock(&self.shared.linger);
-        *told = linger;
-        if let Some(stream) = self.shared.driven.get() {
-            stream.set_linger(linger);
-        }
+        self.stream.set_linger(linger);
     }
 
     /// What [`set_linger`](Self::set_linger) was told last.
     pub fn linger(&self) -> Option<Duration> {
-        match self.shared.driven.get() {
-            Some(stream) => stream.linger(),
-            None => *lock(&self.shared.linger),
-        }
+        self.stream.linger()
     }
 
     /// Another `PipeStream` for the same connection, with the same time-outs: what one sets holds for both. The connection ends
@@ -341,7 +233,7 @@ impl PipeStream {
     ///
     /// None; the result is that of [`TcpStream::try_clone`](std::net::TcpStream::try_clone).
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { shared: self.shared.clone() })
+        Ok(Self { stream: self.stream.clone() })
     }
 
     /// The two directions, for two owners; [`reunite`](OwnedReadHalf::reunite) is the way back. [Cloning](Self::try_clone) and
@@ -360,7 +252,7 @@ impl PipeStream {
     /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)): Windows does not let it
     /// ask. Else Windows' own.
     pub fn info(&self) -> io::Result<PipeInfo> {
-        crate::pipe_end::info(&self.shared.handle)
+        crate::pipe_end::info(self.stream.handle())
     }
 
     /// What protects the pipe: owner, group, access list and integrity label. Both ends may ask.
@@ -373,7 +265,7 @@ impl PipeStream {
     /// opened for neither reading nor writing nor
     /// [`read_control`](crate::ClientOptions::read_control).
     pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
-        SecurityDescriptor::of(&self.shared.handle)
+        SecurityDescriptor::of(self.stream.handle())
     }
 
     /// Changes what protects the pipe, on a server's end: see
@@ -384,7 +276,7 @@ impl PipeStream {
     /// As there. A client's end never has the right.
     #[doc(alias = "SetSecurityInfo")]
     pub fn set_security_descriptor(&self, descriptor: &SecurityDescriptor) -> io::Result<()> {
-        descriptor.apply_to(&self.shared.handle)
+        descriptor.apply_to(self.stream.handle())
     }
 
     /// The process at the other end.
@@ -399,7 +291,7 @@ impl PipeStream {
     ///
     /// The system's, when there is no client yet, or the other end is on another machine.
     pub fn peer(&self) -> io::Result<Peer> {
-        Peer::of(&self.shared.handle, self.shared.settings.end, self.shared.connected)
+        Peer::of(self.stream.handle(), self.stream.settings().end, self.stream.connected())
     }
 
     /// Does something in the client's name, on a server's end: see
@@ -410,7 +302,7 @@ impl PipeStream {
     /// As there, and [`InvalidInput`](io::ErrorKind::InvalidInput) on a client's end.
     #[doc(alias = "ImpersonateNamedPipeClient")]
     pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
-        Impersonation::during(&self.shared.handle, self.shared.settings.end, act)
+        Impersonation::during(self.stream.handle(), self.stream.settings().end, act)
     }
 
     /// Waits until the peer has read everything that was written. Never implied by anything else: two ends that both wait for
@@ -425,7 +317,7 @@ impl PipeStream {
     /// `ERROR_ACCESS_DENIED` on an end that may not write. Those of [`flush`](io::Write::flush).
     pub fn drain(&self) -> io::Result<()> {
         self.flush_accepted()?;
-        sys::flush_blocking(&self.shared.handle)
+        sys::flush_blocking(self.stream.handle())
     }
 
     /// [`drain`](Self::drain) that waits no longer than `timeout`.
@@ -442,9 +334,11 @@ impl PipeStream {
         self.drain_until(deadline_after(timeout))
     }
 
-    /// Flush, [`drain`](Self::drain), and the end of the connection, which is a [`disconnect`](Self::disconnect) on a server: so it is over
-    /// for all clones. A client's end is closed when its clones are dropped too. It takes as long as the peer takes to read, and at most
-    /// as long as [`set_linger`](Self::set_linger) says.
+    /// Flush, [`drain`](Self::drain), and the end of the connection, which is a
+    /// [`disconnect`](Self::disconnect) on a server: so it is over for all clones. A client's end
+    /// is closed when its clones are dropped too. It takes as long as the peer takes to read, and
+    /// at most as long as [`set_linger`](Self::set_linger) says. What clones write meanwhile or
+    /// later on a client's end arrives as if this one had been dropped.
     ///
     /// # Errors
     ///
@@ -452,17 +346,7 @@ impl PipeStream {
     /// by dropping it. A peer that is gone already is none, nor is it that this end may not write.
     pub fn close(self) -> io::Result<()> {
         let deadline = self.linger().and_then(deadline_after);
-        match self.drain_until(deadline) {
-            Err(error) if nothing_is_unread(&error) => Ok(()),
-            Err(error) => {
-                // What is left lingers no longer.
-                self.set_linger(Some(Duration::ZERO));
-                Err(error)
-            }
-            Ok(()) => {
-                self.disconnect().or_else(|error| if is_for_servers(&error) { Ok(()) } else { Err(error) })
-            }
-        }
+        self.close_until(deadline)
     }
 
     /// [`close`](Self::close) that takes no longer than `timeout`, whatever [`set_linger`](Self::set_linger) was told.
@@ -471,8 +355,22 @@ impl PipeStream {
     ///
     /// As [`close`](Self::close).
     pub fn close_timeout(self, timeout: Duration) -> io::Result<()> {
-        self.set_linger(Some(timeout));
-        self.close()
+        self.close_until(deadline_after(timeout))
+    }
+
+    fn close_until(self, deadline: Option<Instant>) -> io::Result<()> {
+        match self.drain_until(deadline) {
+            Ok(()) if self.stream.settings().end == PipeEnd::Server => self.disconnect(),
+            Ok(()) => Ok(()),
+            Err(error) if nothing_is_unread(&error) => Ok(()),
+            Err(error) => {
+                if let Some(last) = Arc::into_inner(self.stream) {
+                    // What is left lingers no longer. Clones that go on would lose what they write.
+                    last.set_linger(Some(Duration::ZERO));
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Ends the connection for both sides, and for all clones: a server's `shutdown`. What the client has not read is discarded,
@@ -486,23 +384,15 @@ impl PipeStream {
     /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already, and always one on a client's end, which ends a
     /// connection by being dropped.
     pub fn disconnect(&self) -> io::Result<()> {
-        match self.shared.driven.get() {
-            Some(stream) => stream.disconnect(),
-            None => sys::disconnect(&self.shared.handle),
-        }
+        self.stream.disconnect()
     }
-}
-
-/// Whether a disconnect was refused because this is a client's end. Not every end may be asked which it is.
-fn is_for_servers(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|code| verdict::disconnects_servers_only(code as u32))
 }
 
 impl fmt::Debug for PipeStream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("PipeStream")
-            .field("handle", &self.shared.handle)
+            .field("handle", self.stream.handle())
             .field("read_timeout", &self.read_timeout())
             .field("write_timeout", &self.write_timeout())
             .finish()
@@ -512,13 +402,13 @@ impl fmt::Debug for PipeStream {
 impl AsRawHandle for PipeStream {
     /// The handle. Bytes that an async end had read ahead are not to be had from it.
     fn as_raw_handle(&self) -> RawHandle {
-        self.shared.handle.as_raw_handle()
+        self.stream.handle().as_raw_handle()
     }
 }
 
 impl AsHandle for PipeStream {
     /// The handle. Bytes that an async end had read ahead are not to be had from it.
     fn as_handle(&self) -> BorrowedHandle<'_> {
-        self.shared.handle.as_handle()
+        self.stream.handle().as_handle()
     }
 }

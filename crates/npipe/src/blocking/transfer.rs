@@ -3,7 +3,6 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -11,10 +10,9 @@ use std::time::{Duration, Instant};
 use super::PipeStream;
 use super::timeout::timed_out;
 use crate::driver::{BlockingFlush, Driver};
-use crate::error::{too_long_to_send, write_ended};
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
-use crate::machine::{is_sendable, verdict};
-use crate::stream::{Destination, Slice, Slices, Stream, unread};
+use crate::machine::verdict;
+use crate::stream::{Destination, Slice, Slices, Stream, Submitting, unread};
 use crate::sys::{self, Until};
 
 /// What one read brought.
@@ -24,39 +22,20 @@ struct Part {
 }
 
 impl PipeStream {
-    /// Bytes that were read before the pipe came to this face. `None`: no more, for good.
-    fn read_rest(&self, destination: &mut dyn Destination) -> io::Result<Option<usize>> {
-        self.take_rest(|stream| stream.read_rest(destination))
-    }
-
-    /// What `take` finds of what was read before the pipe came to this face. `None`: nothing, for good.
-    pub(super) fn take_rest<T>(
-        &self,
-        take: impl FnOnce(&Stream) -> io::Result<Option<T>>,
-    ) -> io::Result<Option<T>> {
-        if !self.shared.has_rest.load(Ordering::Acquire) {
-            return Ok(None);
-        }
-        let Some(stream) = self.shared.driven.get() else { return Ok(None) };
-        let rest = take(stream)?;
-        self.shared.inside_message.store(!stream.is_message_complete(), Ordering::Release);
-        if rest.is_none() {
-            self.shared.has_rest.store(false, Ordering::Release);
-        }
-        Ok(rest)
-    }
-
     /// Reads from the pipe into `buffer`, which must have room: a read of nothing would wait for data.
     fn read_pipe(&self, buffer: &mut [u8]) -> io::Result<Part> {
-        let part = self.read_part(buffer)?;
-        self.shared.inside_message.store(part.message_goes_on, Ordering::Release);
-        Ok(part)
+        loop {
+            let part = self.read_part(buffer)?;
+            if self.stream.on_thread_read(part.message_goes_on) {
+                return Ok(part);
+            }
+        }
     }
 
     fn read_part(&self, buffer: &mut [u8]) -> io::Result<Part> {
-        let until = Until { deadline: self.shared.read_timeout.deadline(), stop: None };
+        let until = Until { deadline: self.stream.timeouts().read.deadline(), stop: None };
         loop {
-            let waited = sys::read_waiting(&self.shared.handle, buffer, until)?;
+            let waited = sys::read_waiting(self.stream.handle(), buffer, until)?;
             let bytes = waited.outcome.bytes;
             match verdict::read(waited.outcome.code) {
                 verdict::Read::MessageGoesOn => return Ok(Part { bytes, message_goes_on: true }),
@@ -64,7 +43,7 @@ impl PipeStream {
                     return Ok(Part { bytes, message_goes_on: false });
                 }
                 // An empty message, or the empty write of a byte pipe's peer: not the end, unless it is agreed to be.
-                verdict::Read::Complete if self.shared.empty_message_is_end.load(Ordering::Acquire) => {
+                verdict::Read::Complete if self.stream.is_empty_message_end() => {
                     return Ok(Part { bytes: 0, message_goes_on: false });
                 }
                 verdict::Read::Complete => {}
@@ -83,7 +62,7 @@ impl PipeStream {
         if buffer.is_empty() {
             return Ok(0);
         }
-        match self.read_rest(&mut Slice { bytes: buffer, filled: 0 })? {
+        match self.stream.read_rest(&mut Slice { bytes: buffer, filled: 0 })? {
             Some(bytes) => Ok(bytes),
             None => self.read_pipe(buffer).map(|part| part.bytes),
         }
@@ -101,47 +80,49 @@ impl PipeStream {
         while part.message_goes_on {
             let Some(next) = buffers.next() else { break };
             // The rest of a message that has been begun is there, unless another thread took it.
-            let Some(outcome) = sys::read_now(&self.shared.handle, next) else { break };
+            let Some(outcome) = sys::read_now(self.stream.handle(), next) else { break };
             bytes += outcome.bytes;
             part.message_goes_on = verdict::read(outcome.code) == verdict::Read::MessageGoesOn;
-            self.shared.inside_message.store(part.message_goes_on, Ordering::Release);
+            self.stream.on_thread_read(part.message_goes_on);
         }
         Ok(bytes)
     }
 
     fn read_rest_of_slices(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<Option<usize>> {
         let mut slices = Slices { slices: buffers, filled: 0 };
-        if slices.room() == 0 { Ok(None) } else { self.read_rest(&mut slices) }
+        if slices.room() == 0 { Ok(None) } else { self.stream.read_rest(&mut slices) }
     }
 
     pub(super) fn write_slice(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.check_writable()?;
-        if bytes.is_empty() && !self.shared.writes_messages()? {
+        self.check_write(bytes.len())?;
+        if bytes.is_empty() && !self.stream.writes_messages()? {
             // The system would accept it. On Windows the peer's read would end with nothing, which looks like the end.
             return Ok(0);
         }
-        if !is_sendable(bytes.len()) && self.shared.writes_messages()? {
-            return Err(too_long_to_send());
-        }
-        if self.shared.write_timeout.get().is_some() {
+        if self.stream.timeouts().write.get().is_some() {
             return self.write_within(|stream| stream.try_write(&bytes));
         }
         self.settle(None)?;
         self.write_whole(bytes)
     }
 
+    /// Refuses a write that will be refused when it is submitted, without waiting for earlier ones.
+    fn check_write(&self, length: usize) -> io::Result<()> {
+        self.stream.begin_write(length).map(drop)
+    }
+
     /// Writes `bytes` for as long as that takes.
     pub(super) fn write_whole(&self, bytes: &[u8]) -> io::Result<usize> {
-        let outcome = sys::write_waiting(&self.shared.handle, bytes)?;
+        let submitting = self.stream.begin_write(bytes.len())?;
+        self.submit_whole(bytes, submitting)
+    }
+
+    pub(super) fn submit_whole(&self, bytes: &[u8], submitting: Submitting<'_>) -> io::Result<usize> {
+        let outcome = sys::write_waiting(self.stream.handle(), bytes, submitting)?;
         match verdict::write(outcome.code) {
             verdict::Write::Complete => Ok(outcome.bytes),
             verdict::Write::Failed(code) => Err(system_error(code)),
         }
-    }
-
-    /// Refuses to write behind `close_write`.
-    fn check_writable(&self) -> io::Result<()> {
-        if self.shared.write_ended.load(Ordering::Acquire) { Err(write_ended()) } else { Ok(()) }
     }
 
     fn write_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -150,13 +131,13 @@ impl PipeStream {
         if filled.next().is_none() {
             return self.write_slice(first);
         }
-        self.check_writable()?;
-        if self.shared.write_timeout.get().is_some() {
+        self.check_write(0)?;
+        if self.stream.timeouts().write.get().is_some() {
             return self.write_within(|stream| stream.try_write(&slices));
         }
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        let limit = self.shared.largest_copy();
-        if length <= limit || self.shared.writes_messages()? {
+        let limit = self.stream.settings().write_limit;
+        if length <= limit || self.stream.writes_messages()? {
             self.write_slice(&gather(slices, length))
         } else if first.len() >= limit {
             self.write_slice(first)
@@ -167,8 +148,9 @@ impl PipeStream {
 
     /// Writes with a time-out: `submit` copies, and may leave the write on its way.
     fn write_within(&self, submit: impl Fn(&Stream) -> io::Result<usize>) -> io::Result<usize> {
-        let deadline = self.shared.write_timeout.deadline();
-        let stream = self.shared.drive(Driver::global)?;
+        let deadline = self.stream.timeouts().write.deadline();
+        self.stream.tie(&Driver::global()?)?;
+        let stream = &*self.stream;
         let accepted = loop {
             self.settle(deadline)?;
             match submit(stream) {
@@ -186,26 +168,23 @@ impl PipeStream {
 
     /// Waits for what an earlier write left on its way.
     pub(super) fn settle(&self, deadline: Option<Instant>) -> io::Result<()> {
-        match self.shared.driven.get() {
-            None => Ok(()),
-            Some(stream) => flush_until(stream, deadline).unwrap_or_else(|| {
-                Err(timed_out("an earlier write was still on its way when the time to write was over"))
-            }),
-        }
+        flush_until(&self.stream, deadline).unwrap_or_else(|| {
+            Err(timed_out("an earlier write was still on its way when the time to write was over"))
+        })
     }
 
     pub(super) fn flush_accepted(&self) -> io::Result<()> {
-        self.settle(self.shared.write_timeout.deadline())
+        self.settle(self.stream.timeouts().write.deadline())
     }
 
     /// Waits until the peer has read everything.
     pub(super) fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
         self.settle(deadline)?;
         if deadline.is_none() {
-            return sys::flush_blocking(&self.shared.handle);
+            return sys::flush_blocking(self.stream.handle());
         }
         loop {
-            let waited = sys::flush_waiting(&self.shared.handle, Until { deadline, stop: None })?;
+            let waited = sys::flush_waiting(self.stream.handle(), Until { deadline, stop: None })?;
             match verdict::flush(waited.outcome.code) {
                 verdict::Flush::Complete => return Ok(()),
                 verdict::Flush::Unsupported => return self.drain_on_a_thread(deadline),
@@ -218,7 +197,7 @@ impl PipeStream {
     }
 
     fn drain_on_a_thread(&self, deadline: Option<Instant>) -> io::Result<()> {
-        let mut flush = BlockingFlush::start(self.shared.handle.clone())?;
+        let mut flush = BlockingFlush::start(self.stream.shared_handle())?;
         wait(deadline, |context| flush.poll(context), park).unwrap_or_else(|| Err(unread()))
     }
 }

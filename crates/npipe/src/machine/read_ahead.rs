@@ -391,6 +391,11 @@ impl ReadAhead {
         self.empty_message_is_end = is_end;
     }
 
+    #[cfg(windows)]
+    pub(crate) fn is_empty_message_end(&self) -> bool {
+        self.empty_message_is_end
+    }
+
     /// Whether what the caller has read so far ends with the end of a message.
     pub(crate) fn is_message_complete(&self) -> bool {
         self.framing != Framing::Messages || !self.is_inside()
@@ -645,6 +650,20 @@ impl ReadAhead {
         if self.is_inside() {
             self.position = Position::Behind;
         }
+    }
+
+    /// A thread has read from the pipe into its own memory: the end of what it got is within a
+    /// message, or is not. Returns whether it may keep it: the rest of a refused message is thrown
+    /// away.
+    #[cfg(any(windows, test))]
+    pub(crate) fn on_thread_read(&mut self, message_goes_on: bool) -> bool {
+        let wanted = self.position != Position::Refused;
+        self.position = match (wanted, message_goes_on) {
+            (_, false) => Position::Between,
+            (true, true) => Position::Inside,
+            (false, true) => Position::Refused,
+        };
+        wanted
     }
 
     /// Whether a read in flight holds a buffer worth giving back if the pipe stays idle.

@@ -160,12 +160,6 @@ pub(crate) fn nothing_is_unread(code: u32) -> bool {
     matches!(code, ERROR_ACCESS_DENIED | ERROR_BROKEN_PIPE | ERROR_NO_DATA | ERROR_PIPE_NOT_CONNECTED)
 }
 
-/// Whether a disconnect was refused because it is a server's to do. Wine says "not supported".
-#[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
-pub(crate) fn disconnects_servers_only(code: u32) -> bool {
-    matches!(code, ERROR_INVALID_FUNCTION | ERROR_NOT_SUPPORTED)
-}
-
 /// A server's client, as far as it is known without a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]

@@ -208,10 +208,6 @@ impl ClientOptions {
         self
     }
 
-    pub(crate) fn is_inheritable(&self) -> bool {
-        self.inheritable
-    }
-
     pub(crate) fn refuse_inheritable(&self) -> io::Result<()> {
         refuse_inheritable(self.inheritable)
     }

@@ -48,8 +48,4 @@ impl Instances {
     pub(crate) fn name(&self) -> &PipeName {
         &self.name
     }
-
-    pub(crate) fn is_inheritable(&self) -> bool {
-        self.later.is_inheritable()
-    }
 }

@@ -227,10 +227,6 @@ impl ServerOptions {
         self
     }
 
-    pub(crate) fn is_inheritable(&self) -> bool {
-        self.inheritable
-    }
-
     pub(crate) fn refuse_inheritable(&self) -> io::Result<()> {
         refuse_inheritable(self.inheritable)
     }

@@ -113,11 +113,10 @@ impl Stream {
         lock(&self.core.lifecycle).connected
     }
 
-    /// [`connected`](Self::connected) of an end whose connection was made before it came to a
-    /// completion port.
+    /// The end was connected when it was made.
     #[cfg(windows)]
-    pub(crate) fn set_connected(&self, connected: ConnectionTime) {
-        lock(&self.core.lifecycle).connected = connected;
+    pub(crate) fn mark_connected(&self) {
+        lock(&self.core.lifecycle).connected.by = Some(Moment::now());
     }
 
     /// Looks for the client, without a wait. Only a server's end can lack one.
@@ -129,7 +128,7 @@ impl Stream {
         }
         match error.raw_os_error().map_or(Client::Here, |code| verdict::client_by_look(code as u32)) {
             Client::Unknown if self.settings.writes == Framing::Bytes => {
-                sys::write_waiting(&self.handle, &[])
+                sys::write_waiting(&self.handle, &[], ())
                     .map_or(Client::Unknown, |outcome| verdict::client_by_empty_write(outcome.code))
             }
             client => client,

@@ -193,7 +193,7 @@ impl Stream {
     }
 
     /// Whether what is written are messages.
-    fn carries_messages(&self, outbound: &mut Outbound) -> io::Result<bool> {
+    pub(super) fn carries_messages(&self, outbound: &mut Outbound) -> io::Result<bool> {
         if outbound.machine.framing() == Framing::Unknown {
             self.classify(outbound)?;
         }
@@ -212,7 +212,7 @@ impl Stream {
         if in_time { Ok(()) } else { Err(sent_behind_unread()) }
     }
 
-    fn is_write_ended(&self) -> bool {
+    pub(crate) fn is_write_ended(&self) -> bool {
         lock(&self.core.outbound).machine.is_ended()
     }
 
@@ -239,7 +239,7 @@ impl Stream {
     }
 
     /// Refuses a request that must not be sent past the queue, since it could not be sent at all.
-    fn check_request(&self, length: usize) -> io::Result<()> {
+    pub(crate) fn check_request(&self, length: usize) -> io::Result<()> {
         let mut outbound = lock(&self.core.outbound);
         self.check_messages(&mut outbound)?;
         outbound.machine.refuses(length).map_or(Ok(()), |refused| Err(refusal(refused)))

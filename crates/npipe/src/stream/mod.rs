@@ -14,6 +14,8 @@ mod read;
 mod readiness;
 #[cfg(windows)]
 mod release;
+#[cfg(windows)]
+mod timeout;
 mod transfer;
 mod waiters;
 mod write;
@@ -22,6 +24,7 @@ mod write;
 pub(crate) mod tests;
 
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::driver::{
@@ -34,7 +37,7 @@ use crate::info::PipeEnd;
 use crate::machine::DEFAULT_LIMIT;
 use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
 use crate::moment::{ConnectionTime, Moment};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, lock};
 use crate::sys::{self, OwnedHandle};
 use close::Linger;
 
@@ -42,6 +45,10 @@ pub(crate) use connect::has_left;
 #[cfg(windows)]
 pub(crate) use drain::nothing_is_unread;
 pub(crate) use drain::{Drain, unread};
+#[cfg(windows)]
+pub(crate) use release::Submitting;
+#[cfg(windows)]
+use timeout::Timeouts;
 pub(crate) use transfer::{Destination, Growing, Slice, Slices, Source};
 use waiters::{Awaited, wait};
 pub(crate) use waiters::{Key, Waiters, register};
@@ -114,14 +121,28 @@ pub(crate) struct Stream {
     handle: Arc<OwnedHandle>,
     core: Arc<Core>,
     settings: Settings,
+    #[cfg(windows)]
+    timeouts: Timeouts,
 }
 
 /// What the driver and the holder of a pipe end share.
 pub(crate) struct Core {
-    driver: Registration,
+    driver: Tie,
     inbound: Mutex<Inbound>,
     outbound: Mutex<Outbound>,
     lifecycle: Mutex<Connecting>,
+}
+
+/// The place on a completion port, once there is one: an end of the blocking API rarely needs it.
+#[derive(Default)]
+struct Tie(OnceLock<Registration>);
+
+impl std::ops::Deref for Tie {
+    type Target = Registration;
+
+    fn deref(&self) -> &Registration {
+        self.0.get().expect("operations are submitted, and timers set, by streams on a port")
+    }
 }
 
 struct Inbound {
@@ -216,9 +237,15 @@ impl Stream {
 
     /// [`new`](Self::new) of a handle that the caller keeps if this fails.
     pub(crate) fn on(handle: Arc<OwnedHandle>, driver: Arc<Driver>, settings: Settings) -> io::Result<Self> {
-        let driver = driver.register(&handle)?;
+        let stream = Self::untied(handle, settings);
+        stream.tie(&driver)?;
+        Ok(stream)
+    }
+
+    /// A pipe end on no completion port.
+    pub(crate) fn untied(handle: Arc<OwnedHandle>, settings: Settings) -> Self {
         let core = Arc::new(Core {
-            driver,
+            driver: Tie::default(),
             inbound: Mutex::new(Inbound {
                 machine: ReadAhead::new(settings.reads, settings.read_limit),
                 waiters: Waiters::default(),
@@ -240,7 +267,23 @@ impl Stream {
                 connected: settings.connected(),
             }),
         });
-        Ok(Self { handle, core, settings })
+        Self {
+            handle,
+            core,
+            settings,
+            #[cfg(windows)]
+            timeouts: Timeouts::default(),
+        }
+    }
+
+    /// Ties the handle to the port of `driver`, unless it is tied to one. That is never undone.
+    pub(crate) fn tie(&self, driver: &Arc<Driver>) -> io::Result<()> {
+        let _tying = lock(&self.core.lifecycle);
+        if self.core.driver.0.get().is_none() {
+            let registration = driver.register(&self.handle)?;
+            let _ = self.core.driver.0.set(registration);
+        }
+        Ok(())
     }
 
     /// The handle, open for as long as `self`.

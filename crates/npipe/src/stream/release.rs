@@ -9,10 +9,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::read::{Progress, Skips, Wait};
-use super::{Destination, Key, Settings, Stream, wait};
+use super::timeout::Timeouts;
+use super::write::refusal;
+use super::{Destination, Key, Outbound, Settings, Stream, system_error, wait};
 use crate::driver::{Batch, Driver};
-use crate::sync::{Arc, lock};
+use crate::machine::{EndStep, is_sendable};
+use crate::sync::{Arc, MutexGuard, lock};
 use crate::sys::OwnedHandle;
+
+/// The right to submit a write: see [`Stream::begin_write`].
+pub(crate) struct Submitting<'a> {
+    _outbound: MutexGuard<'a, Outbound>,
+}
 
 impl Stream {
     /// Waits until nothing is in flight in either direction. The error of a write that was accepted stays to be reported, by
@@ -40,14 +48,23 @@ impl Stream {
     }
 
     /// Gives up a stream at rest: the handle, which no port has a part in any more, and what was read ahead.
-    pub(crate) fn surrender(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
+    pub(crate) fn surrender(self) -> (OwnedHandle, Vec<Bytes>) {
         let read_ahead = lock(&self.core.inbound).machine.surrender();
-        let handle = self.handle.clone();
+        let is_tied = self.is_tied();
+        let mut handle = self.handle.clone();
         drop(self);
-        Driver::release(&handle);
+        if is_tied {
+            Driver::release(&handle);
+        }
         // The thread that dequeued the last packet may hold the handle for another moment.
-        let handle = Arc::try_unwrap(handle).or_else(|shared| shared.try_clone())?;
-        Ok((handle, read_ahead.into_iter().map(Bytes::from).collect()))
+        let handle = loop {
+            match Arc::try_unwrap(handle) {
+                Ok(handle) => break handle,
+                Err(shared) => handle = shared,
+            }
+            std::thread::yield_now();
+        };
+        (handle, read_ahead.into_iter().map(Bytes::from).collect())
     }
 
     /// Reads what was read ahead before the stream came to rest. `None`: there is nothing, and the pipe itself is next.
@@ -64,7 +81,8 @@ impl Stream {
     /// Waits on the stream's port for up to `limit`, if that is this thread's to do: inside the `block_on` or task that the port
     /// belongs to, nobody else would. Tells whether it was.
     pub(crate) fn attend(&self, limit: Option<Duration>) -> bool {
-        let port: &Driver = &self.core.driver;
+        let Some(port) = self.core.driver.0.get() else { return false };
+        let port: &Driver = port;
         let Some(driver) = Driver::entered().filter(|entered| std::ptr::eq(&**entered, port)) else {
             return false;
         };
@@ -80,5 +98,59 @@ impl Stream {
 
     pub(crate) fn settings(&self) -> Settings {
         self.settings
+    }
+
+    /// Whether the handle is tied to a completion port.
+    pub(crate) fn is_tied(&self) -> bool {
+        self.core.driver.0.get().is_some()
+    }
+
+    /// The time-outs of the blocking API, which an async end keeps for it.
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// A thread has read from the pipe itself, and what it got ends within a message, or does not.
+    /// Returns whether the reader gets it: the rest of a message that was refused is thrown away.
+    pub(crate) fn on_thread_read(&self, message_goes_on: bool) -> bool {
+        lock(&self.core.inbound).machine.on_thread_read(message_goes_on)
+    }
+
+    /// Whether a message that a read finds empty is the end.
+    pub(crate) fn is_empty_message_end(&self) -> bool {
+        lock(&self.core.inbound).machine.is_empty_message_end()
+    }
+
+    pub(crate) fn reads_messages(&self) -> bool {
+        lock(&self.core.inbound).machine.reads_messages()
+    }
+
+    pub(crate) fn writes_messages(&self) -> io::Result<bool> {
+        self.carries_messages(&mut lock(&self.core.outbound))
+    }
+
+    /// Begins a write of this length that the calling thread submits itself, unless it is refused.
+    /// Nothing else is submitted, nor the direction ended, before the result is dropped, which is
+    /// to be done once the kernel has the write.
+    pub(crate) fn begin_write(&self, length: usize) -> io::Result<Submitting<'_>> {
+        let mut outbound = lock(&self.core.outbound);
+        if !is_sendable(length) {
+            self.carries_messages(&mut outbound)?;
+        }
+        match outbound.machine.refuses(length) {
+            Some(refused) => Err(refusal(refused)),
+            None => Ok(Submitting { _outbound: outbound }),
+        }
+    }
+
+    /// Ends the direction, with an empty message that the calling thread submits itself. `None`: it
+    /// follows a write that is on its way, or the direction was ended before.
+    pub(crate) fn begin_end(&self) -> io::Result<Option<Submitting<'_>>> {
+        let mut outbound = lock(&self.core.outbound);
+        match outbound.machine.end() {
+            EndStep::Fail(code) => Err(system_error(code)),
+            EndStep::Submit => Ok(Some(Submitting { _outbound: outbound })),
+            EndStep::Done | EndStep::Wait => Ok(None),
+        }
     }
 }

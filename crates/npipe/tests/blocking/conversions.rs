@@ -5,6 +5,7 @@ use std::os::windows::io::OwnedHandle;
 use std::thread;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_lite::future;
 use npipe::blocking::{PipeListener, PipeStream};
 use npipe::{ClientOptions, NamedPipeClient, PipeEnd, PipeMode, ServerOptions};
@@ -275,6 +276,122 @@ fn a_stream_on_the_port_of_the_block_on_that_it_is_used_in_hears_of_its_writes()
             client.write_all(&big).unwrap();
         });
     });
+}
+
+/// The same end, as an async one and back.
+fn there_and_back(stream: PipeStream) -> PipeStream {
+    let stream = match stream.info().unwrap().end {
+        PipeEnd::Server => future::block_on(stream.into_server().unwrap().into_blocking()),
+        _ => future::block_on(stream.into_client().unwrap().into_blocking()),
+    };
+    // Now that it is tied to a port.
+    match stream.info().unwrap().end {
+        PipeEnd::Server => future::block_on(stream.into_server().unwrap().into_blocking()),
+        _ => future::block_on(stream.into_client().unwrap().into_blocking()),
+    }
+}
+
+#[test]
+fn settings_survive_the_conversions() {
+    let _watchdog = watchdog();
+    for write_timeout in [None, Some(LONG)] {
+        let (server, client) = message_pair();
+        for stream in [server, client] {
+            stream.set_read_timeout(Some(SHORT)).unwrap();
+            stream.set_write_timeout(write_timeout).unwrap();
+            stream.set_linger(Some(LONG));
+            let stream = there_and_back(stream);
+            assert_eq!(stream.read_timeout(), Some(SHORT));
+            assert_eq!(stream.write_timeout(), write_timeout);
+            assert_eq!(stream.linger(), Some(LONG));
+            // And what an async end was told.
+            if stream.info().unwrap().end == PipeEnd::Client {
+                let client = stream.into_client().unwrap();
+                assert_eq!(client.linger(), Some(LONG));
+                client.set_linger(None);
+                assert_eq!(there_and_back(future::block_on(client.into_blocking())).linger(), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_direction_that_was_ended_stays_so_through_the_conversions() {
+    let _watchdog = watchdog();
+    for blocking_ends_it in [true, false] {
+        let (server, client) = message_pair();
+        let client = if blocking_ends_it {
+            client.close_write(LONG).unwrap();
+            client.into_client().unwrap()
+        } else {
+            let client = client.into_client().unwrap();
+            future::block_on(client.close_write(LONG)).unwrap();
+            client
+        };
+        assert_kind(client.try_write(b"late"), ErrorKind::BrokenPipe);
+        let client = future::block_on(client.into_blocking());
+        assert_kind((&client).write(b"late"), ErrorKind::BrokenPipe);
+        assert_kind(client.send_message(b""), ErrorKind::BrokenPipe);
+        let client = there_and_back(client);
+        assert_kind((&client).write(b"late"), ErrorKind::BrokenPipe);
+        client.close_write(LONG).unwrap();
+        drop(client);
+        let mut message = BytesMut::new();
+        assert_eq!(server.recv_message(&mut message).unwrap(), Some(0), "the end of the direction");
+        assert_eq!(server.recv_message(&mut message).unwrap(), None, "and nothing else");
+    }
+}
+
+#[test]
+fn empty_messages_stay_the_end_through_the_conversions() {
+    let _watchdog = watchdog();
+    // The client reads bytes until it is told that empty messages are the end.
+    let (server, client) =
+        pair_with(ServerOptions::new().pipe_mode(PipeMode::Message), &ClientOptions::new());
+    client.set_empty_message_is_end(true).unwrap();
+    let client = there_and_back(client);
+    let mut buffer = [0; 10];
+    let mut message = BytesMut::new();
+    for round in 0..2 {
+        for sent in [&b"one"[..], b"", b"two", b"three"] {
+            server.send_message(sent).unwrap();
+        }
+        assert_eq!((&client).read(&mut buffer).unwrap(), 3, "round {round}");
+        assert_eq!((&client).read(&mut buffer).unwrap(), 0, "round {round}");
+        assert_eq!((&client).read(&mut buffer).unwrap(), 3, "round {round}");
+        assert_eq!(client.recv_message(&mut message).unwrap(), Some(5), "it reads messages");
+    }
+    let client = client.into_client().unwrap();
+    server.send_message(b"").unwrap();
+    future::block_on(client.readable()).unwrap();
+    assert_eq!(client.try_read(&mut buffer).unwrap(), 0);
+    client.set_empty_message_is_end(false).unwrap();
+    let client = there_and_back(future::block_on(client.into_blocking()));
+    server.send_message(b"").unwrap();
+    server.send_message(b"behind").unwrap();
+    assert_eq!((&client).read(&mut buffer).unwrap(), 6, "empty messages are passed over again");
+}
+
+#[test]
+fn the_place_inside_a_message_survives_the_conversions() {
+    let _watchdog = watchdog();
+    let (server, client) = message_pair();
+    let long: Vec<u8> = (0..5000_u32).map(|number| number as u8).collect();
+    server.send_message(&long).unwrap();
+    let mut buffer = [0; 100];
+    assert_eq!((&client).read(&mut buffer).unwrap(), 100);
+    let client = there_and_back(client);
+    assert!(!client.is_message_complete());
+    let client = client.into_client().unwrap();
+    assert!(!client.is_message_complete());
+    future::block_on(client.readable()).unwrap();
+    assert_eq!(client.try_read(&mut buffer).unwrap(), 100);
+    let client = future::block_on(client.into_blocking());
+    assert!(!client.is_message_complete());
+    let mut message = BytesMut::new();
+    assert_eq!(client.recv_message(&mut message).unwrap(), Some(4800));
+    assert!(message == long[200..]);
+    assert!(there_and_back(client).is_message_complete());
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! How connections end: drain, close, and what the other end is told.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+use npipe::blocking::PipeStream;
 use npipe::{ClientOptions, ServerOptions};
 
 use crate::world::*;
@@ -149,5 +151,113 @@ fn closing_gives_up_when_its_time_is_over_and_leaves_what_was_written() {
         let mut received = Vec::new();
         client.read_to_end(&mut received).unwrap();
         assert_eq!(received, b"read later");
+    }
+}
+
+#[test]
+fn a_clone_that_closes_leaves_the_others_what_they_write() {
+    let _watchdog = watchdog();
+    for in_time in [Some(SHORT), None] {
+        let (server, client) = narrow_pair();
+        client.set_write_timeout(Some(SHORT)).unwrap();
+        (&client).write_all(b"unread").unwrap();
+        let clone = client.try_clone().unwrap();
+        let closed = match in_time {
+            Some(timeout) => clone.close_timeout(timeout),
+            None => {
+                client.set_linger(Some(SHORT));
+                let closed = clone.close();
+                client.set_linger(None);
+                closed
+            }
+        };
+        assert_kind(closed, ErrorKind::TimedOut);
+        assert_eq!(client.linger(), None);
+        assert_eq!((&client).write(Pattern::new(27).next(10_000)).unwrap(), 10_000);
+        drop(client);
+        (&server).read_exact(&mut [0; 6]).unwrap();
+        receive(&server, 27, 10_000);
+        assert_eq!((&server).read(&mut [0]).unwrap(), 0);
+    }
+}
+
+#[test]
+fn the_last_to_close_in_vain_lingers_no_longer() {
+    let _watchdog = watchdog();
+    let (server, client) = narrow_pair();
+    client.set_write_timeout(Some(SHORT)).unwrap();
+    assert_eq!((&client).write(&[1; 50_000]).unwrap(), 50_000);
+    assert_kind(client.close_timeout(SHORT), ErrorKind::TimedOut);
+    let mut received = Vec::new();
+    // Under Wine and on Windows the end comes behind what the pipe had.
+    let _ = (&server).read_to_end(&mut received);
+    assert!(received.len() < 50_000, "what was left was given up");
+}
+
+/// Each of these waits for an earlier write, and meanwhile another thread ends the direction.
+#[test]
+fn nothing_is_written_behind_the_end_by_a_write_that_had_to_wait() {
+    type Write = fn(&PipeStream) -> io::Result<()>;
+    let _watchdog = watchdog();
+    let writes: [Write; 5] = [
+        |mut stream| stream.write(b"late").map(drop),
+        |mut stream| stream.write_vectored(&[IoSlice::new(b"la"), IoSlice::new(b"te")]).map(drop),
+        |stream| stream.send_message(b"late"),
+        |stream| stream.send_message(b""),
+        |stream| stream.transact(b"late", &mut BytesMut::new()).map(drop),
+    ];
+    for (number, write) in writes.into_iter().enumerate() {
+        for timeout in [None, Some(LONG)] {
+            let (server, client) = message_pair();
+            client.set_write_timeout(Some(SHORT)).unwrap();
+            client.send_message(&vec![7; 1 << 20]).unwrap();
+            client.set_write_timeout(timeout).unwrap();
+            thread::scope(|scope| {
+                let waiting = scope.spawn(|| write(&client));
+                linger(5000);
+                assert_kind(client.close_write(SHORT), ErrorKind::TimedOut);
+                let mut message = BytesMut::new();
+                assert_eq!(server.recv_message(&mut message).unwrap(), Some(1 << 20));
+                assert_eq!(server.recv_message(&mut message).unwrap(), Some(0), "the end of write {number}");
+                assert_kind(waiting.join().unwrap(), ErrorKind::BrokenPipe);
+            });
+            drop(client);
+            assert_eq!(server.recv_message(&mut BytesMut::new()).unwrap(), None, "write {number}");
+        }
+    }
+}
+
+/// The same without a wait: whatever came before the end arrives before it, and the rest is
+/// refused.
+#[test]
+fn writes_raced_against_the_end_come_before_it_or_not_at_all() {
+    let _watchdog = watchdog();
+    for round in 0..100 {
+        let (server, client) = message_pair();
+        if round % 2 == 0 {
+            client.set_write_timeout(Some(LONG)).unwrap();
+        }
+        thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                let mut written = 0;
+                while client.send_message(b"m").is_ok() {
+                    written += 1;
+                }
+                written
+            });
+            let ending = scope.spawn(|| {
+                linger(round * 7);
+                let _ = client.close_write(Duration::ZERO);
+            });
+            let mut message = BytesMut::new();
+            let mut received = 0;
+            while server.recv_message(&mut message).unwrap() != Some(0) {
+                received += 1;
+            }
+            ending.join().unwrap();
+            assert_eq!(writing.join().unwrap(), received, "round {round}");
+        });
+        drop(client);
+        assert_eq!(server.recv_message(&mut BytesMut::new()).unwrap(), None, "nothing behind the end");
     }
 }

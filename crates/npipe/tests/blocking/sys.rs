@@ -7,7 +7,8 @@ use std::os::windows::io::{AsRawHandle, IntoRawHandle, OwnedHandle, RawHandle};
 use std::ptr;
 
 use npipe::blocking::PipeStream;
-use windows_sys::Win32::System::IO::CancelIoEx;
+use windows_sys::Win32::Storage::FileSystem::ReadFile;
+use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED};
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 
 /// `PipeStream::from_raw_handle` of a handle of which there is no duplicate.
@@ -20,6 +21,15 @@ pub(crate) fn adopt(handle: OwnedHandle) -> io::Result<PipeStream> {
 pub(crate) fn adopt_inherited(handle: usize) -> io::Result<PipeStream> {
     // SAFETY: whoever started the process tells the value of a handle that nobody else here knows.
     unsafe { PipeStream::from_raw_handle(handle as RawHandle) }
+}
+
+/// An overlapped read without an event, whose packet goes to the port that the handle is tied to,
+/// if any. Its memory is never freed.
+pub(crate) fn begin_read_for_ever(pipe: &OwnedHandle) {
+    let buffer = Box::leak(Box::new([0_u8; 64]));
+    let overlapped = Box::leak(Box::new(OVERLAPPED::default()));
+    // SAFETY: the handle is open; buffer and OVERLAPPED live for ever.
+    unsafe { ReadFile(pipe.as_raw_handle(), buffer.as_mut_ptr(), 64, ptr::null_mut(), overlapped) };
 }
 
 /// Cancels every operation on the handle. Tells whether there was one.

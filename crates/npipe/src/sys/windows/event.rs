@@ -140,34 +140,38 @@ fn read_within(handle: &OwnedHandle, buffer: &mut [u8], until: Option<Until<'_>>
     })
 }
 
-/// [`WriteFile`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-writefile) straight from `bytes`, 4 GiB at
-/// most, until the pipe has them. Never cut short, because a write that was begun cannot be taken back. An error says
-/// that nothing was tried, for lack of an event.
-pub(crate) fn write_waiting(handle: &OwnedHandle, bytes: &[u8]) -> io::Result<Outcome> {
+/// [`WriteFile`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-writefile)
+/// straight from `bytes`, 4 GiB at most, until the pipe has them. Never cut short, because a write
+/// that was begun cannot be taken back. An error says that nothing was tried, for lack of an event.
+/// `submitting` is dropped once the kernel has the write.
+pub(crate) fn write_waiting<S>(handle: &OwnedHandle, bytes: &[u8], submitting: S) -> io::Result<Outcome> {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let waited = run(handle, Some(Until::default()), |overlapped| {
         // SAFETY: the handle is open; bytes and block outlive the operation, which is over when `run` returns.
-        code_of(unsafe {
+        let code = code_of(unsafe {
             WriteFile(handle.as_raw_handle(), bytes.as_ptr(), length, ptr::null_mut(), overlapped)
-        })
+        });
+        drop(submitting);
+        code
     })?;
     Ok(waited.outcome)
 }
 
 /// [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe), 4 GiB
 /// each way at most. Cut short, it may have sent the request all the same. An error says that nothing was tried, for lack of an
-/// event.
-pub(crate) fn exchange_waiting(
+/// event. `submitting` is dropped once the kernel has the request.
+pub(crate) fn exchange_waiting<S>(
     handle: &OwnedHandle,
     request: &[u8],
     reply: &mut [u8],
     until: Until<'_>,
+    submitting: S,
 ) -> io::Result<Waited> {
     let length = u32::try_from(request.len()).unwrap_or(u32::MAX);
     let room = u32::try_from(reply.len()).unwrap_or(u32::MAX);
     run(handle, Some(until), |overlapped| {
         // SAFETY: the handle is open; buffers and block outlive the operation, which is over when `run` returns.
-        code_of(unsafe {
+        let code = code_of(unsafe {
             TransactNamedPipe(
                 handle.as_raw_handle(),
                 request.as_ptr().cast(),
@@ -177,7 +181,9 @@ pub(crate) fn exchange_waiting(
                 ptr::null_mut(),
                 overlapped,
             )
-        })
+        });
+        drop(submitting);
+        code
     })
 }
 
