@@ -10,7 +10,7 @@ use super::timeout::{deadline_after, timed_out};
 use super::transfer::system_error;
 use crate::error::{MessageTooLong, no_answer, reads_bytes, sent_behind_unread};
 use crate::info::Peek;
-use crate::machine::verdict;
+use crate::machine::verdict::{self, ExchangeRefused};
 use crate::sys::{self, Until, Waited};
 
 /// Room for a message whose length is not known yet: at least, and at most where the caller's buffer has more.
@@ -230,8 +230,8 @@ impl PipeStream {
         }
         self.stream.check_request(request.len())?;
         self.settle(self.stream.timeouts().write.deadline())?;
-        // What an async end has read ahead, the system does not know of.
-        if self.peek()?.bytes_available > 0 {
+        // The kernel does not know of a message that an async end has read ahead.
+        if self.stream.has_message() {
             return Err(system_error(verdict::UNREAD_MESSAGES));
         }
         let start = reply.len();
@@ -250,7 +250,13 @@ impl PipeStream {
         let waited =
             sys::exchange_waiting(self.stream.handle(), request, &mut reply[start..], until, submitting);
         reply.truncate(start + waited.as_ref().map_or(0, |waited| waited.outcome.bytes));
-        match self.judge(waited?)? {
+        let waited = waited?;
+        if verdict::exchange_refused(waited.outcome.code) == Some(ExchangeRefused::NotConnected) {
+            // This fails with the reason, unless a client has come just now.
+            self.write_whole(request)?;
+            return self.receive(reply, SMALLEST_ROOM, usize::MAX)?.ok_or_else(no_answer);
+        }
+        match self.judge(waited)? {
             Some(Progress::Whole) => {}
             // What is missing is received as any message would be: the rest of this one, or all of it.
             Some(Progress::Begun) | None => {

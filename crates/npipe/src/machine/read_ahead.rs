@@ -47,6 +47,8 @@ pub(crate) struct ReadAhead {
     wanted: bool,
     /// The operation in flight fills a buffer that its reader gave away.
     given: bool,
+    /// The last exchange was not begun, and its caller has not been told.
+    exchange_refused: Option<verdict::ExchangeRefused>,
     /// No more reading ahead: someone waits for the operation in flight to be over, whatever it brings.
     stopping: bool,
     forecast: Forecast,
@@ -210,6 +212,7 @@ impl ReadAhead {
             over: false,
             wanted: false,
             given: false,
+            exchange_refused: None,
             stopping: false,
             forecast: Forecast::default(),
             spare: None,
@@ -365,16 +368,42 @@ impl ReadAhead {
         None
     }
 
-    /// The result of an exchange of messages, which was over at once: the reply is the next message, unless the system refused
-    /// the exchange with this code.
+    /// Whether a message is here that has not been received, and would be taken for the reply of an exchange.
+    pub(crate) fn has_message(&self) -> bool {
+        self.front.is_some()
+    }
+
+    /// The result of an exchange of messages that was over at once. The reply is the next message, or the end in its place.
     pub(crate) fn on_exchanged(&mut self, code: u32, reply: Vec<u8>) -> Result<(), u32> {
+        self.exchange_refused = verdict::exchange_refused(code);
         match verdict::read(code) {
-            verdict::Read::Complete | verdict::Read::MessageGoesOn | verdict::Read::Aborted => {
-                self.on_finished(code, reply);
-                Ok(())
-            }
-            verdict::Read::EndOfFile | verdict::Read::Failed(_) => Err(code),
+            _ if self.exchange_refused.is_some() => {}
+            verdict::Read::Failed(code) => return Err(code),
+            verdict::Read::Complete
+            | verdict::Read::MessageGoesOn
+            | verdict::Read::Aborted
+            | verdict::Read::EndOfFile => self.on_finished(code, reply),
         }
+        Ok(())
+    }
+
+    /// The packet of an exchange has come.
+    pub(crate) fn on_exchange_packet(&mut self, code: u32, reply: Vec<u8>) -> ReadDone {
+        let refused = verdict::exchange_refused(code);
+        if refused.is_none() {
+            return self.on_packet(code, reply);
+        }
+        self.stopping = false;
+        if self.slot.complete() == Claim::Wanted {
+            self.exchange_refused = refused;
+        }
+        // A receiver that waits beside has to read by itself.
+        ReadDone { wake: true, submit: None }
+    }
+
+    /// Whether the last exchange was not begun, for its caller: a receiver has nothing of it.
+    pub(crate) fn take_exchange_refused(&mut self) -> Option<verdict::ExchangeRefused> {
+        self.exchange_refused.take()
     }
 
     /// Whether messages are read, and not bytes.

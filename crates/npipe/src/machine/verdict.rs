@@ -49,7 +49,16 @@ pub(crate) enum Connect {
     Failed(u32),
 }
 
-/// What the system says of an exchange of messages while a message waits to be read, which would be taken for the reply.
+/// Why an exchange of messages was not begun. Windows 8 and later find that out by packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExchangeRefused {
+    /// A message waits to be read, or somebody reads: what came would be taken for the reply.
+    Unread,
+    /// There is no peer. Sending the request tells more.
+    NotConnected,
+}
+
+/// What the kernel reports of an exchange while a message waits to be read.
 pub(crate) const UNREAD_MESSAGES: u32 = ERROR_PIPE_BUSY;
 
 /// How waiting until the peer has read everything ended.
@@ -125,6 +134,14 @@ pub(crate) fn read(code: u32) -> Read {
         ERROR_BROKEN_PIPE | ERROR_HANDLE_EOF => Read::EndOfFile,
         ERROR_OPERATION_ABORTED => Read::Aborted,
         code => Read::Failed(code),
+    }
+}
+
+pub(crate) fn exchange_refused(code: u32) -> Option<ExchangeRefused> {
+    match code {
+        UNREAD_MESSAGES => Some(ExchangeRefused::Unread),
+        ERROR_BAD_PIPE => Some(ExchangeRefused::NotConnected),
+        _ => None,
     }
 }
 
@@ -231,6 +248,21 @@ mod tests {
             (ERROR_ACCESS_DENIED, Client::Unknown, Client::Missing),
         ] {
             assert_eq!((client_by_look(code), client_by_empty_write(code)), (look, write), "code {code}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_exchanges_that_are_refused() {
+        for (code, verdict) in [
+            (ERROR_PIPE_BUSY, Some(ExchangeRefused::Unread)),
+            (ERROR_BAD_PIPE, Some(ExchangeRefused::NotConnected)),
+            (ERROR_SUCCESS, None),
+            (ERROR_MORE_DATA, None),
+            (ERROR_BROKEN_PIPE, None),
+            (ERROR_OPERATION_ABORTED, None),
+            (ERROR_PIPE_NOT_CONNECTED, None),
+        ] {
+            assert_eq!(exchange_refused(code), verdict, "code {code}");
         }
     }
 

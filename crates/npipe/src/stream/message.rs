@@ -13,7 +13,8 @@ use crate::coop::poll_fn;
 use crate::driver::Submitted;
 use crate::error::{MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread};
 use crate::info::Peek;
-use crate::machine::{EndStep, Framing, MessageStep, ReadEnd, RestDone, Unread, verdict};
+use crate::machine::verdict::{self, ExchangeRefused};
+use crate::machine::{EndStep, Framing, MessageStep, ReadEnd, RestDone, Unread};
 use crate::sync::lock;
 use crate::sys;
 
@@ -234,8 +235,35 @@ impl Stream {
         self.flush().await?;
         let place = Place::reader(self);
         poll_fn(|context| self.poll_exchange(context, place.key(), request)).await?;
+        let received = poll_fn(|context| self.poll_reply(context, place.key(), reply)).await;
         drop(place);
-        self.recv_message(reply, usize::MAX).await?.ok_or_else(no_answer)
+        match received {
+            Ok(received) => received?.ok_or_else(no_answer),
+            Err(ExchangeRefused::Unread) => Err(system_error(verdict::UNREAD_MESSAGES)),
+            Err(ExchangeRefused::NotConnected) => {
+                // This fails with the reason, unless a client has come just now.
+                self.send_message(request).await?;
+                self.recv_message(reply, usize::MAX).await?.ok_or_else(no_answer)
+            }
+        }
+    }
+
+    /// Receives the reply of an exchange, unless it was not begun.
+    fn poll_reply(
+        &self,
+        context: &Context<'_>,
+        key: Key,
+        reply: &mut BytesMut,
+    ) -> Poll<Result<io::Result<Received>, ExchangeRefused>> {
+        let refused = || lock(&self.core.inbound).machine.take_exchange_refused();
+        if let Some(refused) = refused() {
+            return Poll::Ready(Err(refused));
+        }
+        match self.poll_recv_message(context, key, reply, usize::MAX) {
+            Poll::Ready(received) => Poll::Ready(Ok(received)),
+            // Asked again after the waker was left: the packet may have come just before.
+            Poll::Pending => refused().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused))),
+        }
     }
 
     /// Refuses a request that must not be sent past the queue, since it could not be sent at all.
@@ -259,7 +287,7 @@ impl Stream {
     }
 
     fn exchange(&self, inbound: &mut Inbound, request: &[u8]) -> io::Result<()> {
-        if inbound.machine.is_ready() {
+        if inbound.machine.has_message() {
             return Err(system_error(verdict::UNREAD_MESSAGES));
         }
         let mut buffer = Vec::with_capacity(request.len() + REPLY);
@@ -275,6 +303,12 @@ impl Stream {
                 inbound.machine.on_exchanged(outcome.code, buffer).map_err(system_error)
             }
         }
+    }
+
+    /// Whether a message has been read ahead that nobody has received.
+    #[cfg(windows)]
+    pub(crate) fn has_message(&self) -> bool {
+        lock(&self.core.inbound).machine.has_message()
     }
 
     /// What could be read now.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, Watch, register, system_error};
 use crate::coop;
-use crate::driver::{Finished, Submitted, Waiting};
+use crate::driver::{Finished, Kind, Submitted, Waiting};
 use crate::machine::{ReadDone, ReadEnd, ReadStep};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::sys::{self, OwnedHandle};
@@ -262,11 +262,14 @@ pub(crate) struct Readable {
 
 impl Core {
     pub(super) fn read_completed(self: &Arc<Self>, finished: Finished, wake: &mut Vec<Waiting>) {
-        let Finished { operation, outcome, buffer, handle, .. } = finished;
+        let Finished { kind, operation, outcome, buffer, handle } = finished;
         let mut inbound = lock(&self.inbound);
         inbound.operation = OperationPlace::Here(operation);
         inbound.ticks += 1;
-        let done = inbound.machine.on_packet(outcome.code, buffer);
+        let done = match kind {
+            Kind::Exchange => inbound.machine.on_exchange_packet(outcome.code, buffer),
+            _ => inbound.machine.on_packet(outcome.code, buffer),
+        };
         self.after_read(&mut inbound, done, handle.as_ref(), wake);
         drop(inbound);
         // The handle may be closed here, with no lock held.

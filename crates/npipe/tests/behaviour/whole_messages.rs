@@ -11,10 +11,12 @@ use futures_sink::Sink;
 use npipe::{ClientOptions, MessageTooLong, Messages, Peek, PipeMode, ServerOptions};
 use smol::stream::StreamExt;
 
-use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
+use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED};
 
 use crate::family::on_readiness::Readiness;
-use crate::family::{AsyncFamily, End, Exchanging, Family, NonBlockingFamily, Reading, ServerEnd, Writing};
+use crate::family::{
+    AsyncFamily, End, Exchanging, Family, NonBlockingFamily, Reading, ServerEnd, Waiting, Writing,
+};
 use crate::harness::{Within, assert_os_error, eventually, message_pair, pair, poll_and_drop, unique_name};
 use crate::stream_data::StreamData;
 use crate::sys;
@@ -335,6 +337,53 @@ async fn a_server_that_goes_instead_of_answering_is_an_error<F: AsyncFamily>() {
     leaving.within("the server").await;
 }
 
+/// The kernel refuses the exchange as a whole there. The error is that of sending, and the end is still there to be received.
+async fn an_exchange_without_a_peer_fails_as_sending_does<F: AsyncFamily>() {
+    let mut reply = BytesMut::from("as it was");
+    for seen in [false, true] {
+        let (server, mut client) = message_pair::<F>().await;
+        if seen {
+            // A read is in flight and brings the end.
+            assert!(poll_and_drop(client.recv_message(&mut BytesMut::new(), usize::MAX)).is_pending());
+        }
+        drop(server);
+        if seen {
+            client.readable().within("the end").await.unwrap();
+        }
+        let refused = client.transact(b"request", &mut reply).within("an exchange").await;
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(next(&client).await, None, "the end");
+    }
+    let (mut server, mut client) = message_pair::<F>().await;
+    server.disconnect().unwrap();
+    for sent in [
+        server.transact(b"request", &mut reply).within("an exchange").await,
+        client.transact(b"request", &mut reply).within("an exchange").await,
+    ] {
+        assert_os_error(sent, ERROR_PIPE_NOT_CONNECTED, "disconnected");
+    }
+    let options = ServerOptions::new().pipe_mode(PipeMode::Message).clone();
+    let mut listening = F::create(&options, unique_name()).unwrap();
+    let sent = listening.transact(b"request", &mut reply).within("an exchange").await;
+    assert_os_error(sent, ERROR_PIPE_LISTENING, "nobody has come");
+    assert_eq!(reply, "as it was");
+}
+
+/// That the reader has seen the end counts for no message that waits to be read.
+async fn an_exchange_is_refused_for_messages_and_not_for_what_was_read<F: AsyncFamily>() {
+    let (mut server, mut client) = message_pair::<F>().await;
+    server.send_message(b"").within("send").await.unwrap();
+    server.flush().within("flush").await.unwrap();
+    let mut reply = BytesMut::new();
+    let refused = client.transact(b"request", &mut reply).within("an exchange").await;
+    assert_os_error(refused, ERROR_PIPE_BUSY, "an empty message waits");
+    assert_eq!(next(&client).await.as_deref(), Some(&b""[..]));
+    let answering = F::spawn(answer(server));
+    assert_eq!(client.transact(b"3", &mut reply).within("an exchange").await.unwrap(), 3);
+    drop(client);
+    answering.within("the server").await;
+}
+
 for_each_family!(
     a_message_of_any_size_comes_whole,
     an_empty_message_is_told_from_the_end,
@@ -351,6 +400,8 @@ for_each_family!(
     half_close_waits_for_no_longer_than_it_has_patience => asynchronous,
     an_exchange_brings_the_reply_whole => asynchronous,
     an_exchange_is_refused_while_a_message_waits_and_without_messages => asynchronous,
+    an_exchange_without_a_peer_fails_as_sending_does => asynchronous,
+    an_exchange_is_refused_for_messages_and_not_for_what_was_read => asynchronous,
     a_dropped_exchange_leaves_its_reply_to_the_next_receiver => asynchronous,
     an_exchange_takes_back_a_read_that_is_under_way => asynchronous,
     a_server_that_goes_instead_of_answering_is_an_error => asynchronous,

@@ -200,9 +200,15 @@ fn an_exchange_brings_the_reply_whole_and_is_refused_while_a_message_waits() {
     server.send_message(b"late").unwrap();
     client.recv_message(&mut reply).unwrap();
     assert_eq!(reply, "newslate", "it is the next message");
+    server.send_message(b"").unwrap();
+    let refused = client.transact(b"request", &mut reply).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(ERROR_PIPE_BUSY), "an empty message waits");
+    assert_eq!(client.recv_message(&mut reply).unwrap(), Some(0));
     drop(server);
     client.set_read_timeout(None).unwrap();
-    client.transact(b"request", &mut reply).unwrap_err();
+    assert_kind(client.transact(b"request", &mut reply), ErrorKind::BrokenPipe);
+    assert_eq!(client.recv_message(&mut reply).unwrap(), None, "the end");
+    assert_eq!(reply, "newslate");
 }
 
 /// What an async end had read ahead is received first, whole, empty messages too.
