@@ -22,6 +22,7 @@ mod directory;
 mod drop;
 mod errors;
 mod fairness;
+mod guide;
 mod handles;
 mod identity;
 mod listener;

@@ -6,6 +6,7 @@
 
 mod conversions;
 mod endings;
+mod guide;
 mod handles;
 mod identity;
 mod listener;
