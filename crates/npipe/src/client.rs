@@ -15,7 +15,7 @@ use crate::interest::{Interest, Ready};
 use crate::peer::Peer;
 use crate::pipe_end::pipe_end;
 use crate::security::SecurityDescriptor;
-use crate::stream::{Growing, Key, Settings, Slice, Slices, Stream, nothing_is_unread};
+use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream, nothing_is_unread};
 
 /// The client's end of a pipe. Made by [`ClientOptions::open`](crate::ClientOptions::open).
 ///

@@ -45,7 +45,8 @@ use crate::{NamedPipeClient, NamedPipeServer};
 #[derive(Debug)]
 pub struct Messages<P> {
     pipe: P,
-    limit: usize,
+    /// `None`: that of the pipe.
+    limit: Option<usize>,
     /// The stream has ended.
     ended: bool,
     received: BytesMut,
@@ -56,13 +57,14 @@ pub struct Messages<P> {
 impl<P> Messages<P> {
     /// Of a [`NamedPipeServer`] or [`NamedPipeClient`] that reads messages.
     pub fn new(pipe: P) -> Self {
-        Self { pipe, limit: usize::MAX, ended: false, received: BytesMut::new(), taken: None }
+        Self { pipe, limit: None, ended: false, received: BytesMut::new(), taken: None }
     }
 
-    /// Receives messages of at most `limit` bytes; unless told so, there is no limit.
+    /// Receives messages of at most `limit` bytes, instead of the
+    /// [`max_message_size`](crate::ServerOptions::max_message_size) of the pipe.
     #[must_use]
     pub fn with_limit(mut self, limit: usize) -> Self {
-        self.limit = limit;
+        self.limit = Some(limit);
         self
     }
 
@@ -100,8 +102,9 @@ macro_rules! messages {
                 if *ended {
                     return Poll::Ready(None);
                 }
+                let limit = limit.unwrap_or_else(|| pipe.stream.max_message_size());
                 let next = coop::poll(context, |context| {
-                    pipe.stream.poll_recv_message(context, Key::POLL, received, *limit)
+                    pipe.stream.poll_recv_message(context, Key::POLL, received, limit)
                 });
                 match ready!(next) {
                     Ok(Some(_)) => Poll::Ready(Some(Ok(received.split()))),

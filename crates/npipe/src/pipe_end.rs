@@ -163,11 +163,12 @@ macro_rules! pipe_end {
                 self.stream.try_read(&mut Growing::new(buf))
             }
 
-            /// Waits for a message and appends it to `buffer`, whole, whatever its size. Gives its length, 0 for an empty one, and `None`
-            /// when the peer has closed its end and everything it sent has been received.
+            /// Waits for a message and appends it to `buffer`, whole. Returns its length, 0 for an empty one, and `None` when the
+            /// peer has closed its end and everything it sent has been received.
             ///
-            /// Where a part of a message has been read by other means, this brings the rest of it. A peer decides how much memory
-            /// this takes; for one that is not trusted there is [`recv_message_limited`](Self::recv_message_limited).
+            /// A message may have [`max_message_size`](crate::ServerOptions::max_message_size) bytes, 64 MiB unless the options
+            /// say otherwise; [`recv_message_limited`](Self::recv_message_limited) has a limit of its own. Where a part of a
+            /// message has been read by other means, this brings the rest of it.
             ///
             #[doc = concat!("```no_run
 # async fn serve(pipe: npipe::", stringify!($pipe), ") -> std::io::Result<()> {
@@ -186,14 +187,16 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// # Errors
             ///
-            /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes. Else the system's:
+            /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes; [`InvalidData`](io::ErrorKind::InvalidData),
+            /// with a [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. No memory was made for it. It is
+            /// discarded, and the pipe stays usable: the next call brings the next message. Other errors of Windows:
             #[doc = crate::documentation::read_errors!()]
             #[doc(alias = "ERROR_MORE_DATA")]
             pub async fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
-                self.stream.recv_message(buffer, usize::MAX).await
+                self.stream.recv_message(buffer, self.stream.max_message_size()).await
             }
 
-            /// [`recv_message`](Self::recv_message) of at most `limit` bytes.
+            /// [`recv_message`](Self::recv_message) of at most `limit` bytes, whatever the options say.
             ///
             /// # Cancellation
             ///
@@ -201,10 +204,7 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// # Errors
             ///
-            /// As [`recv_message`](Self::recv_message); [`InvalidData`](io::ErrorKind::InvalidData), with a
-            /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. It takes no room in `buffer`, and
-            /// is thrown away,
-            /// and the pipe stays usable: the next call brings the next message.
+            /// As [`recv_message`](Self::recv_message).
             pub async fn recv_message_limited(
                 &self,
                 buffer: &mut BytesMut,
@@ -297,7 +297,8 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.stream.close_write(Instant::now().checked_add(patience)).await
             }
 
-            /// Sends `request` and appends the message that comes back to `reply`, by one system call. Gives its length.
+            /// Sends `request` and appends the message that comes back to `reply`, by one system call. Returns its length, which
+            /// may be [`max_message_size`](crate::ServerOptions::max_message_size).
             ///
             /// Calls [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe).
             /// It is [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message) in one, for a peer that answers each
@@ -595,15 +596,19 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             }
 
             /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped, and how
-            /// long [`close`](Self::close) waits for the peer to read. With `None`, the default, that is until the peer has
-            /// made room for them, or read them, or has closed its end.
+            /// long [`close`](Self::close) waits for the peer to read. `None` is no bound: until the peer has made room for
+            /// them, or read them, or has closed its end.
+            ///
+            /// Unless this is called, a dropped end lingers for five minutes at most, and `close` waits without a bound.
+            /// A hostile peer that never reads would otherwise keep the memory of each connection that it makes; choose less
+            /// for a service that has many of them. What has not been taken by the pipe when the time is over is discarded.
             pub fn set_linger(&self, linger: Option<Duration>) {
-                self.stream.set_linger(linger);
+                self.stream.set_linger(LingerTime::Set(linger));
             }
 
-            /// What [`set_linger`](Self::set_linger) was told last.
+            /// How long this end lingers after a drop: five minutes, or what was [set](Self::set_linger) last.
             pub fn linger(&self) -> Option<Duration> {
-                self.stream.linger()
+                self.stream.linger().after_drop()
             }
         }
 

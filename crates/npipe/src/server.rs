@@ -16,7 +16,7 @@ use crate::interest::{Interest, Ready};
 use crate::peer::Peer;
 use crate::pipe_end::pipe_end;
 use crate::security::SecurityDescriptor;
-use crate::stream::{Growing, Key, Settings, Slice, Slices, Stream, nothing_is_unread};
+use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream, nothing_is_unread};
 
 /// The server's end of a pipe: one instance, which serves one client at a time. Made by
 /// [`ServerOptions::create`](crate::ServerOptions::create).

@@ -10,6 +10,7 @@ use super::timeout::{deadline_after, timed_out};
 use super::transfer::system_error;
 use crate::error::{MessageTooLong, no_answer, reads_bytes, sent_behind_unread};
 use crate::info::Peek;
+use crate::machine::LONGEST_BUFFER;
 use crate::machine::verdict::{self, ExchangeRefused};
 use crate::sys::{self, Until, Waited};
 
@@ -27,12 +28,13 @@ enum Progress {
 }
 
 impl PipeStream {
-    /// Waits for a message and appends it to `buffer`, whole, whatever its size. Gives its length, 0 for an empty one, and `None`
-    /// when the peer has closed its end and everything it sent has been received.
+    /// Waits for a message and appends it to `buffer`, whole. Returns its length, 0 for an empty one, and `None` when the peer has
+    /// closed its end and everything it sent has been received.
     ///
-    /// Where a part of a message has been read by other means, this brings the rest of it. A peer decides how much memory this
-    /// takes; for one that is not trusted there is [`recv_message_limited`](Self::recv_message_limited). One thread at a time should
-    /// receive: of two, each may get a part of a long message.
+    /// A message may have [`max_message_size`](crate::ServerOptions::max_message_size) bytes, 64 MiB unless the options say
+    /// otherwise; [`recv_message_limited`](Self::recv_message_limited) has a limit of its own. Where a part of a message has been
+    /// read by other means, this brings the rest of it. One thread at a time should receive: of two, each may get a part of a long
+    /// message.
     ///
     /// ```no_run
     /// # fn serve(stream: npipe::blocking::PipeStream) -> std::io::Result<()> {
@@ -48,21 +50,20 @@ impl PipeStream {
     /// # Errors
     ///
     /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes; [`TimedOut`](io::ErrorKind::TimedOut) as
-    /// [`set_read_timeout`](Self::set_read_timeout) says: nothing has been taken then, and `buffer` is as it was. Else the system's:
+    /// [`set_read_timeout`](Self::set_read_timeout) says: nothing has been taken then, and `buffer` is as it was;
+    /// [`InvalidData`](io::ErrorKind::InvalidData), with a [`MessageTooLong`] inside, for a message that is longer. No memory was made
+    /// for it. It is discarded, and the stream stays usable: the next call brings the next message. Other errors of Windows:
     #[doc = crate::documentation::read_errors!()]
     #[doc(alias = "ERROR_MORE_DATA")]
     pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
-        self.recv_message_limited(buffer, usize::MAX)
+        self.recv_message_limited(buffer, self.stream.max_message_size())
     }
 
-    /// [`recv_message`](Self::recv_message) of at most `limit` bytes.
+    /// [`recv_message`](Self::recv_message) of at most `limit` bytes, whatever the options say.
     ///
     /// # Errors
     ///
-    /// As [`recv_message`](Self::recv_message); [`InvalidData`](io::ErrorKind::InvalidData), with a
-    /// [`MessageTooLong`] inside, for a message that is longer. It takes no room in `buffer`, and
-    /// is thrown away, and the stream stays
-    /// usable: the next call brings the next message.
+    /// As [`recv_message`](Self::recv_message).
     pub fn recv_message_limited(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
         if !self.stream.reads_messages() {
             return Err(reads_bytes());
@@ -72,16 +73,23 @@ impl PipeStream {
         }
         let start = buffer.len();
         let spare = buffer.capacity() - start;
-        let received = self.receive(buffer, spare.clamp(SMALLEST_ROOM, LARGEST_ROOM), limit);
+        let received = self.receive(buffer, start, spare.clamp(SMALLEST_ROOM, LARGEST_ROOM), limit);
         if !matches!(received, Ok(Some(_))) {
             buffer.truncate(start);
         }
         received
     }
 
-    /// Appends a message, or what comes of it to the `buffer` if there is an error. The first read has so much room.
-    fn receive(&self, buffer: &mut BytesMut, mut room: usize, limit: usize) -> io::Result<Option<usize>> {
-        let start = buffer.len();
+    /// Appends a message that begins in `buffer` at `start`, or what comes of it if there is an error. The first read has so much
+    /// room.
+    fn receive(
+        &self,
+        buffer: &mut BytesMut,
+        start: usize,
+        mut room: usize,
+        limit: usize,
+    ) -> io::Result<Option<usize>> {
+        let limit = limit.min(LONGEST_BUFFER - start);
         loop {
             let left = match self.receive_part(buffer, room)? {
                 Progress::End => return Ok(None),
@@ -210,7 +218,8 @@ impl PipeStream {
         if in_time { Ok(()) } else { Err(sent_behind_unread()) }
     }
 
-    /// Sends `request` and appends the message that comes back to `reply`, by one system call. Gives its length.
+    /// Sends `request` and appends the message that comes back to `reply`, by one system call. Returns its length, which may be
+    /// [`max_message_size`](crate::ServerOptions::max_message_size).
     ///
     /// Calls [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe). It is
     /// [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message) in one, for a peer that answers each message with
@@ -244,6 +253,7 @@ impl PipeStream {
 
     fn exchange(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
         let until = Until { deadline: self.stream.timeouts().read.deadline(), stop: None };
+        let limit = self.stream.max_message_size();
         let start = reply.len();
         let submitting = self.stream.begin_write(request.len())?;
         reply.resize(start + SMALLEST_ROOM, 0);
@@ -254,13 +264,16 @@ impl PipeStream {
         if verdict::exchange_refused(waited.outcome.code) == Some(ExchangeRefused::NotConnected) {
             // This fails with the reason, unless a client has come just now.
             self.write_whole(request)?;
-            return self.receive(reply, SMALLEST_ROOM, usize::MAX)?.ok_or_else(no_answer);
+            return self.receive(reply, start, SMALLEST_ROOM, limit)?.ok_or_else(no_answer);
         }
         match self.judge(waited)? {
+            Some(Progress::Whole) if reply.len() - start > limit => {
+                return Err(MessageTooLong::new(reply.len() - start, limit).into());
+            }
             Some(Progress::Whole) => {}
             // What is missing is received as any message would be: the rest of this one, or all of it.
             Some(Progress::Begun) | None => {
-                self.receive(reply, SMALLEST_ROOM, usize::MAX)?.ok_or_else(no_answer)?;
+                self.receive(reply, start, SMALLEST_ROOM, limit)?.ok_or_else(no_answer)?;
             }
             Some(Progress::End) => return Err(no_answer()),
         }

@@ -19,7 +19,7 @@ use crate::options::{ClientOptions, Verified};
 use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::security::SecurityDescriptor;
-use crate::stream::{Settings, Stream, nothing_is_unread};
+use crate::stream::{LingerTime, Settings, Stream, nothing_is_unread};
 use crate::sys::{self, OwnedHandle};
 
 /// Either end of a connected pipe, for threads.
@@ -216,14 +216,16 @@ impl PipeStream {
     }
 
     /// Bounds how long a write that ran into its [time-out](Self::set_write_timeout) keeps the pipe open after this stream and its
-    /// clones are dropped. With `None`, the default, that is until the peer has made room for it or has closed its end.
+    /// clones are dropped: five minutes unless this is called, since a hostile peer that never reads would keep the memory of each
+    /// connection. `None` is no bound: until the peer has made room for it or has closed its end. [`close`](Self::close) waits for as
+    /// long, and without a bound unless this is called.
     pub fn set_linger(&self, linger: Option<Duration>) {
-        self.stream.set_linger(linger);
+        self.stream.set_linger(LingerTime::Set(linger));
     }
 
-    /// What [`set_linger`](Self::set_linger) was told last.
+    /// How long writes linger: five minutes, or what was [set](Self::set_linger) last.
     pub fn linger(&self) -> Option<Duration> {
-        self.stream.linger()
+        self.stream.linger().after_drop()
     }
 
     /// Another `PipeStream` for the same connection, with the same time-outs: what one sets holds for both. The connection ends
@@ -345,7 +347,7 @@ impl PipeStream {
     /// The first error of the three; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is over: then the stream is closed as
     /// by dropping it. A peer that is gone already is none, nor is it that this end may not write.
     pub fn close(self) -> io::Result<()> {
-        let deadline = self.linger().and_then(deadline_after);
+        let deadline = self.stream.linger().in_close().and_then(deadline_after);
         self.close_until(deadline)
     }
 
@@ -366,7 +368,7 @@ impl PipeStream {
             Err(error) => {
                 if let Some(last) = Arc::into_inner(self.stream) {
                     // What is left lingers no longer. Clones that go on would lose what they write.
-                    last.set_linger(Some(Duration::ZERO));
+                    last.set_linger(LingerTime::Set(Some(Duration::ZERO)));
                 }
                 Err(error)
             }

@@ -11,7 +11,7 @@ use super::PipeStream;
 use super::timeout::timed_out;
 use crate::driver::{BlockingFlush, Driver};
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
-use crate::machine::verdict;
+use crate::machine::{total_length, verdict};
 use crate::stream::{Destination, Slice, Slices, Stream, Submitting, unread};
 use crate::sys::{self, Until};
 
@@ -39,12 +39,19 @@ impl PipeStream {
             let bytes = waited.outcome.bytes;
             match verdict::read(waited.outcome.code) {
                 verdict::Read::MessageGoesOn => return Ok(Part { bytes, message_goes_on: true }),
-                verdict::Read::Complete | verdict::Read::Aborted if bytes > 0 => {
-                    return Ok(Part { bytes, message_goes_on: false });
+                verdict::Read::Complete if bytes > 0 => return Ok(Part { bytes, message_goes_on: false }),
+                // Cancelled behind a part of a message.
+                verdict::Read::Aborted if bytes > 0 => {
+                    let message_goes_on = self.stream.reads_messages();
+                    return Ok(Part { bytes, message_goes_on });
                 }
                 // An empty message, or the empty write of a byte pipe's peer: not the end, unless it is agreed to be.
                 verdict::Read::Complete if self.stream.is_empty_message_end() => {
                     return Ok(Part { bytes: 0, message_goes_on: false });
+                }
+                // A peer may send any number of empty messages, which must not outlast the time-out.
+                verdict::Read::Complete if until.deadline.is_some_and(|end| Instant::now() >= end) => {
+                    return Err(timed_out("nothing but empty messages came until the time to read was over"));
                 }
                 verdict::Read::Complete => {}
                 verdict::Read::Aborted if waited.cut.is_some() => {
@@ -82,7 +89,10 @@ impl PipeStream {
             // The rest of a message that has been begun is there, unless another thread took it.
             let Some(outcome) = sys::read_now(self.stream.handle(), next) else { break };
             bytes += outcome.bytes;
-            part.message_goes_on = verdict::read(outcome.code) == verdict::Read::MessageGoesOn;
+            part.message_goes_on = match verdict::read(outcome.code) {
+                verdict::Read::MessageGoesOn | verdict::Read::Aborted => true,
+                verdict::Read::Complete | verdict::Read::EndOfFile | verdict::Read::Failed(_) => false,
+            };
             self.stream.on_thread_read(part.message_goes_on);
         }
         Ok(bytes)
@@ -135,9 +145,13 @@ impl PipeStream {
         if self.stream.timeouts().write.get().is_some() {
             return self.write_within(|stream| stream.try_write(&slices));
         }
-        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        let length = total_length(slices.iter().map(|slice| slice.len()));
         let limit = self.stream.settings().write_limit;
-        if length <= limit || self.stream.writes_messages()? {
+        if length <= limit {
+            self.write_slice(&gather(slices, length))
+        } else if self.stream.writes_messages()? {
+            // Refused before the slices are copied.
+            self.check_write(length)?;
             self.write_slice(&gather(slices, length))
         } else if first.len() >= limit {
             self.write_slice(first)

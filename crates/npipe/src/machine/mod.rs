@@ -43,11 +43,37 @@ impl Framing {
 /// What one direction of a pipe holds at most, in bytes, unless told otherwise.
 pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024;
 
-/// Whether a message of this length can be sent: one call of the system has to take it.
+/// The longest message that an end receives, in bytes, unless told otherwise: far more than messages usually have, and not
+/// more than a process can spare for a hostile peer.
+pub(crate) const DEFAULT_MESSAGE_LIMIT: usize = 64 * 1024 * 1024;
+
+/// No buffer has more bytes than that.
+pub(crate) const LONGEST_BUFFER: usize = isize::MAX as usize;
+
+/// Whether a message of this length can be sent: one buffer has to hold it, and one call has to take it.
 pub(crate) fn is_sendable(length: usize) -> bool {
-    u32::try_from(length).is_ok()
+    length <= LONGEST_BUFFER && u32::try_from(length).is_ok()
+}
+
+/// The sum of the lengths of slices. They may overlap, so that the sum need not fit: then it is one that no buffer has.
+pub(crate) fn total_length(lengths: impl IntoIterator<Item = usize>) -> usize {
+    lengths.into_iter().fold(0, usize::saturating_add)
 }
 
 /// What one read into a buffer of ours or one write of bytes moves at most. More costs the kernel's allocator what it saves in
 /// calls, and a pipe with Windows' usual quota of 64 KiB would make it wait (measured: 128 KiB is no faster).
 const LARGEST_TRANSFER: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_that_do_not_fit_are_not_sendable() {
+        assert_eq!(total_length([1, 2, 3]), 6);
+        assert!(is_sendable(total_length([1 << 20, 5])));
+        assert!(!is_sendable(total_length([u32::MAX as usize, 1])));
+        assert!(!is_sendable(total_length([usize::MAX, 1])));
+        assert!(!is_sendable(total_length([usize::MAX / 2; 3])));
+    }
+}

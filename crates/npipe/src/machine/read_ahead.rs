@@ -444,10 +444,10 @@ impl ReadAhead {
         let in_message = match &self.front {
             _ if self.framing != Framing::Messages => 0,
             None => pipe.in_message,
-            Some(chunk) if chunk.message_goes_on => chunk.unread().len() + pipe.in_message,
+            Some(chunk) if chunk.message_goes_on => chunk.unread().len().saturating_add(pipe.in_message),
             Some(chunk) => chunk.unread().len(),
         };
-        Unread { bytes: self.buffered().len() + behind + pipe.bytes, in_message }
+        Unread { bytes: pipe.bytes.saturating_add(self.buffered().len() + behind), in_message }
     }
 
     /// Whether a read would have a result without waiting. If not, and nothing is in flight, a read has to be

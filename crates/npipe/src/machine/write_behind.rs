@@ -35,7 +35,8 @@ pub(crate) struct WriteBehind {
     slot: Slot,
     /// What waits behind the write in flight: the writes to come.
     queue: VecDeque<Queued>,
-    queued: usize,
+    /// Their bytes. Pieces that are given may be one and the same, so that the sum need not fit into memory.
+    queued: u64,
     /// Whether a writer found the queue full since the last write ended.
     ran_full: bool,
     /// The error of a write that the caller believes written: reported once, at the next occasion.
@@ -227,7 +228,9 @@ impl WriteBehind {
 
     /// What the queue still takes, counting the write in flight as a largest one.
     fn room(&self) -> usize {
-        self.largest_queue().min(self.window).saturating_sub(self.queued)
+        self.largest_queue()
+            .min(self.window)
+            .saturating_sub(usize::try_from(self.queued).unwrap_or(usize::MAX))
     }
 
     fn largest_queue(&self) -> usize {
@@ -280,7 +283,7 @@ impl WriteBehind {
 
     /// The queue's place for bytes that [`WriteStep::Queue`] accepted.
     pub(crate) fn queue(&mut self, length: usize) -> &mut Vec<u8> {
-        self.queued += self.cost(length);
+        self.queued += self.cost(length) as u64;
         let goes_on = match self.queue.back() {
             Some(Queued::Gathered(last)) => {
                 self.framing != Framing::Messages && last.len() < self.largest_write()
@@ -298,7 +301,7 @@ impl WriteBehind {
 
     /// Queues the caller's own bytes, all of them however full the queue gets: they take no memory that was not there.
     pub(crate) fn queue_given(&mut self, mut bytes: Bytes) {
-        self.queued += self.cost(bytes.len());
+        self.queued += self.cost(bytes.len()) as u64;
         if self.framing != Framing::Messages {
             while bytes.len() > self.largest_write() {
                 let part = bytes.split_to(self.largest_write());
@@ -328,12 +331,13 @@ impl WriteBehind {
                     self.window = self.window.saturating_mul(4).min(self.largest_queue());
                 }
                 let next = self.queue.pop_front().map(Queued::into_bytes);
-                self.queued -= next.as_ref().map_or(0, |next| self.cost(next.len()));
+                self.queued -= next.as_ref().map_or(0, |next| self.cost(next.len()) as u64);
                 if next.is_none() {
                     // The queue's own memory goes back as well: an idle pipe holds next to nothing.
                     self.queue = VecDeque::new();
                 }
-                let wake = next.is_none() || self.queued <= self.largest_queue().min(self.window) / 4;
+                let wake =
+                    next.is_none() || self.queued <= (self.largest_queue().min(self.window) / 4) as u64;
                 WriteDone { next, wake }
             }
             verdict::Write::Failed(code) => {
@@ -378,7 +382,7 @@ impl WriteBehind {
     /// What this direction holds behind the write in flight, in bytes.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn queued(&self) -> usize {
-        self.queued
+        self.queued as usize
     }
 }
 

@@ -11,7 +11,7 @@ use crate::driver::{self, Driver};
 use crate::error;
 use crate::info::{PipeEnd, PipeMode};
 use crate::machine::verdict::{self, Obstacle, Open};
-use crate::machine::{DEFAULT_LIMIT, Framing};
+use crate::machine::{DEFAULT_LIMIT, DEFAULT_MESSAGE_LIMIT, Framing};
 use crate::moment::{ConnectionTime, Moment};
 use crate::name::PipeName;
 use crate::patience::Patience;
@@ -44,6 +44,7 @@ fn waited_for(obstacle: Obstacle, name: &PipeName) -> String {
 /// | [`security_qos_flags`](Self::security_qos_flags) | identification | the server may learn who we are, not act as us |
 /// | [`verify_server`](Self::verify_server) | nobody | only the user knows who may serve the name |
 /// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
+/// | [`max_message_size`](Self::max_message_size) | 64 MiB | a peer decides how long its messages are |
 ///
 /// ```no_run
 /// # #[cfg(windows)] {
@@ -65,6 +66,7 @@ pub struct ClientOptions {
     connect_timeout: Option<Duration>,
     read_buffer_limit: usize,
     write_buffer_limit: usize,
+    max_message_size: usize,
     inheritable: bool,
 }
 
@@ -88,6 +90,7 @@ impl ClientOptions {
             connect_timeout: None,
             read_buffer_limit: DEFAULT_LIMIT,
             write_buffer_limit: DEFAULT_LIMIT,
+            max_message_size: DEFAULT_MESSAGE_LIMIT,
             inheritable: false,
         }
     }
@@ -198,6 +201,12 @@ impl ClientOptions {
     /// As [`ServerOptions::write_buffer_limit`](crate::ServerOptions::write_buffer_limit).
     pub fn write_buffer_limit(&mut self, bytes: usize) -> &mut Self {
         self.write_buffer_limit = bytes;
+        self
+    }
+
+    /// As [`ServerOptions::max_message_size`](crate::ServerOptions::max_message_size).
+    pub fn max_message_size(&mut self, bytes: usize) -> &mut Self {
+        self.max_message_size = bytes;
         self
     }
 
@@ -380,6 +389,7 @@ impl ClientOptions {
             writes: if reads == Framing::Messages { Framing::Messages } else { Framing::Unknown },
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
+            message_limit: self.max_message_size,
             before: Some(before),
         };
         Ok((handle, settings))

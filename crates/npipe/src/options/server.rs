@@ -8,7 +8,7 @@ use crate::NamedPipeServer;
 use crate::driver::Driver;
 use crate::error;
 use crate::info::{PipeEnd, PipeMode};
-use crate::machine::{DEFAULT_LIMIT, Framing, verdict};
+use crate::machine::{DEFAULT_LIMIT, DEFAULT_MESSAGE_LIMIT, Framing, verdict};
 use crate::moment::Moment;
 use crate::name::PipeName;
 use crate::security::SecurityDescriptor;
@@ -37,6 +37,7 @@ const DEFAULT_QUOTA: u32 = 512 * 1024;
 /// | [`security_descriptor`](Self::security_descriptor) | the system's | it lets everyone read: see there |
 /// | [`out_buffer_size`](Self::out_buffer_size), [`in_buffer_size`](Self::in_buffer_size) | 512 KiB | a busy pipe runs in turns of this size; Tokio has 64 KiB |
 /// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
+/// | [`max_message_size`](Self::max_message_size) | 64 MiB | a peer decides how long its messages are |
 ///
 /// ```no_run
 /// # #[cfg(windows)] {
@@ -63,6 +64,7 @@ pub struct ServerOptions {
     in_buffer_size: u32,
     read_buffer_limit: usize,
     write_buffer_limit: usize,
+    max_message_size: usize,
     inheritable: bool,
     security_descriptor: Option<SecurityDescriptor>,
 }
@@ -91,6 +93,7 @@ impl ServerOptions {
             in_buffer_size: DEFAULT_QUOTA,
             read_buffer_limit: DEFAULT_LIMIT,
             write_buffer_limit: DEFAULT_LIMIT,
+            max_message_size: DEFAULT_MESSAGE_LIMIT,
             inheritable: false,
             security_descriptor: None,
         }
@@ -212,6 +215,16 @@ impl ServerOptions {
     /// [`InvalidInput`](io::ErrorKind::InvalidInput).
     pub fn write_buffer_limit(&mut self, bytes: usize) -> &mut Self {
         self.write_buffer_limit = bytes;
+        self
+    }
+
+    /// The longest message that this end receives whole, in bytes: with `recv_message`, as the reply of `transact`, and from
+    /// [`Messages`](crate::Messages). A longer one is refused with [`MessageTooLong`](crate::MessageTooLong) and discarded, no memory
+    /// is made for it, and the pipe stays usable. `recv_message_limited` and
+    /// [`Messages::with_limit`](crate::Messages::with_limit) have limits of their own; `usize::MAX` is none. Reads in pieces, and
+    /// what this end sends, are not limited.
+    pub fn max_message_size(&mut self, bytes: usize) -> &mut Self {
+        self.max_message_size = bytes;
         self
     }
 
@@ -368,6 +381,7 @@ impl ServerOptions {
             writes: framing,
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
+            message_limit: self.max_message_size,
             before: Some(before),
         };
         Ok((handle, settings))

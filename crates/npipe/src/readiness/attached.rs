@@ -7,7 +7,6 @@ use std::io;
 use std::mem;
 use std::sync::Weak;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -17,7 +16,7 @@ use crate::error::is_message_too_long;
 use crate::info::PipeEnd;
 use crate::interest::{Interest, Ready};
 use crate::machine::verdict::Client;
-use crate::stream::{Destination, Drain, Key, Settings, Source, Stream};
+use crate::stream::{Destination, Drain, Key, LingerTime, Settings, Source, Stream};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::OwnedHandle;
 
@@ -85,7 +84,7 @@ impl Attached {
         handle: &Arc<OwnedHandle>,
         settings: Settings,
         is_foreign: bool,
-        linger: Option<Duration>,
+        linger: LingerTime,
         queue: &Arc<Queue>,
     ) -> io::Result<Arc<Self>> {
         let stream = queue.admit(handle.clone(), settings)?;

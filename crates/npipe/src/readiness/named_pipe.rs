@@ -18,7 +18,7 @@ use crate::name::PipeName;
 use crate::options::Verified;
 use crate::peer::Peer;
 use crate::security::SecurityDescriptor;
-use crate::stream::{Settings, Slice, Slices};
+use crate::stream::{LingerTime, Settings, Slice, Slices};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys;
 use crate::{ClientOptions, ServerOptions};
@@ -60,7 +60,7 @@ enum State {
         handle: Arc<OwnedHandle>,
         /// `None`: the handle was made elsewhere, so it has to be asked.
         settings: Option<Settings>,
-        linger: Mutex<Option<Duration>>,
+        linger: Mutex<LingerTime>,
     },
     Attached(Arc<Attached>),
 }
@@ -106,7 +106,7 @@ impl NamedPipe {
     }
 
     fn loose(handle: OwnedHandle, settings: Option<Settings>) -> Self {
-        Self { state: State::Loose { handle: Arc::new(handle), settings, linger: Mutex::new(None) } }
+        Self { state: State::Loose { handle: Arc::new(handle), settings, linger: Mutex::default() } }
     }
 
     fn attached(&self) -> Option<&Arc<Attached>> {
@@ -196,20 +196,23 @@ impl NamedPipe {
         self.working()?.drain()
     }
 
-    /// Receives a message: appends it to `buffer`, whole, whatever its size. Gives its length, 0 for an empty one, and `None` when the
+    /// Receives a message of at most [`max_message_size`](ServerOptions::max_message_size) bytes, 64 MiB unless set: appends it to
+    /// `buffer`, whole. Returns its length, 0 for an empty one, and `None` when the
     /// peer has closed its end and everything it sent has been received. Where a part of a message has been read by other means,
     /// this brings the rest of it.
     ///
     /// # Errors
     ///
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): `buffer` is as it was then. [`Unsupported`](io::ErrorKind::Unsupported) on an end that
-    /// reads bytes. Else the system's:
+    /// reads bytes; [`InvalidData`](io::ErrorKind::InvalidData), with a [`MessageTooLong`](crate::MessageTooLong) inside, for a
+    /// message that is longer: it is discarded, and the next call receives the next message. Other errors of Windows:
     #[doc = crate::documentation::read_errors!()]
     pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
-        self.recv_message_limited(buffer, usize::MAX)
+        let attached = self.working()?;
+        attached.recv_message(buffer, attached.stream().max_message_size())
     }
 
-    /// [`recv_message`](Self::recv_message) of at most `limit` bytes.
+    /// [`recv_message`](Self::recv_message) of at most `limit` bytes, whatever the options say.
     ///
     /// # Errors
     ///
@@ -272,20 +275,21 @@ impl NamedPipe {
         self.working()?.stream().set_empty_message_is_end(is_end)
     }
 
-    /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped. With `None`, the
-    /// default, that is until the peer has made room for them or has closed its end.
+    /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped: five minutes unless
+    /// this is called, since a hostile peer that never reads would keep the memory of each connection. `None` is no bound: until
+    /// the peer has made room for them or has closed its end.
     pub fn set_linger(&self, linger: Option<Duration>) {
         match &self.state {
-            State::Loose { linger: kept, .. } => *lock(kept) = linger,
-            State::Attached(attached) => attached.stream().set_linger(linger),
+            State::Loose { linger: kept, .. } => *lock(kept) = LingerTime::Set(linger),
+            State::Attached(attached) => attached.stream().set_linger(LingerTime::Set(linger)),
         }
     }
 
-    /// What [`set_linger`](Self::set_linger) was told last.
+    /// How long this end lingers after a drop: five minutes, or what was [set](Self::set_linger) last.
     pub fn linger(&self) -> Option<Duration> {
         match &self.state {
-            State::Loose { linger, .. } => *lock(linger),
-            State::Attached(attached) => attached.stream().linger(),
+            State::Loose { linger, .. } => lock(linger).after_drop(),
+            State::Attached(attached) => attached.stream().linger().after_drop(),
         }
     }
 

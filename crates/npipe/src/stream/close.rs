@@ -6,28 +6,66 @@ use super::{Core, Stream};
 use crate::driver::Scheduled;
 use crate::sync::{Arc, lock};
 
-/// What happens to writes that are still on their way when the pipe end is dropped.
-#[derive(Debug, Default)]
-pub(super) enum Linger {
-    /// They keep the handle open until the peer has made room for them.
+/// How long a write may keep a dropped pipe end open, unless that was set.
+///
+/// The kernel keeps such a write, its memory and the pipe's instance until the peer reads or closes. A hostile peer does
+/// neither: it connects, has a server write, and again, and each connection costs the server memory for good. A peer that reads
+/// but is slow, or is stopped in a debugger, should still get what was written. Five minutes are long for the second and bound the
+/// first.
+const DEFAULT_LINGER: Duration = Duration::from_secs(5 * 60);
+
+/// How long writes may keep a pipe end open after its drop, and a close may wait for the peer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum LingerTime {
     #[default]
-    Unbounded,
+    Default,
+    /// `None`: until the peer has made room, or has closed its end.
+    Set(Option<Duration>),
+}
+
+impl LingerTime {
+    /// The limit after a drop.
+    pub(crate) fn after_drop(self) -> Option<Duration> {
+        match self {
+            Self::Default => Some(DEFAULT_LINGER),
+            Self::Set(time) => time,
+        }
+    }
+
+    /// The limit of a close, whose caller sees that it waits, and can end it.
+    pub(crate) fn in_close(self) -> Option<Duration> {
+        match self {
+            Self::Default => None,
+            Self::Set(time) => time,
+        }
+    }
+}
+
+/// What happens to writes that are still on their way when the pipe end is dropped.
+#[derive(Debug)]
+pub(super) enum Linger {
     /// They may take this long.
-    For(Duration),
+    For(LingerTime),
     /// The pipe end is gone, and they may take until then.
     Until { end: Instant, _timer: Scheduled },
 }
 
+impl Default for Linger {
+    fn default() -> Self {
+        Self::For(LingerTime::default())
+    }
+}
+
 impl Stream {
-    /// Bounds how long writes in flight keep the handle open after the pipe end is dropped; `None`: until they end.
-    pub(crate) fn set_linger(&self, linger: Option<Duration>) {
-        lock(&self.core.outbound).linger = linger.map_or(Linger::Unbounded, Linger::For);
+    /// Bounds how long writes in flight keep the handle open after the pipe end is dropped.
+    pub(crate) fn set_linger(&self, linger: LingerTime) {
+        lock(&self.core.outbound).linger = Linger::For(linger);
     }
 
-    pub(crate) fn linger(&self) -> Option<Duration> {
+    pub(crate) fn linger(&self) -> LingerTime {
         match lock(&self.core.outbound).linger {
-            Linger::Unbounded | Linger::Until { .. } => None,
-            Linger::For(linger) => Some(linger),
+            Linger::For(linger) => linger,
+            Linger::Until { .. } => unreachable!("the end is there"),
         }
     }
 }
@@ -53,8 +91,10 @@ impl Drop for Stream {
         outbound.waiters.take(&mut waiters);
         let end = match outbound.linger {
             // An end that no clock reaches is none.
-            Linger::For(linger) if !outbound.machine.is_idle() => Instant::now().checked_add(linger),
-            _ => None,
+            Linger::For(linger) if !outbound.machine.is_idle() => {
+                linger.after_drop().and_then(|linger| Instant::now().checked_add(linger))
+            }
+            Linger::For(_) | Linger::Until { .. } => None,
         };
         if let Some(end) = end {
             outbound.linger = Linger::Until { end, _timer: self.core.schedule(end) };

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::waiters::{Awaited, Waiters, wait};
-use super::{Core, Key, Stream, system_error};
+use super::{Core, Key, LingerTime, Stream, system_error};
 use crate::coop::poll_fn;
 use crate::driver::{BlockingFlush, Completion, Deadline, Finished, InFlight, Operation, Submitted, Waiting};
 use crate::machine::verdict;
@@ -169,9 +169,9 @@ impl Stream {
 
     /// [`drain`](Self::drain), for as long as the pipe end may linger. What is left then lingers no longer.
     pub(crate) async fn drain_within_linger(&self) -> io::Result<()> {
-        let end = self.linger().and_then(|linger| Instant::now().checked_add(linger));
+        let end = self.linger().in_close().and_then(|linger| Instant::now().checked_add(linger));
         self.drain_until(end).await.unwrap_or_else(|| {
-            self.set_linger(Some(Duration::ZERO));
+            self.set_linger(LingerTime::Set(Some(Duration::ZERO)));
             Err(unread())
         })
     }

@@ -11,10 +11,12 @@ use super::write::refusal;
 use super::{Inbound, Key, OperationPlace, Outbound, Stream, system_error, wait};
 use crate::coop::poll_fn;
 use crate::driver::Submitted;
-use crate::error::{MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread};
+use crate::error::{
+    MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, too_long_to_send,
+};
 use crate::info::Peek;
 use crate::machine::verdict::{self, ExchangeRefused};
-use crate::machine::{EndStep, Framing, MessageStep, ReadEnd, RestDone, Unread};
+use crate::machine::{EndStep, Framing, LONGEST_BUFFER, MessageStep, ReadEnd, RestDone, Unread};
 use crate::sync::lock;
 use crate::sys;
 
@@ -107,6 +109,7 @@ impl Stream {
         if !inbound.machine.reads_messages() {
             return Err(reads_bytes());
         }
+        let limit = limit.min(LONGEST_BUFFER - buffer.len());
         let mut step = inbound.machine.message_step(limit);
         loop {
             step = match step {
@@ -243,7 +246,7 @@ impl Stream {
             Err(ExchangeRefused::NotConnected) => {
                 // This fails with the reason, unless a client has come just now.
                 self.send_message(request).await?;
-                self.recv_message(reply, usize::MAX).await?.ok_or_else(no_answer)
+                self.recv_message(reply, self.max_message_size()).await?.ok_or_else(no_answer)
             }
         }
     }
@@ -259,7 +262,7 @@ impl Stream {
         if let Some(refused) = refused() {
             return Poll::Ready(Err(refused));
         }
-        match self.poll_recv_message(context, key, reply, usize::MAX) {
+        match self.poll_recv_message(context, key, reply, self.max_message_size()) {
             Poll::Ready(received) => Poll::Ready(Ok(received)),
             // Asked again after the waker was left: the packet may have come just before.
             Poll::Pending => refused().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused))),
@@ -290,7 +293,8 @@ impl Stream {
         if inbound.machine.has_message() {
             return Err(system_error(verdict::UNREAD_MESSAGES));
         }
-        let mut buffer = Vec::with_capacity(request.len() + REPLY);
+        let capacity = request.len().checked_add(REPLY).filter(|capacity| *capacity <= LONGEST_BUFFER);
+        let mut buffer = Vec::with_capacity(capacity.ok_or_else(too_long_to_send)?);
         buffer.extend_from_slice(request);
         match inbound.operation.take().exchange(&self.core.driver, &self.handle, buffer, self.core.clone()) {
             Submitted::Pending(in_flight) => {

@@ -34,13 +34,14 @@ use crate::driver::{
 use crate::error;
 use crate::info::PipeEnd;
 #[cfg(windows)]
-use crate::machine::DEFAULT_LIMIT;
+use crate::machine::{DEFAULT_LIMIT, DEFAULT_MESSAGE_LIMIT};
 use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
 use crate::moment::{ConnectionTime, Moment};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::{self, OwnedHandle};
 use close::Linger;
 
+pub(crate) use close::LingerTime;
 pub(crate) use connect::has_left;
 #[cfg(windows)]
 pub(crate) use drain::nothing_is_unread;
@@ -64,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) writes: Framing,
     pub(crate) read_limit: usize,
     pub(crate) write_limit: usize,
+    /// The longest message that is received.
+    pub(crate) message_limit: usize,
     /// Before this end was made, so that no peer was connected to it. `None`: it was made
     /// elsewhere.
     pub(crate) before: Option<Moment>,
@@ -100,7 +103,15 @@ impl Settings {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { end, reads, writes, read_limit: DEFAULT_LIMIT, write_limit: DEFAULT_LIMIT, before: None })
+        Ok(Self {
+            end,
+            reads,
+            writes,
+            read_limit: DEFAULT_LIMIT,
+            write_limit: DEFAULT_LIMIT,
+            message_limit: DEFAULT_MESSAGE_LIMIT,
+            before: None,
+        })
     }
 }
 
@@ -284,6 +295,11 @@ impl Stream {
             let _ = self.core.driver.0.set(registration);
         }
         Ok(())
+    }
+
+    /// The longest message that is received unless the receiver sets another limit.
+    pub(crate) fn max_message_size(&self) -> usize {
+        self.settings.message_limit
     }
 
     /// The handle, open for as long as `self`.

@@ -14,7 +14,8 @@ use super::transfer::Destination;
 use super::write::refusal;
 use super::{Inbound, Key, Outbound, Stream, system_error, wait};
 use crate::coop::poll_fn;
-use crate::machine::{Framing, WriteStep};
+use crate::error::too_long_to_send;
+use crate::machine::{Framing, WriteStep, is_sendable, total_length};
 use crate::sync::lock;
 
 /// Room for a buffer that comes without.
@@ -163,7 +164,10 @@ impl Stream {
                 self.classify(outbound)?;
             }
             if outbound.machine.framing() == Framing::Messages {
-                // The system takes a message in one piece.
+                if !is_sendable(total_length(pieces.iter().map(Bytes::len))) {
+                    return Err(too_long_to_send());
+                }
+                // Windows takes a message in one piece.
                 *pieces = vec![pieces.concat().into()];
             }
         }

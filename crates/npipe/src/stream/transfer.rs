@@ -6,6 +6,8 @@ use std::io::{IoSlice, IoSliceMut};
 
 use bytes::BufMut;
 
+use crate::machine::total_length;
+
 /// Where a read puts its bytes.
 pub(crate) trait Destination {
     /// How many more bytes it takes.
@@ -64,7 +66,7 @@ impl Slices<'_, '_> {
 
 impl Destination for Slices<'_, '_> {
     fn room(&self) -> usize {
-        self.slices.iter().map(|slice| slice.len()).sum::<usize>() - self.filled
+        total_length(self.slices.iter().map(|slice| slice.len())) - self.filled
     }
 
     fn put(&mut self, mut bytes: &[u8]) -> usize {
@@ -124,6 +126,7 @@ impl<B: BufMut> Destination for Growing<'_, B> {
 
 /// Where a write takes its bytes from.
 pub(crate) trait Source {
+    /// Possibly more than fits into memory, if slices overlap.
     fn length(&self) -> usize;
     /// Appends the first `count` bytes to `buffer`.
     fn copy(&self, count: usize, buffer: &mut Vec<u8>);
@@ -141,7 +144,7 @@ impl Source for &[u8] {
 
 impl Source for &[IoSlice<'_>] {
     fn length(&self) -> usize {
-        self.iter().map(|slice| slice.len()).sum()
+        total_length(self.iter().map(|slice| slice.len()))
     }
 
     fn copy(&self, mut count: usize, buffer: &mut Vec<u8>) {

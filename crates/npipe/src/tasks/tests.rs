@@ -31,6 +31,7 @@ async fn pair(seed: u64) -> (Stream, Stream) {
         writes: Framing::Bytes,
         read_limit: 3000,
         write_limit: 2000,
+        message_limit: usize::MAX,
         before: None,
     };
     let (pipe, server) = Pipe::create(false, QUOTA, temper);

@@ -157,10 +157,13 @@ async fn drop_with_linger<F: NonBlockingFamily>(linger: Option<Duration>) -> (F:
     (server, accepted)
 }
 
-async fn default_linger_is_unbounded<F: NonBlockingFamily>() {
+async fn default_linger_is_five_minutes<F: NonBlockingFamily>() {
     let (server, client) = pair::<F>().await;
-    assert_eq!(server.linger(), None);
-    assert_eq!(client.linger(), None);
+    assert_eq!(server.linger(), Some(Duration::from_secs(300)));
+    client.set_linger(None);
+    assert_eq!(client.linger(), None, "no bound is there for those who ask for it");
+    client.set_linger(Some(Duration::from_secs(1)));
+    assert_eq!(client.linger(), Some(Duration::from_secs(1)));
 }
 
 async fn long_linger_delivers<F: NonBlockingFamily>() {
@@ -322,7 +325,7 @@ for_each_family!(
     drain_of_a_disconnected_client_fails,
     drain_does_not_block_the_pipe,
     both_ends_drain_at_once_when_both_read,
-    default_linger_is_unbounded => nonblocking,
+    default_linger_is_five_minutes => nonblocking,
     long_linger_delivers => nonblocking,
     short_linger_gives_the_handle_up => nonblocking,
     no_linger_gives_the_handle_up_at_once => nonblocking,

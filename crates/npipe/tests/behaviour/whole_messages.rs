@@ -17,7 +17,9 @@ use crate::family::on_readiness::Readiness;
 use crate::family::{
     AsyncFamily, End, Exchanging, Family, NonBlockingFamily, Reading, ServerEnd, Waiting, Writing,
 };
-use crate::harness::{Within, assert_os_error, eventually, message_pair, pair, poll_and_drop, unique_name};
+use crate::harness::{
+    LONG, Within, assert_os_error, eventually, message_pair, pair, poll_and_drop, unique_name,
+};
 use crate::stream_data::StreamData;
 use crate::sys;
 
@@ -384,7 +386,85 @@ async fn an_exchange_is_refused_for_messages_and_not_for_what_was_read<F: AsyncF
     answering.within("the server").await;
 }
 
+/// What a peer sends is not limited by what this end may receive, so a longer message is refused, and the next is received.
+async fn the_longest_message_is_what_the_options_say<F: AsyncFamily>() {
+    let name = unique_name();
+    let options = ServerOptions::new().pipe_mode(PipeMode::Message).max_message_size(5000).clone();
+    let server = F::create(options.clone().in_buffer_size(1 << 20), &name).unwrap();
+    let mut options = ClientOptions::new();
+    let mut client = F::open(options.pipe_mode(PipeMode::Message).max_message_size(10), &name).unwrap();
+    server.connect().within("connect").await.unwrap();
+    let refused = |received: io::Result<usize>, length, limit| {
+        let error = received.expect_err("it is too long");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let inner = error.get_ref().and_then(|error| error.downcast_ref::<MessageTooLong>()).unwrap();
+        assert_eq!((inner.length(), inner.limit()), (length, limit));
+    };
+    let mut buffer = BytesMut::new();
+    let received = async |buffer: &mut BytesMut| {
+        server.as_ref().recv_message(buffer).within("a message").await.map(|length| length.unwrap())
+    };
+    for length in [5001, 5000, 100_000, 0] {
+        client.send_message(&vec![0; length]).within("send").await.unwrap();
+    }
+    refused(received(&mut buffer).await, 5001, 5000);
+    assert_eq!(received(&mut buffer).await.unwrap(), 5000);
+    refused(received(&mut buffer).await, 100_000, 5000);
+    assert_eq!(received(&mut buffer).await.unwrap(), 0);
+    assert_eq!(buffer.len(), 5000);
+    client.send_message(&[0; 6000]).within("send").await.unwrap();
+    let received = server.as_ref().recv_message_limited(&mut buffer, usize::MAX).within("a message").await;
+    assert_eq!(received.unwrap(), Some(6000), "an explicit limit counts instead");
+
+    for reply in [11, 9000] {
+        let answering = async {
+            next(&server).await.unwrap();
+            server.send_message(&vec![0; reply]).await.unwrap();
+            server.send_message(b"next").await.unwrap();
+        };
+        buffer.clear();
+        let exchange = client.transact(b"?", &mut buffer);
+        let (result, ()) = smol::future::zip(exchange, answering).within("the exchange").await;
+        refused(result, reply, 10);
+        assert!(buffer.is_empty());
+        let received = client.as_ref().recv_message(&mut buffer).within("the next message").await;
+        assert_eq!(received.unwrap(), Some(4), "the pipe stays usable");
+    }
+}
+
+/// Unless the options say otherwise.
+async fn the_longest_message_has_64_mib<F: AsyncFamily>() {
+    const LIMIT: usize = 64 << 20;
+    let (server, client) = message_pair::<F>().await;
+    let sending = async {
+        client.send_message(&vec![0; LIMIT + 1]).await.unwrap();
+        client.send_message(b"next").await.unwrap();
+    };
+    let mut buffer = BytesMut::new();
+    let receiving = async {
+        assert!(server.as_ref().recv_message(&mut buffer).await.is_err());
+        assert!(buffer.capacity() < LIMIT, "memory was made for a refused message");
+        assert_eq!(server.as_ref().recv_message(&mut buffer).await.unwrap(), Some(4));
+    };
+    smol::future::zip(sending, receiving).within_time("a message of 64 MiB", LONG).await;
+}
+
+/// Pieces may be clones of one: the length of a message that is refused says nothing of memory.
+async fn a_message_of_pieces_that_is_too_long_is_refused_before_it_is_copied<F: AsyncFamily>() {
+    let (_server, client) = message_pair::<F>().await;
+    let piece = Bytes::from(vec![0; 64 << 20]);
+    let pieces = vec![piece.clone(); 64];
+    let refused = client.as_ref().write_owned_vectored(pieces).within("write").await;
+    assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    let slices: Vec<_> = (0..64).map(|_| io::IoSlice::new(&piece)).collect();
+    assert_eq!(client.as_ref().try_write_vectored(&slices).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(client.as_ref().try_write(b"usable").unwrap(), 6);
+}
+
 for_each_family!(
+    the_longest_message_is_what_the_options_say => asynchronous,
+    the_longest_message_has_64_mib => asynchronous,
+    a_message_of_pieces_that_is_too_long_is_refused_before_it_is_copied => asynchronous,
     a_message_of_any_size_comes_whole,
     an_empty_message_is_told_from_the_end,
     a_message_over_the_limit_is_refused_and_the_next_is_received,

@@ -1,10 +1,10 @@
 //! Whole messages, half-close and exchanges, by threads.
 
-use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::thread;
 
 use bytes::BytesMut;
-use npipe::blocking::PipeStream;
+use npipe::blocking::{PipeListener, PipeStream};
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
 use crate::world::*;
@@ -265,4 +265,64 @@ fn a_message_that_times_out_is_whole_or_not_there() {
     assert_eq!(client.write(&[3; 10]).unwrap(), 10);
     assert_eq!(server.read(&mut buffer).unwrap(), 10);
     assert_eq!(buffer[0], 3);
+}
+
+#[test]
+fn the_longest_message_is_what_the_options_say() {
+    let name = unique_name();
+    let listener = PipeListener::bind_with(
+        ServerOptions::new().pipe_mode(PipeMode::Message).in_buffer_size(1 << 20).max_message_size(5000),
+        &name,
+    )
+    .unwrap();
+    let client = PipeStream::connect_with(
+        ClientOptions::new().pipe_mode(PipeMode::Message).max_message_size(10),
+        &name,
+    )
+    .unwrap();
+    let server = listener.accept().unwrap();
+    let refused = |received: io::Result<usize>, length, limit| {
+        let error = received.expect_err("it is too long");
+        let inner = error.get_ref().and_then(|error| error.downcast_ref::<npipe::MessageTooLong>()).unwrap();
+        assert_eq!((inner.length(), inner.limit()), (length, limit));
+    };
+    for length in [5001, 5000, 100_000, 0] {
+        client.send_message(&vec![0; length]).unwrap();
+    }
+    let mut buffer = BytesMut::new();
+    let mut receive = || server.recv_message(&mut buffer).map(|length| length.unwrap());
+    refused(receive(), 5001, 5000);
+    assert_eq!(receive().unwrap(), 5000);
+    refused(receive(), 100_000, 5000);
+    assert_eq!(receive().unwrap(), 0);
+    client.send_message(&[0; 6000]).unwrap();
+    assert_eq!(server.recv_message_limited(&mut buffer, usize::MAX).unwrap(), Some(6000));
+
+    for length in [11, 5000, 9000] {
+        let mut reply = BytesMut::from("before");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                server.recv_message(&mut BytesMut::new()).unwrap();
+                server.send_message(&vec![0; length]).unwrap();
+                server.send_message(b"next").unwrap();
+            });
+            refused(client.transact(b"?", &mut reply), length, 10);
+            assert_eq!(reply, "before");
+            assert_eq!(client.recv_message(&mut reply).unwrap(), Some(4), "the stream stays usable");
+        });
+    }
+}
+
+#[test]
+fn slices_that_are_too_long_for_a_message_are_refused_before_they_are_copied() {
+    let name = unique_name();
+    let listener = PipeListener::bind_with(ServerOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let mut client =
+        PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let _server = listener.accept().unwrap();
+    let part = vec![0; 64 << 20];
+    let slices: Vec<_> = (0..64).map(|_| io::IoSlice::new(&part)).collect();
+    let error = io::Write::write_vectored(&mut client, &slices).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(io::Write::write(&mut client, b"usable").unwrap(), 6);
 }

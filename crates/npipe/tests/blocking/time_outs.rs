@@ -199,7 +199,7 @@ fn a_write_on_its_way_outlives_its_thread_and_its_stream() {
 fn a_write_on_its_way_lingers_as_long_as_it_was_told() {
     let _watchdog = watchdog();
     let (server, client) = narrow_pair();
-    assert_eq!(client.linger(), None);
+    assert_eq!(client.linger(), Some(Duration::from_secs(300)));
     client.set_linger(Some(LONG));
     assert_eq!(client.linger(), Some(LONG));
     client.set_write_timeout(Some(SHORT)).unwrap();

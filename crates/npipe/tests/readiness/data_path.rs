@@ -212,3 +212,28 @@ fn a_flood_of_empty_messages_and_a_refused_one_leave_the_loop_its_turns() {
     }
     assert!(refused == 1 && turns >= 3, "{refused} refused, {turns} turns");
 }
+
+#[test]
+fn the_longest_message_is_what_the_options_say() {
+    let mut events = Loop::new();
+    let (server, client, _) = events.pair_with(
+        ServerOptions::new().pipe_mode(PipeMode::Message).in_buffer_size(1 << 20).max_message_size(5000),
+        ClientOptions::new().pipe_mode(PipeMode::Message),
+    );
+    for length in [5001, 5000] {
+        assert_eq!(events.write_some(&client, CLIENT, &vec![0; length]), length);
+    }
+    let mut buffer = bytes::BytesMut::new();
+    let mut receive = || {
+        loop {
+            match server.recv_message(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    events.until(SERVER, Event::is_readable);
+                }
+                received => break received,
+            }
+        }
+    };
+    assert_eq!(receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    assert_eq!(receive().unwrap(), Some(5000));
+}

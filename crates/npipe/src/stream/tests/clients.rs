@@ -17,6 +17,7 @@ const SETTINGS: Settings = Settings {
     writes: Framing::Bytes,
     read_limit: 512,
     write_limit: 512,
+    message_limit: usize::MAX,
     before: None,
 };
 

@@ -29,6 +29,7 @@ impl Pair {
             writes: Framing::Bytes,
             read_limit: 64,
             write_limit: 64,
+            message_limit: usize::MAX,
             before: None,
         };
         let client = Peer::new(Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap());

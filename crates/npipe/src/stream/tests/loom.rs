@@ -42,6 +42,7 @@ fn model(test: impl Fn(Model) + Send + Sync + 'static) {
             writes: Framing::Bytes,
             read_limit: 64,
             write_limit: 64,
+            message_limit: usize::MAX,
             before: None,
         };
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();

@@ -29,6 +29,7 @@ fn exchange(temper: Temper, request: &[u8], answer: &[u8]) {
         writes: Framing::Messages,
         read_limit: 512,
         write_limit: 512,
+        message_limit: usize::MAX,
         before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
@@ -101,6 +102,7 @@ fn a_flood_of_messages_lets_other_tasks_run() {
         writes: Framing::Messages,
         read_limit: 512,
         write_limit: 512,
+        message_limit: usize::MAX,
         before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();

@@ -37,6 +37,7 @@ impl Pair {
             writes: framing,
             read_limit: 1 << 18,
             write_limit: 1 << 18,
+            message_limit: usize::MAX,
             before: None,
         };
         let writer = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();

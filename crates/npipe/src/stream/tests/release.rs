@@ -17,6 +17,7 @@ const SETTINGS: Settings = Settings {
     writes: Framing::Bytes,
     read_limit: 64,
     write_limit: 64,
+    message_limit: usize::MAX,
     before: None,
 };
 

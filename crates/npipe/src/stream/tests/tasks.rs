@@ -11,7 +11,7 @@ use crate::driver::{Driver, Waiting};
 use crate::info::PipeEnd;
 use crate::interest::Interest;
 use crate::machine::Framing;
-use crate::stream::{Key, Settings, Slice, Stream};
+use crate::stream::{Key, LingerTime, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
 #[test]
@@ -25,6 +25,7 @@ fn a_writer_a_flush_and_one_who_waits_for_room_are_all_woken() {
         writes: Framing::Bytes,
         read_limit: 512,
         write_limit: 512,
+        message_limit: usize::MAX,
         before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
@@ -74,13 +75,14 @@ fn a_linger_longer_than_time_itself_is_no_bound() {
         writes: Framing::Bytes,
         read_limit: 512,
         write_limit: 512,
+        message_limit: usize::MAX,
         before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
 
     assert_eq!(server.try_write(&&b"kept"[..]).unwrap(), 4);
-    server.set_linger(Some(Duration::MAX));
+    server.set_linger(LingerTime::Set(Some(Duration::MAX)));
     drop(server);
     let mut buffer = [0; 10];
     assert_eq!(client.try_read(&mut Slice { bytes: &mut buffer, filled: 0 }).unwrap(), 4);
@@ -116,6 +118,7 @@ fn a_given_buffer_whose_destructor_panics_harms_no_other_end() {
             writes: Framing::Bytes,
             read_limit: 512,
             write_limit: 512,
+            message_limit: usize::MAX,
             before: None,
         };
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();

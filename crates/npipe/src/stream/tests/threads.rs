@@ -78,6 +78,7 @@ fn settings() -> Settings {
         writes: Framing::Bytes,
         read_limit: 3000,
         write_limit: 2000,
+        message_limit: usize::MAX,
         before: None,
     }
 }

@@ -9,7 +9,7 @@ use super::peer::Waiter;
 use crate::driver::Driver;
 use crate::info::PipeEnd;
 use crate::machine::Framing;
-use crate::stream::{Settings, Slice, Stream};
+use crate::stream::{LingerTime, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -23,6 +23,7 @@ fn pair(driver: &Arc<Driver>, limit: usize) -> (Stream, Stream) {
         writes: Framing::Bytes,
         read_limit: limit,
         write_limit: limit,
+        message_limit: usize::MAX,
         before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
@@ -81,7 +82,7 @@ fn an_end_whose_last_write_has_ended_leaves_none() {
     for _ in 0..10 {
         let (server, client) = pair(&driver, 1000);
         assert_eq!(server.try_write(&&[7; 300][..]).unwrap(), 300);
-        server.set_linger(Some(HOUR));
+        server.set_linger(LingerTime::Set(Some(HOUR)));
         let core = Arc::downgrade(&server.core);
         drop(server);
         assert_eq!(driver.timers(), 1, "the write is in flight");

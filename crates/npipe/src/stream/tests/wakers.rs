@@ -36,6 +36,7 @@ fn blocked(driver: &Arc<Driver>) -> (Arc<Stream>, Stream) {
         writes: Framing::Messages,
         read_limit: 512,
         write_limit: 512,
+        message_limit: usize::MAX,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();

@@ -97,6 +97,7 @@ impl World {
             writes: framing,
             read_limit: plan.read_limit,
             write_limit: plan.write_limit,
+            message_limit: usize::MAX,
             before: None,
         };
         let server = Stream::new(handle, driver.clone(), settings).unwrap();
