@@ -3,7 +3,7 @@
 //! What is measured, and how, is the benchmark's business: this builds it, shows how far it is, and writes down on what
 //! it ran, without which the numbers say nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -51,9 +51,21 @@ pub(crate) struct Options {
     no_write: bool,
 }
 
-pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options) -> Result<()> {
-    let windows = setup::everything(workspace, report)?;
-    let executable = report.require("build the benchmark", |step| {
+/// The table of the libraries, from a benchmark of all cases.
+pub(crate) fn table(
+    workspace: &Workspace,
+    report: &mut Report,
+    windows: &Windows,
+    quick: bool,
+) -> Result<String> {
+    let executable = build(workspace, report, windows)?;
+    let mut command = windows.program(&executable);
+    command.args(quick.then_some("--quick"));
+    report.require("measure", |step| measure(step, &mut command))
+}
+
+fn build(workspace: &Workspace, report: &mut Report, windows: &Windows) -> Result<PathBuf> {
+    report.require("build the benchmark", |step| {
         let mut build = windows.cargo(workspace, "bench");
         build.args(["--package", PACKAGE, "--bench", BENCH, "--all-features"]);
         build.args(["--no-run", "--message-format=json-render-diagnostics"]);
@@ -62,10 +74,14 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|message| message["target"]["name"] == BENCH)
-            .find_map(|message| message["executable"].as_str().map(str::to_owned));
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from));
         bench.with_context(|| format!("cargo built no benchmark {BENCH}"))
-    })?;
-    let executable = Path::new(&executable);
+    })
+}
+
+pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options) -> Result<()> {
+    let windows = setup::everything(workspace, report)?;
+    let executable = &build(workspace, report, &windows)?;
     let libraries = match options.only.as_deref() {
         Some(TOOL) => None,
         _ => Some(measure_libraries(workspace, report, options, &windows, executable)?),
@@ -232,16 +248,23 @@ fn tool_section(windows: &Windows, table: &str) -> String {
     )
 }
 
-fn today() -> String {
-    said_by(Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_else(|| "unknown".to_owned())
+pub(crate) fn today() -> String {
+    let today = if cfg!(windows) {
+        let script = "(Get-Date).ToUniversalTime().ToString('yyyy-MM-dd')";
+        said_by(Command::new("powershell").args(["-NoProfile", "-Command", script]))
+    } else {
+        said_by(Command::new("date").args(["-u", "+%Y-%m-%d"]))
+    };
+    today.unwrap_or_else(|| "unknown".to_owned())
 }
 
-fn said_by(command: &mut Command) -> Option<String> {
+/// The standard output of `command`, if it succeeds.
+pub(crate) fn said_by(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-fn cpu_model() -> String {
+pub(crate) fn cpu_model() -> String {
     let linux = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = linux
         .lines()
@@ -250,8 +273,8 @@ fn cpu_model() -> String {
     model.unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// Names and versions of what was measured, from the text of `Cargo.lock`.
-fn versions(lock: &str) -> Vec<String> {
+/// Names and versions of the measured packages, from the text of `Cargo.lock`.
+pub(crate) fn versions(lock: &str) -> Vec<String> {
     let packages = lock.split("[[package]]").filter_map(|package| {
         let field = |name: &str| {
             package.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim_matches('"'))

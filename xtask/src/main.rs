@@ -1,4 +1,5 @@
-//! The chores of the project: `cargo xtask setup | demo | test | bench | check | versions | ci`.
+//! The chores of the project: `cargo xtask setup | demo | test | bench | windows-report | check |
+//! versions | ci`.
 //!
 //! Everything a contributor or CI has to do beyond plain cargo is a subcommand here, so that both do the same. This file
 //! only parses and dispatches. Nothing in this crate may use `npipe` itself: the chores must run while the library is
@@ -17,6 +18,7 @@ mod test;
 mod tidy;
 mod versions;
 mod windows;
+mod windows_report;
 mod workspace;
 mod wrapper;
 
@@ -45,6 +47,8 @@ enum Chore {
     Test(test::Options),
     /// Measure npipe beside its peers and write docs/benchmarks.md
     Bench(bench::Options),
+    /// Run assumptions, all suites and the benchmark on Windows, and write one file about it to attach to an issue
+    WindowsReport(windows_report::Options),
     /// Formatting, lints for every target, documentation, layering, licences
     Check,
     /// Compile the library and the tool with the oldest Rust and dependencies that they declare
@@ -82,6 +86,7 @@ fn run(chore: Chore, report: &mut Report) -> anyhow::Result<()> {
         Chore::Demo(options) => demo::run(&workspace, report, &options),
         Chore::Test(options) => test::run(&workspace, report, &options),
         Chore::Bench(options) => bench::run(&workspace, report, &options),
+        Chore::WindowsReport(options) => windows_report::run(&workspace, report, options),
         Chore::Check => check::run(&workspace, report),
         Chore::Versions => versions::run(&workspace, report),
         Chore::Ci => {

@@ -19,7 +19,7 @@ pub(crate) struct Tally {
 /// Everything that is told at the end of a run.
 pub(crate) struct Report {
     steps: Vec<(String, Verdict, Duration)>,
-    /// The steps that failed, with the first line of why.
+    /// The steps that failed, with the whole text of why.
     failures: Vec<(String, String)>,
     skipped: Vec<(String, String)>,
     tally: Option<Tally>,
@@ -40,8 +40,7 @@ impl Report {
     pub(crate) fn require<T>(&mut self, title: &str, work: impl FnOnce(&Step) -> Result<T>) -> Result<T> {
         let result = self.timed(title, Verdict::Failed, work);
         if let Err(error) = &result {
-            let reason = format!("{error:#}");
-            self.failures.push((title.to_owned(), reason.lines().next().unwrap_or_default().to_owned()));
+            self.failures.push((title.to_owned(), format!("{error:#}")));
         }
         result
     }
@@ -83,6 +82,16 @@ impl Report {
         }
     }
 
+    /// The steps that failed so far, with the whole text of why.
+    pub(crate) fn failures(&self) -> &[(String, String)] {
+        &self.failures
+    }
+
+    /// The steps and tests that showed nothing so far, with the reason.
+    pub(crate) fn skipped(&self) -> &[(String, String)] {
+        &self.skipped
+    }
+
     /// Adds the tests of one binary to the totals.
     pub(crate) fn count(&mut self, more: Tally) {
         let tally = self.tally.get_or_insert_default();
@@ -108,7 +117,7 @@ impl Report {
         if !self.failures.is_empty() {
             println!("\nfailed (the output is above):");
             for (title, reason) in &self.failures {
-                println!("  {title}: {reason}");
+                println!("  {title}: {}", reason.lines().next().unwrap_or_default());
             }
         }
         let mut totals = self.tally;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::libtest::{self, Transcript};
+use super::libtest::{self, Outcome, Transcript};
 use crate::process::{Ending, Limits, follow, output_of};
 use crate::progress::{Step, Tally};
 use crate::windows::Windows;
@@ -184,6 +184,11 @@ impl Run {
             );
         }
         skipped
+    }
+
+    /// Every test of the program with its result.
+    pub(super) fn outcomes(&self) -> Vec<(String, Outcome)> {
+        self.listed.iter().map(|name| (name.clone(), self.transcript.outcome(name))).collect()
     }
 
     fn left_over(&self) -> String {

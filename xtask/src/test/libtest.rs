@@ -9,6 +9,17 @@ use crate::progress::Tally;
 /// By this a test says that what it is about cannot be shown under Wine: `skipped-under-wine: NAME: REASON`.
 const SKIPPED: &str = "skipped-under-wine: ";
 
+/// The result of one test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Passed,
+    Failed,
+    /// It showed nothing, for this reason.
+    Skipped(String),
+    /// Its program was cut short.
+    NotRun,
+}
+
 /// What is known of a run, line by line.
 #[derive(Debug, Default)]
 pub(super) struct Transcript {
@@ -83,6 +94,19 @@ impl Transcript {
     /// Tests that showed nothing, with the reason.
     pub(super) fn skipped(&self) -> impl Iterator<Item = (&str, &str)> {
         self.skipped.iter().chain(&self.ignored).map(|(name, reason)| (name.as_str(), reason.as_str()))
+    }
+
+    /// How the test `name` ended.
+    pub(super) fn outcome(&self, name: &str) -> Outcome {
+        if let Some(reason) = self.skipped.get(name).or_else(|| self.ignored.get(name)) {
+            Outcome::Skipped(reason.clone())
+        } else if self.failed.contains(name) {
+            Outcome::Failed
+        } else if self.ended.contains(name) {
+            Outcome::Passed
+        } else {
+            Outcome::NotRun
+        }
     }
 
     /// A test that says it was skipped counts as that, though the harness calls it passed.

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test there is, each where it can run.
 
 mod binary;
-mod libtest;
+pub(crate) mod libtest;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::windows::Windows;
 use crate::workspace::Workspace;
 use crate::wrapper;
 use binary::{Binary, Machine};
-use libtest::Transcript;
+use libtest::{Outcome, Transcript};
 
 /// The target whose leak detector and instrumented allocator AddressSanitizer brings.
 const SANITIZED_TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -35,7 +35,20 @@ pub(crate) struct Options {
     windows: bool,
 }
 
+/// A step that ran tests.
+pub(crate) struct Ran {
+    pub(crate) title: String,
+    pub(crate) tally: Tally,
+    /// Each test with its result, where xtask starts the program itself.
+    pub(crate) tests: Vec<(String, Outcome)>,
+}
+
 impl Options {
+    /// What runs on Windows, and of it the tests whose names contain `name`.
+    pub(crate) fn windows(name: Option<String>) -> Self {
+        Self { name, native: false, windows: true }
+    }
+
     /// How many seeded schedules the simulated kernel plays: a search, or just the way to a named test.
     fn schedules(&self) -> &'static str {
         if self.name.is_some() { "1000" } else { "100000" }
@@ -61,7 +74,7 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
 
 /// The state machine against the simulated kernel, and the chores themselves.
 fn native(workspace: &Workspace, report: &mut Report, options: &Options) {
-    let mut suite = Suite { workspace, report, options, machine: Machine::Here };
+    let mut suite = Suite::new(workspace, report, options, Machine::Here);
     // Optimised: a hundred thousand schedules take seconds instead of minutes, and overflow checks stay on.
     let mut machine = workspace.cargo("test");
     machine.args(["--package", "npipe", "--all-features"]).env("CARGO_PROFILE_TEST_OPT_LEVEL", "2");
@@ -83,7 +96,7 @@ fn tool_on_this_system(
 ) {
     let mut tool = workspace.cargo("test");
     tool.args(["--package", "npipe-cli"]);
-    let mut suite = Suite { workspace, report, options, machine: Machine::Here };
+    let mut suite = Suite::new(workspace, report, options, Machine::Here);
     suite.run("native: npipe-cli", tool, windows_side);
 }
 
@@ -108,13 +121,14 @@ fn bridge(
     Ok(())
 }
 
-fn on_windows(
+/// Runs all suites of Windows.
+pub(crate) fn on_windows(
     workspace: &Workspace,
     report: &mut Report,
     options: &Options,
     windows: &Windows,
-) -> Result<()> {
-    let mut suite = Suite { workspace, report, options, machine: Machine::Windows(windows) };
+) -> Result<Vec<Ran>> {
+    let mut suite = Suite::new(workspace, report, options, Machine::Windows(windows));
     let mut everything = windows.cargo(workspace, "test");
     // Builds the examples too.
     everything.args(["--workspace", "--exclude", "xtask", "--all-features"]);
@@ -129,6 +143,7 @@ fn on_windows(
     } else {
         suite.report.skip_step(title, "npipe has no test target `behaviour`");
     }
+    let mut ran = suite.ran;
     if let (Windows::Wine { wine, .. }, Some(npipe)) = (windows, npipe) {
         bridge(workspace, report, options, wine, &npipe)?;
     }
@@ -136,14 +151,14 @@ fn on_windows(
     if options.name.is_none() {
         let mut command = windows.cargo(workspace, "test");
         command.args(["--doc", "--package", "npipe", "--all-features"]);
-        run_through_cargo(report, "Windows: documentation tests", command);
+        ran.push(run_through_cargo(report, "Windows: documentation tests", command));
         let mut command = workspace.cargo("test");
         command.args(["--doc", "--package", "npipe", "--all-features"]);
         if cfg!(not(windows)) {
             run_through_cargo(report, "native: documentation tests", command);
         }
     }
-    Ok(())
+    Ok(ran)
 }
 
 /// Every interleaving of the few threads that hand over operations and wakers.
@@ -188,7 +203,9 @@ fn miri(workspace: &Workspace, report: &mut Report) {
         .env("MIRIFLAGS", "-Zmiri-strict-provenance -Zmiri-disable-isolation")
         // Miri looks at memory, not at values: a few cases reach all the code, and each takes seconds.
         .env("NPIPE_SCHEDULES", "20")
-        .env("PROPTEST_CASES", "4");
+        .env("PROPTEST_CASES", "4")
+        // Tests of panics would spend minutes on theirs.
+        .env("RUST_BACKTRACE", "0");
     run_through_cargo(report, title, command);
 }
 
@@ -203,9 +220,19 @@ struct Suite<'a> {
     report: &'a mut Report,
     options: &'a Options,
     machine: Machine<'a>,
+    ran: Vec<Ran>,
 }
 
-impl Suite<'_> {
+impl<'a> Suite<'a> {
+    fn new(
+        workspace: &'a Workspace,
+        report: &'a mut Report,
+        options: &'a Options,
+        machine: Machine<'a>,
+    ) -> Self {
+        Self { workspace, report, options, machine, ran: Vec::new() }
+    }
+
     /// Builds what `cargo`, a `cargo test` command, builds, and runs each of its test binaries as a step. Gives back
     /// the program `npipe`, if it was built.
     fn run(
@@ -233,24 +260,28 @@ impl Suite<'_> {
         environment: &[(&str, &str)],
     ) {
         let short = binary.name(&self.workspace.root);
+        let title = format!("{title}: {short}");
         let mut tally = Tally::default();
         let mut skipped = Vec::new();
-        self.report.attempt(&format!("{title}: {short}"), |step| {
+        let mut tests = Vec::new();
+        self.report.attempt(&title, |step| {
             let run =
                 binary::run(step, &self.machine, binary, tool, self.options.name.as_deref(), environment)?;
             tally = run.tally();
             skipped = run.skipped();
+            tests = run.outcomes();
             run.verdict()
         });
         self.report.count(tally);
         for (test, reason) in skipped {
             self.report.skip_test(test, reason);
         }
+        self.ran.push(Ran { title, tally, tests });
     }
 }
 
 /// Runs `command`, which starts its test binaries itself, as one step.
-fn run_through_cargo(report: &mut Report, title: &str, mut command: std::process::Command) {
+fn run_through_cargo(report: &mut Report, title: &str, mut command: std::process::Command) -> Ran {
     let mut transcript = Transcript::default();
     let mut both = String::new();
     report.attempt(title, |step| {
@@ -273,4 +304,5 @@ fn run_through_cargo(report: &mut Report, title: &str, mut command: std::process
         }
     });
     report.count(transcript.tally());
+    Ran { title: title.to_owned(), tally: transcript.tally(), tests: Vec::new() }
 }
