@@ -1,7 +1,5 @@
 //! For days: connections come, talk, idle and go, and neither process grows.
 
-use std::time::{Duration, Instant};
-
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
@@ -10,24 +8,17 @@ use crate::world::*;
 /// Connections of one wave, which are open at the same time.
 const WAVE: usize = 40;
 
-/// Until allocators and pools have what they need.
-const FIRST_WAVES: usize = 10;
+/// A leak grows in every phase. Allocators, pools of threads and a busy machine add in some of them.
+const PHASES: usize = 10;
 
 /// `NPIPE_TEST_LONG` makes it half an hour.
-fn duration() -> Duration {
-    if is_long() { Duration::from_secs(30 * 60) } else { Duration::from_secs(3) }
+fn waves_of_a_phase() -> usize {
+    if is_long() { 1000 } else { 10 }
 }
 
-/// Tokio's threads that read stdin and write stdout come and go, and one that is used now and then stays. Under Wine each has four
-/// handles. A leak would have one for each of hundreds of connections.
-const HANDLES_OF_THREADS: usize = 48;
-
-/// An allocator keeps some pages more after the one wave than after the other.
-const MOST_GROWTH: usize = 2 << 20;
-
-/// Times that nobody uses the bridge, for which the Windows process is ended.
-fn idle_times() -> usize {
-    if is_long() { 1000 } else { 10 }
+/// Times in a phase that nobody uses the bridge, for which the Windows process is ended.
+fn idle_times_of_a_phase() -> usize {
+    if is_long() { 100 } else { 5 }
 }
 
 on_both_sides! {
@@ -38,57 +29,82 @@ on_both_sides! {
 async fn connections_that_come_and_go_leave_nothing_in_either_process(side: Side) {
     let world = World::new(side).await;
     let (idle, idle_server) = world.connection().await;
-    let processes = [world.bridge.process(), world.windows_process()];
-    let idle_handles = processes.map(handles);
-    for number in 0..FIRST_WAVES {
-        wave(&world, number).await;
-    }
-    let before = processes.map(memory);
-    let begun = Instant::now();
-    let mut waves = 0;
-    while begun.elapsed() < duration() || waves < FIRST_WAVES {
-        wave(&world, waves).await;
-        waves += 1;
-    }
-    until("the handles that the waves had", || {
-        processes
-            .into_iter()
-            .zip(idle_handles)
-            .all(|(process, idle)| handles(process) <= idle + HANDLES_OF_THREADS)
+    let processes = [("Linux", world.bridge.process()), ("Windows", world.windows_process())];
+    let connections = waves_of_a_phase() * WAVE;
+    let least_leak = Owned { memory: connections * 200, handles: connections / 5 };
+    assert_no_leak(&processes, least_leak, async || {
+        for number in 0..waves_of_a_phase() {
+            wave(&world, number).await;
+        }
     })
     .await;
-    for ((process, name), before) in processes.into_iter().zip(["Linux", "Windows"]).zip(before) {
-        let now = memory(process);
-        eprintln!(
-            "{} connections: the {name} process went from {} KiB to {} KiB",
-            waves * WAVE,
-            before / 1024,
-            now / 1024
-        );
-        assert!(now < before + MOST_GROWTH, "the {name} process grew by {} bytes", now - before);
-    }
     // The same process still, and the connection that was there before all others.
-    assert_eq!(world.windows_process(), processes[1]);
+    assert_eq!(world.windows_process(), processes[1].1);
     tokio::join!(echo(idle_server), async { drop(exchange(idle, 1, 1000).await) });
 }
 
 async fn idle_times_without_a_windows_process_leave_nothing_in_the_linux_one(side: Side) {
     let mut world = World::with(side, &["--bridge-idle", "0"]).await;
-    let idle_handles = handles(world.bridge.process());
-    let mut before = 0;
-    for number in 0..FIRST_WAVES + idle_times() {
-        if number == FIRST_WAVES {
-            before = memory(world.bridge.process());
+    let process = world.bridge.process();
+    let idle_handles = handles(process);
+    let least_leak = Owned { memory: idle_times_of_a_phase() << 13, handles: 1 };
+    assert_no_leak(&[("Linux", process)], least_leak, async || {
+        for number in 0..idle_times_of_a_phase() {
+            let (client, server) = world.connection().await;
+            tokio::join!(echo(server), async { drop(exchange(client, number, 1000).await) });
+            world.bridge.line("was idle and ended").await;
+            until("the end of every Windows process", || world.windows_processes().is_empty()).await;
         }
-        let (client, server) = world.connection().await;
-        tokio::join!(echo(server), async { drop(exchange(client, number, 1000).await) });
-        world.bridge.line("was idle and ended").await;
-        until("the end of every Windows process", || world.windows_processes().is_empty()).await;
+        until("the handles of before", || handles(process) <= idle_handles).await;
+    })
+    .await;
+}
+
+/// The memory, in bytes, and the number of handles of a process.
+#[derive(Debug, Clone, Copy)]
+struct Owned {
+    memory: usize,
+    handles: usize,
+}
+
+impl Owned {
+    fn of(process: u32) -> Self {
+        Self { memory: memory(process), handles: handles(process) }
     }
-    until("the handles of before", || handles(world.bridge.process()) <= idle_handles).await;
-    let now = memory(world.bridge.process());
-    eprintln!("{} idle times: from {} KiB to {} KiB", idle_times(), before / 1024, now / 1024);
-    assert!(now < before + MOST_GROWTH, "the Linux process grew by {} bytes", now - before);
+
+    fn growth_since(self, before: Self) -> Self {
+        Self {
+            memory: self.memory.saturating_sub(before.memory),
+            handles: self.handles.saturating_sub(before.handles),
+        }
+    }
+
+    fn least(self, other: Self) -> Self {
+        Self { memory: self.memory.min(other.memory), handles: self.handles.min(other.handles) }
+    }
+}
+
+/// Runs phases until each process has had one in which its memory grew by less than `least_leak`, and one
+/// in which its handles did.
+async fn assert_no_leak(processes: &[(&str, u32)], least_leak: Owned, mut phase: impl AsyncFnMut()) {
+    let owned = || processes.iter().map(|(_, process)| Owned::of(*process)).collect::<Vec<_>>();
+    let mut before = owned();
+    let mut least_growth = vec![Owned { memory: usize::MAX, handles: usize::MAX }; processes.len()];
+    for number in 1..=PHASES {
+        phase().await;
+        let now = owned();
+        for ((least, now), before) in least_growth.iter_mut().zip(&now).zip(before) {
+            *least = least.least(now.growth_since(before));
+        }
+        eprintln!("phase {number}: {now:?}, least growth {least_growth:?}");
+        let leaks = |least: &Owned| least.memory >= least_leak.memory || least.handles >= least_leak.handles;
+        if number > 1 && !least_growth.iter().any(leaks) {
+            return;
+        }
+        before = now;
+    }
+    let names: Vec<_> = processes.iter().map(|(name, _)| *name).collect();
+    panic!("of {names:?} one grew in each of {PHASES} phases, at the least by {least_growth:?}");
 }
 
 /// Until the client has ended.

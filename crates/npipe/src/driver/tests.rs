@@ -90,15 +90,16 @@ fn a_wait_that_is_dropped_drops_a_waker_that_panics() {
 
 #[test]
 fn a_deadline_leaves_no_timer() {
+    const MANY: usize = if cfg!(miri) { 50 } else { 10_000 };
     let driver = Driver::new().unwrap();
     let hour = Duration::from_secs(3600);
     let kept = Deadline::new(&driver, Instant::now() + hour);
-    for _ in 0..10_000 {
+    for _ in 0..MANY {
         drop(Deadline::new(&driver, Instant::now() + hour));
     }
     assert_eq!(driver.timers(), 1);
-    let many: Vec<_> = (0..10_000).map(|_| Deadline::new(&driver, Instant::now() + hour)).collect();
-    assert_eq!(driver.timers(), 10_001);
+    let many: Vec<_> = (0..MANY).map(|_| Deadline::new(&driver, Instant::now() + hour)).collect();
+    assert_eq!(driver.timers(), MANY + 1);
     drop((many, kept));
     assert_eq!(driver.timers(), 0);
 }

@@ -21,29 +21,13 @@ async fn come_and_go<F: Family>(name: &str) {
 }
 
 async fn ten_thousand_connections_leave_nothing_behind<F: Family>() {
-    const CYCLES: usize = 10_000;
     let name = unique_name();
-    // What is kept for good (the port, its thread, allocator pages) is there after the first cycles.
-    async {
-        for _ in 0..500 {
+    assert_no_leak(async || {
+        for _ in 0..PHASE {
             come_and_go::<F>(&name).await;
         }
-    }
-    .within("the first cycles")
+    })
     .await;
-    let memory = sys::memory();
-    let handles = sys::handle_watermark();
-    let threads = sys::thread_count();
-    for _ in 0..CYCLES / 500 {
-        async {
-            for _ in 0..500 {
-                come_and_go::<F>(&name).await;
-            }
-        }
-        .within("500 cycles")
-        .await;
-    }
-    assert_no_growth(memory, handles, threads, CYCLES).await;
     // Every instance has gone: a pipe of one instance can be created by that name.
     let mut options = ServerOptions::new();
     options.max_instances(1);
@@ -57,57 +41,62 @@ async fn ten_thousand_connections_leave_nothing_behind<F: Family>() {
 }
 
 async fn ten_thousand_clients_of_one_instance_leave_nothing_behind<F: NonBlockingFamily>() {
-    const CYCLES: usize = 10_000;
     let name = unique_name();
     let mut server = F::create(ServerOptions::new().max_instances(1), &name).unwrap();
-    serve_in_turn::<F>(&mut server, &name, 500).await;
-    let memory = sys::memory();
-    let handles = sys::handle_watermark();
-    let threads = sys::thread_count();
-    for _ in 0..CYCLES / 500 {
-        serve_in_turn::<F>(&mut server, &name, 500).await;
-    }
+    assert_no_leak(async || serve_in_turn::<F>(&mut server, &name, PHASE).await).await;
     assert_eq!(sys::instances(&server), 1);
-    assert_no_growth(memory, handles, threads, CYCLES).await;
 }
 
 async fn serve_in_turn<F: NonBlockingFamily>(server: &mut F::Server, name: &str, clients: usize) {
-    async {
-        for _ in 0..clients {
-            {
-                let connect = async { server.connect().await.unwrap() };
-                let client = async {
-                    loop {
-                        match F::open(&ClientOptions::new(), name) {
-                            Ok(mut client) => break client.write_all(b"?").await.unwrap(),
-                            Err(_) => smol::future::yield_now().await,
-                        }
+    for _ in 0..clients {
+        {
+            let connect = async { server.connect().await.unwrap() };
+            let client = async {
+                loop {
+                    match F::open(&ClientOptions::new(), name) {
+                        Ok(mut client) => break client.write_all(b"?").await.unwrap(),
+                        Err(_) => smol::future::yield_now().await,
                     }
-                };
-                smol::future::zip(connect, client).await;
-            }
-            let mut byte = [0];
-            server.read_exact(&mut byte).await.unwrap();
-            server.disconnect().unwrap();
+                }
+            };
+            smol::future::zip(connect, client).await;
         }
+        let mut byte = [0];
+        server.read_exact(&mut byte).await.unwrap();
+        server.disconnect().unwrap();
     }
-    .within("clients in turn")
-    .await;
 }
 
-/// Less than a tenth of what the least leak imaginable (a kilobyte or a handle for every tenth cycle) would show.
-async fn assert_no_growth(before: sys::Memory, handles: usize, threads: usize, cycles: usize) {
-    eventually("no handle is left over", || sys::handle_watermark() <= handles + cycles / 100).await;
-    let threads_now = sys::thread_count();
-    assert!(threads_now <= threads + 2, "{threads_now} threads, {threads} before");
-    let now = sys::memory();
-    println!("{cycles} cycles: {before:?} before, {now:?} after");
-    for (what, before, now) in
-        [("resident", before.resident, now.resident), ("committed", before.committed, now.committed)]
-    {
-        let grown = now.saturating_sub(before);
-        assert!(grown <= cycles * 100, "{what} memory grew by {grown} bytes in {cycles} cycles");
+/// Cycles of one phase.
+const PHASE: usize = 1000;
+
+/// Ten thousand cycles. A leak grows in every phase; allocators, pools of threads and a busy machine add in
+/// some of them.
+const PHASES: usize = 10;
+
+/// Runs the phases and asserts that there was one in which memory, handles and threads did not grow: by less
+/// than half of the least leak imaginable, a kilobyte, a handle or a thread for every tenth cycle.
+async fn assert_no_leak(mut phase: impl AsyncFnMut()) {
+    let owned = || {
+        let memory = sys::memory();
+        [memory.resident, memory.committed, sys::handle_watermark(), sys::thread_count()]
+    };
+    // The port, its thread and the first pages of allocators come with the first cycles, and stay.
+    phase().within("the first cycles").await;
+    let mut before = owned();
+    let mut least_growth = [usize::MAX; 4];
+    for _ in 0..PHASES {
+        phase().within("a phase").await;
+        let now = owned();
+        for ((least, now), before) in least_growth.iter_mut().zip(now).zip(before) {
+            *least = now.saturating_sub(before).min(*least);
+        }
+        before = now;
     }
+    println!("resident, committed, handles, threads: {before:?}, least growth {least_growth:?}");
+    let least_leak = [PHASE * 50, PHASE * 50, PHASE / 20, PHASE / 20];
+    let leaks = least_growth.iter().zip(least_leak).any(|(growth, leak)| *growth >= leak);
+    assert!(!leaks, "in every phase of {PHASE} cycles grew at least: {least_growth:?}");
 }
 
 async fn two_thousand_connections_at_once<F: Family>() {
@@ -129,9 +118,10 @@ async fn two_thousand_connections_at_once<F: Family>() {
         server.write_all(&number.to_le_bytes()).within("write").await.unwrap();
         client.write_all(&(!*number).to_le_bytes()).within("write").await.unwrap();
     }
+    // Runtimes add a few when a machine is busy.
     let threads_now = sys::thread_count();
     assert!(
-        threads_now <= threads + 2,
+        threads_now <= threads + CONNECTIONS as usize / 100,
         "{threads_now} threads with {CONNECTIONS} connections, {threads} with one"
     );
     for (number, server, client) in connections.iter_mut().rev() {

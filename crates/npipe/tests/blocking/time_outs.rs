@@ -11,7 +11,6 @@ use crate::world::*;
 #[test]
 fn reads_that_time_out_while_data_arrive_lose_nothing() {
     let _watchdog = watchdog();
-    const MOST_ROUNDS: usize = 100_000;
     let (server, client) = pair();
     let (written, mut timeouts, mut reads) = (AtomicU32::new(0), 0_u32, 0_u32);
     let enough = AtomicBool::new(false);
@@ -19,10 +18,8 @@ fn reads_that_time_out_while_data_arrive_lose_nothing() {
         scope.spawn(|| {
             let mut random = fastrand::Rng::with_seed(7);
             let mut data = Pattern::new(7);
-            for _ in 0..MOST_ROUNDS {
-                if enough.load(Ordering::Relaxed) {
-                    break;
-                }
+            // On a busy machine it takes longer until both have happened often.
+            while !enough.load(Ordering::Relaxed) {
                 // Time-outs are rounded to milliseconds: most writes come close to the end of one.
                 linger(random.u64(0..1500));
                 let bytes = data.next(random.usize(1..300));
@@ -52,10 +49,6 @@ fn reads_that_time_out_while_data_arrive_lose_nothing() {
         }
         assert_eq!(read, written.load(Ordering::Relaxed), "every byte, with {timeouts} time-outs");
     });
-    assert!(
-        timeouts > 100 && reads > 1000,
-        "{timeouts} time-outs and {reads} reads: there was hardly a race"
-    );
 }
 
 #[test]
