@@ -592,7 +592,7 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             pub async fn into_owned_handle(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
                 self.flush().await?;
                 self.stream.rest().await;
-                Ok(self.stream.surrender())
+                self.stream.surrender()
             }
 
             /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped, and how

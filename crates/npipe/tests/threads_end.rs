@@ -2,6 +2,8 @@
 //! their last task. A program of its own, because it counts the threads of the process.
 #![cfg(all(windows, feature = "tokio"))]
 
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use npipe::{ClientOptions, Executor, NamedPipeClient, NamedPipeServer, ServerOptions};
@@ -15,6 +17,11 @@ async fn pair(name: &str) -> (NamedPipeServer, NamedPipeClient) {
     let client = ClientOptions::new().open(name).unwrap();
     server.connect().await.unwrap();
     (server, client)
+}
+
+/// Polls once, and drops the future. Returns whether it was pending.
+fn poll_once(future: impl Future) -> bool {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
 /// Waits until the process has this many threads: the system tells in no other way that one has ended.
@@ -31,6 +38,8 @@ fn no_thread_outlives_its_use() {
     let name = format!(r"\\.\pipe\npipe-threads-end-{}", std::process::id());
     // What a process has once it has used pipes at all.
     npipe::block_on(async { drop(pair(&name).await) });
+    // The process's driver has a thread that stays.
+    drop(npipe::pair().unwrap());
     let before = sys::thread_count();
 
     for _ in 0..20 {
@@ -57,6 +66,31 @@ fn no_thread_outlives_its_use() {
     wait_for_threads(before + 1, "a pipe outlives the thread that made it");
     drop(outlives_thread);
     wait_for_threads(before, "the pipe that outlived its thread is gone");
+
+    // Each on a port of its own, with an operation that no future waits for any more.
+    let mut left = Vec::new();
+    for round in 0..50 {
+        // The instances that were released go on listening.
+        let name = format!("{name}-{round}");
+        npipe::block_on(async {
+            let server = ServerOptions::new().create(&name).unwrap();
+            assert!(poll_once(server.connect()), "no client is there");
+            if round % 2 == 0 {
+                left.push(server.into_owned_handle().await.unwrap().0);
+                return;
+            }
+            let stream = server.into_blocking().await;
+            let client = ClientOptions::new().open(&name).unwrap();
+            let server = stream.into_server().unwrap();
+            server.connect().await.unwrap();
+            server.try_write(b"unread").unwrap();
+            assert!(poll_once(server.drain()), "the client has read nothing");
+            left.push(server.into_owned_handle().await.unwrap().0);
+            drop(client);
+        });
+    }
+    wait_for_threads(before, "nothing is in flight on the handles that were released");
+    drop(left);
 
     let executor = Executor::new(3).unwrap();
     wait_for_threads(before + 3, "an executor of three");

@@ -93,7 +93,7 @@ impl PipeStream {
     #[doc(alias = "into_raw_handle")]
     pub fn into_owned_handle(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
         self.settle(None)?;
-        Ok(self.into_only()?.surrender())
+        self.into_only()?.surrender()
     }
 
     /// The server's end for async code. Nothing is lost: bytes that an async end had read ahead and nobody has read since, and a
@@ -172,7 +172,16 @@ impl TryFrom<PipeStream> for OwnedHandle {
             );
             return Err(ConversionError { stream, reason });
         }
-        Ok(stream.into_only()?.surrender().0)
+        let stream = stream.into_only()?;
+        let (handle, settings) = (stream.shared_handle(), stream.settings());
+        drop(stream);
+        // The thread of a flush may hold it for another moment.
+        Arc::try_unwrap(handle).or_else(|handle| {
+            handle.try_clone().map_err(|reason| {
+                let stream = PipeStream::around(Stream::untied(handle, settings));
+                ConversionError { stream, reason }
+            })
+        })
     }
 }
 

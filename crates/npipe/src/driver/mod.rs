@@ -157,7 +157,8 @@ impl Driver {
         };
         let packets = self.port.dequeue(entries, timeout)?;
         for entry in packets {
-            let Some((target, finished)) = self.registrations.take(entry.key(), entry.overlapped()) else {
+            let Some((target, finished)) = self.registrations.take(entry.key(), entry.overlapped(), wake)
+            else {
                 continue;
             };
             target.complete(finished, wake);

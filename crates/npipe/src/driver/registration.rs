@@ -10,9 +10,10 @@
 //! us here, block and buffer are ours again.
 
 use std::collections::HashMap;
+use std::task::{Context, Poll};
 
 use super::operation::{Block, Finished};
-use super::{Completion, Driver};
+use super::{Completion, Driver, Waiting};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::{Overlapped, OwnedHandle};
 
@@ -28,7 +29,14 @@ struct ByKey {
 
 /// The operations of one pipe that are in flight, and with them the kernel's share of their blocks.
 #[derive(Default)]
-pub(super) struct Operations(Mutex<Vec<Arc<Block>>>);
+pub(super) struct Operations(Mutex<InFlight>);
+
+#[derive(Default)]
+struct InFlight {
+    blocks: Vec<Arc<Block>>,
+    /// The task that waits until there are none.
+    quiescing: Option<Waiting>,
+}
 
 /// A pipe's place on a port. The port is attended for as long as there is one.
 pub(crate) struct Registration {
@@ -63,13 +71,15 @@ impl Registrations {
         lock(&self.0).pipes.is_empty()
     }
 
-    /// Turns a packet back into its operation, unless it is not of ours.
+    /// Turns a packet back into its operation, unless it is not of ours. If it was the pipe's last, the
+    /// task that waits for that goes to `wake`.
     pub(super) fn take(
         &self,
         key: usize,
         overlapped: *const Overlapped,
+        wake: &mut Vec<Waiting>,
     ) -> Option<(Arc<dyn Completion>, Finished)> {
-        let block = lock(&self.0).pipes.get(&key)?.take_final(overlapped)?;
+        let block = lock(&self.0).pipes.get(&key)?.take_final(overlapped, wake)?;
         Some(Block::into_finished(block))
     }
 }
@@ -77,27 +87,46 @@ impl Registrations {
 impl Operations {
     /// Gives the kernel its share of a block, for as long as the operation is in flight.
     pub(super) fn add(&self, block: Arc<Block>) {
-        lock(&self.0).push(block);
+        lock(&self.0).blocks.push(block);
     }
 
     /// Takes back the share of an operation that was over at once. Returns whether it was still here: a packet of somebody
     /// else's, with the same address, may have been mistaken for the operation's.
     pub(super) fn remove(&self, block: &Arc<Block>) -> bool {
-        let mut blocks = lock(&self.0);
+        let blocks = &mut lock(&self.0).blocks;
         let place = blocks.iter().position(|other| Arc::ptr_eq(other, block));
         place.map(|place| blocks.swap_remove(place)).is_some()
     }
 
-    fn take_final(&self, overlapped: *const Overlapped) -> Option<Arc<Block>> {
-        let mut blocks = lock(&self.0);
+    fn take_final(&self, overlapped: *const Overlapped, wake: &mut Vec<Waiting>) -> Option<Arc<Block>> {
+        let mut in_flight = lock(&self.0);
+        let InFlight { blocks, quiescing } = &mut *in_flight;
         let place = blocks.iter().position(|block| block.is_at(overlapped))?;
-        blocks[place].is_over().then(|| blocks.swap_remove(place))
+        let block = blocks[place].is_over().then(|| blocks.swap_remove(place))?;
+        if blocks.is_empty() {
+            wake.extend(quiescing.take());
+        }
+        Some(block)
     }
 }
 
 impl Registration {
     pub(super) fn operations(&self) -> &Operations {
         &self.operations
+    }
+
+    /// Waits until the packets of all operations have been dequeued. None may be submitted meanwhile.
+    pub(crate) fn poll_quiet(&self, context: &Context<'_>) -> Poll<()> {
+        // Cloned before the lock is taken, and dropped after it is released.
+        let waiting = Waiting::new(context);
+        let mut in_flight = lock(&self.operations.0);
+        if in_flight.blocks.is_empty() {
+            return Poll::Ready(());
+        }
+        let replaced = in_flight.quiescing.replace(waiting);
+        drop(in_flight);
+        drop(replaced);
+        Poll::Pending
     }
 }
 

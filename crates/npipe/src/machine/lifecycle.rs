@@ -11,6 +11,8 @@ pub(crate) struct Lifecycle {
     result: Option<Connected>,
     /// A `connect` has been asked for while the operation of the last connection is still on its way back.
     asked: bool,
+    /// The operation in flight has been cancelled for good: it is not submitted again.
+    stopping: bool,
 }
 
 /// How a wait ended.
@@ -62,16 +64,25 @@ impl Lifecycle {
     /// The packet of a wait has come. Tells whether to ask the system at once: the wait was cut short though nobody
     /// cancelled it, or it was the last connection's and there has been a `connect` since.
     pub(crate) fn on_packet(&mut self, code: u32) -> bool {
+        let stopping = std::mem::take(&mut self.stopping);
         if self.slot.complete() == Claim::Unwanted {
-            return std::mem::take(&mut self.asked);
+            return std::mem::take(&mut self.asked) && !stopping;
         }
         self.result = judge(code);
-        self.result.is_none()
+        self.result.is_none() && !stopping
     }
 
     /// The repeated wait was over at once.
     pub(crate) fn on_again_finished(&mut self, code: u32) {
         self.result = judge(code);
+    }
+
+    /// The handle is to be used elsewhere: the operation in flight, if any, is being cancelled. Returns
+    /// whether there is one. A client that it brings in spite of that is there for the next `connect`.
+    #[cfg(any(windows, test))]
+    pub(crate) fn stop(&mut self) -> bool {
+        self.stopping = self.slot != Slot::Free;
+        self.stopping
     }
 
     /// The connection is over: a result that is on its way is not for the next one. Tells whether to cancel.
@@ -118,6 +129,22 @@ mod tests {
         lifecycle.on_pending();
         assert!(lifecycle.on_packet(ERROR_OPERATION_ABORTED));
         assert_eq!(lifecycle.step(), ConnectStep::Submit);
+    }
+
+    #[test]
+    fn a_wait_that_is_stopped_is_not_asked_again_and_loses_no_client() {
+        let mut lifecycle = Lifecycle::default();
+        assert!(!lifecycle.stop());
+        for code in [ERROR_OPERATION_ABORTED, 0] {
+            assert_eq!(lifecycle.step(), ConnectStep::Submit);
+            lifecycle.on_pending();
+            assert!(lifecycle.stop());
+            assert!(!lifecycle.on_packet(code), "it is not submitted again");
+            assert!(!lifecycle.stop());
+        }
+        assert_eq!(lifecycle.step(), ConnectStep::Done(Connected::Client));
+        lifecycle.on_pending();
+        assert!(lifecycle.on_packet(ERROR_OPERATION_ABORTED), "later ones are");
     }
 
     #[test]

@@ -23,10 +23,12 @@ pub(crate) struct Submitting<'a> {
 }
 
 impl Stream {
-    /// Waits until nothing is in flight in either direction. The error of a write that was accepted stays to be reported, by
-    /// the next write or flush.
+    /// Waits until no operation is in flight. Writes end by themselves, all others are cancelled, and so are
+    /// those of futures that were dropped. The error of a write that was accepted stays to be reported,
+    /// by the next write or flush.
     pub(crate) async fn rest(&self) {
         let (reader, writer) = (self.reader_key(), self.writer_key());
+        let connector = lock(&self.core.lifecycle).waiters.key();
         poll_fn(|context| {
             let outbound = lock(&self.core.outbound);
             if outbound.machine.is_idle() {
@@ -35,7 +37,21 @@ impl Stream {
             wait(&self.core.outbound, outbound, writer, context)
         })
         .await;
+        poll_fn(|context| self.poll_stop_connecting(context, connector)).await;
         poll_fn(|context| self.poll_stop(context, reader)).await;
+        if let Some(registration) = self.core.driver.0.get() {
+            // Of drains that were dropped there is a packet to come too.
+            poll_fn(|context| registration.poll_quiet(context)).await;
+        }
+    }
+
+    fn poll_stop_connecting(&self, context: &Context<'_>, key: Key) -> Poll<()> {
+        let mut connecting = lock(&self.core.lifecycle);
+        if !connecting.machine.stop() {
+            return Poll::Ready(());
+        }
+        connecting.operation.cancel();
+        wait(&self.core.lifecycle, connecting, key, context)
     }
 
     fn poll_stop(&self, context: &Context<'_>, key: Key) -> Poll<()> {
@@ -48,23 +64,18 @@ impl Stream {
     }
 
     /// Gives up a stream at rest: the handle, which no port has a part in any more, and what was read ahead.
-    pub(crate) fn surrender(self) -> (OwnedHandle, Vec<Bytes>) {
+    pub(crate) fn surrender(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
         let read_ahead = lock(&self.core.inbound).machine.surrender();
         let is_tied = self.is_tied();
-        let mut handle = self.handle.clone();
+        let handle = self.handle.clone();
         drop(self);
         if is_tied {
             Driver::release(&handle);
         }
-        // The thread that dequeued the last packet may hold the handle for another moment.
-        let handle = loop {
-            match Arc::try_unwrap(handle) {
-                Ok(handle) => break handle,
-                Err(shared) => handle = shared,
-            }
-            std::thread::yield_now();
-        };
-        (handle, read_ahead.into_iter().map(Bytes::from).collect())
+        // The thread that dequeued the last packet, or that of a flush, may hold the handle for another
+        // moment. It may need this one to let go of it, so it cannot be waited for here.
+        let handle = Arc::try_unwrap(handle).or_else(|shared| shared.try_clone())?;
+        Ok((handle, read_ahead.into_iter().map(Bytes::from).collect()))
     }
 
     /// Reads what was read ahead before the stream came to rest. `None`: there is nothing, and the pipe itself is next.
