@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::windows::io::{AsHandle, AsRawHandle};
+use std::process::{Command, Stdio};
 
 use npipe::{ClientOptions, PipeEnd, PipeMode, ServerOptions};
 
@@ -135,6 +136,57 @@ async fn handle_of_another_port_is_refused<F: Family>() {
     let server = sys::create_pipe(&name, HandleKind::Overlapped).unwrap();
     let _port = sys::tie_to_own_port(&server).unwrap();
     assert_eq!(F::adopt_server(server).is_err(), F::TIES_HANDLES_TO_A_PORT);
+}
+
+/// The packets of what others do with a duplicate come to the port of the pipe, with addresses of theirs.
+async fn others_may_read_overlapped_from_a_duplicate<F: AsyncFamily>() {
+    let (mut server, mut client) = pair::<F>().await;
+    for _ in 0..3 {
+        let duplicate = client.as_handle().try_clone_to_owned().unwrap();
+        sys::begin_read_for_ever(&duplicate);
+        server.write_all(b"for the duplicate").within("write").await.unwrap();
+        drop(duplicate);
+        server.write_all(b"ours").within("write").await.unwrap();
+        let mut received = [0; 4];
+        client.read_exact(&mut received).within("read").await.unwrap();
+        assert_eq!(&received, b"ours");
+    }
+}
+
+/// Set for a child of the test below.
+const CHILD: &str = "NPIPE_TEST_OVERLAPPED_STDIN";
+
+/// The same from another process, whose addresses may be those of operations of ours.
+async fn a_child_may_read_its_stdin_overlapped<F: AsyncFamily>() {
+    if std::env::var_os(CHILD).is_some() {
+        return;
+    }
+    let (mut server, mut client) = pair::<F>().await;
+    let stdin = client.as_handle().try_clone_to_owned().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "handles::a_child_that_reads_its_stdin_overlapped", "--nocapture"])
+        .env(CHILD, "1")
+        .stdin(stdin)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    server.write_all(b"for the child").within("write").await.unwrap();
+    // It writes to its stdin when it has read.
+    let mut answer = [0; 13];
+    server.read_exact(&mut answer).within("the child's answer").await.unwrap();
+    assert_eq!(&answer, b"FOR THE CHILD");
+    server.write_all(b"ours").within("write").await.unwrap();
+    let mut received = [0; 4];
+    client.read_exact(&mut received).within("read").await.unwrap();
+    assert_eq!(&received, b"ours");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_child_that_reads_its_stdin_overlapped() {
+    if std::env::var_os(CHILD).is_some() {
+        sys::answer_on_overlapped_stdin();
+    }
 }
 
 /// Two names for the one handle.
@@ -429,6 +481,8 @@ for_each_family!(
     adopted_message_handles_keep_messages_whole,
     foreign_peers,
     our_handle_is_the_pipe,
+    others_may_read_overlapped_from_a_duplicate => asynchronous,
+    a_child_may_read_its_stdin_overlapped => asynchronous,
     raw_and_borrowed_handle_are_the_same => asynchronous,
     values_that_are_no_handles_are_errors,
     synchronous_pipe_handles_are_refused,

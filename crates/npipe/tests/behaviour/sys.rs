@@ -11,8 +11,8 @@ use std::ptr::{null, null_mut};
 
 use npipe::{ClientOptions, NamedPipeClient, NamedPipeServer, ServerOptions};
 use windows_sys::Win32::Foundation::{
-    CloseHandle, ERROR_NO_TOKEN, GENERIC_READ, GENERIC_WRITE, GetHandleInformation, HANDLE_FLAG_INHERIT,
-    INVALID_HANDLE_VALUE,
+    CloseHandle, ERROR_IO_PENDING, ERROR_NO_TOKEN, GENERIC_READ, GENERIC_WRITE, GetHandleInformation,
+    HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Security::{
     ImpersonateAnonymousToken, RevertToSelf, SECURITY_ATTRIBUTES, TOKEN_QUERY,
@@ -20,11 +20,12 @@ use windows_sys::Win32::Security::{
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_OVERLAPPED, FILE_WRITE_ATTRIBUTES, OPEN_EXISTING, PIPE_ACCESS_DUPLEX,
     PIPE_ACCESS_INBOUND, PIPE_ACCESS_OUTBOUND, ReadFile, SECURITY_IDENTIFICATION, SECURITY_SQOS_PRESENT,
+    WriteFile,
 };
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
 };
-use windows_sys::Win32::System::IO::{CreateIoCompletionPort, OVERLAPPED};
+use windows_sys::Win32::System::IO::{CreateIoCompletionPort, GetOverlappedResult, OVERLAPPED};
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Pipes::{
     CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeHandleStateW, PIPE_READMODE_MESSAGE, PIPE_TYPE_BYTE,
@@ -257,6 +258,39 @@ pub(crate) fn begin_read_for_ever(pipe: &impl AsRawHandle) {
     let overlapped = &mut Box::leak(Box::new([OVERLAPPED::default(); 64]))[32];
     // SAFETY: the handle is open; buffer and OVERLAPPED live for ever.
     unsafe { ReadFile(pipe.as_raw_handle(), buffer.as_mut_ptr(), 64, null_mut(), overlapped) };
+}
+
+/// Reads from the standard input, a pipe, as programs do that use overlapped handles, and writes the answer to it likewise.
+pub(crate) fn answer_on_overlapped_stdin() {
+    let stdin = io::stdin();
+    let pipe = stdin.as_raw_handle();
+    let mut buffer = [0_u8; 64];
+    let read = finish(pipe, |overlapped| {
+        // SAFETY: the handle is open; buffer and OVERLAPPED are valid until `finish` has seen the end of the operation.
+        unsafe { ReadFile(pipe, buffer.as_mut_ptr(), 64, null_mut(), overlapped) }
+    });
+    buffer.make_ascii_uppercase();
+    finish(pipe, |overlapped| {
+        // SAFETY: as above.
+        unsafe { WriteFile(pipe, buffer.as_ptr(), read, null_mut(), overlapped) }
+    });
+}
+
+/// Starts an overlapped operation, which queues a packet on the port of the handle, if there is one, and waits for it.
+fn finish(pipe: RawHandle, begin: impl FnOnce(*mut OVERLAPPED) -> i32) -> u32 {
+    // SAFETY: takes no pointers that are not null.
+    let event = unsafe { CreateEventW(null(), 1, 0, null()) };
+    let mut overlapped = OVERLAPPED { hEvent: event, ..OVERLAPPED::default() };
+    let begun = begin(&mut overlapped);
+    let pending = io::Error::last_os_error().raw_os_error() == Some(ERROR_IO_PENDING as i32);
+    assert!(begun != 0 || pending, "{}", io::Error::last_os_error());
+    let mut bytes = 0;
+    // SAFETY: the operation was begun with this block.
+    let done = unsafe { GetOverlappedResult(pipe, &overlapped, &mut bytes, 1) };
+    assert_ne!(done, 0, "GetOverlappedResult: {}", io::Error::last_os_error());
+    // SAFETY: the event was made here and is used nowhere else.
+    unsafe { CloseHandle(event) };
+    bytes
 }
 
 /// `NamedPipeServer::from_raw_handle` of a handle made here.
