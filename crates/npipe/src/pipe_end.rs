@@ -576,8 +576,18 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             /// Whether it reads messages is the handle's own. That writing was ended, that empty
             /// messages are the end, and the time to linger are not: a handle cannot carry them.
             ///
-            /// The handle is as [`create`](crate::ServerOptions::create) or [`open`](crate::ClientOptions::open) made it, overlapped, and on
-            /// Windows tied to no completion port: another library can have it. Wine cannot untie it.
+            /// # The next owner
+            ///
+            /// The handle is as [`create`](crate::ServerOptions::create) or [`open`](crate::ClientOptions::open) made it,
+            /// overlapped, and on Windows 8.1 and later tied to no completion port. Wine cannot untie it.
+            ///
+            /// | next owner | works |
+            /// |---|---|
+            /// | [`std::fs::File`] | always; its calls wait for one another |
+            /// | overlapped calls with an event, and `GetOverlappedResult` without one | always |
+            /// | npipe | on Windows; the blocking API without time-outs to write also under Wine |
+            /// | another completion port, whose owner takes an operation that ends at once for over | on Windows |
+            /// | one whose owner waits for a packet after every operation, as Tokio and mio do | on Windows, if the end was made with [`releasable`](crate::ServerOptions::releasable) |
             ///
             /// Calls [`NtSetInformationFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/ns-ntifs-_file_completion_information).
             ///

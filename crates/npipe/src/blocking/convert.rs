@@ -83,8 +83,11 @@ impl PipeStream {
     /// What was read ahead is in the units in which it came: of a message pipe each element is a
     /// message, or a part of one; on a byte pipe, `concat` them. Whether it reads messages is the
     /// handle's own. That writing was ended, that empty messages are the end, time-outs and linger
-    /// are not, and are over with the stream. The handle is overlapped, and on Windows tied to no
-    /// completion port: another library can have it. Wine cannot untie it.
+    /// are not, and are over with the stream.
+    ///
+    /// [`NamedPipeServer::into_owned_handle`] lists what the next owner can do with the handle. One
+    /// that was never tied to a completion port, because the stream was neither async nor had a
+    /// time-out to write, works everywhere.
     ///
     /// # Errors
     ///

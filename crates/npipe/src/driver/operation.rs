@@ -198,6 +198,9 @@ impl Operation {
         };
         match submission {
             Submission::Pending => Submitted::Pending(InFlight(block)),
+            Submission::Finished(outcome) if registration.queues_all() && outcome.is_success() => {
+                Submitted::Pending(InFlight(block))
+            }
             // Another thread has taken the operation for over already, and tells its target.
             Submission::Finished(_) if !registration.operations().remove(&block) => {
                 Submitted::Pending(InFlight(block))

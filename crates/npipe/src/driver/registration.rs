@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use super::operation::{Block, Finished};
 use super::{Completion, Driver, Waiting};
 use crate::sync::{Arc, Mutex, lock};
-use crate::sys::{Overlapped, OwnedHandle};
+use crate::sys::{Overlapped, OwnedHandle, Packets};
 
 /// The pipes on a port, by the key that their packets carry.
 #[derive(Default)]
@@ -43,6 +43,7 @@ pub(crate) struct Registration {
     driver: Arc<Driver>,
     key: usize,
     operations: Arc<Operations>,
+    packets: Packets,
 }
 
 impl Registrations {
@@ -128,6 +129,11 @@ impl Registration {
         drop(replaced);
         Poll::Pending
     }
+
+    /// Whether an operation that has succeeded at once queues a packet too.
+    pub(super) fn queues_all(&self) -> bool {
+        self.packets == Packets::OfAll
+    }
 }
 
 impl std::ops::Deref for Registration {
@@ -148,11 +154,15 @@ impl Drop for Registration {
 
 impl Driver {
     /// Ties a handle to the port.
-    pub(crate) fn register(self: &Arc<Self>, handle: &OwnedHandle) -> std::io::Result<Registration> {
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        handle: &OwnedHandle,
+        packets: Packets,
+    ) -> std::io::Result<Registration> {
         let operations = Arc::new(Operations::default());
         let key = self.registrations.add(&operations);
-        let registration = Registration { driver: self.clone(), key, operations };
-        self.port.associate(handle, key)?;
+        let registration = Registration { driver: self.clone(), key, operations, packets };
+        self.port.associate(handle, key, packets)?;
         Ok(registration)
     }
 

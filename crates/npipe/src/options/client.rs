@@ -4,7 +4,7 @@ use std::ffi::{OsStr, c_void};
 use std::io;
 use std::time::Duration;
 
-use super::{check_limits, refuse_inheritable};
+use super::{check_limits, packets, refuse_inheritable};
 use crate::NamedPipeClient;
 use crate::coop;
 use crate::driver::{self, Driver};
@@ -68,6 +68,7 @@ pub struct ClientOptions {
     write_buffer_limit: usize,
     max_message_size: usize,
     inheritable: bool,
+    releasable: bool,
 }
 
 impl Default for ClientOptions {
@@ -92,6 +93,7 @@ impl ClientOptions {
             write_buffer_limit: DEFAULT_LIMIT,
             max_message_size: DEFAULT_MESSAGE_LIMIT,
             inheritable: false,
+            releasable: false,
         }
     }
 
@@ -214,6 +216,22 @@ impl ClientOptions {
     #[doc(alias = "bInheritHandle")]
     pub fn inheritable(&mut self, inheritable: bool) -> &mut Self {
         self.inheritable = inheritable;
+        self
+    }
+
+    /// Makes an end whose handle works everywhere once it has been released with `into_owned_handle`, also in Tokio's and
+    /// mio's pipes: `false` by default.
+    ///
+    /// An end on a completion port has Windows queue packets only for operations that could not be finished at once
+    /// (`FILE_SKIP_COMPLETION_PORT_ON_SUCCESS`), which saves a packet an operation. That mode can never be cleared. A library
+    /// that waits for a packet after each operation would hang with such a handle. With `true` the mode is not set.
+    /// [`NamedPipeServer::into_owned_handle`](crate::NamedPipeServer::into_owned_handle) has the table of next owners.
+    ///
+    /// See [`SetFileCompletionNotificationModes`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes).
+    #[doc(alias = "SetFileCompletionNotificationModes")]
+    #[doc(alias = "FILE_SKIP_COMPLETION_PORT_ON_SUCCESS")]
+    pub fn releasable(&mut self, releasable: bool) -> &mut Self {
+        self.releasable = releasable;
         self
     }
 
@@ -390,6 +408,7 @@ impl ClientOptions {
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
             message_limit: self.max_message_size,
+            packets: packets(self.releasable),
             before: Some(before),
         };
         Ok((handle, settings))

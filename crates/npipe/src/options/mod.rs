@@ -5,6 +5,7 @@ mod client;
 mod instances;
 mod server;
 
+use crate::sys;
 use std::io;
 
 pub use client::ClientOptions;
@@ -21,6 +22,11 @@ fn check_limits(read: usize, write: usize) -> io::Result<()> {
         return Err(invalid("a buffer limit of 0 bytes leaves no room to read or write"));
     }
     Ok(())
+}
+
+/// Which operations queue a packet on the port of an end.
+fn packets(releasable: bool) -> sys::Packets {
+    if releasable { sys::Packets::OfAll } else { sys::Packets::default() }
 }
 
 /// The packets of what a child does with the handle would come to the port, from memory of the child's.

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, c_void};
 use std::io;
 
-use super::{Instances, check_limits, invalid, refuse_inheritable};
+use super::{Instances, check_limits, invalid, packets, refuse_inheritable};
 use crate::NamedPipeServer;
 use crate::driver::Driver;
 use crate::error;
@@ -66,6 +66,7 @@ pub struct ServerOptions {
     write_buffer_limit: usize,
     max_message_size: usize,
     inheritable: bool,
+    releasable: bool,
     security_descriptor: Option<SecurityDescriptor>,
 }
 
@@ -95,6 +96,7 @@ impl ServerOptions {
             write_buffer_limit: DEFAULT_LIMIT,
             max_message_size: DEFAULT_MESSAGE_LIMIT,
             inheritable: false,
+            releasable: false,
             security_descriptor: None,
         }
     }
@@ -240,6 +242,22 @@ impl ServerOptions {
         self
     }
 
+    /// Makes an end whose handle works everywhere once it has been released with `into_owned_handle`, also in Tokio's and
+    /// mio's pipes: `false` by default.
+    ///
+    /// An end on a completion port has Windows queue packets only for operations that could not be finished at once
+    /// (`FILE_SKIP_COMPLETION_PORT_ON_SUCCESS`), which saves a packet an operation. That mode can never be cleared. A library
+    /// that waits for a packet after each operation would hang with such a handle. With `true` the mode is not set.
+    /// [`NamedPipeServer::into_owned_handle`](crate::NamedPipeServer::into_owned_handle) has the table of next owners.
+    ///
+    /// See [`SetFileCompletionNotificationModes`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes).
+    #[doc(alias = "SetFileCompletionNotificationModes")]
+    #[doc(alias = "FILE_SKIP_COMPLETION_PORT_ON_SUCCESS")]
+    pub fn releasable(&mut self, releasable: bool) -> &mut Self {
+        self.releasable = releasable;
+        self
+    }
+
     pub(crate) fn refuse_inheritable(&self) -> io::Result<()> {
         refuse_inheritable(self.inheritable)
     }
@@ -382,6 +400,7 @@ impl ServerOptions {
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
             message_limit: self.max_message_size,
+            packets: packets(self.releasable),
             before: Some(before),
         };
         Ok((handle, settings))

@@ -61,6 +61,7 @@ const IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
     pub(crate) end: PipeEnd,
+    pub(crate) packets: sys::Packets,
     pub(crate) reads: Framing,
     pub(crate) writes: Framing,
     pub(crate) read_limit: usize,
@@ -110,6 +111,7 @@ impl Settings {
             read_limit: DEFAULT_LIMIT,
             write_limit: DEFAULT_LIMIT,
             message_limit: DEFAULT_MESSAGE_LIMIT,
+            packets: sys::Packets::default(),
             before: None,
         })
     }
@@ -291,7 +293,7 @@ impl Stream {
     pub(crate) fn tie(&self, driver: &Arc<Driver>) -> io::Result<()> {
         let _tying = lock(&self.core.lifecycle);
         if self.core.driver.0.get().is_none() {
-            let registration = driver.register(&self.handle)?;
+            let registration = driver.register(&self.handle, self.settings.packets)?;
             let _ = self.core.driver.0.set(registration);
         }
         Ok(())

@@ -5,6 +5,8 @@
 
 #![expect(unsafe_code, reason = "the door to the operating system")]
 
+use ::windows_sys::Win32::Foundation::{ERROR_MORE_DATA, ERROR_SUCCESS};
+
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
@@ -26,6 +28,28 @@ pub(crate) struct Outcome {
     pub(crate) bytes: usize,
 }
 
+impl Outcome {
+    /// Whether the operation has succeeded, if with a warning. Then it may have queued a packet; a failure at once never does.
+    pub(crate) fn is_success(self) -> bool {
+        matches!(self.code, ERROR_SUCCESS | ERROR_MORE_DATA)
+    }
+}
+
+/// Which operations on a handle queue a packet on its port. It holds for the file object, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packets {
+    /// Those that could not be finished at once: `FILE_SKIP_COMPLETION_PORT_ON_SUCCESS`.
+    OfPending,
+    /// All but those that failed at once, which is how Windows begins.
+    OfAll,
+}
+
+impl Default for Packets {
+    fn default() -> Self {
+        if cfg!(npipe_test_always_queue) { Self::OfAll } else { Self::OfPending }
+    }
+}
+
 /// What `PeekNamedPipe` says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peeked {
@@ -34,7 +58,7 @@ pub(crate) struct Peeked {
     pub(crate) left_in_message: usize,
 }
 
-/// What the system answered when an overlapped operation was submitted.
+/// What the system answered when an overlapped operation was submitted on a handle with [`Packets::OfPending`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Submission {
     /// It is over, and no packet will come: the block is the caller's again.

@@ -22,7 +22,7 @@ use windows_sys::Win32::Foundation::{
     ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
 };
 
-use super::{Outcome, Peeked, Submission};
+use super::{Outcome, Packets, Peeked, Submission};
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex, lock};
 
@@ -79,10 +79,10 @@ impl Entry {
 }
 
 /// A completion port.
-pub(crate) struct Port(Arc<Packets>);
+pub(crate) struct Port(Arc<Queued>);
 
 #[derive(Default)]
-struct Packets {
+struct Queued {
     queue: Mutex<VecDeque<Entry>>,
     arrived: Condvar,
 }
@@ -92,8 +92,8 @@ impl Port {
         Ok(Self(Arc::default()))
     }
 
-    pub(crate) fn associate(&self, handle: &OwnedHandle, key: usize) -> io::Result<()> {
-        lock(&handle.pipe.0).ports[handle.end] = Some(Association { packets: self.0.clone(), key });
+    pub(crate) fn associate(&self, handle: &OwnedHandle, key: usize, queued: Packets) -> io::Result<()> {
+        lock(&handle.pipe.0).ports[handle.end] = Some(Association { packets: self.0.clone(), key, queued });
         Ok(())
     }
 
@@ -133,7 +133,7 @@ impl Port {
     }
 }
 
-impl Packets {
+impl Queued {
     fn push(&self, entry: Entry) {
         lock(&self.queue).push_back(entry);
         self.arrived.notify_one();
@@ -180,8 +180,9 @@ struct State {
 /// A file object's tie to a port.
 #[derive(Clone)]
 struct Association {
-    packets: Arc<Packets>,
+    packets: Arc<Queued>,
     key: usize,
+    queued: Packets,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -346,7 +347,7 @@ impl Pipe {
         addresses.extend(state.in_flight(CLIENT));
         addresses.push(Address(std::ptr::without_provenance(0x1000)));
         let place = state.chance(addresses.len() as u64) as usize;
-        if let Some(Association { packets, key }) = &state.ports[end] {
+        if let Some(Association { packets, key, .. }) = &state.ports[end] {
             packets.push(Entry { key: *key, overlapped: addresses[place].0, ends: false });
         }
     }
@@ -535,6 +536,9 @@ fn ended(
     if !failed && state.hesitates() {
         pending(state, handle, std::ptr::null_mut(), 0, overlapped).finish(code, bytes);
         return Submission::Pending;
+    }
+    if !failed && state.ports[handle.end].as_ref().is_some_and(|port| port.queued == Packets::OfAll) {
+        pending(state, handle, std::ptr::null_mut(), 0, overlapped).finish(code, bytes);
     }
     Submission::Finished(Outcome { code, bytes })
 }

@@ -32,6 +32,7 @@ async fn pair(seed: u64) -> (Stream, Stream) {
         read_limit: 3000,
         write_limit: 2000,
         message_limit: usize::MAX,
+        packets: crate::sys::Packets::OfPending,
         before: None,
     };
     let (pipe, server) = Pipe::create(false, QUOTA, temper);

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::windows::io::{AsHandle, AsRawHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, OwnedHandle};
 use std::process::{Command, Stdio};
 
 use npipe::{ClientOptions, PipeEnd, PipeMode, ServerOptions};
@@ -136,6 +136,30 @@ async fn handle_of_another_port_is_refused<F: Family>() {
     let server = sys::create_pipe(&name, HandleKind::Overlapped).unwrap();
     let _port = sys::tie_to_own_port(&server).unwrap();
     assert_eq!(F::adopt_server(server).is_err(), F::TIES_HANDLES_TO_A_PORT);
+}
+
+/// Every operation of theirs queues a packet.
+async fn releasable_ends_are_like_others<F: AsyncFamily>() {
+    let (mut server, mut client) = (ServerOptions::new(), ClientOptions::new());
+    server.releasable(true).in_buffer_size(4096);
+    client.releasable(true);
+    let name = unique_name();
+    let mut server = F::create(&server, &name).unwrap();
+    let mut client = F::open(&client, &name).unwrap();
+    server.connect().within("connect").await.unwrap();
+    for length in [1, 5000, 100_000] {
+        let mut received = vec![0; length];
+        let sent = vec![7; length];
+        let sending = async {
+            client.write_all(&sent).await.unwrap();
+            client.flush().await.unwrap();
+        };
+        let receiving = async { server.read_exact(&mut received).await.unwrap() };
+        smol::future::zip(sending, receiving).within("both ways").await;
+        assert_eq!(received, sent);
+    }
+    drop(client);
+    assert_eq!(server.read_to_end().within("the end").await.unwrap(), b"");
 }
 
 /// The packets of what others do with a duplicate come to the port of the pipe, with addresses of theirs.
@@ -313,6 +337,104 @@ mod given_up {
         });
     }
 
+    /// The handles of a client, by every way on which one is released, each with its server.
+    async fn released() -> Vec<(NamedPipeServer, OwnedHandle)> {
+        let mut released = Vec::new();
+        let (server, client) = npipe::pair().unwrap();
+        // It has read and written, and a read is in flight.
+        client.try_write(b"x").unwrap();
+        assert!(client.try_read(&mut [0; 10]).is_err());
+        released.push((server, client.into_owned_handle().within("release").await.unwrap().0));
+        let (server, client) = npipe::pair().unwrap();
+        let client = client.into_blocking().within("convert").await;
+        released.push((server, client.into_owned_handle().unwrap().0));
+        for tied in [false, true] {
+            let (server, client) = npipe::blocking::pair().unwrap();
+            let server = server.into_server().unwrap();
+            if tied {
+                client.set_write_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+                released.push((server, client.into_owned_handle().unwrap().0));
+            } else {
+                released.push((server, client.try_into().unwrap()));
+            }
+        }
+        released
+    }
+
+    #[test]
+    fn it_works_as_a_file() {
+        run::<Tokio>("given_up::it_works_as_a_file", async {
+            for (server, handle) in released().await {
+                let mut file = File::from(handle);
+                let mut received = [0; 4];
+                server.try_write(b"soon").unwrap();
+                file.read_exact(&mut received).unwrap();
+                assert_eq!(&received, b"soon");
+                // Nearly always the read is there before what it waits for.
+                for _ in 0..20 {
+                    std::thread::scope(|scope| {
+                        let reading = scope.spawn(|| file.read_exact(&mut received));
+                        (0..100).for_each(|_| std::thread::yield_now());
+                        server.try_write(b"late").unwrap();
+                        reading.join().unwrap().unwrap();
+                    });
+                    assert_eq!(&received, b"late");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn it_works_overlapped_with_an_event_and_without() {
+        run::<Tokio>("given_up::it_works_overlapped_with_an_event_and_without", async {
+            for (server, handle) in released().await {
+                for with_event in [true, false] {
+                    let write = || assert_eq!(server.try_write(b"late").unwrap(), 4);
+                    assert_eq!(sys::read_overlapped(&handle, with_event, write), b"late");
+                    server.try_write(b"soon").unwrap();
+                    assert_eq!(sys::read_overlapped(&handle, with_event, || ()), b"soon");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn npipe_takes_it_back() {
+        run::<Tokio>("given_up::npipe_takes_it_back", async {
+            for (server, handle) in released().await {
+                let mut client = npipe::blocking::PipeStream::try_from(handle).unwrap();
+                server.try_write(b"soon").unwrap();
+                let mut received = [0; 4];
+                client.read_exact(&mut received).unwrap();
+                assert_eq!(&received, b"soon");
+            }
+        });
+    }
+
+    /// Tokio waits for a packet after every operation.
+    #[test]
+    fn tokio_can_have_that_of_a_releasable_end() {
+        let test = "given_up::tokio_can_have_that_of_a_releasable_end";
+        if crate::harness::skipped_under_wine(test, "a handle cannot be untied from its completion port") {
+            return;
+        }
+        run::<Tokio>(test, async {
+            use std::os::windows::io::IntoRawHandle;
+            use tokio::io::AsyncWriteExt;
+
+            let (server, client) =
+                npipe::pair_with(&ServerOptions::new(), ClientOptions::new().releasable(true)).unwrap();
+            let (handle, _) = client.into_owned_handle().within("release").await.unwrap();
+            let mut client = sys::adopt_for_tokio(handle.into_raw_handle()).unwrap();
+            server.try_write(b"soon").unwrap();
+            let mut received = [0; 4];
+            client.read_exact(&mut received).within("a read that ends at once").await.unwrap();
+            assert_eq!(&received, b"soon");
+            client.write_all(b"answer").within("a write").await.unwrap();
+            server.readable().within("the answer").await.unwrap();
+        });
+    }
+
     #[test]
     fn it_can_be_had_by_another_port() {
         let test = "given_up::it_can_be_had_by_another_port";
@@ -481,6 +603,7 @@ for_each_family!(
     adopted_message_handles_keep_messages_whole,
     foreign_peers,
     our_handle_is_the_pipe,
+    releasable_ends_are_like_others => asynchronous,
     others_may_read_overlapped_from_a_duplicate => asynchronous,
     a_child_may_read_its_stdin_overlapped => asynchronous,
     raw_and_borrowed_handle_are_the_same => asynchronous,

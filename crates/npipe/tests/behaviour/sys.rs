@@ -264,33 +264,67 @@ pub(crate) fn begin_read_for_ever(pipe: &impl AsRawHandle) {
 pub(crate) fn answer_on_overlapped_stdin() {
     let stdin = io::stdin();
     let pipe = stdin.as_raw_handle();
-    let mut buffer = [0_u8; 64];
-    let read = finish(pipe, |overlapped| {
+    let mut answer = read_overlapped(&stdin, true, || ());
+    answer.make_ascii_uppercase();
+    finish(
+        pipe,
+        true,
+        || (),
+        |overlapped| {
+            // SAFETY: the handle is open; answer and OVERLAPPED are valid until `finish` has seen the end of the operation.
+            unsafe { WriteFile(pipe, answer.as_ptr(), answer.len() as u32, null_mut(), overlapped) }
+        },
+    );
+}
+
+/// A read, which is waited for by an event, or by the handle itself, when `meanwhile` has been done.
+pub(crate) fn read_overlapped(
+    pipe: &impl AsRawHandle,
+    with_event: bool,
+    meanwhile: impl FnOnce(),
+) -> Vec<u8> {
+    let pipe = pipe.as_raw_handle();
+    let mut buffer = vec![0_u8; 64];
+    let read = finish(pipe, with_event, meanwhile, |overlapped| {
         // SAFETY: the handle is open; buffer and OVERLAPPED are valid until `finish` has seen the end of the operation.
         unsafe { ReadFile(pipe, buffer.as_mut_ptr(), 64, null_mut(), overlapped) }
     });
-    buffer.make_ascii_uppercase();
-    finish(pipe, |overlapped| {
-        // SAFETY: as above.
-        unsafe { WriteFile(pipe, buffer.as_ptr(), read, null_mut(), overlapped) }
-    });
+    buffer.truncate(read as usize);
+    buffer
 }
 
 /// Starts an overlapped operation, which queues a packet on the port of the handle, if there is one, and waits for it.
-fn finish(pipe: RawHandle, begin: impl FnOnce(*mut OVERLAPPED) -> i32) -> u32 {
+fn finish(
+    pipe: RawHandle,
+    with_event: bool,
+    meanwhile: impl FnOnce(),
+    begin: impl FnOnce(*mut OVERLAPPED) -> i32,
+) -> u32 {
     // SAFETY: takes no pointers that are not null.
-    let event = unsafe { CreateEventW(null(), 1, 0, null()) };
+    let event = if with_event { unsafe { CreateEventW(null(), 1, 0, null()) } } else { null_mut() };
     let mut overlapped = OVERLAPPED { hEvent: event, ..OVERLAPPED::default() };
     let begun = begin(&mut overlapped);
     let pending = io::Error::last_os_error().raw_os_error() == Some(ERROR_IO_PENDING as i32);
     assert!(begun != 0 || pending, "{}", io::Error::last_os_error());
+    meanwhile();
     let mut bytes = 0;
     // SAFETY: the operation was begun with this block.
     let done = unsafe { GetOverlappedResult(pipe, &overlapped, &mut bytes, 1) };
     assert_ne!(done, 0, "GetOverlappedResult: {}", io::Error::last_os_error());
-    // SAFETY: the event was made here and is used nowhere else.
-    unsafe { CloseHandle(event) };
+    if with_event {
+        // SAFETY: the event was made here and is used nowhere else.
+        unsafe { CloseHandle(event) };
+    }
     bytes
+}
+
+/// Tokio's client on a handle that is given away.
+#[cfg(feature = "tokio")]
+pub(crate) fn adopt_for_tokio(
+    handle: RawHandle,
+) -> io::Result<tokio::net::windows::named_pipe::NamedPipeClient> {
+    // SAFETY: ownership of the handle moves to Tokio.
+    unsafe { tokio::net::windows::named_pipe::NamedPipeClient::from_raw_handle(handle) }
 }
 
 /// `NamedPipeServer::from_raw_handle` of a handle made here.

@@ -18,6 +18,7 @@ const SETTINGS: Settings = Settings {
     read_limit: 512,
     write_limit: 512,
     message_limit: usize::MAX,
+    packets: crate::sys::Packets::OfPending,
     before: None,
 };
 

@@ -30,6 +30,7 @@ impl Pair {
             read_limit: 64,
             write_limit: 64,
             message_limit: usize::MAX,
+            packets: crate::sys::Packets::OfPending,
             before: None,
         };
         let client = Peer::new(Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap());

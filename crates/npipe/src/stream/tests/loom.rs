@@ -43,6 +43,7 @@ fn model(test: impl Fn(Model) + Send + Sync + 'static) {
             read_limit: 64,
             write_limit: 64,
             message_limit: usize::MAX,
+            packets: crate::sys::Packets::OfPending,
             before: None,
         };
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();

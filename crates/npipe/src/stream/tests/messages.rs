@@ -30,6 +30,7 @@ fn exchange(temper: Temper, request: &[u8], answer: &[u8]) {
         read_limit: 512,
         write_limit: 512,
         message_limit: usize::MAX,
+        packets: crate::sys::Packets::OfPending,
         before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
@@ -103,6 +104,7 @@ fn a_flood_of_messages_lets_other_tasks_run() {
         read_limit: 512,
         write_limit: 512,
         message_limit: usize::MAX,
+        packets: crate::sys::Packets::OfPending,
         before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();

@@ -38,6 +38,7 @@ impl Pair {
             read_limit: 1 << 18,
             write_limit: 1 << 18,
             message_limit: usize::MAX,
+            packets: crate::sys::Packets::OfPending,
             before: None,
         };
         let writer = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();

@@ -18,6 +18,7 @@ const SETTINGS: Settings = Settings {
     read_limit: 64,
     write_limit: 64,
     message_limit: usize::MAX,
+    packets: crate::sys::Packets::OfPending,
     before: None,
 };
 

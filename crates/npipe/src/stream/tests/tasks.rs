@@ -26,6 +26,7 @@ fn a_writer_a_flush_and_one_who_waits_for_room_are_all_woken() {
         read_limit: 512,
         write_limit: 512,
         message_limit: usize::MAX,
+        packets: crate::sys::Packets::OfPending,
         before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
@@ -76,6 +77,7 @@ fn a_linger_longer_than_time_itself_is_no_bound() {
         read_limit: 512,
         write_limit: 512,
         message_limit: usize::MAX,
+        packets: crate::sys::Packets::OfPending,
         before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
@@ -119,6 +121,7 @@ fn a_given_buffer_whose_destructor_panics_harms_no_other_end() {
             read_limit: 512,
             write_limit: 512,
             message_limit: usize::MAX,
+            packets: crate::sys::Packets::OfPending,
             before: None,
         };
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();

@@ -79,6 +79,7 @@ fn settings() -> Settings {
         read_limit: 3000,
         write_limit: 2000,
         message_limit: usize::MAX,
+        packets: crate::sys::Packets::OfPending,
         before: None,
     }
 }

@@ -24,6 +24,7 @@ fn pair(driver: &Arc<Driver>, limit: usize) -> (Stream, Stream) {
         read_limit: limit,
         write_limit: limit,
         message_limit: usize::MAX,
+        packets: crate::sys::Packets::OfPending,
         before: None,
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();

@@ -31,6 +31,7 @@ fn blocked(driver: &Arc<Driver>) -> (Arc<Stream>, Stream) {
     let (pipe, server) = Pipe::create(true, 0, temper);
     let settings = Settings {
         end: PipeEnd::Server,
+        packets: crate::sys::Packets::OfPending,
         before: None,
         reads: Framing::Messages,
         writes: Framing::Messages,

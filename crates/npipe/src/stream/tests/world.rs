@@ -14,7 +14,7 @@ use crate::error::MessageTooLong;
 use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{Core, Settings, Stream};
-use crate::sys::{Entry, Pipe, Temper};
+use crate::sys::{Entry, Packets, Pipe, Temper};
 
 const SERVER: usize = 0;
 const CLIENT: usize = 1;
@@ -98,6 +98,7 @@ impl World {
             read_limit: plan.read_limit,
             write_limit: plan.write_limit,
             message_limit: usize::MAX,
+            packets: if plan.seed.is_multiple_of(4) { Packets::OfAll } else { Packets::OfPending },
             before: None,
         };
         let server = Stream::new(handle, driver.clone(), settings).unwrap();

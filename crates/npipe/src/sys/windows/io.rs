@@ -2,7 +2,7 @@
 //!
 //! The rules that every caller leans on are those of `FILE_SKIP_COMPLETION_PORT_ON_SUCCESS` (set when a handle is
 //! associated with a port): an operation that is over when the call returns has no packet; one that is pending has
-//! exactly one, also when it is cancelled.
+//! exactly one, also when it is cancelled. Without that mode an operation that has succeeded at once has a packet as well.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
@@ -101,8 +101,6 @@ pub(super) fn code_of(succeeded: i32) -> u32 {
 /// `overlapped` must be valid.
 unsafe fn submission(code: u32, overlapped: *const Overlapped) -> Submission {
     match code {
-        // Without the skip mode a success or a warning queues its packet like any other end.
-        0 | ERROR_MORE_DATA if cfg!(npipe_test_always_queue) => Submission::Pending,
         0 | ERROR_MORE_DATA => {
             // SAFETY: valid per the contract; the operation is over, so its count has been written.
             let bytes = unsafe { &*overlapped }.outcome().bytes;

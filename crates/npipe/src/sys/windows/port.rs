@@ -17,6 +17,7 @@ use windows_sys::Win32::System::IO::{
 use windows_sys::Win32::System::WindowsProgramming::FILE_SKIP_COMPLETION_PORT_ON_SUCCESS;
 
 use super::Overlapped;
+use crate::sys::Packets;
 
 /// A completion port.
 #[derive(Debug)]
@@ -64,15 +65,15 @@ impl Port {
         Ok(Self(unsafe { OwnedHandle::from_raw_handle(port) }))
     }
 
-    /// Ties a handle to this port, so that its packets carry `key`, and keeps operations that succeed at once from queueing a packet
-    /// ([`SetFileCompletionNotificationModes`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes)).
-    pub(crate) fn associate(&self, handle: &OwnedHandle, key: usize) -> io::Result<()> {
+    /// Ties a handle to this port, so that its packets carry `key`, and, unless all are to, keeps operations that succeed at once
+    /// from queueing a packet ([`SetFileCompletionNotificationModes`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes)).
+    pub(crate) fn associate(&self, handle: &OwnedHandle, key: usize, packets: Packets) -> io::Result<()> {
         // SAFETY: both handles are open for the call.
         let port = unsafe { CreateIoCompletionPort(handle.as_raw_handle(), self.0.as_raw_handle(), key, 0) };
         if port.is_null() {
             return Err(io::Error::last_os_error());
         }
-        if cfg!(npipe_test_always_queue) {
+        if packets == Packets::OfAll {
             return Ok(());
         }
         let modes = FILE_SKIP_COMPLETION_PORT_ON_SUCCESS;
