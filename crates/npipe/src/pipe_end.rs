@@ -32,14 +32,12 @@ macro_rules! pipe_end {
             ///
             /// # Safety
             ///
-            /// `handle` must be open, and the caller's to give away. Nobody else may read, write or wait on it, or on a
-            /// duplicate that shares its state.
+            /// `handle` must be open, and the caller's to give away. There may be duplicates of it.
             #[expect(unsafe_code, reason = "Tokio's signature: the handle is the caller's word")]
             pub unsafe fn from_raw_handle(handle: RawHandle) -> io::Result<Self> {
                 // SAFETY: the caller gives the handle away.
                 let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
-                let settings = Settings::of_foreign(&handle)?;
-                Stream::new(handle, Driver::current()?, settings).map(Self::from_stream)
+                Self::try_from(handle)
             }
 
             pub(crate) fn from_stream(stream: Stream) -> Self {
@@ -619,6 +617,17 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             /// How long this end lingers after a drop: five minutes, or what was [set](Self::set_linger) last.
             pub fn linger(&self) -> Option<Duration> {
                 self.stream.linger().after_drop()
+            }
+        }
+
+        impl TryFrom<OwnedHandle> for $pipe {
+            type Error = io::Error;
+
+            /// Takes over a pipe's handle, with the errors of
+            /// [`from_raw_handle`](Self::from_raw_handle).
+            fn try_from(handle: OwnedHandle) -> io::Result<Self> {
+                let settings = Settings::of_foreign(&handle)?;
+                Stream::new(handle, Driver::current()?, settings).map(Self::from_stream)
             }
         }
 

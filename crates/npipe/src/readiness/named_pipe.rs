@@ -458,20 +458,28 @@ impl Write for NamedPipe {
     }
 }
 
-impl From<OwnedHandle> for NamedPipe {
-    /// Takes over a pipe's handle, which must have been opened with `FILE_FLAG_OVERLAPPED`: registering it says whether
-    /// it was. Nobody else may read, write or wait on it, or on a duplicate.
-    fn from(handle: OwnedHandle) -> Self {
-        Self::loose(handle, None)
+impl TryFrom<OwnedHandle> for NamedPipe {
+    type Error = io::Error;
+
+    /// Takes over a pipe's handle, of which there may be duplicates.
+    ///
+    /// # Errors
+    ///
+    /// As [`NamedPipeServer::from_raw_handle`](crate::NamedPipeServer::from_raw_handle). A handle
+    /// that was not opened with `FILE_FLAG_OVERLAPPED`, or belongs to a completion port, is refused
+    /// when it is registered.
+    fn try_from(handle: OwnedHandle) -> io::Result<Self> {
+        let settings = Settings::of_foreign(&handle)?;
+        Ok(Self::loose(handle, Some(settings)))
     }
 }
 
 impl FromRawHandle for NamedPipe {
-    /// As `From<OwnedHandle>`.
+    /// As `TryFrom<OwnedHandle>`, whose errors come when the pipe is registered.
     #[expect(unsafe_code, reason = "the standard library's signature: the handle is the caller's word")]
     unsafe fn from_raw_handle(handle: RawHandle) -> Self {
         // SAFETY: the caller gives the handle away.
-        Self::from(unsafe { OwnedHandle::from_raw_handle(handle) })
+        Self::loose(unsafe { OwnedHandle::from_raw_handle(handle) }, None)
     }
 }
 

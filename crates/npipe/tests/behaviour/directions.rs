@@ -1,10 +1,14 @@
 //! Ends of one direction or of both, of bytes or of messages, made by the library or elsewhere: all
 //! of them can do all that their direction allows.
 
+use std::io::Write;
+use std::os::windows::io::OwnedHandle;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use npipe::{ClientOptions, PipeMode, ServerOptions};
+use npipe::blocking::PipeStream;
+use npipe::readiness::{Interest, NamedPipe};
+use npipe::{ClientOptions, NamedPipeClient, NamedPipeServer, PipeMode, ServerOptions};
 
 use crate::family::{End, Family, Reading, ServerEnd};
 use crate::harness::{Within, unique_name};
@@ -88,6 +92,45 @@ async fn carries<From: End, To: End>(from: &mut From, to: &mut To, mode: PipeMod
     from.close_write(Duration::from_secs(10)).within("close_write").await.unwrap();
     assert_eq!(to.read(&mut [0; 10]).within("the end").await.unwrap(), 0);
     from.write(b"late").await.unwrap_err();
+}
+
+/// One convention in all three APIs, and duplicates of the handle do no harm.
+#[test]
+fn handles_with_duplicates_are_taken_over_by_try_from() {
+    let make = |messages| {
+        let name = unique_name();
+        let server = sys::create_pipe_of(&name, Directions::Outbound, messages).unwrap();
+        let client = sys::open_pipe_of(&name, Directions::Outbound, messages).unwrap();
+        let duplicates = [server.try_clone().unwrap(), client.try_clone().unwrap()];
+        (server, client, duplicates)
+    };
+    for messages in [false, true] {
+        let (server, client, _duplicates) = make(messages);
+        let server = NamedPipeServer::try_from(server).unwrap();
+        let client = NamedPipeClient::try_from(client).unwrap();
+        assert_eq!(server.peer().unwrap().process_id(), client.peer().unwrap().process_id());
+        server.try_write(b"bytes").unwrap();
+
+        let (server, client, _duplicates) = make(messages);
+        let server = PipeStream::try_from(server).unwrap();
+        server.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        (&server).write_all(b"bytes").unwrap();
+        let mut bytes = [0; 5];
+        std::io::Read::read_exact(&mut &PipeStream::try_from(client).unwrap(), &mut bytes).unwrap();
+        server.into_server().unwrap();
+
+        let (server, _client, _duplicates) = make(messages);
+        let mut server = NamedPipe::try_from(server).unwrap();
+        server.peer().unwrap();
+        let poll = npipe::readiness::Poll::new().unwrap();
+        poll.registry().register(&mut server, npipe::readiness::Token(1), Interest::WRITABLE).unwrap();
+        assert_eq!((&server).write(b"bytes").unwrap(), 5);
+        server.disconnect().unwrap();
+    }
+    let file = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+    NamedPipe::try_from(OwnedHandle::from(file.try_clone().unwrap())).map(drop).unwrap_err();
+    PipeStream::try_from(OwnedHandle::from(file.try_clone().unwrap())).map(drop).unwrap_err();
+    NamedPipeServer::try_from(OwnedHandle::from(file)).map(drop).unwrap_err();
 }
 
 for_each_family!(every_end_does_what_its_direction_allows);

@@ -91,7 +91,7 @@ fn a_client_that_left_a_foreign_handle_is_its_end() {
     let mut events = Loop::new();
     let name = unique_name();
     let server = NamedPipe::new(&name).unwrap();
-    let mut server = NamedPipe::from(server.as_handle().try_clone_to_owned().unwrap());
+    let mut server = NamedPipe::try_from(server.as_handle().try_clone_to_owned().unwrap()).unwrap();
     drop(foreign_client(&name));
     events.add(&mut server, SERVER);
     assert!(events.until(SERVER, Event::is_readable).is_read_closed());

@@ -59,7 +59,7 @@ fn a_handle_made_elsewhere_is_what_it_was_made_for() {
     events.add(&mut server, SERVER);
     let file =
         OpenOptions::new().read(true).write(true).custom_flags(FILE_FLAG_OVERLAPPED).open(&name).unwrap();
-    let mut client = NamedPipe::from(OwnedHandle::from(file));
+    let mut client = NamedPipe::try_from(OwnedHandle::from(file)).unwrap();
     events.connect(&server, SERVER);
     events.add(&mut client, CLIENT);
     events.settle();

@@ -302,11 +302,11 @@ impl Family for Readiness {
     }
 
     fn adopt_server(handle: OwnedHandle) -> io::Result<ReadinessStream> {
-        ReadinessStream::register(NamedPipe::from(handle))
+        ReadinessStream::register(NamedPipe::try_from(handle)?)
     }
 
     fn adopt_client(handle: OwnedHandle) -> io::Result<ReadinessStream> {
-        ReadinessStream::register(NamedPipe::from(handle))
+        ReadinessStream::register(NamedPipe::try_from(handle)?)
     }
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
