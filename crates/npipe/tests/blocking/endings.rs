@@ -161,6 +161,7 @@ fn a_clone_that_closes_leaves_the_others_what_they_write() {
         let (server, client) = narrow_pair();
         client.set_write_timeout(Some(SHORT)).unwrap();
         (&client).write_all(b"unread").unwrap();
+        client.set_linger(None);
         let clone = client.try_clone().unwrap();
         let closed = match in_time {
             Some(timeout) => clone.close_timeout(timeout),
