@@ -5,8 +5,9 @@
 //! disconnecting discards everything. Where Windows leaves a choice, a seeded random number takes it: whether an
 //! operation that could end at once answers *pending* instead, how many of the available bytes a read of a byte pipe
 //! gets, whether a cancellation takes effect at once, whether the end of an operation shows before its packet has been
-//! dequeued, and, if told so, operations cancelled though nobody asked (as
-//! someone with a duplicate of the handle can). Packets wait in the port until the test has the driver dequeue them.
+//! dequeued, whether a refused exchange has a packet, whether a flush ends before the write that lets it end, whether
+//! discarded bytes make room for a write that then succeeds, and, if the test asks, operations cancelled by another
+//! holder of the handle. Packets wait in the port until the test has the driver dequeue them.
 //!
 //! It checks what no caller may do: submit a block twice, close a handle with an operation in flight that was not cancelled,
 //! start a second read of one end. It writes through the pointers that it was given, so a sanitizer sees every misuse.
@@ -153,6 +154,23 @@ pub(crate) struct Temper {
     pub(crate) cancels_late: bool,
     /// The end of an operation can be seen once its packet has been dequeued, as on Windows, and not before.
     pub(crate) final_with_packet: bool,
+    /// A refused exchange answers *pending*, and its packet has the code, as on Windows 8 and later.
+    pub(crate) refuses_by_packet: bool,
+    /// Discarding what is unread makes room for the write behind it, which ends with success.
+    pub(crate) discards_with_success: bool,
+}
+
+impl Temper {
+    /// No whims.
+    pub(crate) const PLAIN: Self = Self {
+        seed: 1,
+        hesitates: false,
+        splits: false,
+        cancels_late: false,
+        final_with_packet: false,
+        refuses_by_packet: false,
+        discards_with_success: false,
+    };
 }
 
 /// A pipe, which both ends share.
@@ -170,7 +188,10 @@ struct State {
     /// By the end that reads.
     queues: [Queue; 2],
     connect: Option<Pending>,
-    late_cancels: Vec<(usize, Address)>,
+    /// Counts submissions: an address may be that of a later operation, the number of a submission is not.
+    submissions: u64,
+    /// The ends and the submissions.
+    late_cancels: Vec<(usize, u64)>,
     blocking_flushes: usize,
     open: [bool; 2],
     /// The ports of the ends' file objects, by the end.
@@ -197,13 +218,22 @@ enum Phase {
 #[derive(Default)]
 struct Queue {
     data: VecDeque<Data>,
+    /// Counts the writes that were queued.
+    writes: u64,
     reader: Option<Pending>,
-    /// Flushes of the end that writes: they end when nothing is left to read.
-    flushes: Vec<Pending>,
+    flushes: Vec<Flush>,
+}
+
+/// A flush of the end that writes: it ends when what was queued before it has been read.
+struct Flush {
+    operation: Pending,
+    /// The number of the write that it does not wait for.
+    next: u64,
 }
 
 /// What one write left in the queue.
 struct Data {
+    number: u64,
     bytes: VecDeque<u8>,
     /// The write, while it has not ended.
     writer: Option<Pending>,
@@ -217,6 +247,7 @@ struct Address(*const Overlapped);
 unsafe impl Send for Address {}
 
 struct Pending {
+    submission: u64,
     overlapped: Address,
     buffer: *mut u8,
     length: usize,
@@ -292,6 +323,7 @@ impl Pipe {
             connection: 0,
             queues: Default::default(),
             connect: None,
+            submissions: 0,
             late_cancels: Vec::new(),
             blocking_flushes: 0,
             open: [true, false],
@@ -323,8 +355,8 @@ impl Pipe {
     /// Cancellations that were late take effect.
     pub(crate) fn settle(&self) {
         let mut state = lock(&self.0);
-        for (end, address) in std::mem::take(&mut state.late_cancels) {
-            state.cancel(end, address);
+        for (end, submission) in std::mem::take(&mut state.late_cancels) {
+            state.cancel(end, submission);
         }
     }
 
@@ -334,6 +366,7 @@ impl Pipe {
         let reader = state.queues[end].reader.take();
         let connect = if end == SERVER { state.connect.take() } else { None };
         let flushes = std::mem::take(&mut state.queues[1 - end].flushes);
+        let flushes = flushes.into_iter().map(|flush| flush.operation);
         for operation in reader.into_iter().chain(connect).chain(flushes) {
             operation.finish(ERROR_OPERATION_ABORTED, 0);
         }
@@ -343,8 +376,8 @@ impl Pipe {
     /// nothing here, but may be that of an operation of ours.
     pub(crate) fn end_foreign_operation(&self, end: usize) {
         let mut state = lock(&self.0);
-        let mut addresses = state.in_flight(SERVER);
-        addresses.extend(state.in_flight(CLIENT));
+        let operations = state.in_flight(SERVER).chain(state.in_flight(CLIENT));
+        let mut addresses: Vec<_> = operations.map(|operation| operation.overlapped).collect();
         addresses.push(Address(std::ptr::without_provenance(0x1000)));
         let place = state.chance(addresses.len() as u64) as usize;
         if let Some(Association { packets, key, .. }) = &state.ports[end] {
@@ -382,31 +415,48 @@ impl Queue {
         self.data.iter().map(|data| data.bytes.len()).sum()
     }
 
-    fn end_all(&mut self, code: u32) {
-        for data in self.data.drain(..) {
+    fn push(&mut self, bytes: VecDeque<u8>) {
+        let length = bytes.len();
+        self.data.push_back(Data { number: self.writes, bytes, writer: None, length });
+        self.writes += 1;
+    }
+
+    /// Discards what is unread, from the front, and ends all operations.
+    fn end_all(&mut self, code: u32, quota: usize, discards_with_success: bool) {
+        while let Some(data) = self.data.pop_front() {
             if let Some(writer) = data.writer {
                 writer.finish(code, 0);
             }
+            if discards_with_success {
+                self.end_writes(quota);
+            }
         }
-        for operation in self.reader.take().into_iter().chain(self.flushes.drain(..)) {
+        let flushes = self.flushes.drain(..).map(|flush| flush.operation);
+        for operation in self.reader.take().into_iter().chain(flushes) {
             operation.finish(code, 0);
         }
     }
 
+    fn has_read_before(&self, next: u64) -> bool {
+        self.data.front().is_none_or(|data| data.number >= next)
+    }
+
     fn end_flushes(&mut self) {
-        if self.data.is_empty() {
-            self.flushes.drain(..).for_each(|flush| flush.finish(0, 0));
-        }
+        let (ended, going_on) =
+            std::mem::take(&mut self.flushes).into_iter().partition(|flush| self.has_read_before(flush.next));
+        self.flushes = going_on;
+        let ended: Vec<Flush> = ended;
+        ended.into_iter().for_each(|flush| flush.operation.finish(0, 0));
     }
 
     /// Writes whose rest fits the quota end.
     fn end_writes(&mut self, quota: usize) {
         let unread = self.unread();
         for data in &mut self.data {
-            if unread <= quota
-                && let Some(writer) = data.writer.take()
-            {
-                writer.finish(0, data.length);
+            if unread <= quota {
+                if let Some(writer) = data.writer.take() {
+                    writer.finish(0, data.length);
+                }
             }
         }
     }
@@ -439,8 +489,10 @@ impl State {
         if self.temper.splits && !self.messages && wanted > 1 && self.chance(2) == 0 {
             wanted = 1 + self.chance(wanted as u64 - 1) as usize;
         }
+        let flushes_first = !self.queues[end].flushes.is_empty() && self.chance(2) == 0;
         let queue = &mut self.queues[end];
         let (mut filled, mut code) = (0, 0);
+        let mut written = Vec::new();
         while let Some(head) = queue.data.front_mut() {
             let count = head.bytes.len().min(wanted - filled);
             for (place, byte) in buffer[filled..].iter_mut().zip(head.bytes.drain(..count)) {
@@ -448,9 +500,7 @@ impl State {
             }
             filled += count;
             if head.bytes.is_empty() {
-                if let Some(writer) = head.writer.take() {
-                    writer.finish(0, head.length);
-                }
+                written.extend(head.writer.take().map(|writer| (writer, head.length)));
                 queue.data.pop_front();
             } else if self.messages {
                 code = ERROR_MORE_DATA;
@@ -459,6 +509,11 @@ impl State {
                 break;
             }
         }
+        // A flush may end before the write that lets it end.
+        if flushes_first {
+            queue.end_flushes();
+        }
+        written.into_iter().for_each(|(writer, length)| writer.finish(0, length));
         queue.end_writes(self.quota);
         queue.end_flushes();
         Some((code, filled))
@@ -476,41 +531,36 @@ impl State {
     }
 
     /// The operations of one end.
-    fn in_flight(&self, end: usize) -> Vec<Address> {
+    fn in_flight(&self, end: usize) -> impl Iterator<Item = &Pending> {
         let connect = self.connect.as_ref().filter(|_| end == SERVER);
         let sent = &self.queues[1 - end];
-        let operations = self.queues[end].reader.iter().chain(connect).chain(&sent.flushes);
+        let flushes = sent.flushes.iter().map(|flush| &flush.operation);
         let writes = sent.data.iter().filter_map(|data| data.writer.as_ref());
-        operations.chain(writes).map(|operation| operation.overlapped).collect()
+        self.queues[end].reader.iter().chain(connect).chain(flushes).chain(writes)
     }
 
-    fn cancel(&mut self, end: usize, address: Address) {
-        let is_it = |pending: &Option<Pending>| pending.as_ref().is_some_and(|it| it.overlapped == address);
-        if is_it(&self.queues[end].reader)
-            && let Some(reader) = self.queues[end].reader.take()
-        {
+    fn cancel(&mut self, end: usize, submission: u64) {
+        let is_it = |pending: &mut Pending| pending.submission == submission;
+        if let Some(reader) = self.queues[end].reader.take_if(is_it) {
             reader.finish(ERROR_OPERATION_ABORTED, 0);
         }
-        if is_it(&self.connect)
-            && let Some(connect) = self.connect.take()
-        {
+        if let Some(connect) = self.connect.take_if(is_it) {
             connect.finish(ERROR_OPERATION_ABORTED, 0);
         }
         let queue = &mut self.queues[1 - end];
-        if let Some(index) = queue.data.iter().position(|data| is_it(&data.writer))
-            && let Some(writer) = queue.data.remove(index).and_then(|data| data.writer)
-        {
+        let withdrawn = queue.data.iter_mut().position(|data| data.writer.as_mut().is_some_and(is_it));
+        if let Some(writer) = withdrawn.and_then(|index| queue.data.remove(index)?.writer) {
             writer.finish(ERROR_OPERATION_ABORTED, 0);
             queue.end_flushes();
         }
-        if let Some(index) = queue.flushes.iter().position(|flush| flush.overlapped == address) {
-            queue.flushes.remove(index).finish(ERROR_OPERATION_ABORTED, 0);
+        if let Some(index) = queue.flushes.iter().position(|flush| flush.operation.submission == submission) {
+            queue.flushes.remove(index).operation.finish(ERROR_OPERATION_ABORTED, 0);
         }
     }
 }
 
 fn pending(
-    state: &State,
+    state: &mut State,
     handle: &OwnedHandle,
     buffer: *mut u8,
     length: usize,
@@ -521,7 +571,9 @@ fn pending(
     assert_eq!(before, FINAL, "a block was submitted twice");
     let port = state.ports[handle.end].clone().expect("the handle is tied to a port");
     let final_with_packet = state.temper.final_with_packet;
-    Pending { overlapped: Address(overlapped), buffer, length, port, final_with_packet }
+    state.submissions += 1;
+    let submission = state.submissions;
+    Pending { submission, overlapped: Address(overlapped), buffer, length, port, final_with_packet }
 }
 
 /// An operation that is over when the call returns: at once, or, if the kernel hesitates, by a packet.
@@ -565,7 +617,7 @@ pub(crate) unsafe fn read(
             ended(&mut state, handle, overlapped, code, count)
         }
         None => {
-            let operation = pending(&state, handle, buffer, length as usize, overlapped);
+            let operation = pending(&mut state, handle, buffer, length as usize, overlapped);
             state.queues[handle.end].reader = Some(operation);
             Submission::Pending
         }
@@ -590,11 +642,11 @@ pub(crate) unsafe fn write(
     // SAFETY: the submitter guarantees that many readable bytes.
     let bytes = unsafe { std::slice::from_raw_parts(buffer, length) }.iter().copied().collect();
     let reader = 1 - handle.end;
-    state.queues[reader].data.push_back(Data { bytes, writer: None, length });
+    state.queues[reader].push(bytes);
     state.serve(reader);
     let quota = state.quota;
     if state.queues[reader].unread() > quota {
-        let writer = pending(&state, handle, std::ptr::null_mut(), length, overlapped);
+        let writer = pending(&mut state, handle, std::ptr::null_mut(), length, overlapped);
         state.queues[reader].data.back_mut().expect("it was just queued").writer = Some(writer);
         return Submission::Pending;
     }
@@ -614,18 +666,26 @@ pub(crate) unsafe fn exchange(
 ) -> Submission {
     {
         let mut state = lock(&handle.pipe.0);
-        let allowed = handle.may_write(&state).and_then(|()| match &state.queues[handle.end].data {
-            _ if !state.messages => Err(ERROR_BAD_PIPE),
-            unread if !unread.is_empty() => Err(ERROR_PIPE_BUSY),
-            _ => Ok(()),
-        });
-        if let Err(code) = allowed {
+        if handle.is_cut_off(&state) {
+            return Submission::Finished(CUT_OFF);
+        }
+        let refusal = match state.phase {
+            Phase::Listening | Phase::Disconnected | Phase::Closing => Some(ERROR_BAD_PIPE),
+            Phase::Connected if !state.messages => Some(ERROR_BAD_PIPE),
+            Phase::Connected if !state.queues[handle.end].data.is_empty() => Some(ERROR_PIPE_BUSY),
+            Phase::Connected => None,
+        };
+        if let Some(code) = refusal {
+            if state.temper.refuses_by_packet {
+                pending(&mut state, handle, std::ptr::null_mut(), 0, overlapped).finish(code, 0);
+                return Submission::Pending;
+            }
             return Submission::Finished(Outcome { code, bytes: 0 });
         }
         // SAFETY: the submitter guarantees that many readable bytes.
         let bytes = unsafe { std::slice::from_raw_parts(request, length as usize) }.iter().copied().collect();
         let reader = 1 - handle.end;
-        state.queues[reader].data.push_back(Data { bytes, writer: None, length: length as usize });
+        state.queues[reader].push(bytes);
         state.serve(reader);
     }
     // SAFETY: the submitter guarantees the same of the reply as of what is read.
@@ -642,7 +702,7 @@ pub(crate) unsafe fn connect(handle: &OwnedHandle, overlapped: *const Overlapped
         Phase::Closing => ERROR_NO_DATA,
         Phase::Listening | Phase::Disconnected => {
             state.phase = Phase::Listening;
-            let operation = pending(&state, handle, std::ptr::null_mut(), 0, overlapped);
+            let operation = pending(&mut state, handle, std::ptr::null_mut(), 0, overlapped);
             assert!(state.connect.replace(operation).is_none(), "a second connect of one instance");
             return Submission::Pending;
         }
@@ -662,18 +722,21 @@ pub(crate) unsafe fn flush(handle: &OwnedHandle, overlapped: *const Overlapped) 
     if state.queues[reader].data.is_empty() {
         return ended(&mut state, handle, overlapped, 0, 0);
     }
-    let operation = pending(&state, handle, std::ptr::null_mut(), 0, overlapped);
-    state.queues[reader].flushes.push(operation);
+    let operation = pending(&mut state, handle, std::ptr::null_mut(), 0, overlapped);
+    let next = state.queues[reader].writes;
+    state.queues[reader].flushes.push(Flush { operation, next });
     Submission::Pending
 }
 
 pub(crate) fn cancel(handle: &OwnedHandle, overlapped: &Overlapped) {
     let mut state = lock(&handle.pipe.0);
     let address = Address(overlapped);
+    let found = state.in_flight(handle.end).find(|operation| operation.overlapped == address);
+    let Some(submission) = found.map(|operation| operation.submission) else { return };
     if state.temper.cancels_late && state.chance(2) == 0 {
-        state.late_cancels.push((handle.end, address));
+        state.late_cancels.push((handle.end, submission));
     } else {
-        state.cancel(handle.end, address);
+        state.cancel(handle.end, submission);
     }
 }
 
@@ -697,8 +760,12 @@ pub(crate) fn disconnect(handle: &OwnedHandle) -> io::Result<()> {
     state.phase = Phase::Disconnected;
     state.connection += 1;
     state.open[CLIENT] = false;
+    if let Some(connect) = state.connect.take() {
+        connect.finish(ERROR_PIPE_NOT_CONNECTED, 0);
+    }
+    let State { quota, temper, .. } = *state;
     for queue in &mut state.queues {
-        queue.end_all(ERROR_PIPE_NOT_CONNECTED);
+        queue.end_all(ERROR_PIPE_NOT_CONNECTED, quota, temper.discards_with_success);
     }
     Ok(())
 }
@@ -706,8 +773,14 @@ pub(crate) fn disconnect(handle: &OwnedHandle) -> io::Result<()> {
 pub(crate) fn peek(handle: &OwnedHandle) -> io::Result<Peeked> {
     let state = lock(&handle.pipe.0);
     let queue = &state.queues[handle.end];
-    if state.phase == Phase::Closing && queue.data.is_empty() {
-        return Err(io::Error::from_raw_os_error(ERROR_BROKEN_PIPE as i32));
+    let refusal = match state.phase {
+        _ if handle.is_cut_off(&state) => Some(ERROR_PIPE_NOT_CONNECTED),
+        Phase::Listening | Phase::Disconnected => Some(ERROR_BAD_PIPE),
+        Phase::Closing if queue.data.is_empty() => Some(ERROR_BROKEN_PIPE),
+        Phase::Closing | Phase::Connected => None,
+    };
+    if let Some(code) = refusal {
+        return Err(io::Error::from_raw_os_error(code as i32));
     }
     let head = queue.data.front().filter(|_| state.messages).map_or(0, |data| data.bytes.len());
     Ok(Peeked { available: queue.unread(), left_in_message: head })
@@ -723,7 +796,11 @@ pub(crate) fn set_message_reads(handle: &OwnedHandle) -> io::Result<()> {
 }
 
 pub(crate) fn describe(handle: &OwnedHandle) -> io::Result<PipeDescription> {
-    Ok(PipeDescription { message_type: lock(&handle.pipe.0).messages })
+    let state = lock(&handle.pipe.0);
+    if handle.is_cut_off(&state) {
+        return Err(io::Error::from_raw_os_error(ERROR_PIPE_NOT_CONNECTED as i32));
+    }
+    Ok(PipeDescription { message_type: state.messages })
 }
 
 /// The threads in a flush that blocks, and how often each has been cancelled.
@@ -736,9 +813,13 @@ pub(crate) fn flush_blocking(handle: &OwnedHandle) -> io::Result<()> {
     let enough = if lock(&handle.pipe.0).temper.cancels_late { 2 } else { 1 };
     let mut blocked = BLOCKED.lock().unwrap_or_else(PoisonError::into_inner);
     blocked.push((this, 0));
-    lock(&handle.pipe.0).blocking_flushes += 1;
+    let next = {
+        let mut state = lock(&handle.pipe.0);
+        state.blocking_flushes += 1;
+        state.queues[1 - handle.end].writes
+    };
     let result = loop {
-        if lock(&handle.pipe.0).queues[1 - handle.end].data.is_empty() {
+        if lock(&handle.pipe.0).queues[1 - handle.end].has_read_before(next) {
             break Ok(());
         }
         if blocked.iter().any(|(thread, cancelled)| *thread == this && *cancelled >= enough) {
@@ -777,12 +858,13 @@ impl Drop for OwnedHandle {
         }
         // The kernel ends what is in flight. Its packet comes in any case, but nobody may have relied on more than that.
         let given_up = std::mem::take(&mut state.late_cancels);
-        for operation in state.in_flight(mine) {
+        let in_flight: Vec<_> = state.in_flight(mine).map(|operation| operation.submission).collect();
+        for submission in in_flight {
             assert!(
-                std::thread::panicking() || given_up.contains(&(mine, operation)),
+                std::thread::panicking() || given_up.contains(&(mine, submission)),
                 "a handle was closed with an operation in flight that nobody had cancelled"
             );
-            state.cancel(mine, operation);
+            state.cancel(mine, submission);
         }
         state.late_cancels = given_up;
         state.open[mine] = false;
@@ -792,7 +874,8 @@ impl Drop for OwnedHandle {
         }
         state.phase = Phase::Closing;
         // What was queued towards the closer is gone, what it wrote stays, and the peer's waiting read ends.
-        state.queues[mine].end_all(ERROR_BROKEN_PIPE);
+        let State { quota, temper, .. } = *state;
+        state.queues[mine].end_all(ERROR_BROKEN_PIPE, quota, temper.discards_with_success);
         state.serve(1 - mine);
     }
 }

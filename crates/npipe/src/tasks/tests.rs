@@ -24,7 +24,14 @@ const QUOTA: usize = 700;
 
 /// A connected pair on the port of who calls.
 async fn pair(seed: u64) -> (Stream, Stream) {
-    let temper = Temper { seed, hesitates: true, splits: true, cancels_late: true, final_with_packet: true };
+    let temper = Temper {
+        seed,
+        hesitates: true,
+        splits: true,
+        cancels_late: true,
+        final_with_packet: true,
+        ..Temper::default()
+    };
     let settings = Settings {
         end: PipeEnd::Server,
         reads: Framing::Bytes,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use windows_sys::Win32::Foundation::ERROR_PIPE_NOT_CONNECTED;
+
 use crate::driver::Driver;
 use crate::info::PipeEnd;
 use crate::machine::{Found, Framing};
@@ -37,6 +39,7 @@ impl World {
             splits: false,
             cancels_late: seed % 3 == 0,
             final_with_packet: seed % 2 == 0,
+            ..Temper::PLAIN
         };
         let (pipe, server) = Pipe::create(false, 512, temper);
         let server = Stream::new(server, driver.clone(), SETTINGS).unwrap();
@@ -123,6 +126,25 @@ fn what_was_found_while_nobody_was_connected_is_no_end_of_the_next_connection() 
                 // An error is ready to be read.
                 world.server.is_readable();
             }
+        }
+    }
+}
+
+/// Windows ends a wait for a client with 233 when its server disconnects meanwhile.
+#[test]
+fn a_wait_that_a_disconnect_ends_is_not_the_end_of_the_next() {
+    for seed in 0..50 {
+        let world = World::new(seed);
+        for _ in 0..3 {
+            assert!(!world.has_client());
+            world.server.disconnect().unwrap();
+            assert!(!world.has_client());
+            let client = Stream::new(world.pipe.open().unwrap(), world.driver.clone(), SETTINGS).unwrap();
+            assert!(world.has_client());
+            world.server.disconnect().unwrap();
+            // A client that was cut off cannot even ask what its pipe is.
+            let error = client.try_write(&&b"x"[..]).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(ERROR_PIPE_NOT_CONNECTED as i32));
         }
     }
 }

@@ -84,6 +84,20 @@ fn it_is_over_when_the_last_byte_has_been_read() {
 }
 
 #[test]
+fn it_waits_for_what_was_written_before_it_and_not_for_what_came_later() {
+    let mut pair = Pair::draining();
+    // More than the reader takes ahead, so that some of it stays in the pipe.
+    while pair.server.write(&[7; 60]).is_ready() {
+        pair.turn();
+    }
+    while !pair.drained() {
+        assert!(pair.client.read(1).is_ready(), "the drain goes on although what preceded it was read");
+    }
+    assert!(!pair.pipe.is_quiet(), "a later write is unread");
+    pair.end();
+}
+
+#[test]
 fn without_anything_unread_it_is_over_at_once() {
     assert!(matches!(Pair::new().server.drain(), Poll::Ready(Ok(()))));
 }

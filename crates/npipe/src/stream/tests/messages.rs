@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use windows_sys::Win32::Foundation::{ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED};
 
 use super::peer::Waiter;
 use crate::driver::{Driver, Waiting};
@@ -85,6 +86,8 @@ fn an_exchange_has_its_reply_whole_whenever_it_comes() {
             splits: seed % 3 == 0,
             cancels_late: seed % 5 == 0,
             final_with_packet: seed % 7 < 4,
+            refuses_by_packet: seed % 2 == 1,
+            ..Temper::PLAIN
         };
         for (request, answer) in [(0, 0), (1, 600), (5000, 1), (300, 9000), (7, 0)] {
             exchange(temper, &vec![7; request], &vec![8; answer]);
@@ -127,4 +130,63 @@ fn a_flood_of_messages_lets_other_tasks_run() {
     assert!(turns >= 5, "the others had {turns} turns");
     drop((server, client));
     turn(&driver);
+}
+
+/// At once or by packet, as versions of Windows differ.
+#[test]
+fn an_exchange_that_the_kernel_refuses_reports_the_code_and_sends_nothing() {
+    for (refuses_by_packet, disconnects) in [(false, false), (true, false), (false, true), (true, true)] {
+        let driver = Driver::new().unwrap();
+        let temper = Temper { refuses_by_packet, ..Temper::PLAIN };
+        let (pipe, server) = Pipe::create(true, 100, temper);
+        let settings = Settings {
+            end: PipeEnd::Server,
+            reads: Framing::Messages,
+            writes: Framing::Messages,
+            read_limit: 512,
+            write_limit: 512,
+            message_limit: usize::MAX,
+            before: None,
+        };
+        let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
+        let server = Stream::new(server, driver.clone(), settings).unwrap();
+        let code = if disconnects {
+            server.disconnect().unwrap();
+            ERROR_PIPE_NOT_CONNECTED
+        } else {
+            assert_eq!(client.try_write(&&b"news"[..]).unwrap(), 4);
+            ERROR_PIPE_BUSY
+        };
+        let mut asking = Waiter::default();
+        let mut reply = BytesMut::new();
+        {
+            let mut transact = pin!(server.transact(b"request", &mut reply));
+            let refused = (0..10).find_map(|_| {
+                let polled =
+                    asking.may_poll().then(|| asking.poll(|context| transact.as_mut().poll(context)));
+                turn(&driver);
+                match polled {
+                    Some(Poll::Ready(result)) => Some(result.unwrap_err()),
+                    _ => None,
+                }
+            });
+            let refused = refused.expect("the exchange ends");
+            assert_eq!(refused.raw_os_error(), Some(code as i32), "{refused}");
+        }
+        if !disconnects {
+            // The message that was in the way is there, and the peer has got no request.
+            let mut received = BytesMut::new();
+            let mut reading = Waiter::default();
+            let length = reading
+                .poll(|context| server.poll_recv_message(context, Key::POLL, &mut received, usize::MAX));
+            assert!(matches!(length, Poll::Ready(Ok(Some(4)))), "{length:?}");
+            let mut buffer = BytesMut::new();
+            let nothing = Waiter::default()
+                .poll(|context| client.poll_recv_message(context, Key::POLL, &mut buffer, usize::MAX));
+            assert!(nothing.is_pending());
+        }
+        drop((server, client));
+        (0..4).for_each(|_| turn(&driver));
+        assert!(pipe.is_quiet());
+    }
 }

@@ -16,8 +16,7 @@ use crate::machine::Framing;
 use crate::stream::{Destination, Growing, Key, Settings, Slice, Slices, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
-const CALM: Temper =
-    Temper { seed: 1, hesitates: false, splits: false, cancels_late: false, final_with_packet: false };
+const CALM: Temper = Temper::PLAIN;
 
 /// Two ends on a driver that the test turns.
 struct Pair {

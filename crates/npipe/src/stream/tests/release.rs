@@ -24,8 +24,7 @@ const SETTINGS: Settings = Settings {
 
 /// However the kernel ends what is cancelled.
 const TEMPERS: [Temper; 4] = {
-    const PLAIN: Temper =
-        Temper { seed: 1, hesitates: false, splits: false, cancels_late: false, final_with_packet: false };
+    const PLAIN: Temper = Temper::PLAIN;
     [
         PLAIN,
         Temper { final_with_packet: true, ..PLAIN },

@@ -28,6 +28,7 @@ pub(super) struct Plan {
     splits: bool,
     cancels_late: bool,
     final_with_packet: bool,
+    discards_with_success: bool,
     aborts: bool,
     client_first: bool,
     /// Messages are received whole, and only so.
@@ -42,7 +43,7 @@ impl Plan {
     /// A plan by its parts: `bits` are its switches.
     pub(super) fn new(
         seed: u64,
-        bits: u8,
+        bits: u16,
         [quota, read_limit, write_limit]: [usize; 3],
         steps: Vec<(u8, u16)>,
     ) -> Self {
@@ -54,6 +55,7 @@ impl Plan {
             splits: bit(2),
             cancels_late: bit(3),
             final_with_packet: bit(7),
+            discards_with_success: bit(8),
             aborts: bit(4),
             client_first: bit(5),
             receives: bit(0) && bit(6),
@@ -88,6 +90,8 @@ impl World {
             splits: plan.splits,
             cancels_late: plan.cancels_late,
             final_with_packet: plan.final_with_packet,
+            discards_with_success: plan.discards_with_success,
+            ..Temper::default()
         };
         let (pipe, handle) = Pipe::create(plan.messages, plan.quota, temper);
         let framing = if plan.messages { Framing::Messages } else { Framing::Bytes };
@@ -373,10 +377,10 @@ pub(super) fn run(plan: Plan) {
 /// Runs the schedule that `bytes` spell; too few spell none.
 #[cfg(fuzzing)]
 pub fn run_bytes(bytes: &[u8]) {
-    let Some((head, steps)) = bytes.split_first_chunk::<15>() else { return };
+    let Some((head, steps)) = bytes.split_first_chunk::<16>() else { return };
     let short = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]) as usize;
     let seed = u64::from_le_bytes(std::array::from_fn(|place| head[place]));
-    let sizes = [short(9) % 6000, 1 + short(11) % 20_000, 1 + short(13) % 20_000];
+    let sizes = [short(10) % 6000, 1 + short(12) % 20_000, 1 + short(14) % 20_000];
     let steps = steps.chunks_exact(3).map(|step| (step[0], u16::from_le_bytes([step[1], step[2]]))).collect();
-    run(Plan::new(seed, head[8], sizes, steps));
+    run(Plan::new(seed, short(8) as u16, sizes, steps));
 }
