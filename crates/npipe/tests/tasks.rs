@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -397,5 +397,55 @@ fn an_executor_that_is_dropped_ends_behind_its_tasks_and_their_pipes() {
         client.read_to_end(&mut received).unwrap();
         assert!(received == data, "{} of {} bytes arrived", received.len(), data.len());
         npipe::block_on(task);
+    });
+}
+
+/// Reports the name of the thread that wakes it.
+struct NamesItsThread(mpsc::Sender<Option<String>>);
+
+impl Wake for NamesItsThread {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.send(thread::current().name().map(str::to_owned));
+    }
+}
+
+/// The names that the guide gives, by the thread that wakes a read or a drain.
+#[test]
+fn the_threads_behind_pipes_have_names() {
+    fn waker() -> (Waker, impl FnOnce() -> String) {
+        let (sender, woken_by) = mpsc::channel();
+        (Waker::from(Arc::new(NamesItsThread(sender))), move || woken_by.recv().unwrap().unwrap())
+    }
+    fn reader_is_woken(server: &NamedPipeServer, client: &NamedPipeClient) -> String {
+        let (waker, woken_by) = waker();
+        let mut readable = pin!(server.readable());
+        assert!(readable.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(client.try_write(b"x").unwrap(), 1);
+        woken_by()
+    }
+    in_time(|| {
+        let on_no_executor = || {
+            let name = unique_name();
+            (ServerOptions::new().create(&name).unwrap(), ClientOptions::new().open(&name).unwrap())
+        };
+        let (server, mut client) = on_no_executor();
+        assert_eq!(reader_is_woken(&server, &client), "npipe-driver");
+
+        let (waker, woken_by) = waker();
+        server.try_read(&mut [0; 8]).unwrap();
+        assert_eq!(server.try_write(b"unread").unwrap(), 6);
+        {
+            let mut drain = pin!(server.drain());
+            assert!(drain.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            npipe::block_on(client.read_exact(&mut [0; 6])).unwrap();
+            // Where the system does not have the operation, a thread waits for as long as the drain.
+            assert!(["npipe-driver", "npipe-drain"].contains(&&*woken_by()));
+        }
+
+        let (server, client) = npipe::block_on(pair());
+        assert_eq!(reader_is_woken(&server, &client), "npipe-caretaker");
+
+        let on_the_executor = npipe::spawn(async { thread::current().name().map(str::to_owned) });
+        assert_eq!(npipe::block_on(on_the_executor).as_deref(), Some("npipe-executor"));
     });
 }

@@ -2,10 +2,12 @@
 //! their last task. A program of its own, because it counts the threads of the process.
 #![cfg(all(windows, feature = "tokio"))]
 
+use std::io::{ErrorKind, Read, Write};
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use npipe::blocking::{PipeListener, PipeStream};
 use npipe::{ClientOptions, Executor, NamedPipeClient, NamedPipeServer, ServerOptions};
 use tokio::io::AsyncReadExt;
 
@@ -38,8 +40,7 @@ fn no_thread_outlives_its_use() {
     let name = format!(r"\\.\pipe\npipe-threads-end-{}", std::process::id());
     // What a process has once it has used pipes at all.
     npipe::block_on(async { drop(pair(&name).await) });
-    // The process's driver has a thread that stays.
-    drop(npipe::pair().unwrap());
+    the_process_has_one_thread_for_what_is_on_no_other(&name);
     let before = sys::thread_count();
 
     for _ in 0..20 {
@@ -99,6 +100,29 @@ fn no_thread_outlives_its_use() {
     wait_for_threads(before + 1, "the executor is gone, but for the thread that has pipes");
     drop(left);
     wait_for_threads(before, "the executor's last pipe is gone");
+}
+
+/// Of blocking pipes that is what has a write time-out. Runs in the same test, since it counts too.
+fn the_process_has_one_thread_for_what_is_on_no_other(name: &str) {
+    let before = sys::thread_count();
+    let listener = PipeListener::bind(name).unwrap();
+    let mut client = PipeStream::connect(name).unwrap();
+    let mut server = listener.accept().unwrap();
+    server.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    assert_eq!(server.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+    client.write_all(b"x").unwrap();
+    server.read_exact(&mut [0]).unwrap();
+    client.drain().unwrap();
+    wait_for_threads(before, "blocking calls wait in the caller's thread");
+    for stream in [&server, &client] {
+        stream.set_write_timeout(Some(STEP)).unwrap();
+        wait_for_threads(before + 1, "the driver of the process, for writes that may have to go on");
+    }
+    drop((listener, client, server));
+    let pipe = ServerOptions::new().create(name).unwrap();
+    wait_for_threads(before + 1, "the same thread for asynchronous pipes");
+    drop(pipe);
+    wait_for_threads(before + 1, "it stays");
 }
 
 mod sys {

@@ -1,11 +1,21 @@
 //! Sentences of the guides that no other file has a test for. Each test names its guide.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use npipe::{ClientOptions, ServerOptions};
+use npipe::{ClientOptions, Interest, PipeMode, ServerOptions};
+use windows_sys::Win32::Foundation::ERROR_PIPE_NOT_CONNECTED;
 
-use crate::family::{AsyncFamily, End, Reading, ServerEnd};
-use crate::harness::{Within, message_pair, poll_and_drop, unique_name};
+use crate::family::{AsyncFamily, End, Family, Reading, ServerEnd, Writing};
+use crate::harness::{
+    Within, assert_os_error, message_pair, on_a_thread, pair, pair_with, poll_and_drop, unique_name,
+    write_until_stopped,
+};
+use crate::stream_data::StreamData;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -45,7 +55,144 @@ async fn what_was_written_before_a_dropped_conversion_is_delivered<F: AsyncFamil
     }
 }
 
+/// Cancellation, of readiness: the waiter is forgotten, with its waker.
+async fn a_dropped_wait_keeps_no_waker<F: AsyncFamily>() {
+    struct Silent;
+    impl Wake for Silent {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (mut server, client) = pair::<F>().await;
+    write_until_stopped(&mut server, &mut StreamData::new(61)).await;
+    let (server, client) = (server.as_ref(), client.as_ref());
+    let silent = Arc::new(Silent);
+    let waker = Waker::from(silent.clone());
+    let mut context = Context::from_waker(&waker);
+    let unused = Arc::strong_count(&silent);
+    assert!(pin!(server.readable()).poll(&mut context).is_pending());
+    assert!(pin!(server.writable()).poll(&mut context).is_pending());
+    assert!(pin!(server.ready(Interest::READABLE | Interest::WRITABLE)).poll(&mut context).is_pending());
+    let would_block = || -> std::io::Result<()> { Err(ErrorKind::WouldBlock.into()) };
+    assert!(pin!(client.async_io(Interest::WRITABLE, would_block)).poll(&mut context).is_pending());
+    assert_eq!(Arc::strong_count(&silent), unused);
+}
+
+/// Coming from Tokio, when a read begins: a pipe that nobody reads takes nothing out of the kernel. A `try_read` that finds
+/// nothing starts a read, and `readable` ends with it.
+async fn a_pipe_that_nobody_reads_takes_nothing_out_of_the_kernel<F: AsyncFamily>() {
+    for reads in [false, true] {
+        let name = unique_name();
+        let mut server = F::create(&ServerOptions::new(), &name).unwrap();
+        let client = ClientOptions::new().open(&name).unwrap();
+        server.connect().within("connect").await.unwrap();
+        assert_eq!(client.try_write(b"no read").unwrap(), 7);
+        client.writable().within("writable").await.unwrap();
+        if reads {
+            assert_eq!(client.try_read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
+        server.write_all(b"unread").within("write").await.unwrap();
+        server.flush().within("flush").await.unwrap();
+        if reads {
+            client.readable().within("the read that was started").await.unwrap();
+        }
+        assert_eq!(client.peek().unwrap().bytes_available, 6);
+        let (handle, read_ahead) = client.into_owned_handle().within("the handle").await.unwrap();
+        if reads {
+            assert_eq!(read_ahead, ["unread"]);
+            continue;
+        }
+        assert!(read_ahead.is_empty(), "{read_ahead:?}");
+        let in_the_kernel = on_a_thread(move || {
+            let mut bytes = [0; 6];
+            File::from(handle).read_exact(&mut bytes).unwrap();
+            bytes
+        });
+        assert_eq!(&in_the_kernel.await, b"unread");
+    }
+}
+
+/// Limits: `try_read_buf` takes 64 KiB a call at most, and as much where it is there.
+async fn try_read_buf_takes_64_kib_a_call<F: AsyncFamily>() {
+    let (server, mut client) = pair::<F>().await;
+    for _ in 0..4 {
+        client.write_all(&[7; 64 * 1024]).within("write").await.unwrap();
+    }
+    client.flush().within("flush").await.unwrap();
+    let (mut received, mut counts) = (Vec::with_capacity(1 << 20), Vec::new());
+    while received.len() < 4 * 64 * 1024 {
+        match server.as_ref().try_read_buf(&mut received) {
+            Ok(count) => counts.push(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                server.as_ref().readable().within("readable").await.unwrap();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(counts.iter().max(), Some(&(64 * 1024)), "{counts:?}");
+}
+
+/// Limits: `shutdown` flushes and ends nothing, in either direction. The drop ends reading.
+async fn only_the_drop_ends_what_the_peer_reads<F: AsyncFamily>() {
+    let (mut server, mut client) = pair::<F>().await;
+    client.write_all(b"request").within("write").await.unwrap();
+    client.finish().within("shutdown").await.unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(server.read(&mut buffer).within("read").await.unwrap(), 7);
+    assert!(poll_and_drop(server.read(&mut buffer)).is_pending());
+    server.write_all(b"answer").within("write").await.unwrap();
+    assert_eq!(client.read(&mut buffer).within("read").await.unwrap(), 6);
+    client.write_all(b"more").within("write after shutdown").await.unwrap();
+    drop(client);
+    assert_eq!(server.read(&mut buffer).within("read").await.unwrap(), 4);
+    assert_eq!(server.read(&mut buffer).within("read").await.unwrap(), 0);
+}
+
+/// Limits: a message larger than `write_buffer_limit` is accepted, alone.
+async fn one_message_may_exceed_the_write_limit<F: Family>() {
+    let options =
+        |server: &mut ServerOptions| server.pipe_mode(PipeMode::Message).write_buffer_limit(1000).clone();
+    let (server, client) = pair_with::<F>(
+        &options(&mut ServerOptions::new()),
+        ClientOptions::new().pipe_mode(PipeMode::Message),
+    )
+    .await;
+    let receiving = F::spawn(async move {
+        let mut received = bytes::BytesMut::new();
+        for _ in 0..3 {
+            assert_eq!(client.recv_message(&mut received, usize::MAX).await.unwrap(), Some(100_000));
+        }
+        received.len()
+    });
+    for _ in 0..3 {
+        server.send_message(&[7; 100_000]).within("send").await.unwrap();
+    }
+    assert_eq!(receiving.within("the messages").await, 300_000);
+}
+
+/// Coming from Tokio: a server that disconnects discards what its client has not read, and one that is dropped does not.
+async fn a_disconnect_discards_what_was_not_read<F: AsyncFamily>() {
+    for disconnects in [true, false] {
+        let (mut server, mut client) = pair::<F>().await;
+        server.write_all(b"unread").within("write").await.unwrap();
+        server.flush().within("flush").await.unwrap();
+        if disconnects {
+            server.disconnect().unwrap();
+        }
+        drop(server);
+        let read = client.read_to_end().within("the end").await;
+        match disconnects {
+            true => assert_os_error(read, ERROR_PIPE_NOT_CONNECTED, "discarded"),
+            false => assert_eq!(read.unwrap(), b"unread"),
+        }
+    }
+}
+
 for_each_family!(
+    a_dropped_wait_keeps_no_waker => asynchronous,
+    a_pipe_that_nobody_reads_takes_nothing_out_of_the_kernel => asynchronous,
+    try_read_buf_takes_64_kib_a_call => asynchronous,
+    only_the_drop_ends_what_the_peer_reads => asynchronous,
+    one_message_may_exceed_the_write_limit,
+    a_disconnect_discards_what_was_not_read => asynchronous,
     a_dropped_close_write_has_ended_nothing => asynchronous,
     what_was_written_before_a_dropped_conversion_is_delivered => asynchronous,
 );

@@ -60,6 +60,30 @@ async fn as_many_clients_as_the_backlog_come_while_nobody_accepts<F: ListeningFa
     }
 }
 
+/// Limits: the default of `backlog`.
+async fn four_clients_come_while_nobody_accepts_unless_told_otherwise<F: ListeningFamily>() {
+    let name = unique_name();
+    let _listener = F::listen(&ServerOptions::new(), &name).unwrap();
+    let _clients = [(); 4].map(|()| open_once(&name).unwrap());
+    assert_os_error(open_once(&name), ERROR_PIPE_BUSY, "one more than the backlog");
+}
+
+/// Cancellation, of `listen_timeout`: nothing is left behind, neither the name nor a wait for it.
+async fn a_dropped_wait_for_the_name_leaves_nothing_behind<F: AsyncFamily>() {
+    let name = unique_name();
+    let predecessor = F::create(ServerOptions::new().max_instances(1), &name).unwrap();
+    let options = ServerOptions::new();
+    {
+        let mut waiting = pin!(options.listen_timeout(&name, LONG));
+        assert!(poll_once(waiting.as_mut()).is_pending());
+        drop(predecessor);
+    }
+    assert_os_error(open_once(&name), ERROR_FILE_NOT_FOUND, "nobody has taken the name");
+    let listener = options.listen(&name).unwrap();
+    let _client = caller(&name, 5);
+    listener.accept().within("accept").await.unwrap();
+}
+
 async fn the_name_is_there_whatever_becomes_of_connections<F: ListeningFamily>() {
     let name = unique_name();
     let mut listener = F::listen(ServerOptions::new().backlog(1), &name).unwrap();
@@ -502,6 +526,8 @@ for_each_family!(
     of_those_who_poll_the_last_is_woken => asynchronous,
     a_second_listener_of_a_name_is_refused => listening,
     a_listener_finds_a_full_name_taken => listening,
+    four_clients_come_while_nobody_accepts_unless_told_otherwise => listening,
+    a_dropped_wait_for_the_name_leaves_nothing_behind => asynchronous,
     listening_can_wait_until_the_name_is_free => listening,
     a_client_waits_for_a_free_instance => listening,
     a_client_waits_for_a_server_only_if_told => listening,

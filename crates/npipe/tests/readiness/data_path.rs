@@ -237,3 +237,24 @@ fn the_longest_message_is_what_the_options_say() {
     assert_eq!(receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
     assert_eq!(receive().unwrap(), Some(5000));
 }
+
+/// What the guide says of writes: one may be on its way, of at most 256 KiB of bytes, and a flush that would block ends with a
+/// writable event.
+#[test]
+fn a_write_accepts_256_kib_and_a_flush_is_told_of() {
+    let mut events = Loop::new();
+    let options = ServerOptions::new().out_buffer_size(4096).clone();
+    let name = unique_name();
+    let mut server = NamedPipe::create(&options, &name).unwrap();
+    let mut client = foreign_client(&name);
+    events.add(&mut server, SERVER);
+    events.connect(&server, SERVER);
+    events.settle();
+    assert_eq!(server.write(&vec![7; 1 << 20]).unwrap(), 256 * 1024);
+    assert!(would_block(server.write(b"x")));
+    assert!(would_block(server.flush()));
+    events.assert_quiet();
+    client.read_exact(&mut vec![0; 256 * 1024]).unwrap();
+    events.until(SERVER, Event::is_writable);
+    server.flush().unwrap();
+}

@@ -138,3 +138,16 @@ fn a_busy_list_does_not_keep_the_poll_from_its_port() {
         }
     }
 }
+
+#[test]
+fn several_wakers_of_one_poll_are_all_told() {
+    let mut events = Loop::new();
+    let tokens = [Token(70), Token(71)];
+    let wakers = tokens.map(|token| Waker::new(events.registry(), token).unwrap());
+    for waker in &wakers {
+        waker.wake().unwrap();
+    }
+    let mut told: Vec<Token> = events.settle().iter().map(Event::token).collect();
+    told.sort();
+    assert_eq!(told, tokens);
+}

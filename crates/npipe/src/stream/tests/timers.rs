@@ -3,13 +3,14 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::peer::Waiter;
 use crate::driver::Driver;
 use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{LingerTime, Settings, Slice, Stream};
+use crate::sync::lock;
 use crate::sys::{Entry, Pipe, Temper};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -121,4 +122,41 @@ fn an_end_that_is_dropped_with_a_large_buffer_leaves_none() {
     drop((server, client));
     turn(&driver);
     assert_eq!(driver.timers(), 0);
+}
+
+/// A read that waits holds 512 bytes. What reads that came back full have made of that is given back after a second without
+/// data, and not before.
+#[test]
+fn a_large_buffer_is_given_back_after_a_second_without_data() {
+    let driver = Driver::new().unwrap();
+    let (server, client) = pair(&driver, 64 * 1024);
+    let mut waiter = Waiter::default();
+    let mut buffer = vec![0; 32 * 1024];
+    while driver.timers() == 0 {
+        if read(&client, &mut waiter, &mut buffer).is_pending() {
+            let mut sent = 0;
+            while sent < 20_000 {
+                let written = waiter.poll(|context| server.poll_write(context, &&[7; 4096][..]));
+                sent += if let Poll::Ready(count) = written { count.unwrap() } else { 0 };
+                turn(&driver);
+                let _: Poll<usize> = read(&client, &mut waiter, &mut buffer);
+            }
+        }
+    }
+    let holds_large_buffer = || lock(&client.core.inbound).machine.holds_large_buffer();
+    while read(&client, &mut waiter, &mut buffer).is_ready() {}
+    assert!(holds_large_buffer());
+    let since = Instant::now();
+    let mut wake = Vec::new();
+    while holds_large_buffer() {
+        // Ends with a packet, or when the timer is due: there is no other end.
+        driver.turn(&mut [Entry::EMPTY; 8], None, &mut wake).unwrap();
+    }
+    assert!(since.elapsed() >= Duration::from_millis(900), "given back after {:?}", since.elapsed());
+    assert!(read(&client, &mut waiter, &mut buffer).is_pending());
+    assert_eq!(server.try_write(&&b"still there"[..]).unwrap(), 11);
+    turn(&driver);
+    assert_eq!(read(&client, &mut waiter, &mut buffer), Poll::Ready(11));
+    drop((server, client));
+    turn(&driver);
 }
