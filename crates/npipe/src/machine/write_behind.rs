@@ -404,7 +404,7 @@ mod tests {
     fn accept(machine: &mut WriteBehind, length: usize) -> Option<usize> {
         match machine.step(length) {
             WriteStep::Queue(count) => {
-                machine.queue(count).resize(count, 0);
+                machine.queue(count).extend_from_slice(&vec![0; count]);
                 Some(count)
             }
             WriteStep::Wait => None,

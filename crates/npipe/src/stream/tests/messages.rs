@@ -146,6 +146,7 @@ fn an_exchange_that_the_kernel_refuses_reports_the_code_and_sends_nothing() {
             read_limit: 512,
             write_limit: 512,
             message_limit: usize::MAX,
+            packets: crate::sys::Packets::OfPending,
             before: None,
         };
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
