@@ -102,7 +102,7 @@ impl World {
             read_limit: plan.read_limit,
             write_limit: plan.write_limit,
             message_limit: usize::MAX,
-            packets: if plan.seed.is_multiple_of(4) { Packets::OfAll } else { Packets::OfPending },
+            packets: if plan.seed % 4 == 0 { Packets::OfAll } else { Packets::OfPending },
             before: None,
         };
         let server = Stream::new(handle, driver.clone(), settings).unwrap();
