@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::windows::io::{AsHandle, AsRawHandle, OwnedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle};
 use std::process::{Command, Stdio};
 
 use npipe::{ClientOptions, PipeEnd, PipeMode, ServerOptions};
@@ -223,6 +223,8 @@ async fn raw_and_borrowed_handle_are_the_same<F: AsyncFamily>() {
 /// What the library gives up is used by others: as a file, whose calls are none of the library's.
 #[cfg(feature = "tokio")]
 mod given_up {
+    use std::os::windows::io::OwnedHandle;
+
     use npipe::{NamedPipeClient, NamedPipeServer};
     use tokio::io::AsyncReadExt;
 

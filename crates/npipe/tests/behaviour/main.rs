@@ -6,6 +6,15 @@
 //! the library joins the suite by implementing `Family`. Nothing here knows how the library works: only its public API
 //! and, in [`sys`], the Win32 calls that play the part of a foreign process.
 #![cfg(windows)]
+#![cfg_attr(
+    not(any(feature = "tokio", feature = "futures-io")),
+    expect(
+        dead_code,
+        unused_imports,
+        unused_macros,
+        reason = "most tests need the traits of one of the two"
+    )
+)]
 
 #[macro_use]
 mod family;
