@@ -79,7 +79,7 @@ fn exchange(temper: Temper, request: &[u8], answer: &[u8]) {
 
 #[test]
 fn an_exchange_has_its_reply_whole_whenever_it_comes() {
-    for seed in 1..40 {
+    for seed in 1..if cfg!(miri) { 3 } else { 40 } {
         let temper = Temper {
             seed,
             hesitates: seed % 2 == 0,
@@ -112,13 +112,14 @@ fn a_flood_of_messages_lets_other_tasks_run() {
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
-    for _ in 0..1000 {
+    const FLOOD: usize = if cfg!(miri) { 300 } else { 1000 };
+    for _ in 0..FLOOD {
         assert_eq!(client.try_write(&&b"!"[..]).unwrap(), 1);
     }
 
     let mut receiver = Waiter::default();
     let (mut received, mut turns) = (0, 0);
-    while received < 1000 {
+    while received < FLOOD {
         let mut buffer = BytesMut::new();
         let mut message = pin!(server.recv_message(&mut buffer, usize::MAX));
         while receiver.poll(|context| message.as_mut().poll(context)).is_pending() {
@@ -127,7 +128,7 @@ fn a_flood_of_messages_lets_other_tasks_run() {
         }
         received += 1;
     }
-    assert!(turns >= 5, "the others had {turns} turns");
+    assert!(turns >= FLOOD / 200, "the others had {turns} turns");
     drop((server, client));
     turn(&driver);
 }
