@@ -12,8 +12,11 @@ use crate::world::*;
 #[test]
 fn plays_a_client() {
     if let Some(name) = std::env::var_os(CLIENT_OF) {
-        let mut stream = PipeStream::connect(name).unwrap();
-        stream.write_all(b"!").unwrap();
+        let only_reads = std::env::var_os(CLIENT_ONLY_READS).is_some();
+        let mut stream = PipeStream::connect_with(ClientOptions::new().write(!only_reads), name).unwrap();
+        if !only_reads {
+            stream.write_all(b"!").unwrap();
+        }
         if std::env::var_os(CLIENT_LEAVES).is_none() {
             let _ = stream.read(&mut [0]);
         }
@@ -23,6 +26,8 @@ fn plays_a_client() {
 const CLIENT_OF: &str = "NPIPE_TEST_CLIENT_OF";
 
 const CLIENT_LEAVES: &str = "NPIPE_TEST_CLIENT_LEAVES";
+
+const CLIENT_ONLY_READS: &str = "NPIPE_TEST_CLIENT_ONLY_READS";
 
 /// It ended before anything asked for it, so the number could be that of another program.
 #[test]
@@ -78,6 +83,31 @@ fn a_client_that_is_connected_is_known() {
     for child in &mut children {
         child.wait().unwrap();
     }
+}
+
+/// It may not ask whether the client's end is still open.
+#[test]
+fn a_server_that_only_writes_knows_no_client_that_was_started_later() {
+    let _watchdog = watchdog();
+    let name = unique_name();
+    let listener = PipeListener::bind_with(ServerOptions::new().access_inbound(false), &name).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "identity::plays_a_client"])
+        .env(CLIENT_OF, &name)
+        .env(CLIENT_ONLY_READS, "")
+        .spawn()
+        .unwrap();
+    let stream = listener.accept_timeout(LONG).unwrap();
+    let peer = stream.peer().unwrap();
+    assert_eq!(peer.process_id(), child.id());
+    assert_kind(peer.process().map(drop), ErrorKind::NotFound);
+    drop(stream);
+    child.wait().unwrap();
+    // This process was there before.
+    let _client = PipeStream::connect_with(ClientOptions::new().write(false), &name).unwrap();
+    let peer = listener.accept_timeout(LONG).unwrap().peer().unwrap();
+    assert_eq!(peer.process_id(), std::process::id());
+    peer.process().unwrap();
 }
 
 /// A client that is gone leaves a number behind, and nobody else is taken for it.
