@@ -1,4 +1,4 @@
-//! Who is at the other end of a pipe, and whether a server is who it should be.
+//! The process at the other end of a pipe, and the check of a server's identity.
 //!
 //! Windows records the number of the process that created or opened an end, and gives the numbers
 //! of processes that have ended to new ones. A process cannot be the peer if it was started after
@@ -16,7 +16,8 @@ use crate::moment::{ConnectionTime, Moment, Started};
 use crate::security::{SecurityDescriptor, Sid, Trustee};
 use crate::sys::{self, OwnedHandle};
 
-/// The process at the other end of a pipe. Asked for with [`NamedPipeServer::peer`](crate::NamedPipeServer::peer) and its like.
+/// The process at the other end of a pipe, as
+/// [`NamedPipeServer::peer`](crate::NamedPipeServer::peer) and its like return it.
 ///
 /// ```no_run
 /// # fn log(server: &npipe::NamedPipeServer) -> std::io::Result<()> {
@@ -101,15 +102,17 @@ impl Peer {
         self.session_id
     }
 
-    /// The account that the process runs as; its name is [`Sid::account_name`]. A client may have opened the pipe in somebody
-    /// else's name: [`impersonate`](crate::NamedPipeServer::impersonate) tells that one.
+    /// The account that the process runs as; its name is [`Sid::account_name`]. A client may have
+    /// opened the pipe in the name of another account: that one is known to
+    /// [`impersonate`](crate::NamedPipeServer::impersonate).
     ///
     /// Calls
     /// [`OpenProcessToken`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-openprocesstoken).
     ///
     /// # Errors
     ///
-    /// As [`program`](Self::program). Of processes of other users and of the system only administrators and the system are told.
+    /// As [`program`](Self::program). The user of other users' processes, and of services, is
+    /// available to administrators and services only.
     pub fn user(&self) -> io::Result<Sid> {
         Sid::of_system(&sys::user_of_process(self.handle()?)?)
     }
@@ -122,11 +125,11 @@ impl Peer {
     /// # Errors
     ///
     /// [`NotFound`](io::ErrorKind::NotFound) when the process has ended and another has its number,
-    /// or [may have](Self#how-far-to-trust-it). Else the system's:
+    /// or [may have](Self#how-far-to-trust-it). Errors of Windows:
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) (`ERROR_INVALID_PARAMETER`) when it had ended
     /// and no process had the number, `ERROR_GEN_FAILURE` when it has ended since,
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`) for some of
-    /// other users and of the system.
+    /// other users and of services.
     pub fn program(&self) -> io::Result<PathBuf> {
         sys::program_of(self.handle()?).map(PathBuf::from)
     }
@@ -179,20 +182,22 @@ impl Process {
     }
 }
 
-/// Whom a client takes for the right server: see [`ClientOptions::verify_server`](crate::ClientOptions::verify_server).
+/// The server that a client expects: see
+/// [`ClientOptions::verify_server`](crate::ClientOptions::verify_server).
 ///
-/// Both ask for an account, not for a group: a process is never run by one. A pipe may belong to one, as those of elevated
-/// administrators do to [`Trustee::Administrators`] unless their [descriptor](SecurityDescriptor::current_user_only) names the
-/// user.
+/// Both variants name an account, not a group: a process never runs as a group. A pipe may belong
+/// to one, as those of elevated administrators do to [`Trustee::Administrators`] unless their
+/// [descriptor](SecurityDescriptor::current_user_only) names the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerIdentity {
-    /// The pipe belongs to this account: who created its first instance, unless he gave it away. Only an administrator can make
-    /// it somebody else's. It can be asked of every server. What it does not tell is who created this instance: the
-    /// owner, or somebody whom his access list lets create more.
+    /// The pipe belongs to this account: that which created its first instance, unless it was given
+    /// away. Only an administrator can make another account the owner. It is available for every
+    /// server. It does not show which account created this instance: the owner, or another that the
+    /// access list allows to create more.
     PipeOwner(Trustee),
-    /// The process that created this instance runs as this account. Ordinary programs cannot ask this of services, of other
-    /// users' processes and perhaps of elevated ones, and are then refused.
+    /// The process that created this instance runs as this account. Ordinary programs cannot find
+    /// it out for services, other users' processes and perhaps elevated ones, and are then refused.
     ProcessUser(Trustee),
 }
 

@@ -193,8 +193,9 @@ impl PipeListener {
 
     /// Waits for a client.
     ///
-    /// A client that came, wrote something and left before anybody looked is a client: its bytes can be read, then the end. One
-    /// that came and left without a word, as programs do that merely look whether a pipe exists, is passed over.
+    /// A client that came, wrote something and left before the call is a client: its bytes can be
+    /// read, then the end. One that came and left without writing, as programs do that merely check
+    /// whether a pipe exists, is passed over.
     ///
     /// Calls [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
     ///
@@ -208,10 +209,12 @@ impl PipeListener {
         self.accept_until(None)
     }
 
-    /// [`accept`](Self::accept) that gives up after `timeout`. A time-out of zero takes a client that is there.
+    /// [`accept`](Self::accept) that gives up after `timeout`. A time-out of zero takes a client
+    /// that is there.
     ///
-    /// However short the time, each instance of the backlog is asked twice; then the time is looked at between two instances.
-    /// Clients that connect and leave at once prolong the call by no more than that.
+    /// However short the time, the call looks at each instance of the backlog twice. From then on
+    /// it looks at the clock after each instance. Clients that connect and leave at once prolong
+    /// the call by no more than that.
     ///
     /// # Errors
     ///
@@ -226,12 +229,14 @@ impl PipeListener {
         Incoming { listener: self }
     }
 
-    /// Ends the listener, whatever its clients do. Each [`accept`](Self::accept) that waits, and all later ones, fail with
-    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and [`incoming`](Self::incoming) ends.
+    /// Ends the listener, whatever its clients do. Each [`accept`](Self::accept) that waits, and
+    /// all later ones, fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and
+    /// [`incoming`](Self::incoming) ends.
     ///
-    /// It waits for no client: an `accept` in another thread ends before it asks its next instance, and then the kernel ends the
-    /// wait of each instance. A client that has connected and was not accepted reads the end of the pipe; one that comes later
-    /// finds no such name. Connections that were accepted go on, and keep the name in use until they end.
+    /// It waits for no client: an `accept` in another thread ends before it looks at its next
+    /// instance, and then the kernel ends the wait of each instance. A client that has connected
+    /// and was not accepted reads the end of the pipe; one that comes later finds no such name.
+    /// Connections that were accepted go on, and keep the name in use until they end.
     pub fn close(&self) {
         self.canceller().cancel();
         let mut state = lock(&self.turns.state);
@@ -282,7 +287,8 @@ impl Turn<'_> {
         let backlog = self.backlog.as_mut().expect("it is given back by drop alone");
         let create = || instances.next().map(|made| Waiting::new(made, event));
         let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
-        // However short the time, each instance is asked before and after its end: a client that is there is taken.
+        // However short the time, each instance is asked before and after its end: a client that is
+        // there is taken.
         let mut looks = 0_u64;
         loop {
             let mut begun = false;
@@ -320,7 +326,8 @@ impl Waiting {
         Self { instance: Instance::new(handle, event), settings }
     }
 
-    /// Asks for the client. Unless there is one, the instance listens afterwards: clients can open it although nobody accepts.
+    /// Asks for the client. Unless there is one, the instance listens afterwards: clients can open
+    /// it although nobody accepts.
     fn ask(&mut self) -> io::Result<Found> {
         let code = match self.instance.ask() {
             Asked::Waits => return Ok(Found::Nobody),

@@ -45,6 +45,8 @@ fn waited_for(obstacle: Obstacle, name: &PipeName) -> String {
 /// | [`verify_server`](Self::verify_server) | nobody | only the user knows who may serve the name |
 /// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
 /// | [`max_message_size`](Self::max_message_size) | 64 MiB | a peer decides how long its messages are |
+/// | [`inheritable`](Self::inheritable) | no | every child process would have the end |
+/// | [`releasable`](Self::releasable) | no | only a handle for Tokio or mio needs it |
 ///
 /// ```no_run
 /// # #[cfg(windows)] {

@@ -38,6 +38,8 @@ const DEFAULT_QUOTA: u32 = 512 * 1024;
 /// | [`out_buffer_size`](Self::out_buffer_size), [`in_buffer_size`](Self::in_buffer_size) | 512 KiB | a busy pipe runs in turns of this size; Tokio has 64 KiB |
 /// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
 /// | [`max_message_size`](Self::max_message_size) | 64 MiB | a peer decides how long its messages are |
+/// | [`inheritable`](Self::inheritable) | no | every child process would have the end |
+/// | [`releasable`](Self::releasable) | no | only a handle for Tokio or mio needs it |
 ///
 /// ```no_run
 /// # #[cfg(windows)] {

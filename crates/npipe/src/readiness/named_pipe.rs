@@ -29,8 +29,9 @@ use crate::{ClientOptions, ServerOptions};
 /// Before it is registered, everything would block. Reading and writing are those of the traits, which `&NamedPipe` has too,
 /// so that two threads can share one.
 ///
-/// Dropping it closes the connection. What was written arrives all the same if the peer reads, also when the `Poll` is dropped
-/// with it; only the end of the process cuts that short, or [`set_linger`](Self::set_linger).
+/// Dropping it closes the connection. What was written arrives if the peer reads within five minutes,
+/// which [`set_linger`](Self::set_linger) changes, also when the `Poll` is dropped too. The end of the
+/// process cuts that short.
 ///
 /// # Reading
 ///

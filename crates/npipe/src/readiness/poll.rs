@@ -10,13 +10,14 @@ use super::registry::Registry;
 use crate::driver::{Batch, Driver};
 use crate::sync::Arc;
 
-/// Tells which of the pipes registered with it have become ready.
+/// Reports the registered pipes that have become ready.
 ///
-/// It is a completion port: the thread in [`poll`](Self::poll) waits there and takes what comes, so that no other thread takes
-/// part in reading and writing. A program may have several.
+/// It is a completion port: the thread in [`poll`](Self::poll) waits there and dequeues, so that no
+/// other thread takes part in reading and writing. A program may have several.
 ///
-/// When it is dropped, its pipes go on: what was written is delivered, what arrives can be read. A thread of ours then serves
-/// them until the last is gone. But nobody tells when they are ready any more.
+/// When it is dropped, its pipes go on: what was written is delivered, what arrives can be read. A
+/// thread `npipe-caretaker` then serves them until the last is gone. But there are no events any
+/// more.
 pub struct Poll {
     registry: Registry,
     batch: Batch,
@@ -66,15 +67,15 @@ impl Poll {
         &self.registry
     }
 
-    /// Waits until something is ready, at most for `timeout`, and puts what it is into `events` in place of what was there.
-    /// With `None` it waits for ever, with a time-out of zero not at all. When time is up there are no events. Time-outs are
-    /// rounded up to milliseconds.
+    /// Waits until a pipe is ready, at most for `timeout`, and replaces the contents of `events`.
+    /// With `None` it waits for ever, with a time-out of zero not at all. When the time is over,
+    /// `events` is empty. Time-outs are rounded up to milliseconds.
     ///
-    /// Each event comes once, when its direction becomes ready. A direction is armed again by a read or
-    /// a write that would block, by one that moved something, and by
-    /// [`reregister`](Registry::reregister); not by one that returned an error or the end of the pipe.
-    /// So read, and write, until "would block"; but code that does so once an event gets its next
-    /// event, too.
+    /// Each event comes once, when its direction becomes ready. A direction is armed again by a
+    /// read or a write that would block, by one that moved something, and by
+    /// [`reregister`](Registry::reregister); not by one that returned an error or the end of the
+    /// pipe. So read, and write, until "would block"; but code that does so once an event gets its
+    /// next event, too.
     ///
     /// Calls [`GetQueuedCompletionStatusEx`](https://learn.microsoft.com/windows/win32/fileio/getqueuedcompletionstatusex-func).
     ///
