@@ -1,23 +1,28 @@
-//! Cooperative scheduling: a task whose pipes are always ready lets the other tasks of its thread run.
+//! Cooperative scheduling: a task whose pipes are always ready lets the other tasks of its thread
+//! run.
 //!
-//! Every future and every poll function of the async API goes through [`poll`]. In a task of a Tokio runtime it spends the task's
-//! [budget](https://docs.rs/tokio/latest/tokio/task/coop/index.html), like Tokio's own types. Other executors have no budget, and
-//! [`block_on`](crate::block_on) has none even inside a Tokio context. So the results that each thread gets are counted as well, and
-//! after [`LONGEST_RUN`] of them the task is woken and yields.
+//! Every future and every poll function of the async API goes through [`poll`]. In a task of a
+//! Tokio runtime it spends the task's
+//! [budget](https://docs.rs/tokio/latest/tokio/task/coop/index.html), like Tokio's own types. Other
+//! executors have no budget, and [`block_on`](crate::block_on) has none even inside a Tokio
+//! context. So the results that each thread gets are counted as well, and after [`LONGEST_RUN`] of
+//! them the task is woken and yields.
 
 use std::cell::Cell;
 use std::future;
 use std::task::{Context, Poll};
 
-/// How many results the tasks of a thread get, at most, before one of them yields. A yield costs about as much as a result.
+/// The most results that the tasks of a thread get before one of them yields. A yield costs about
+/// as much as a result.
 const LONGEST_RUN: u32 = 128;
 
-/// By how much a run may be shorter. With runs of one length, a task could find its turn to yield each time that it is polled,
-/// beside another one that gets as many results as a run has.
+/// The largest number of results that a run is shortened by. With runs of one length, a task that
+/// alternates with one that gets exactly a run's results could have to yield each time that it is
+/// polled.
 const VARIATION: u32 = 32;
 
 thread_local! {
-    /// How many results there may be until a task yields, and a number to vary that by.
+    /// The number of results left until a task yields, and a number that varies the length of runs.
     static RUN: Cell<(u32, u32)> = const { Cell::new((LONGEST_RUN, 0)) };
 }
 
@@ -31,7 +36,8 @@ pub(crate) fn poll<T>(context: &mut Context<'_>, operation: impl FnOnce(&Context
     Poll::Ready(result)
 }
 
-/// [`poll`] without regard to a Tokio runtime, which would wake the task only when it is back in that runtime's hands.
+/// [`poll`] without regard to a Tokio runtime, which would wake the task only when it is back in
+/// that runtime's hands.
 pub(crate) fn poll_in_run<T>(
     context: &Context<'_>,
     operation: impl FnOnce(&Context<'_>) -> Poll<T>,
@@ -55,7 +61,8 @@ pub(crate) async fn result() {
     poll_fn(|_| Poll::Ready(())).await;
 }
 
-/// Has the thread's next result wait until other tasks have run: for a call that does not wait and has done as much as it may.
+/// Has the thread's next result wait until other tasks have run: for a call that does not wait and
+/// has done as much as it may.
 pub(crate) fn end_run() {
     let (_, number) = RUN.get();
     RUN.set((0, number));

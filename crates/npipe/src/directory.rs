@@ -173,7 +173,7 @@ mod tests {
         }
     }
 
-    /// Made of units, because Miri takes minutes for strategies that know Unicode.
+    /// Built from code units, because Miri takes minutes for Unicode-aware strategies.
     fn names() -> impl Strategy<Value = String> {
         prop::collection::vec(any::<u16>(), 0..40).prop_map(|units| String::from_utf16_lossy(&units))
     }

@@ -1,5 +1,5 @@
-//! Calls of code that belongs to the user of this crate, on a thread or behind a state that belong to
-//! others: the destructors of buffers that were given away, and wakers.
+//! Calls of code that belongs to the user of this crate, on a thread or behind a state that belong
+//! to others: the destructors of buffers that were given away, and wakers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -6,8 +6,8 @@
 //! more:
 //!
 //! - no byte is lost, repeated or reordered, whichever future is dropped when ([cancellation](guide::cancellation));
-//! - a write that returned `Ok` is delivered if the peer reads, also when pipe and runtime are dropped
-//!   (a dropped pipe [lingers](NamedPipeServer::set_linger) for five minutes at most);
+//! - a write that returned `Ok` is delivered if the peer reads, also when pipe and runtime are
+//!   dropped (a dropped pipe [lingers](NamedPipeServer::set_linger) for five minutes at most);
 //! - what a pipe holds is bounded, and an idle pipe holds next to nothing
 //!   ([limits and defaults](guide::limits_and_defaults));
 //! - a [listener](ServerOptions::listen) of more than one instance is never without one, so its name stays, and a

@@ -23,7 +23,8 @@ use crate::stream::{Key, Settings, Stream, Waiters, register};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::OwnedHandle;
 
-/// For how many instances one poll calls the kernel. Then the other tasks of the thread have their turn.
+/// For how many instances one poll calls the kernel. Then the other tasks of the thread have their
+/// turn.
 const CALLED_AT_ONCE: usize = 8;
 
 impl ServerOptions {
@@ -215,8 +216,9 @@ impl NamedPipeListener {
         self.instances.name()
     }
 
-    /// Ends the listener, whatever its clients do. Each [`accept`](Self::accept) that waits, and all later ones, fail
-    /// with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and [`incoming`](Self::incoming) ends.
+    /// Ends the listener, whatever its clients do. Each [`accept`](Self::accept) that waits, and
+    /// all later ones, fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and
+    /// [`incoming`](Self::incoming) ends.
     ///
     /// A client that has connected and was not accepted reads the end of the pipe, as does one that comes in the instant that the
     /// system needs to end the wait for it; one that comes later finds no such name.

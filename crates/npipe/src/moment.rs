@@ -1,8 +1,8 @@
-//! When a connection was made, and whether a process is older.
+//! The time at which a connection was made, and its order with the start of a process.
 //!
-//! Windows stamps the start of a process with the system clock, and that clock can be set back. So a
-//! moment is read from two clocks: the difference on the steady clock shows what the system clock
-//! would have shown then, had it been set then as it is set now.
+//! Windows stamps the start of a process with the wall clock, and that clock can be set back. So a
+//! moment is read from two clocks. The difference on the steady clock shows what the wall clock,
+//! with its present setting, would have shown at that moment.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::sys::{self, FileTime};
 /// second, and a margin.
 const TICK: FileTime = 200_000;
 
-/// A moment on the system clock and on a steady clock.
+/// A moment on the wall clock and on a steady clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     system: FileTime,
@@ -32,7 +32,7 @@ impl Moment {
         Self { system, steady: now.steady.checked_sub(ago).unwrap_or(now.steady) }
     }
 
-    /// The moment on the system clock as that clock is set `now`.
+    /// The moment on the wall clock as that clock is set `now`.
     #[cfg(any(windows, test))]
     fn as_set(self, now: Self) -> FileTime {
         let elapsed: Duration = now.steady.saturating_duration_since(self.steady);
@@ -41,7 +41,7 @@ impl Moment {
     }
 }
 
-/// What is known of the time at which a connection was made.
+/// The known bounds of the time at which a connection was made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionTime {
     /// It was made later than this. `None`: unknown.
@@ -62,7 +62,7 @@ pub(crate) enum Started {
 
 #[cfg(any(windows, test))]
 impl ConnectionTime {
-    /// When a process that was started at `started_at`, by the system clock, was started.
+    /// Compares the start of a process, `started_at` on the wall clock, with the connection.
     pub(crate) fn order(&self, started_at: FileTime, now: Moment) -> Started {
         // A clock that was set in between leaves two answers, of which the stricter counts.
         let is_before =
@@ -84,7 +84,7 @@ mod tests {
 
     const SECOND: FileTime = 10_000_000;
 
-    /// A system clock that can be set, beside a steady one.
+    /// A wall clock that can be set, with a steady clock.
     struct Clock {
         moment: Moment,
     }
@@ -146,8 +146,9 @@ mod tests {
     }
 
     /// Whenever the clock is set, in whichever direction: a process that was started after the
-    /// connection is never taken for an older one. An older one is taken for a later one only if the
-    /// clock was set back between its start and the connection: the stamps are the same in both cases.
+    /// connection is never taken for an older one. An older one is taken for a later one only if
+    /// the clock was set back between its start and the connection: the stamps are the same in both
+    /// cases.
     #[test]
     fn a_clock_that_is_set_makes_no_later_process_an_older_one() {
         for set in 0..5 {

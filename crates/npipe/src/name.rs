@@ -139,9 +139,9 @@ fn components_in_pipe_namespace(canonical: &str) -> Option<std::str::Split<'_, c
     (is_server && pipe.eq_ignore_ascii_case("pipe")).then(|| name.split('\\'))
 }
 
-/// Whether Windows may resolve this component instead of taking it as a name. `.` and `..` are
-/// resolved anywhere; spaces and dots at the end of the whole path are removed, which makes another
-/// name of `... ` too ([Microsoft's
+/// Returns whether Windows may resolve this component instead of taking it as a name. `.` and `..`
+/// are resolved anywhere. Spaces and dots at the end of the whole path are removed, which makes
+/// another name of `... ` too ([Microsoft's
 /// page](https://learn.microsoft.com/dotnet/standard/io/file-path-formats#path-normalization)).
 fn is_dots_and_spaces(component: &str) -> bool {
     !component.is_empty() && component.bytes().all(|byte| matches!(byte, b'.' | b' '))

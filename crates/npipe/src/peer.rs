@@ -1,10 +1,11 @@
 //! The process at the other end of a pipe, and the check of a server's identity.
 //!
-//! Windows records the number of the process that created or opened an end, and gives the numbers
-//! of processes that have ended to new ones. A process cannot be the peer if it was started after
-//! the connection was made. It is the peer if it was started before, or if the peer's end is still
-//! open once the process has been opened: a handle to a process keeps its number from being given
-//! away, and an end is closed when its process ends. From then on the handle is asked.
+//! Windows records the ID of the process that created or opened an end, and reuses the IDs of
+//! processes that have ended. A process cannot be the peer if it was started after the connection
+//! was made. It is the peer if it was started before. It also is the peer if the peer's end is
+//! still open once the process has been opened: a handle to a process keeps its ID from being
+//! reused, and an end is closed when its process ends. From then on the handle identifies the
+//! process.
 
 use std::io;
 use std::os::windows::io::{AsHandle, BorrowedHandle};
@@ -45,12 +46,12 @@ use crate::sys::{self, OwnedHandle};
 /// peer's end is open. An end that was made by other code, and taken over by its handle, has waited
 /// since an unknown time: ask while the peer is connected.
 ///
-/// A program that hands its end to another, and a program that is changed while it runs, are not
-/// noticed. Windows stamps processes with the system clock. Where that was set back, a process that
-/// was started before may be refused; a later one is still not taken for the peer, unless the clock
-/// was set back and forward again in the life of the pipe. So this is for logs, limits and a first
-/// look. What a client may do is better left to the pipe's [access
-/// list](crate::SecurityDescriptor), or tried in [its own
+/// A program that hands its end to another program, and a program that is changed while it runs,
+/// are not noticed. Windows stamps processes with the wall clock. If that clock was set back, a
+/// process that was started before the connection may be refused. A later process is still not
+/// taken for the peer, unless the clock was set back and forward again in the life of the pipe. So
+/// this is for logs, limits and a first look. To decide what a client may do, use the pipe's
+/// [access list](crate::SecurityDescriptor), or try the action in [the client's
 /// name](crate::NamedPipeServer::impersonate).
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -81,7 +82,7 @@ impl Peer {
             }
         };
         let (process_id, session_id) = ask()?;
-        // A disconnect in between would leave another client, so the number is asked for again.
+        // A disconnect in between would leave the ID of another client, so the ID is read again.
         let is_there = || {
             ask().is_ok_and(|(again, _)| again == process_id) && sys::is_connected(handle).unwrap_or(false)
         };

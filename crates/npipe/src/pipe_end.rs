@@ -26,9 +26,9 @@ macro_rules! pipe_end {
             /// # Errors
             ///
             /// [`InvalidInput`](io::ErrorKind::InvalidInput) when the handle is that of a file or
-            /// another device; `ERROR_INVALID_HANDLE` when it is none; `ERROR_INVALID_PARAMETER`
-            /// when it was not opened with `FILE_FLAG_OVERLAPPED`, or belongs to a completion port
-            /// already. The handle is closed then.
+            /// another device; `ERROR_INVALID_HANDLE` when it is not a valid handle;
+            /// `ERROR_INVALID_PARAMETER` when it was not opened with `FILE_FLAG_OVERLAPPED`, or
+            /// belongs to a completion port already. The handle is closed then.
             ///
             /// # Safety
             ///
@@ -51,8 +51,8 @@ macro_rules! pipe_end {
             /// # Errors
             ///
             /// `ERROR_ACCESS_DENIED` on a server's end that only writes
-            /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)): Windows does not
-            /// let it ask. Else Windows' own.
+            /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)), because its
+            /// handle lacks `FILE_READ_ATTRIBUTES`. Otherwise the error of `GetNamedPipeInfo`.
             pub fn info(&self) -> io::Result<PipeInfo> {
                 crate::pipe_end::info(self.stream.handle())
             }
@@ -136,8 +136,9 @@ macro_rules! pipe_end {
             ///
             /// # Errors
             ///
-            /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is nothing yet, and when more empty messages are in the way than
-            /// one call passes over: [`readable`](Self::readable) waits until another call is worthwhile. Else the system's:
+            /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is nothing yet, and when more
+            /// empty messages are in the way than one call skips: [`readable`](Self::readable)
+            /// waits until another call is worthwhile. Otherwise the errors of a read:
             #[doc = crate::documentation::read_errors!()]
             pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
                 self.stream.try_read(&mut Slice { bytes: buf, filled: 0 })
@@ -161,12 +162,14 @@ macro_rules! pipe_end {
                 self.stream.try_read(&mut Growing::new(buf))
             }
 
-            /// Waits for a message and appends it to `buffer`, whole. Returns its length, 0 for an empty one, and `None` when the
-            /// peer has closed its end and everything it sent has been received.
+            /// Waits for a message and appends it to `buffer`, whole. Returns its length, 0 for an
+            /// empty one, and `None` when the peer has closed its end and everything it sent has
+            /// been received.
             ///
-            /// A message may have [`max_message_size`](crate::ServerOptions::max_message_size) bytes, 64 MiB unless the options
-            /// say otherwise; [`recv_message_limited`](Self::recv_message_limited) has a limit of its own. Where a part of a
-            /// message has been read by other means, this brings the rest of it.
+            /// A message may have [`max_message_size`](crate::ServerOptions::max_message_size)
+            /// bytes, 64 MiB unless the options say otherwise;
+            /// [`recv_message_limited`](Self::recv_message_limited) has a limit of its own. Where a
+            /// part of a message has been read by other means, this brings the rest of it.
             ///
             #[doc = concat!("```no_run
 # async fn serve(pipe: npipe::", stringify!($pipe), ") -> std::io::Result<()> {
@@ -185,16 +188,19 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// # Errors
             ///
-            /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes; [`InvalidData`](io::ErrorKind::InvalidData),
-            /// with a [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. No memory was made for it. It is
-            /// discarded, and the pipe stays usable: the next call brings the next message. Other errors of Windows:
+            /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes;
+            /// [`InvalidData`](io::ErrorKind::InvalidData), with a
+            /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. No
+            /// memory was made for it. It is discarded, and the pipe stays usable: the next call
+            /// brings the next message. Other errors of Windows:
             #[doc = crate::documentation::read_errors!()]
             #[doc(alias = "ERROR_MORE_DATA")]
             pub async fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
                 self.stream.recv_message(buffer, self.stream.max_message_size()).await
             }
 
-            /// [`recv_message`](Self::recv_message) of at most `limit` bytes, whatever the options say.
+            /// [`recv_message`](Self::recv_message) of at most `limit` bytes, whatever the options
+            /// say.
             ///
             /// # Cancellation
             ///
@@ -295,8 +301,9 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.stream.close_write(Instant::now().checked_add(patience)).await
             }
 
-            /// Sends `request` and appends the message that comes back to `reply`, by one system call. Returns its length, which
-            /// may be [`max_message_size`](crate::ServerOptions::max_message_size).
+            /// Sends `request` and appends the message that comes back to `reply`, by one system
+            /// call. Returns its length, which may be
+            /// [`max_message_size`](crate::ServerOptions::max_message_size).
             ///
             /// Calls [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe).
             /// It is [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message) in one, for a peer that answers each
@@ -571,13 +578,14 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             /// was read ahead, its rest is still in the pipe. On a byte pipe the elements are one piece after the other:
             /// `concat` them.
             ///
-            /// Whether it reads messages is the handle's own. That writing was ended, that empty
-            /// messages are the end, and the time to linger are not: a handle cannot carry them.
+            /// The read mode belongs to the handle and stays. An ended writing direction, empty
+            /// messages as the end, and the time to linger do not: a handle cannot carry them.
             ///
             /// # The next owner
             ///
-            /// The handle is as [`create`](crate::ServerOptions::create) or [`open`](crate::ClientOptions::open) made it,
-            /// overlapped, and on Windows 8.1 and later tied to no completion port. Wine cannot untie it.
+            /// The handle is as [`create`](crate::ServerOptions::create) or
+            /// [`open`](crate::ClientOptions::open) made it, overlapped, and on Windows 8.1 and
+            /// later tied to no completion port. Wine cannot untie it.
             ///
             /// | next owner | works |
             /// |---|---|
@@ -603,18 +611,21 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.stream.surrender()
             }
 
-            /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped, and how
-            /// long [`close`](Self::close) waits for the peer to read. `None` is no bound: until the peer has made room for
-            /// them, or read them, or has closed its end.
+            /// Bounds how long writes that are still on their way keep the pipe open after this end
+            /// is dropped, and how long [`close`](Self::close) waits for the peer to read. `None`
+            /// is no bound: until the peer has made room for them, or read them, or has closed its
+            /// end.
             ///
-            /// Unless this is called, a dropped end lingers for five minutes at most, and `close` waits without a bound.
-            /// A hostile peer that never reads would otherwise keep the memory of each connection that it makes; choose less
-            /// for a service that has many of them. What has not been taken by the pipe when the time is over is discarded.
+            /// Unless this is called, a dropped end lingers for five minutes at most, and `close`
+            /// waits without a bound. A hostile peer that never reads would otherwise keep the
+            /// memory of each connection that it makes; choose less for a service that has many of
+            /// them. What has not been taken by the pipe when the time is over is discarded.
             pub fn set_linger(&self, linger: Option<Duration>) {
                 self.stream.set_linger(LingerTime::Set(linger));
             }
 
-            /// How long this end lingers after a drop: five minutes, or what was [set](Self::set_linger) last.
+            /// Returns how long this end lingers after a drop: five minutes, or the time that was
+            /// last [set](Self::set_linger).
             pub fn linger(&self) -> Option<Duration> {
                 self.stream.linger().after_drop()
             }

@@ -24,9 +24,9 @@ use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream, n
 /// Reading and writing are those of the async traits, or [`try_read`](Self::try_read) and
 /// [`try_write`](Self::try_write).
 ///
-/// Dropping it closes the connection. What was written arrives if the client reads within five minutes,
-/// which [`set_linger`](Self::set_linger) changes, also when the runtime is dropped too. The end of
-/// the process cuts that short.
+/// Dropping it closes the connection. What was written arrives if the client reads within five
+/// minutes, which [`set_linger`](Self::set_linger) changes, also when the runtime is dropped too.
+/// The end of the process cuts that short.
 ///
 /// # A server
 ///
@@ -132,8 +132,8 @@ impl NamedPipeServer {
     /// [`InvalidInput`](io::ErrorKind::InvalidInput), with nothing changed, when `descriptor` has
     /// no part at all, or one that cannot be applied: an integrity label that Windows would not
     /// obey (more than one, with the flag `IO`, of another SID than `S-1-16-N`, with other policies
-    /// than `NW`, `NR` and `NX`), or entries of the audit list that are neither for auditing nor a
-    /// label. Else Windows' error: `ERROR_ACCESS_DENIED` when the instance was created without the
+    /// than `NW`, `NR` and `NX`), or entries of the audit list other than audits and labels.
+    /// Otherwise Windows' error: `ERROR_ACCESS_DENIED` when the instance was created without the
     /// right, `ERROR_INVALID_OWNER` when this process may not set that owner,
     /// `ERROR_PRIVILEGE_NOT_HELD` for a label above that of the process.
     #[doc(alias = "SetSecurityInfo")]

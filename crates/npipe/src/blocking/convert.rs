@@ -80,14 +80,14 @@ impl PipeStream {
     /// Gives the handle up, with what an async end had read from it ahead and nobody has read since: nothing is lost. It waits
     /// until the pipe has what a write that ran into its time-out left on its way.
     ///
-    /// What was read ahead is in the units in which it came: of a message pipe each element is a
-    /// message, or a part of one; on a byte pipe, `concat` them. Whether it reads messages is the
-    /// handle's own. That writing was ended, that empty messages are the end, time-outs and linger
-    /// are not, and are over with the stream.
+    /// The data that was read ahead keeps its units. On a message pipe each element is a message,
+    /// or a part of one. On a byte pipe, `concat` the elements. The read mode belongs to the handle
+    /// and stays. An ended writing direction, empty messages as the end, time-outs and linger
+    /// belong to the stream and are lost.
     ///
-    /// [`NamedPipeServer::into_owned_handle`] lists what the next owner can do with the handle. One
-    /// that was never tied to a completion port, because the stream was neither async nor had a
-    /// time-out to write, works everywhere.
+    /// [`NamedPipeServer::into_owned_handle`] lists what the next owner can do with the handle. A
+    /// handle that was never tied to a completion port works everywhere. That is the handle of a
+    /// stream that was never async and had no write time-out.
     ///
     /// # Errors
     ///

@@ -287,8 +287,8 @@ impl Turn<'_> {
         let backlog = self.backlog.as_mut().expect("it is given back by drop alone");
         let create = || instances.next().map(|made| Waiting::new(made, event));
         let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
-        // However short the time, each instance is asked before and after its end: a client that is
-        // there is taken.
+        // However short the time, each instance is checked before and after the deadline: a client
+        // that is connected is accepted.
         let mut looks = 0_u64;
         loop {
             let mut begun = false;
@@ -326,8 +326,8 @@ impl Waiting {
         Self { instance: Instance::new(handle, event), settings }
     }
 
-    /// Asks for the client. Unless there is one, the instance listens afterwards: clients can open
-    /// it although nobody accepts.
+    /// Checks for a client. Without one, the instance listens afterwards: clients can open it
+    /// although no accept runs.
     fn ask(&mut self) -> io::Result<Found> {
         let code = match self.instance.ask() {
             Asked::Waits => return Ok(Found::Nobody),

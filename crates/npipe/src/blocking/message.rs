@@ -28,12 +28,13 @@ enum Progress {
 }
 
 impl PipeStream {
-    /// Waits for a message and appends it to `buffer`, whole. Returns its length, 0 for an empty one, and `None` when the peer has
-    /// closed its end and everything it sent has been received.
+    /// Waits for a message and appends it to `buffer`, whole. Returns its length, 0 for an empty
+    /// one, and `None` when the peer has closed its end and everything it sent has been received.
     ///
-    /// A message may have [`max_message_size`](crate::ServerOptions::max_message_size) bytes, 64 MiB unless the options say
-    /// otherwise; [`recv_message_limited`](Self::recv_message_limited) has a limit of its own. Where a part of a message has been
-    /// read by other means, this brings the rest of it. One thread at a time should receive: of two, each may get a part of a long
+    /// A message may have [`max_message_size`](crate::ServerOptions::max_message_size) bytes, 64
+    /// MiB unless the options say otherwise; [`recv_message_limited`](Self::recv_message_limited)
+    /// has a limit of its own. Where a part of a message has been read by other means, this brings
+    /// the rest of it. One thread at a time should receive: of two, each may get a part of a long
     /// message.
     ///
     /// ```no_run
@@ -49,10 +50,12 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes; [`TimedOut`](io::ErrorKind::TimedOut) as
-    /// [`set_read_timeout`](Self::set_read_timeout) says: nothing has been taken then, and `buffer` is as it was;
-    /// [`InvalidData`](io::ErrorKind::InvalidData), with a [`MessageTooLong`] inside, for a message that is longer. No memory was made
-    /// for it. It is discarded, and the stream stays usable: the next call brings the next message. Other errors of Windows:
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes;
+    /// [`TimedOut`](io::ErrorKind::TimedOut) as [`set_read_timeout`](Self::set_read_timeout) says:
+    /// nothing has been taken then, and `buffer` is as it was;
+    /// [`InvalidData`](io::ErrorKind::InvalidData), with a [`MessageTooLong`] inside, for a message
+    /// that is longer. No memory was made for it. It is discarded, and the stream stays usable: the
+    /// next call brings the next message. Other errors of Windows:
     #[doc = crate::documentation::read_errors!()]
     #[doc(alias = "ERROR_MORE_DATA")]
     pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
@@ -80,8 +83,8 @@ impl PipeStream {
         received
     }
 
-    /// Appends a message that begins in `buffer` at `start`, or what comes of it if there is an error. The first read has so much
-    /// room.
+    /// Appends a message that begins in `buffer` at `start`, or what comes of it if there is an
+    /// error. The first read has so much room.
     fn receive(
         &self,
         buffer: &mut BytesMut,
@@ -218,7 +221,8 @@ impl PipeStream {
         if in_time { Ok(()) } else { Err(sent_behind_unread()) }
     }
 
-    /// Sends `request` and appends the message that comes back to `reply`, by one system call. Returns its length, which may be
+    /// Sends `request` and appends the message that comes back to `reply`, by one system call.
+    /// Returns its length, which may be
     /// [`max_message_size`](crate::ServerOptions::max_message_size).
     ///
     /// Calls [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe). It is

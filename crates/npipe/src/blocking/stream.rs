@@ -215,15 +215,17 @@ impl PipeStream {
         self.stream.timeouts().write.set(timeout)
     }
 
-    /// Bounds how long a write that ran into its [time-out](Self::set_write_timeout) keeps the pipe open after this stream and its
-    /// clones are dropped: five minutes unless this is called, since a hostile peer that never reads would keep the memory of each
-    /// connection. `None` is no bound: until the peer has made room for it or has closed its end. [`close`](Self::close) waits for as
-    /// long, and without a bound unless this is called.
+    /// Bounds how long a write that ran into its [time-out](Self::set_write_timeout) keeps the pipe
+    /// open after this stream and its clones are dropped: five minutes unless this is called, since
+    /// a hostile peer that never reads would keep the memory of each connection. `None` is no
+    /// bound: until the peer has made room for it or has closed its end. [`close`](Self::close)
+    /// waits for as long, and without a bound unless this is called.
     pub fn set_linger(&self, linger: Option<Duration>) {
         self.stream.set_linger(LingerTime::Set(linger));
     }
 
-    /// How long writes linger: five minutes, or what was [set](Self::set_linger) last.
+    /// Returns how long writes linger: five minutes, or the time that was last
+    /// [set](Self::set_linger).
     pub fn linger(&self) -> Option<Duration> {
         self.stream.linger().after_drop()
     }

@@ -49,7 +49,8 @@ impl PipeStream {
                 verdict::Read::Complete if self.stream.is_empty_message_end() => {
                     return Ok(Part { bytes: 0, message_goes_on: false });
                 }
-                // A peer may send any number of empty messages, which must not outlast the time-out.
+                // A peer may send any number of empty messages, which must not outlast the
+                // time-out.
                 verdict::Read::Complete if until.deadline.is_some_and(|end| Instant::now() >= end) => {
                     return Err(timed_out("nothing but empty messages came until the time to read was over"));
                 }

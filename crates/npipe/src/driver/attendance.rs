@@ -1,9 +1,10 @@
 //! Who waits on a port, and for how long somebody has to.
 //!
-//! A port of its own saves its owner the switch to another thread: the owner dequeues where it would otherwise sleep. But
-//! pipes may outlive the owner's interest, with operations in flight whose packets must not go unheard. So each pipe has a
-//! [`Registration`](super::Registration), and an owner that goes while there are any leaves the port to a *caretaker*: a
-//! thread that dequeues until the last of them is gone.
+//! A port of its own saves its owner the switch to another thread: the owner dequeues where it
+//! would otherwise sleep. But pipes may outlive the owner's interest, with operations in flight
+//! whose packets must not go unheard. So each pipe has a [`Registration`](super::Registration), and
+//! an owner that goes while there are any leaves the port to a *caretaker*: a thread that dequeues
+//! until the last of them is gone.
 
 use std::time::Duration;
 
@@ -76,7 +77,8 @@ impl Driver {
         self.take_care();
     }
 
-    /// Dequeues what is there: a pipe that was dropped is registered until the packets of its cancelled operations have come.
+    /// Dequeues what is there: a pipe that was dropped is registered until the packets of its
+    /// cancelled operations have come.
     fn see_off(&self) {
         let mut batch = Batch::new();
         while self.has_registrations() && self.collect(&mut batch, Some(Duration::ZERO)) > 0 {

@@ -22,7 +22,8 @@ pub(crate) struct BlockingFlush {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread shares with the owner of the flush, and with the timer that cancels it.
+/// The state that the thread shares with the owner of the flush, and with the timer that cancels
+/// it.
 struct Flush {
     driver: Arc<Driver>,
     progress: Mutex<Progress>,
@@ -86,8 +87,9 @@ impl Flush {
         }
     }
 
-    /// Cancels the call of `thread`, unless it has left the call. That does not reach a thread which
-    /// is about to call, so a timer repeats it until the thread has left. The caller does not wait.
+    /// Cancels the call of `thread`, unless it has left the call. That does not reach a thread
+    /// which is about to call, so a timer repeats it until the thread has left. The caller does not
+    /// wait.
     fn cancel(self: &Arc<Self>, thread: JoinHandle<()>) {
         let mut progress = lock(&self.progress);
         if matches!(*progress, Progress::Over(_)) {
@@ -99,8 +101,8 @@ impl Flush {
         drop(before);
     }
 
-    /// Called with the lock held: a thread that has left the call runs other code, which must not be
-    /// cancelled.
+    /// Called with the lock held: a thread that has left the call runs other code, which must not
+    /// be cancelled.
     fn attempt(self: &Arc<Self>, thread: &JoinHandle<()>) -> Scheduled {
         sys::cancel_blocking(thread);
         let target: Weak<Self> = Arc::downgrade(self);

@@ -28,7 +28,7 @@ pub(crate) struct Deadline {
     _timer: Scheduled,
 }
 
-/// What the driver's timer rings.
+/// The target of the driver's timer: wakes the task that waits for the deadline.
 struct Bell(Mutex<Option<GuardedWaker>>);
 
 impl Deadline {

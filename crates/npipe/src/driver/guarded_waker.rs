@@ -74,7 +74,8 @@ pub(crate) mod hostile {
         let cloning =
             Box::leak(Box::new(Cloning { on_clone: Box::new(on_clone), woken: AtomicUsize::new(0) }));
         let data = std::ptr::from_ref(cloning).cast();
-        // SAFETY: the functions of the table may be called from any thread, and the data lives for ever.
+        // SAFETY: the functions of the table may be called from any thread, and the data lives for
+        // ever.
         (unsafe { Waker::from_raw(RawWaker::new(data, &TABLE)) }, &cloning.woken)
     }
 

@@ -6,14 +6,15 @@
 //! |---|---|---|
 //! | `overlapped` | the [`Operation`] | the kernel; its final status is looked for when a packet has come |
 //! | `load` (buffers, target) | the [`Operation`] | the kernel, then the thread that takes the block back |
-//! | `handle` | nobody | behind a lock: its last holder closes the handle |
+//! | `handle` | no owner | behind a lock: its last holder closes the handle |
 //!
-//! The kernel's share of a block is kept by the pipe's [`Operations`](super::registration::Operations), from before the call that submits it until its packet
-//! has been dequeued.
+//! The kernel's share of a block is kept by the pipe's
+//! [`Operations`](super::registration::Operations), from before the call that submits it until its
+//! packet has been dequeued.
 //!
-//! An operation in flight keeps its handle open by holding it: a write that nobody waits for any more is not cut short. An
-//! operation that was cancelled need not. The kernel itself keeps the file object for it, and its packet comes whether the
-//! handle is open or not.
+//! An operation in flight keeps its handle open by holding it, so a write is not cut short when its
+//! caller stops waiting. A cancelled operation need not hold the handle: the kernel keeps the file
+//! object for it, and its packet comes whether the handle is open or not.
 
 use std::cell::UnsafeCell;
 
@@ -176,8 +177,9 @@ impl Operation {
         let overlapped = Arc::as_ptr(&block).cast::<Overlapped>();
         // The packet may be dequeued before the call below returns, so the kernel's share is handed over first.
         registration.operations().add(block.clone());
-        // SAFETY (all five): the kernel's share keeps block and buffers alive, and unmoved, until the final status has been
-        // written; `load` is not touched again before that, see the table above.
+        // SAFETY (all five): the kernel's share keeps block and buffers alive, and unmoved, until
+        // the final status has been written; `load` is not touched again before that, see the table
+        // above.
         let submission = match kind {
             // SAFETY: as above; the buffer has `capacity` writable bytes.
             Kind::Read => unsafe { sys::read(handle, start, clamp(capacity), overlapped) },
@@ -201,7 +203,7 @@ impl Operation {
             Submission::Finished(outcome) if registration.queues_all() && outcome.is_success() => {
                 Submitted::Pending(InFlight(block))
             }
-            // Another thread has taken the operation for over already, and tells its target.
+            // Another thread has already found the operation over, and completes its target.
             Submission::Finished(_) if !registration.operations().remove(&block) => {
                 Submitted::Pending(InFlight(block))
             }
@@ -245,21 +247,24 @@ unsafe fn reclaim(block: &Block, outcome: Outcome) -> (Vec<u8>, Option<Arc<dyn C
 }
 
 impl Block {
-    /// Whether this is the block that the kernel knows by this address, of which nothing else is known.
+    /// Returns whether this block has the address `overlapped`, which may point anywhere.
     pub(super) fn is_at(&self, overlapped: *const Overlapped) -> bool {
         std::ptr::eq(&self.overlapped, overlapped)
     }
 
-    /// Whether the kernel has written the final status of the operation, and so has done with block and buffer.
+    /// Returns whether the kernel has written the final status of the operation, and so has
+    /// finished with block and buffer.
     pub(super) fn is_over(&self) -> bool {
         self.overlapped.final_outcome().is_some()
     }
 
-    /// What a block has come to whose operation [is over](Self::is_over), and whose share has been taken from the kernel.
+    /// Returns the target and the result of an operation that [is over](Self::is_over). The caller
+    /// must have taken the kernel's share of the block.
     pub(super) fn into_finished(self: Arc<Self>) -> (Arc<dyn Completion>, Finished) {
         let outcome = self.overlapped.final_outcome().expect("the operation is over");
         let handle = lock(&self.handle).take();
-        // SAFETY: the kernel has done with the operation, and its share, of which there was one, was taken by this thread.
+        // SAFETY: the kernel has done with the operation, and its share, of which there was one,
+        // was taken by this thread.
         let (buffer, target, kind) = unsafe { reclaim(&self, outcome) };
         let target = target.expect("an operation in flight has a target");
         (target, Finished { kind, operation: Operation(self), outcome, buffer, handle })
@@ -274,8 +279,9 @@ impl InFlight {
         }
     }
 
-    /// [`cancel`](Self::cancel), and lets go of the handle: so a pipe that is dropped is closed now, and not when the packet is
-    /// dequeued. On Windows the cancellation itself is final only then.
+    /// [`cancel`](Self::cancel), and lets go of the handle: so a pipe that is dropped is closed
+    /// now, and not when the packet is dequeued. On Windows the cancellation itself is final only
+    /// then.
     pub(crate) fn cancel_and_release(self) {
         let mut held = lock(&self.0.handle);
         let Some(handle) = held.take() else { return };

@@ -1,13 +1,15 @@
 //! Which packets are ours.
 //!
-//! A completion port belongs to a *file object*, and duplicates of a pipe's handle are everywhere: a child may have one as
-//! its stdin, a handle that was released has another owner. Whatever they submit on the file object queues a packet here,
-//! with our key and with an `OVERLAPPED` address of theirs. So an address is a claim and is never followed. It is looked up
-//! among the operations that the registration with the packet's key has in flight.
+//! A completion port belongs to a *file object*, and duplicates of a pipe's handle are everywhere:
+//! a child may have one as its stdin, a handle that was released has another owner. Whatever they
+//! submit on the file object queues a packet here, with our key and with an `OVERLAPPED` address of
+//! theirs. So an address is a claim and is never followed. It is looked up among the operations
+//! that the registration with the packet's key has in flight.
 //!
-//! The address of another process can by chance be that of an operation of ours. Therefore an operation is over only once
-//! the kernel has written its final status, which it does before it gives the packet to anybody: whichever packet brought
-//! us here, block and buffer are ours again.
+//! An address in another process can by chance be that of one of this driver's operations.
+//! Therefore an operation is over only once the kernel has written its final status, which it does
+//! before it queues the packet. Then block and buffer belong to the driver again, whichever packet
+//! led to the check.
 
 use std::collections::HashMap;
 use std::task::{Context, Poll};
@@ -50,7 +52,8 @@ impl Registrations {
     fn add(&self, operations: &Arc<Operations>) -> usize {
         let mut by_key = lock(&self.0);
         let ByKey { last, pipes } = &mut *by_key;
-        // 0 is the key of the packets that wake the waiter. A key is used again only when all others have been.
+        // 0 is the key of the packets that wake the waiter. A key is used again only when all
+        // others have been.
         loop {
             *last = last.wrapping_add(1);
             if *last != 0 && !pipes.contains_key(last) {
@@ -72,8 +75,9 @@ impl Registrations {
         lock(&self.0).pipes.is_empty()
     }
 
-    /// Turns a packet back into its operation, unless it is not of ours. If it was the pipe's last, the
-    /// task that waits for that goes to `wake`.
+    /// Turns a packet back into its operation, unless another holder of the file object caused it.
+    /// If the operation was the pipe's last, the waker of the task that waits for that goes to
+    /// `wake`.
     pub(super) fn take(
         &self,
         key: usize,
@@ -91,8 +95,9 @@ impl Operations {
         lock(&self.0).blocks.push(block);
     }
 
-    /// Takes back the share of an operation that was over at once. Returns whether it was still here: a packet of somebody
-    /// else's, with the same address, may have been mistaken for the operation's.
+    /// Takes back the share of an operation that was over at once. Returns whether it was still
+    /// here: a packet of another process, with the same address, may have been mistaken for the
+    /// operation's.
     pub(super) fn remove(&self, block: &Arc<Block>) -> bool {
         let blocks = &mut lock(&self.0).blocks;
         let place = blocks.iter().position(|other| Arc::ptr_eq(other, block));
@@ -116,7 +121,8 @@ impl Registration {
         &self.operations
     }
 
-    /// Waits until the packets of all operations have been dequeued. None may be submitted meanwhile.
+    /// Waits until the packets of all operations have been dequeued. None may be submitted
+    /// meanwhile.
     pub(crate) fn poll_quiet(&self, context: &Context<'_>) -> Poll<()> {
         // Cloned before the lock is taken, and dropped after it is released.
         let waiting = Waiting::new(context);
@@ -130,7 +136,7 @@ impl Registration {
         Poll::Pending
     }
 
-    /// Whether an operation that has succeeded at once queues a packet too.
+    /// Returns whether an operation that has succeeded at once queues a packet too.
     pub(super) fn queues_all(&self) -> bool {
         self.packets == Packets::OfAll
     }
@@ -166,8 +172,8 @@ impl Driver {
         Ok(registration)
     }
 
-    /// Unties a handle, on which nothing is in flight, from the port. Where that cannot be done, as under Wine, the packets of
-    /// its next owner come here, and are not of any registration.
+    /// Unties a handle, on which nothing is in flight, from the port. Where that cannot be done, as
+    /// under Wine, the packets of its next owner come here, and are not of any registration.
     #[cfg(windows)]
     pub(crate) fn release(handle: &OwnedHandle) {
         let _ = crate::sys::Port::dissociate(handle);

@@ -1,4 +1,4 @@
-//! The driver and those who wait: each place that wakes, with wakers that panic, and the timers of
+//! The driver and its waiters: each place that wakes, with wakers that panic, and the timers of
 //! waits that are over.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::sync::{Arc, lock};
 use crate::sys::{self, Overlapped, OwnedHandle, Pipe, Submission, Temper};
 
 impl Driver {
-    /// How many timers it holds.
+    /// The number of timers that the driver holds.
     pub(crate) fn timers(&self) -> usize {
         lock(&self.timers).len()
     }
@@ -33,7 +33,7 @@ impl Count {
     }
 }
 
-/// A waker that panics, held by nobody else, and one behind it that does not.
+/// A waker that panics, with no other owner, and behind it one that does not panic.
 fn two_waiting() -> (Vec<Waiting>, Arc<AtomicUsize>, Arc<Count>) {
     let (hostile, woken) = Hostile::waker();
     let count = Arc::<Count>::default();

@@ -1,4 +1,4 @@
-//! The points in time that a driver has been asked to report, in their order.
+//! The points in time that a driver has to report, in their order.
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
@@ -51,7 +51,8 @@ impl Timers {
     /// The time until which the driver may wait now. `None`: without a limit.
     ///
     /// An earlier result that is still ahead stands although its timer was removed. Without that, a
-    /// program that sets one long timer after another and removes each would wake the driver each time.
+    /// program that sets one long timer after another and removes each would wake the driver each
+    /// time.
     pub(super) fn wait_until(&mut self, now: Instant) -> Option<Instant> {
         let standing = self.waits_until.filter(|until| *until > now);
         let next = self.due.keys().next().map(|key| key.at);

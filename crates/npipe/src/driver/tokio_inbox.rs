@@ -228,7 +228,8 @@ mod tests {
         woken
     }
 
-    /// Has two tasks of the runtime woken in one batch: the waker of the first panics, the other counts.
+    /// Has two tasks of the runtime woken in one batch: the waker of the first panics, the other
+    /// counts.
     fn post_hostile(runtime: &Runtime) -> (Arc<AtomicUsize>, Arc<Count>) {
         let (hostile, woken) = Hostile::waker();
         let other = Arc::new(Count::default());

@@ -4,9 +4,10 @@
 //! client is given away, and where that fails because there may be no more instances, the last one stays until there may.
 //! What an instance is and how one is made is the listener's business.
 //!
-//! The kernel serves clients in the order in which the instances began to listen, and so does a listener: the instances are kept
-//! and asked in that order. One whose client has left listens last, so clients that connect and leave at once do not keep the
-//! listener from its other instances.
+//! The kernel serves clients in the order in which the instances began to listen, and so does a
+//! listener: it keeps and checks its instances in that order. An instance whose client has left
+//! listens last, so clients that connect and leave at once do not keep the listener from its other
+//! instances.
 
 use std::collections::VecDeque;
 use std::io;
@@ -38,7 +39,7 @@ enum Refusal {
     Failed(io::Error),
 }
 
-/// What became of an instance that was asked for its client.
+/// The result of checking one instance for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
     /// It listens, as before: the kernel was not called.
@@ -54,9 +55,10 @@ pub(crate) enum Found {
 #[derive(Debug)]
 pub(crate) enum Look<I> {
     Client(I),
-    /// It was cut short: the other instances have to be asked.
+    /// The look was cut short: the other instances are still to be checked.
     Again,
-    /// No instance has a client. One of them has news, or this time has passed, before they are asked again.
+    /// No instance has a client. Check them again when one of them has news, or when this time has
+    /// passed.
     Nobody(Option<Duration>),
 }
 
@@ -108,8 +110,8 @@ impl<I> Backlog<I> {
         self.back_off = BackOff::new();
     }
 
-    /// Asks each instance for a client, until there is one. After each for which the kernel was called, `cut` decides whether
-    /// the rest has to wait for another look.
+    /// Asks each instance for a client, until there is one. After each for which the kernel was
+    /// called, `cut` decides whether the rest has to wait for another look.
     pub(crate) fn look(
         &mut self,
         create: impl Fn() -> io::Result<I>,
@@ -138,7 +140,8 @@ impl<I> Backlog<I> {
                     Err(Refusal::Failed(error)) => return Err(error),
                 },
                 Err(error) => {
-                    // It would be in the way of the others. If there is no other it has another chance.
+                    // It would be in the way of the others. If there is no other it has another
+                    // chance.
                     let _ = self.give_away(index, &create);
                     return Err(error);
                 }
@@ -274,7 +277,8 @@ mod tests {
         assert_eq!(told.raw_os_error(), Some(ERROR_NO_SYSTEM_RESOURCES as i32));
     }
 
-    /// A listener whose instances do what `ask` says of their numbers; the instances that it asked for each look of `budget`.
+    /// Runs one look that is cut short after `budget` calls. `ask` decides the state of each
+    /// instance by its number. Returns the instances that were checked, and the look's result.
     fn look(
         backlog: &mut Backlog<u32>,
         budget: usize,

@@ -77,8 +77,9 @@ impl Lifecycle {
         self.result = judge(code);
     }
 
-    /// The handle is to be used elsewhere: the operation in flight, if any, is being cancelled. Returns
-    /// whether there is one. A client that it brings in spite of that is there for the next `connect`.
+    /// The handle is to be used elsewhere: the operation in flight, if any, is being cancelled.
+    /// Returns whether there is one. A client that it brings in spite of that is there for the next
+    /// `connect`.
     #[cfg(any(windows, test))]
     pub(crate) fn stop(&mut self) -> bool {
         self.stopping = self.slot != Slot::Free;

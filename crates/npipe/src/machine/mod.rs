@@ -43,19 +43,21 @@ impl Framing {
 /// What one direction of a pipe holds at most, in bytes, unless told otherwise.
 pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024;
 
-/// The longest message that an end receives, in bytes, unless told otherwise: far more than messages usually have, and not
+/// The default limit of a received message, in bytes: far more than messages usually have, and not
 /// more than a process can spare for a hostile peer.
 pub(crate) const DEFAULT_MESSAGE_LIMIT: usize = 64 * 1024 * 1024;
 
 /// No buffer has more bytes than that.
 pub(crate) const LONGEST_BUFFER: usize = isize::MAX as usize;
 
-/// Whether a message of this length can be sent: one buffer has to hold it, and one call has to take it.
+/// Returns whether a message of this length can be sent: one buffer has to hold it, and one call
+/// has to take it.
 pub(crate) fn is_sendable(length: usize) -> bool {
     length <= LONGEST_BUFFER && u32::try_from(length).is_ok()
 }
 
-/// The sum of the lengths of slices. They may overlap, so that the sum need not fit: then it is one that no buffer has.
+/// The sum of the lengths of slices. They may overlap, so that the sum need not fit: then it is one
+/// that no buffer has.
 pub(crate) fn total_length(lengths: impl IntoIterator<Item = usize>) -> usize {
     lengths.into_iter().fold(0, usize::saturating_add)
 }

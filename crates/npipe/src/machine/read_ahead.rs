@@ -47,7 +47,7 @@ pub(crate) struct ReadAhead {
     wanted: bool,
     /// The operation in flight fills a buffer that its reader gave away.
     given: bool,
-    /// The last exchange was not begun, and its caller has not been told.
+    /// The last exchange was not begun, and its caller has not received the reason yet.
     exchange_refused: Option<verdict::ExchangeRefused>,
     /// No more reading ahead: someone waits for the operation in flight to be over, whatever it brings.
     stopping: bool,
@@ -63,7 +63,8 @@ enum Position {
     Between,
     /// It has had a part of a message whose end has not been read yet.
     Inside,
-    /// As `Inside`, and the next part was not there when it was to be read: a read that waits has to be submitted for it.
+    /// As `Inside`, and the next part was not there when it was to be read: a read that waits has
+    /// to be submitted for it.
     Behind,
     /// It has refused a message whose end has not been read yet: the rest is thrown away.
     Refused,
@@ -368,12 +369,14 @@ impl ReadAhead {
         None
     }
 
-    /// Whether a message is here that has not been received, and would be taken for the reply of an exchange.
+    /// Returns whether a message has been read but not received, and would be taken for the reply
+    /// of an exchange.
     pub(crate) fn has_message(&self) -> bool {
         self.front.is_some()
     }
 
-    /// The result of an exchange of messages that was over at once. The reply is the next message, or the end in its place.
+    /// The result of an exchange of messages that was over at once. The reply is the next message,
+    /// or the end in its place.
     pub(crate) fn on_exchanged(&mut self, code: u32, reply: Vec<u8>) -> Result<(), u32> {
         self.exchange_refused = verdict::exchange_refused(code);
         match verdict::read(code) {
@@ -397,11 +400,11 @@ impl ReadAhead {
         if self.slot.complete() == Claim::Wanted {
             self.exchange_refused = refused;
         }
-        // A receiver that waits beside has to read by itself.
+        // A receiver that waits at the same time has to read by itself.
         ReadDone { wake: true, submit: None }
     }
 
-    /// Whether the last exchange was not begun, for its caller: a receiver has nothing of it.
+    /// Returns why the last exchange was not begun, for its caller. A receiver must not take it.
     pub(crate) fn take_exchange_refused(&mut self) -> Option<verdict::ExchangeRefused> {
         self.exchange_refused.take()
     }
@@ -430,7 +433,7 @@ impl ReadAhead {
         self.framing != Framing::Messages || !self.is_inside()
     }
 
-    /// Whether the caller has had a part of what is read next.
+    /// Returns whether the caller has already received a part of the next message.
     fn is_inside(&self) -> bool {
         match self.position {
             Position::Inside | Position::Behind => true,
@@ -464,8 +467,8 @@ impl ReadAhead {
         }
     }
 
-    /// Returns whether the end that was reported last is the pipe's. Nothing comes behind that one, as
-    /// it may behind an empty message.
+    /// Returns whether the end that was reported last is the pipe's. Nothing comes behind that one,
+    /// as it may behind an empty message.
     #[cfg(any(windows, test))]
     pub(crate) fn is_over(&self) -> bool {
         self.over
@@ -672,8 +675,8 @@ impl ReadAhead {
         bytes
     }
 
-    /// A read straight into the caller's buffer would have had to wait. The rest of a message is in a local pipe as a whole, but
-    /// on another machine's it may come later.
+    /// A read straight into the caller's buffer would have had to wait. The rest of a message is in
+    /// a local pipe as a whole, but on another machine's it may come later.
     fn on_direct_waiting(&mut self) {
         self.forecast.on_empty();
         if self.is_inside() {

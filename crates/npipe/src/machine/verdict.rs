@@ -52,13 +52,14 @@ pub(crate) enum Connect {
 /// Why an exchange of messages was not begun. Windows 8 and later find that out by packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExchangeRefused {
-    /// A message waits to be read, or somebody reads: what came would be taken for the reply.
+    /// A message waits to be read, or a read is in flight: the message would be taken for the
+    /// reply.
     Unread,
     /// There is no peer. Sending the request tells more.
     NotConnected,
 }
 
-/// What the kernel reports of an exchange while a message waits to be read.
+/// The code with which the kernel refuses an exchange while a message waits to be read.
 pub(crate) const UNREAD_MESSAGES: u32 = ERROR_PIPE_BUSY;
 
 /// How waiting until the peer has read everything ended.
@@ -119,9 +120,9 @@ pub(crate) fn create(code: u32) -> Create {
     }
 }
 
-/// Whether creating the first instance of a name failed because another program has the name.
-/// Windows checks the number of instances before it looks at `FILE_FLAG_FIRST_PIPE_INSTANCE`, so a
-/// name all of whose instances exist is "busy".
+/// Returns whether creating the first instance of a name failed because another program has the
+/// name. Windows checks the number of instances before it looks at `FILE_FLAG_FIRST_PIPE_INSTANCE`,
+/// so a name all of whose instances exist is "busy".
 #[cfg_attr(not(windows), allow(dead_code, reason = "options exist on Windows"))]
 pub(crate) fn is_name_taken(code: u32) -> bool {
     matches!(create(code), Create::Full | Create::NameTaken)
@@ -177,7 +178,7 @@ pub(crate) fn nothing_is_unread(code: u32) -> bool {
     matches!(code, ERROR_ACCESS_DENIED | ERROR_BROKEN_PIPE | ERROR_NO_DATA | ERROR_PIPE_NOT_CONNECTED)
 }
 
-/// A server's client, as far as it is known without a wait.
+/// The state of a server's client that can be determined without waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
 pub(crate) enum Client {

@@ -35,7 +35,8 @@ pub(crate) struct WriteBehind {
     slot: Slot,
     /// What waits behind the write in flight: the writes to come.
     queue: VecDeque<Queued>,
-    /// Their bytes. Pieces that are given may be one and the same, so that the sum need not fit into memory.
+    /// Their bytes. Pieces that are given may be one and the same, so that the sum need not fit
+    /// into memory.
     queued: u64,
     /// Whether a writer found the queue full since the last write ended.
     ran_full: bool,

@@ -155,17 +155,17 @@ impl ClientOptions {
     /// # Above identification
     ///
     /// A server can use what [`security_qos_flags`](Self::security_qos_flags) allow from the moment
-    /// of opening. So with a level above identification the pipe is opened twice: at first for
+    /// of opening. So with a level above identification the pipe is opened twice, at first for
     /// identification only, and without reading or writing. When that server has been verified, its
-    /// connection is held while the pipe is opened again at the level that was asked for, and
-    /// verified again. The connection that is held keeps the pipe, so that no other program can
-    /// create the name in between; it is closed then.
+    /// connection is held while the pipe is opened again at the requested level, and verified
+    /// again. The held connection keeps the pipe, so that no other program can create the name in
+    /// between. It is closed then.
     ///
     /// - It takes *two instances* for that moment. A pipe that may have only one is refused with
     ///   [`Unsupported`](io::ErrorKind::Unsupported).
     /// - If no second one is free, [`open`](Self::open) fails with `ERROR_PIPE_BUSY`, and
     ///   [`connect`](Self::connect) holds the first while it waits.
-    /// - The server sees a client that says nothing and leaves.
+    /// - The server sees one client that sends nothing and leaves.
     /// - A process that the pipe's access list allows to create instances can serve the second one.
     ///   [`ServerIdentity::ProcessUser`] refuses it, after a moment in which it could impersonate
     ///   this client; [`ServerIdentity::PipeOwner`] is about the pipe, and does not notice it.
@@ -221,13 +221,15 @@ impl ClientOptions {
         self
     }
 
-    /// Makes an end whose handle works everywhere once it has been released with `into_owned_handle`, also in Tokio's and
-    /// mio's pipes: `false` by default.
+    /// Makes an end whose handle works everywhere once it has been released with
+    /// `into_owned_handle`, also in Tokio's and mio's pipes: `false` by default.
     ///
-    /// An end on a completion port has Windows queue packets only for operations that could not be finished at once
-    /// (`FILE_SKIP_COMPLETION_PORT_ON_SUCCESS`), which saves a packet an operation. That mode can never be cleared. A library
-    /// that waits for a packet after each operation would hang with such a handle. With `true` the mode is not set.
-    /// [`NamedPipeServer::into_owned_handle`](crate::NamedPipeServer::into_owned_handle) has the table of next owners.
+    /// An end on a completion port has Windows queue packets only for operations that could not be
+    /// finished at once (`FILE_SKIP_COMPLETION_PORT_ON_SUCCESS`), which saves a packet an
+    /// operation. That mode can never be cleared. A library that waits for a packet after each
+    /// operation would hang with such a handle. With `true` the mode is not set.
+    /// [`NamedPipeServer::into_owned_handle`](crate::NamedPipeServer::into_owned_handle) has the
+    /// table of next owners.
     ///
     /// See [`SetFileCompletionNotificationModes`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes).
     #[doc(alias = "SetFileCompletionNotificationModes")]
@@ -391,7 +393,7 @@ impl ClientOptions {
         })
     }
 
-    /// Opens the pipe at the level that was asked for.
+    /// Opens the pipe at the requested level.
     pub(crate) fn open_once(
         &self,
         name: &PipeName,
@@ -404,8 +406,8 @@ impl ClientOptions {
         let settings = Settings {
             end: PipeEnd::Client,
             reads,
-            // A pipe that carries messages can be read as bytes: only the kernel knows what a write
-            // is.
+            // A pipe that carries messages can also be read as bytes. So in byte mode the framing
+            // of writes is unknown.
             writes: if reads == Framing::Messages { Framing::Messages } else { Framing::Unknown },
             read_limit: self.read_buffer_limit,
             write_limit: self.write_buffer_limit,
@@ -496,8 +498,8 @@ mod tests {
         }
     }
 
-    /// No name leads to a file. If Windows resolved one all the same, this is what the caller would
-    /// get.
+    /// No name leads to a file. If Windows resolved one to a file anyway, the caller would get this
+    /// error.
     #[test]
     fn a_file_is_refused_after_opening_and_stays_as_it_was() {
         let file = std::env::temp_dir().join(format!("npipe-not-a-pipe-{}", std::process::id()));

@@ -129,10 +129,11 @@ impl ServerOptions {
     /// (`FILE_FLAG_FIRST_PIPE_INSTANCE`). A service needs this for its first instance: success
     /// proves that no other program has taken the name. A listener sets it by default.
     ///
-    /// The error says that another program has the name. Its [`source`](std::error::Error::source)
-    /// is the [`io::Error`] of the kernel: `ERROR_ACCESS_DENIED` (5), which is also that of a
-    /// process that may not create the pipe, or `ERROR_PIPE_BUSY` (231) when all instances exist
-    /// that the pipe may have.
+    /// The error message states that another program has the name. Its
+    /// [`source`](std::error::Error::source) is the [`io::Error`] of the kernel. That is
+    /// `ERROR_PIPE_BUSY` (231) when the pipe already has all its instances, and
+    /// `ERROR_ACCESS_DENIED` (5) otherwise. The second is also the error for a process that may not
+    /// create the pipe.
     ///
     /// A client that still holds its end keeps the name, and the instance's place among
     /// [`max_instances`](Self::max_instances), after the server's end has been closed.
@@ -168,11 +169,12 @@ impl ServerOptions {
         self
     }
 
-    /// How many instances the pipe may have, 1 to 254; 255 is unlimited. The first instance's
+    /// Sets how many instances the pipe may have, 1 to 254; 255 is unlimited. The first instance's
     /// number holds for all. One more is refused with `ERROR_PIPE_BUSY`, and an instance whose
-    /// server's end was closed counts until its client has closed too. A listener keeps one of them
-    /// for itself, see [there](crate::NamedPipeListener#with-a-limit-of-instances). Other numbers
-    /// make [`create`](Self::create) fail with [`InvalidInput`](io::ErrorKind::InvalidInput).
+    /// server's end was closed counts until its client has closed too. A listener reserves one of
+    /// them for itself, see [With a limit of
+    /// instances](crate::NamedPipeListener#with-a-limit-of-instances). Other numbers make
+    /// [`create`](Self::create) fail with [`InvalidInput`](io::ErrorKind::InvalidInput).
     pub fn max_instances(&mut self, instances: usize) -> &mut Self {
         self.max_instances = instances;
         self
@@ -222,11 +224,12 @@ impl ServerOptions {
         self
     }
 
-    /// The longest message that this end receives whole, in bytes: with `recv_message`, as the reply of `transact`, and from
-    /// [`Messages`](crate::Messages). A longer one is refused with [`MessageTooLong`](crate::MessageTooLong) and discarded, no memory
-    /// is made for it, and the pipe stays usable. `recv_message_limited` and
-    /// [`Messages::with_limit`](crate::Messages::with_limit) have limits of their own; `usize::MAX` is none. Reads in pieces, and
-    /// what this end sends, are not limited.
+    /// Sets the length of the longest message that this end receives whole, in bytes: with
+    /// `recv_message`, as the reply of `transact`, and from [`Messages`](crate::Messages). A longer
+    /// message is refused with [`MessageTooLong`](crate::MessageTooLong) and discarded without
+    /// allocating memory for it, and the pipe stays usable. `usize::MAX` removes the limit.
+    /// `recv_message_limited` and [`Messages::with_limit`](crate::Messages::with_limit) have limits
+    /// of their own. Reads in pieces, and messages that this end sends, are not limited.
     pub fn max_message_size(&mut self, bytes: usize) -> &mut Self {
         self.max_message_size = bytes;
         self
@@ -244,13 +247,15 @@ impl ServerOptions {
         self
     }
 
-    /// Makes an end whose handle works everywhere once it has been released with `into_owned_handle`, also in Tokio's and
-    /// mio's pipes: `false` by default.
+    /// Makes an end whose handle works everywhere once it has been released with
+    /// `into_owned_handle`, also in Tokio's and mio's pipes: `false` by default.
     ///
-    /// An end on a completion port has Windows queue packets only for operations that could not be finished at once
-    /// (`FILE_SKIP_COMPLETION_PORT_ON_SUCCESS`), which saves a packet an operation. That mode can never be cleared. A library
-    /// that waits for a packet after each operation would hang with such a handle. With `true` the mode is not set.
-    /// [`NamedPipeServer::into_owned_handle`](crate::NamedPipeServer::into_owned_handle) has the table of next owners.
+    /// An end on a completion port has Windows queue packets only for operations that could not be
+    /// finished at once (`FILE_SKIP_COMPLETION_PORT_ON_SUCCESS`), which saves a packet an
+    /// operation. That mode can never be cleared. A library that waits for a packet after each
+    /// operation would hang with such a handle. With `true` the mode is not set.
+    /// [`NamedPipeServer::into_owned_handle`](crate::NamedPipeServer::into_owned_handle) has the
+    /// table of next owners.
     ///
     /// See [`SetFileCompletionNotificationModes`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes).
     #[doc(alias = "SetFileCompletionNotificationModes")]

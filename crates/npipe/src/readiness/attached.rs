@@ -198,7 +198,8 @@ impl Attached {
             return would_block();
         }
         let context = Context::from_waker(&self.reading);
-        // A program that receives until it would block gets to its other events, however many messages there are.
+        // A program that receives until it would block gets to its other events, however many
+        // messages there are.
         let received = coop::poll_in_run(&context, |context| {
             self.stream.poll_recv_message(context, Key::POLL, buffer, limit)
         });
@@ -321,8 +322,8 @@ impl Attached {
         lock(&self.connection).take_error()
     }
 
-    /// A write was accepted. So there is a client, also without a `connect`, and it has more to read
-    /// than a drain in flight waits for.
+    /// A write was accepted. So there is a client, also without a `connect`, and it has more to
+    /// read than a drain in flight waits for.
     fn has_written(&self) {
         let drain = lock(&self.drain).take();
         drop(drain);

@@ -29,9 +29,9 @@ use crate::{ClientOptions, ServerOptions};
 /// Before it is registered, everything would block. Reading and writing are those of the traits, which `&NamedPipe` has too,
 /// so that two threads can share one.
 ///
-/// Dropping it closes the connection. What was written arrives if the peer reads within five minutes,
-/// which [`set_linger`](Self::set_linger) changes, also when the `Poll` is dropped too. The end of the
-/// process cuts that short.
+/// Dropping it closes the connection. What was written arrives if the peer reads within five
+/// minutes, which [`set_linger`](Self::set_linger) changes, also when the `Poll` is dropped too.
+/// The end of the process cuts that short.
 ///
 /// # Reading
 ///
@@ -181,8 +181,8 @@ impl NamedPipe {
         }
     }
 
-    /// Returns `Ok` once the peer has read everything that was written. Until then it would block, and
-    /// a writable event comes when the peer has. A write that follows begins a new wait.
+    /// Returns `Ok` once the peer has read everything that was written. Until then it would block,
+    /// and a writable event comes when the peer has. A write that follows begins a new wait.
     ///
     /// It is what [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers) waits for,
     /// as an operation (`FSCTL_PIPE_FLUSH`), or, where the system does not have it as one, on a thread that lasts as long as the
@@ -197,16 +197,18 @@ impl NamedPipe {
         self.working()?.drain()
     }
 
-    /// Receives a message of at most [`max_message_size`](ServerOptions::max_message_size) bytes, 64 MiB unless set: appends it to
-    /// `buffer`, whole. Returns its length, 0 for an empty one, and `None` when the
-    /// peer has closed its end and everything it sent has been received. Where a part of a message has been read by other means,
-    /// this brings the rest of it.
+    /// Receives a message of at most [`max_message_size`](ServerOptions::max_message_size) bytes,
+    /// 64 MiB unless set: appends it to `buffer`, whole. Returns its length, 0 for an empty one,
+    /// and `None` when the peer has closed its end and everything it sent has been received. Where
+    /// a part of a message has been read by other means, this brings the rest of it.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock): `buffer` is as it was then. [`Unsupported`](io::ErrorKind::Unsupported) on an end that
-    /// reads bytes; [`InvalidData`](io::ErrorKind::InvalidData), with a [`MessageTooLong`](crate::MessageTooLong) inside, for a
-    /// message that is longer: it is discarded, and the next call receives the next message. Other errors of Windows:
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): `buffer` is as it was then.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes;
+    /// [`InvalidData`](io::ErrorKind::InvalidData), with a
+    /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer: it is
+    /// discarded, and the next call receives the next message. Other errors of Windows:
     #[doc = crate::documentation::read_errors!()]
     pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
         let attached = self.working()?;
@@ -218,9 +220,9 @@ impl NamedPipe {
     /// # Errors
     ///
     /// As [`recv_message`](Self::recv_message); [`InvalidData`](io::ErrorKind::InvalidData), with a
-    /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. It takes no room in `buffer`, and
-    /// is thrown away,
-    /// and the pipe stays usable: the next call brings the next message.
+    /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. It takes no
+    /// room in `buffer`, and is thrown away, and the pipe stays usable: the next call brings the
+    /// next message.
     pub fn recv_message_limited(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
         self.working()?.recv_message(buffer, limit)
     }
@@ -276,9 +278,10 @@ impl NamedPipe {
         self.working()?.stream().set_empty_message_is_end(is_end)
     }
 
-    /// Bounds how long writes that are still on their way keep the pipe open after this end is dropped: five minutes unless
-    /// this is called, since a hostile peer that never reads would keep the memory of each connection. `None` is no bound: until
-    /// the peer has made room for them or has closed its end.
+    /// Bounds how long writes that are still on their way keep the pipe open after this end is
+    /// dropped: five minutes unless this is called, since a hostile peer that never reads would
+    /// keep the memory of each connection. `None` is no bound: until the peer has made room for
+    /// them or has closed its end.
     pub fn set_linger(&self, linger: Option<Duration>) {
         match &self.state {
             State::Loose { linger: kept, .. } => *lock(kept) = LingerTime::Set(linger),
@@ -286,7 +289,8 @@ impl NamedPipe {
         }
     }
 
-    /// How long this end lingers after a drop: five minutes, or what was [set](Self::set_linger) last.
+    /// Returns how long this end lingers after a drop: five minutes, or the time that was last
+    /// [set](Self::set_linger).
     pub fn linger(&self) -> Option<Duration> {
         match &self.state {
             State::Loose { linger, .. } => lock(linger).after_drop(),
@@ -368,7 +372,7 @@ impl NamedPipe {
     }
 }
 
-/// The settings of a handle, which is asked if it was made elsewhere.
+/// The settings of a handle. Those of a handle that was made elsewhere are queried.
 fn settings_of(handle: &OwnedHandle, settings: Option<Settings>) -> io::Result<Settings> {
     settings.map_or_else(|| Settings::of_foreign(handle), Ok)
 }

@@ -15,9 +15,9 @@ use crate::sync::Arc;
 /// It is a completion port: the thread in [`poll`](Self::poll) waits there and dequeues, so that no
 /// other thread takes part in reading and writing. A program may have several.
 ///
-/// When it is dropped, its pipes go on: what was written is delivered, what arrives can be read. A
-/// thread `npipe-caretaker` then serves them until the last is gone. But there are no events any
-/// more.
+/// After the `Poll` is dropped, its pipes go on: written data is delivered, and arriving data can
+/// be read. A thread `npipe-caretaker` then serves them until the last is gone. But there are no
+/// events any more.
 pub struct Poll {
     registry: Registry,
     batch: Batch,

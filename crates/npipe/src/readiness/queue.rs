@@ -186,8 +186,8 @@ impl Registration {
         if state.registered.is_none() {
             return Err(not_found());
         }
-        // It may still be on the list, and is then passed over. The end of a `connect` shows with the
-        // next registration.
+        // It may still be on the list, and is then passed over. The end of a `connect` shows with
+        // the next registration.
         state.registered = None;
         state.ready = Ready::EMPTY;
         Ok(())

@@ -18,7 +18,7 @@ const AUDIT_CALLBACK_OBJECT: u8 = 0x0f;
 const MANDATORY_LABEL: u8 = 0x11;
 
 const INHERIT_ONLY: u8 = 0x08;
-/// What a label may forbid programs below it: writing, reading, executing.
+/// The accesses that a label may forbid to programs below it: writing, reading, executing.
 const LABEL_POLICIES: u32 = 0x7;
 
 /// What a descriptor says.

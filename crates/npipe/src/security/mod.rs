@@ -138,8 +138,8 @@ mod descriptor {
         pub(crate) fn of(handle: &OwnedHandle) -> io::Result<Self> {
             let system = sys::descriptor_of(handle)?;
             let mut parts = decode(&system)?;
-            // The audits were not asked for, so an empty list says that there is no label, and
-            // nothing of them.
+            // The audits were not queried. So an empty list means that there is no label, and
+            // nothing about audits.
             parts.system_list.covers_audits = false;
             Ok(Self { system, parts: Arc::new(parts) })
         }

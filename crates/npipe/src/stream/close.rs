@@ -6,15 +6,17 @@ use super::{Core, Stream};
 use crate::driver::Scheduled;
 use crate::sync::{Arc, lock};
 
-/// How long a write may keep a dropped pipe end open, unless that was set.
+/// The default time for which a write may keep a dropped pipe end open.
 ///
-/// The kernel keeps such a write, its memory and the pipe's instance until the peer reads or closes. A hostile peer does
-/// neither: it connects, has a server write, and again, and each connection costs the server memory for good. A peer that reads
-/// but is slow, or is stopped in a debugger, should still get what was written. Five minutes are long for the second and bound the
+/// The kernel keeps such a write, its memory and the pipe's instance until the peer reads or
+/// closes. A hostile peer does neither: it connects, has a server write, and again, and each
+/// connection costs the server memory for good. A peer that reads but is slow, or is stopped in a
+/// debugger, should still get what was written. Five minutes are long for the second and bound the
 /// first.
 const DEFAULT_LINGER: Duration = Duration::from_secs(5 * 60);
 
-/// How long writes may keep a pipe end open after its drop, and a close may wait for the peer.
+/// The time for which writes may keep a pipe end open after its drop, and a close may wait for the
+/// peer.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum LingerTime {
     #[default]

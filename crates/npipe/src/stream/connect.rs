@@ -50,8 +50,8 @@ impl Stream {
         }
     }
 
-    /// [`poll_connect`](Self::poll_connect) that also looks whether the client is still there: one that has left without a word is
-    /// none.
+    /// [`poll_connect`](Self::poll_connect) that also checks whether the client is still there: a
+    /// client that has left without sending anything does not count.
     pub(crate) fn find_client(&self, context: &Context<'_>, key: Key) -> io::Result<Found> {
         self.find(context, key, Self::client_left_unheard)
     }
@@ -107,7 +107,7 @@ impl Stream {
         }
     }
 
-    /// What is known of the time of the connection.
+    /// Returns the known bounds of the time of the connection.
     #[cfg(windows)]
     pub(crate) fn connected(&self) -> ConnectionTime {
         lock(&self.core.lifecycle).connected

@@ -309,7 +309,7 @@ impl Stream {
         }
     }
 
-    /// Whether a message has been read ahead that nobody has received.
+    /// Returns whether a message has been read ahead that no call has received.
     #[cfg(windows)]
     pub(crate) fn has_message(&self) -> bool {
         lock(&self.core.inbound).machine.has_message()

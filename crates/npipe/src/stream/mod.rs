@@ -74,7 +74,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// What is known of a connection of an end that has just been made.
+    /// Returns the connection time of an end that has just been made.
     pub(crate) fn connected(&self) -> ConnectionTime {
         let by = match self.end {
             // The client comes later.

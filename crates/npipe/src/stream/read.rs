@@ -14,8 +14,8 @@ use crate::sys::{self, OwnedHandle};
 /// The most that one read of a refused message takes.
 const LARGEST_DISCARD: usize = 64 * 1024;
 
-/// How many reads of the pipe one call makes, at most, that bring its caller nothing: empty messages that are passed over, and parts of
-/// a refused message. A peer decides how many there are.
+/// The most reads of the pipe in one call that return nothing to its caller: skipped empty
+/// messages, and parts of a refused message. A peer decides how many there are.
 const MOST_SKIPPED: u32 = 64;
 
 /// How far a read comes without submitting an operation.
@@ -37,7 +37,7 @@ pub(super) enum Wait {
     Turn,
 }
 
-/// What one call may still pass over, and the memory for it.
+/// The skips that one call has left, and the memory for them.
 pub(super) struct Skips {
     left: u32,
     unwanted: Vec<u8>,
@@ -48,7 +48,7 @@ impl Skips {
         Self { left: MOST_SKIPPED, unwanted: Vec::new() }
     }
 
-    /// Whether one more read is allowed.
+    /// Returns whether one more read is allowed.
     pub(super) fn take(&mut self) -> bool {
         let allowed = self.left > 0;
         self.left -= u32::from(allowed);
@@ -117,8 +117,8 @@ impl Stream {
         }
     }
 
-    /// Discards the next part of a refused message. Returns the size of the read to submit for more of it, if there is no more
-    /// yet.
+    /// Discards the next part of a refused message. Returns the size of the read to submit for more
+    /// of it, if there is no more yet.
     pub(super) fn discard(&self, inbound: &mut Inbound, skips: &mut Skips) -> Option<usize> {
         let outcome = sys::read_now(&self.handle, skips.unwanted());
         inbound.machine.on_discarded(outcome.map(|outcome| outcome.code))

@@ -23,9 +23,9 @@ pub(crate) struct Submitting<'a> {
 }
 
 impl Stream {
-    /// Waits until no operation is in flight. Writes end by themselves, all others are cancelled, and so are
-    /// those of futures that were dropped. The error of a write that was accepted stays to be reported,
-    /// by the next write or flush.
+    /// Waits until no operation is in flight. Writes end by themselves, all others are cancelled,
+    /// and so are those of futures that were dropped. The error of a write that was accepted stays
+    /// to be reported, by the next write or flush.
     pub(crate) async fn rest(&self) {
         let (reader, writer) = (self.reader_key(), self.writer_key());
         let connector = lock(&self.core.lifecycle).waiters.key();
@@ -72,8 +72,8 @@ impl Stream {
         if is_tied {
             Driver::release(&handle);
         }
-        // The thread that dequeued the last packet, or that of a flush, may hold the handle for another
-        // moment. It may need this one to let go of it, so it cannot be waited for here.
+        // The thread that dequeued the last packet, or that of a flush, may hold the handle for
+        // another moment. It may need this one to let go of it, so it cannot be waited for here.
         let handle = Arc::try_unwrap(handle).or_else(|shared| shared.try_clone())?;
         Ok((handle, read_ahead.into_iter().map(Bytes::from).collect()))
     }
@@ -111,7 +111,7 @@ impl Stream {
         self.settings
     }
 
-    /// Whether the handle is tied to a completion port.
+    /// Returns whether the handle is tied to a completion port.
     pub(crate) fn is_tied(&self) -> bool {
         self.core.driver.0.get().is_some()
     }
@@ -127,7 +127,7 @@ impl Stream {
         lock(&self.core.inbound).machine.on_thread_read(message_goes_on)
     }
 
-    /// Whether a message that a read finds empty is the end.
+    /// Returns whether a message that a read finds empty is the end.
     pub(crate) fn is_empty_message_end(&self) -> bool {
         lock(&self.core.inbound).machine.is_empty_message_end()
     }

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A time-out that threads share: set by one, used by all. In nanoseconds, which is 584 years at
-/// most; 0 is none.
+/// A time-out that threads share: set by one, used by all. In nanoseconds, 584 years at most; 0
+/// means no time-out.
 #[derive(Debug, Default)]
 pub(crate) struct Timeout(AtomicU64);
 
@@ -33,13 +33,13 @@ impl Timeout {
         }
     }
 
-    /// The time by which an operation that begins now has to end.
+    /// The deadline of an operation that begins now.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.get().and_then(|timeout| Instant::now().checked_add(timeout))
     }
 }
 
-/// How long a thread waits in either direction.
+/// The time-outs of a thread's waits in either direction.
 #[derive(Debug, Default)]
 pub(crate) struct Timeouts {
     pub(crate) read: Timeout,

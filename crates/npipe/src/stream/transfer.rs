@@ -14,8 +14,8 @@ pub(crate) trait Destination {
     fn room(&self) -> usize;
     /// Copies as many of `bytes` as there is room for. Returns how many.
     fn put(&mut self, bytes: &[u8]) -> usize;
-    /// Lets `read` fill memory of the destination, which may be less than all the room. Returns the count that `read`
-    /// returned.
+    /// Lets `read` fill memory of the destination, which may be less than all the room. Returns the
+    /// count that `read` returned.
     fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) -> usize;
 }
 
@@ -92,7 +92,8 @@ impl Destination for Slices<'_, '_> {
 /// own.
 pub(crate) struct Growing<'a, B> {
     buffer: &'a mut B,
-    /// How many more bytes this read may append. The buffer's own room may be more than memory holds, and need not shrink.
+    /// The number of bytes that this read may still append. The buffer's own room may be more than
+    /// memory holds, and need not shrink.
     left: usize,
 }
 

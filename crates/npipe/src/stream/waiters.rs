@@ -14,8 +14,8 @@ impl Key {
     pub(crate) const POLL: Self = Self(0);
 }
 
-/// Wakers by key, or places for wakers that are being cloned. Almost always there is one, so it is kept
-/// in place.
+/// Wakers by key, or places for wakers that are being cloned. Almost always there is one, so it is
+/// kept in place.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     first: Option<(Key, Option<Waiting>)>,
@@ -73,7 +73,7 @@ impl Waiters {
     }
 }
 
-/// What has waiters behind its lock.
+/// An object that has waiters behind its lock.
 pub(crate) trait Awaited {
     fn waiters(&mut self) -> &mut Waiters;
 }
@@ -97,8 +97,8 @@ pub(crate) fn wait<A: Awaited, T>(
 
 /// Registers the context's waker under `key`, for a task that has to wait by what `locked` shows.
 ///
-/// Wakers are code of the caller's executor. So they are cloned and dropped with no lock held: else one
-/// that takes a lock of its own, or uses the pipe, could stop the driver thread.
+/// Wakers are code of the caller's executor. So they are cloned and dropped with no lock held: else
+/// one that takes a lock of its own, or uses the pipe, could stop the driver thread.
 pub(crate) fn register<A: Awaited>(
     awaited: &Mutex<A>,
     mut locked: MutexGuard<'_, A>,

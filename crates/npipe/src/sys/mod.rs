@@ -29,7 +29,8 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Whether the operation has succeeded, if with a warning. Then it may have queued a packet; a failure at once never does.
+    /// Returns whether the operation has succeeded, if with a warning. Then it may have queued a
+    /// packet; a failure at once never does.
     pub(crate) fn is_success(self) -> bool {
         matches!(self.code, ERROR_SUCCESS | ERROR_MORE_DATA)
     }
@@ -58,7 +59,8 @@ pub(crate) struct Peeked {
     pub(crate) left_in_message: usize,
 }
 
-/// What the system answered when an overlapped operation was submitted on a handle with [`Packets::OfPending`].
+/// The kernel's answer to submitting an overlapped operation on a handle with
+/// [`Packets::OfPending`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Submission {
     /// It is over, and no packet will come: the block is the caller's again.

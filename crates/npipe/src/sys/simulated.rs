@@ -1,16 +1,19 @@
 //! A kernel for native tests: named pipes in memory, with a seeded temper.
 //!
-//! It follows what ReactOS' re-implementation of NPFS shows of the Windows kernel: two queues a pipe, each with data or
-//! with waiting reads; a write beyond the quota is queued whole and ends later; closing keeps what the closer wrote;
-//! disconnecting discards everything. Where Windows leaves a choice, a seeded random number takes it: whether an
-//! operation that could end at once answers *pending* instead, how many of the available bytes a read of a byte pipe
-//! gets, whether a cancellation takes effect at once, whether the end of an operation shows before its packet has been
-//! dequeued, whether a refused exchange has a packet, whether a flush ends before the write that lets it end, whether
-//! discarded bytes make room for a write that then succeeds, and, if the test asks, operations cancelled by another
-//! holder of the handle. Packets wait in the port until the test has the driver dequeue them.
+//! It follows what ReactOS' re-implementation of NPFS shows of the Windows kernel: two queues a
+//! pipe, each with data or with waiting reads; a write beyond the quota is queued whole and ends
+//! later; closing keeps what the closer wrote; disconnecting discards everything. Where Windows
+//! leaves a choice, a seeded random number takes it: whether an operation that could end at once
+//! answers *pending* instead, how many of the available bytes a read of a byte pipe gets, whether a
+//! cancellation takes effect at once, whether the end of an operation shows before its packet has
+//! been dequeued, whether a refused exchange has a packet, whether a flush ends before the write
+//! that lets it end, and whether discarded bytes make room for a write that then succeeds. A test
+//! can also have another holder of the handle cancel operations. Packets wait in the port until the
+//! test has the driver dequeue them.
 //!
-//! It checks what no caller may do: submit a block twice, close a handle with an operation in flight that was not cancelled,
-//! start a second read of one end. It writes through the pointers that it was given, so a sanitizer sees every misuse.
+//! It checks what no caller may do: submit a block twice, close a handle with an operation in
+//! flight that was not cancelled, start a second read of one end. It writes through the pointers
+//! that it was given, so a sanitizer sees every misuse.
 
 use std::collections::VecDeque;
 use std::io;
@@ -64,7 +67,8 @@ pub(crate) struct Entry {
     ends: bool,
 }
 
-// SAFETY: the pointer is followed only for an operation in flight, whose block is valid in every thread.
+// SAFETY: the pointer is followed only for an operation in flight, whose block is valid in every
+// thread.
 unsafe impl Send for Entry {}
 
 impl Entry {
@@ -121,7 +125,8 @@ impl Port {
         let count = queue.len().min(entries.len());
         for (place, entry) in entries.iter_mut().zip(queue.drain(..count)) {
             if entry.ends {
-                // SAFETY: the operation is in flight until this packet has been dequeued, so its block is valid.
+                // SAFETY: the operation is in flight until this packet has been dequeued, so its
+                // block is valid.
                 unsafe { &*entry.overlapped }.status.store(FINAL, Ordering::Release);
             }
             *place = entry;
@@ -152,9 +157,11 @@ pub(crate) struct Temper {
     pub(crate) splits: bool,
     /// A cancellation may take effect later.
     pub(crate) cancels_late: bool,
-    /// The end of an operation can be seen once its packet has been dequeued, as on Windows, and not before.
+    /// The end of an operation can be seen once its packet has been dequeued, as on Windows, and
+    /// not before.
     pub(crate) final_with_packet: bool,
-    /// A refused exchange answers *pending*, and its packet has the code, as on Windows 8 and later.
+    /// A refused exchange answers *pending*, and its packet has the code, as on Windows 8 and
+    /// later.
     pub(crate) refuses_by_packet: bool,
     /// Discarding what is unread makes room for the write behind it, which ends with success.
     pub(crate) discards_with_success: bool,
@@ -188,7 +195,8 @@ struct State {
     /// By the end that reads.
     queues: [Queue; 2],
     connect: Option<Pending>,
-    /// Counts submissions: an address may be that of a later operation, the number of a submission is not.
+    /// Counts submissions: an address may be that of a later operation, the number of a submission
+    /// is not.
     submissions: u64,
     /// The ends and the submissions.
     late_cancels: Vec<(usize, u64)>,
@@ -372,8 +380,9 @@ impl Pipe {
         }
     }
 
-    /// Another holder of an end's file object, perhaps in another process, has ended an operation of its own. Its address means
-    /// nothing here, but may be that of an operation of ours.
+    /// Another holder of an end's file object, perhaps in another process, has ended an operation.
+    /// Its address means nothing in this process, but may be that of one of the driver's
+    /// operations.
     pub(crate) fn end_foreign_operation(&self, end: usize) {
         let mut state = lock(&self.0);
         let operations = state.in_flight(SERVER).chain(state.in_flight(CLIENT));
@@ -395,7 +404,7 @@ impl Pipe {
                 .all(|queue| queue.reader.is_none() && queue.writers() == 0 && queue.flushes.is_empty())
     }
 
-    /// Whether a thread is in a flush that blocks.
+    /// Returns whether a thread is in a flush that blocks.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn is_flushed(&self) -> bool {
         lock(&self.0).blocking_flushes > 0
@@ -856,7 +865,8 @@ impl Drop for OwnedHandle {
         if self.is_cut_off(&state) {
             return;
         }
-        // The kernel ends what is in flight. Its packet comes in any case, but nobody may have relied on more than that.
+        // The kernel ends the operations in flight. Their packets come in any case, but callers
+        // must not rely on more than that.
         let given_up = std::mem::take(&mut state.late_cancels);
         let in_flight: Vec<_> = state.in_flight(mine).map(|operation| operation.submission).collect();
         for submission in in_flight {

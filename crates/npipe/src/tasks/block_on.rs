@@ -25,19 +25,19 @@ const POLLS_BEFORE_LOOKING: u32 = 32;
 ///
 /// # Inside a task
 ///
-/// It may be called inside another `block_on` or a task. Everything else that the thread runs stands
-/// still until it returns: the other tasks of an executor's thread, and the other branches of the outer
-/// future. So it must not wait for them. A wait for a task of the same thread panics where it is certain
-/// that nothing else ends the wait, as in `block_on(spawn(..))` inside a spawned task. Every other wait
-/// of this kind hangs: for a channel whose sender is a task of the same thread, for tasks in a
-/// combinator that has wakers of its own, such as `FuturesUnordered`, or by the `block_on` of another
-/// crate. Inside a task, prefer `.await`.
+/// It may be called inside another `block_on` or a task. Everything else that the thread runs
+/// stands still until it returns: the other tasks of an executor's thread, and the other branches
+/// of the outer future. So it must not wait for them. A wait for a task of the same thread panics
+/// where it is certain that nothing else ends the wait, as in `block_on(spawn(..))` inside a
+/// spawned task. Every other wait of this kind hangs: for a channel whose sender is a task of the
+/// same thread, for tasks in a combinator that has wakers of its own, such as `FuturesUnordered`,
+/// or by the `block_on` of another crate. Inside a task, prefer `.await`.
 ///
 /// # Panics
 ///
-/// When Windows has no completion port left
+/// Panics if Windows has no completion port left
 /// ([`CreateIoCompletionPort`](https://learn.microsoft.com/windows/win32/fileio/createiocompletionport)),
-/// when the future panics, and when it waits inside a task for a task of the same thread.
+/// if the future panics, and if it waits inside a task for a task of the same thread.
 ///
 /// ```no_run
 /// # #[cfg(all(windows, feature = "tokio"))] {

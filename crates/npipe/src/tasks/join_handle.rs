@@ -18,8 +18,8 @@ use crate::sync::Arc;
 ///
 /// Awaiting a task that panicked goes on with its panic.
 ///
-/// Inside a task, a [`block_on`](crate::block_on) that waits for a task of the same thread panics: that
-/// wait could not end.
+/// Inside a task, a [`block_on`](crate::block_on) that waits for a task of the same thread panics:
+/// that wait could not end.
 #[derive(Debug)]
 pub struct JoinHandle<T> {
     /// `None` once it was given up, so that dropping the handle does nothing to it.
@@ -88,14 +88,16 @@ impl<T> Drop for JoinHandle<T> {
 /// A wait for a task.
 #[derive(Debug)]
 struct Waiting {
-    /// While the thread that waits is the only one that could run the task. Ahead of `waker`: see [`nesting`].
+    /// While the thread that waits is the only one that could run the task. Ahead of `waker`: see
+    /// [`nesting`].
     stuck: Option<Stuck>,
     /// That of the thread which runs the task.
     driver: Weak<Driver>,
     waker: Option<Arc<TaskWaker>>,
 }
 
-/// The waker of a wait. The task's thread wakes and drops it, where a panic would abort the process.
+/// The waker of a wait. The task's thread wakes and drops it, where a panic would abort the
+/// process.
 #[derive(Debug)]
 struct TaskWaker(GuardedWaker);
 

@@ -1,10 +1,10 @@
-//! A `block_on` inside a task keeps its thread from running the thread's other tasks. If it waits for
-//! one of them it never returns, and that can be proved.
+//! A `block_on` inside a task keeps its thread from running the thread's other tasks. If it waits
+//! for one of them it never returns, and that can be proved.
 //!
 //! Only a clone of its waker can wake a `block_on`. A wait for a task of the same thread holds one
-//! clone, and a [`Stuck`] next to it. With as many of these as there are clones, every clone belongs
-//! to a task that cannot run. A clone elsewhere, in a pipe, a timer or a combinator, may wake: the
-//! `block_on` goes on waiting.
+//! clone, and a [`Stuck`] next to it. With as many of these as there are clones, every clone
+//! belongs to a task that cannot run. A clone elsewhere, in a pipe, a timer or a combinator, may
+//! wake: the `block_on` goes on waiting.
 
 use std::cell::RefCell;
 use std::sync::Weak;
@@ -29,8 +29,8 @@ struct Nested {
 #[derive(Debug)]
 pub(super) struct Stuck(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
-/// What a pending wait must keep if the task's thread is this one and `context` is that of a nested
-/// `block_on`.
+/// Returns the guard that a pending wait must keep if the task's thread is this one and `context`
+/// is that of a nested `block_on`.
 pub(super) fn stuck(driver: &Weak<Driver>, context: &Context<'_>) -> Option<Stuck> {
     INNERMOST.with_borrow(|innermost| {
         let nested = innermost.as_ref()?;
@@ -53,8 +53,9 @@ impl Nesting {
         Self { stuck, outer: INNERMOST.replace(Some(nested)) }
     }
 
-    /// Whether all clones of the waker belong to waits for tasks of this thread. `clones` counts them,
-    /// without the caller's and the one in here. If so, only a wake-up that has happened can end the wait.
+    /// Returns whether all clones of the waker belong to waits for tasks of this thread. `clones`
+    /// counts them, without the caller's and the one in here. If so, only a wake-up that has
+    /// happened can end the wait.
     pub(super) fn is_stuck(&self, clones: impl FnOnce() -> usize) -> bool {
         // In this order: another thread may end waits meanwhile, and begins none.
         let clones = clones();

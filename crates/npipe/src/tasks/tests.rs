@@ -22,7 +22,7 @@ use crate::sys::{Pipe, Temper};
 
 const QUOTA: usize = 700;
 
-/// What is sent to show that a connection works.
+/// The number of bytes that a test sends to show that a connection works.
 const TOTAL: usize = if cfg!(miri) { 3_000 } else { 20_000 };
 
 /// A connected pair on the port of who calls.

@@ -1,4 +1,5 @@
-//! Packets on our port that no operation of ours caused: from other holders of a pipe's file object, with addresses of theirs.
+//! Packets on the driver's port that none of its operations caused: other holders of a pipe's file
+//! object caused them, and they carry addresses of those holders.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -52,7 +53,8 @@ impl Pair {
     }
 }
 
-/// The one in twenty of these packets whose address is that of the read in flight is not believed either.
+/// The one in twenty of these packets whose address is that of the read in flight is not believed
+/// either.
 #[test]
 fn they_end_no_operation_of_ours() {
     for final_with_packet in [false, true] {
@@ -69,7 +71,8 @@ fn they_end_no_operation_of_ours() {
     }
 }
 
-/// Where the end of an operation shows before its packet is dequeued, another packet may bring it first.
+/// Another packet may report an operation first, if its final status shows before its packet is
+/// dequeued.
 #[test]
 fn an_operation_that_is_over_is_taken_once_whichever_packet_brings_it() {
     let pair = Pair::new(false);

@@ -135,7 +135,8 @@ fn an_operation_and_its_holder_end_in_any_order() {
     });
 }
 
-/// Another holder of the file object ends an operation of its own at the address of ours, while ours is submitted and ends.
+/// Another holder of the file object ends an operation at the same address as the driver's, while
+/// the driver's is submitted and ends.
 #[test]
 fn a_foreign_packet_ends_nothing_and_hides_nothing() {
     model(|Model { driver, pipe, server, client }| {

@@ -110,8 +110,8 @@ impl Ledger {
         }
     }
 
-    /// Checks what a read of `room` bytes brought, which may be less than there was room for if the kernel `splits`. Returns
-    /// whether it ends with the end of a message.
+    /// Checks what a read of `room` bytes brought, which may be less than there was room for if the
+    /// kernel `splits`. Returns whether it ends with the end of a message.
     pub(super) fn receive(&mut self, bytes: &[u8], room: usize, splits: bool) -> bool {
         self.check(bytes);
         if !self.messages {

@@ -1,5 +1,5 @@
-//! What a read returns: the count of the bytes that it appended, for each kind of buffer, and the place in a message after a read
-//! whose rest was not there.
+//! The result of a read: the count of the bytes that it appended, for each kind of buffer, and the
+//! place in a message after a read whose rest was not there.
 
 use std::io::{ErrorKind, IoSliceMut};
 use std::pin::pin;
@@ -57,7 +57,8 @@ impl Pair {
         self.pipe.settle();
     }
 
-    /// Reads "hello", with the traits' poll function or without waiting, then nothing, then the end.
+    /// Reads "hello", with the traits' poll function or without waiting, then nothing, then the
+    /// end.
     fn reads_hello(mut self, polls: bool, destination: &mut dyn Destination, what: &str) {
         let mut read = |pair: &Self| {
             if !polls {
@@ -191,7 +192,8 @@ fn a_message_whose_rest_is_not_there_yet_goes_on_with_the_next_read() {
     assert!(outran > 10, "the rest was there nearly every time");
 }
 
-/// Polls until there is a result, and returns how often there was none although nothing had to be waited for.
+/// Polls until there is a result, and returns how often there was none although nothing had to be
+/// waited for.
 fn turns_until_ready<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> (T, usize) {
     let (mut waiter, mut turns) = (Waiter::default(), 0);
     loop {

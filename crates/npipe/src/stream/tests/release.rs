@@ -1,4 +1,4 @@
-//! When the handle of a pipe that is dropped is closed: at once, although its operations are over only later.
+//! The handle of a dropped pipe is closed at once, although its operations are over only later.
 
 use std::task::{Context, Waker};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is left of waits with a limit, and of pipe ends, once they are over: no timer of theirs.
+//! Waits with a limit, and pipe ends, leave no timer behind once they are over.
 
 use std::pin::pin;
 use std::sync::Arc;

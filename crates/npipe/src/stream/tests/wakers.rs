@@ -25,7 +25,8 @@ fn turn(driver: &Driver) {
     wake.into_iter().for_each(Waiting::wake);
 }
 
-/// An end whose other end is neither read nor written, and whose own direction is full.
+/// An end that waits in both directions: its peer does not read or write, and the pipe towards the
+/// peer is full.
 fn blocked(driver: &Arc<Driver>) -> (Arc<Stream>, Stream) {
     let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(true, 0, temper);
@@ -60,7 +61,7 @@ fn cause(client: &Stream, driver: &Driver) {
 
 type Wait = fn(&Stream, &mut Context<'_>) -> bool;
 
-/// Whether each of these has to wait.
+/// The calls that can wait. Each returns whether it has to.
 const WAITS: [(&str, Wait); 8] = [
     ("read", |stream, context| {
         stream.poll_read(context, &mut Slice { bytes: &mut [0; 9], filled: 0 }).is_pending()

@@ -1,8 +1,9 @@
 //! A schedule: two ends, a kernel, and what they owe each other.
 //!
-//! Checked in every one: no byte lost, repeated or reordered, no message split where the buffer was large enough; no
-//! waiter forgotten; what a pipe holds is bounded; every operation ends exactly once (the kernel checks that), whatever
-//! packets others cause on the port; a new client sees nothing of the last one; at the end nothing is left in memory.
+//! Checked in every one: no byte lost, repeated or reordered, no message split where the buffer was
+//! large enough; no waiter forgotten; what a pipe holds is bounded; every operation ends exactly
+//! once (the kernel checks that), whatever packets others cause on the port; a new client sees
+//! nothing of the last one; at the end nothing is left in memory.
 
 use std::sync::{Arc, Weak};
 use std::task::Poll;

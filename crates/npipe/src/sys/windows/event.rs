@@ -142,8 +142,8 @@ fn read_within(handle: &OwnedHandle, buffer: &mut [u8], until: Option<Until<'_>>
 
 /// [`WriteFile`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-writefile)
 /// straight from `bytes`, 4 GiB at most, until the pipe has them. Never cut short, because a write
-/// that was begun cannot be taken back. An error says that nothing was tried, for lack of an event.
-/// `submitting` is dropped once the kernel has the write.
+/// that was begun cannot be taken back. An error means that no write was begun, because no event
+/// could be created. `submitting` is dropped once the kernel has the write.
 pub(crate) fn write_waiting<S>(handle: &OwnedHandle, bytes: &[u8], submitting: S) -> io::Result<Outcome> {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let waited = run(handle, Some(Until::default()), |overlapped| {
@@ -197,9 +197,10 @@ pub(crate) fn flush_waiting(handle: &OwnedHandle, until: Until<'_>) -> io::Resul
     )
 }
 
-/// Makes a request of the file system of the pipes and waits for the answer, which goes into `output`: for one that is
-/// answered promptly, but which the kernel may answer with *pending* on a handle that is tied to a port. The Win32 functions
-/// would then wait on the handle, which other operations signal.
+/// Makes a request of the file system of the pipes and waits for the answer, which goes into
+/// `output`: for one that is answered promptly, but which the kernel may answer with *pending* on a
+/// handle that is tied to a port. The Win32 functions would then wait on the handle, which other
+/// operations signal.
 pub(super) fn control(handle: &OwnedHandle, code: u32, input: &[u8], output: &mut [u32]) -> io::Result<()> {
     let request = Control { code, input, output: (output.as_mut_ptr().cast(), size_of_val(output)) };
     let waited = control_within(handle, &request, Until::default())?;
@@ -213,7 +214,8 @@ fn control_within(handle: &OwnedHandle, request: &Control<'_>, until: Until<'_>)
     run(handle, Some(until), |overlapped| {
         // SAFETY: the block is `run`'s, and holds its event.
         let event = unsafe { (*overlapped).hEvent };
-        // SAFETY: block and output outlive the operation, which is over when `run` returns. No packet is asked for.
+        // SAFETY: block and output outlive the operation, which is over when `run` returns. No
+        // packet is requested.
         unsafe { super::io::control(handle, request, event, ptr::null(), overlapped) }
     })
 }

@@ -22,8 +22,9 @@ pub(crate) struct Instance {
     event: Arc<Event>,
 }
 
-// SAFETY: the block has no other owner than this value, and its count is touched by nobody else; it is shared with the kernel alone,
-// which does not mind which thread asks about it, and reading it meanwhile is for `Overlapped::is_final`.
+// SAFETY: the block has no other owner than this value, and nothing else touches its count. It is
+// shared with the kernel alone, which accepts requests about it from any thread. Reading it
+// meanwhile is for `Overlapped::is_final`.
 unsafe impl Send for Instance {}
 
 /// What [`Instance::ask`] found.

@@ -1,8 +1,9 @@
 //! Overlapped reads, writes, connects and flushes, and how to stop them.
 //!
-//! The rules that every caller leans on are those of `FILE_SKIP_COMPLETION_PORT_ON_SUCCESS` (set when a handle is
-//! associated with a port): an operation that is over when the call returns has no packet; one that is pending has
-//! exactly one, also when it is cancelled. Without that mode an operation that has succeeded at once has a packet as well.
+//! The rules that every caller leans on are those of `FILE_SKIP_COMPLETION_PORT_ON_SUCCESS` (set
+//! when a handle is associated with a port): an operation that is over when the call returns has no
+//! packet; one that is pending has exactly one, also when it is cancelled. Without that mode an
+//! operation that has succeeded at once has a packet as well.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
@@ -53,8 +54,8 @@ impl Overlapped {
     pub(super) fn is_final(&self) -> bool {
         // SAFETY: the block is valid for as long as `self`; no reference is made to what the kernel may write.
         let status = unsafe { &raw mut (*self.as_ptr()).Internal };
-        // SAFETY: the word is valid and aligned for as long as `self`, and while the kernel may write it, it is read in this way
-        // alone, as the macro HasOverlappedIoCompleted does.
+        // SAFETY: the word is valid and aligned for as long as `self`, and while the kernel may
+        // write it, it is read in this way alone, as the macro HasOverlappedIoCompleted does.
         let status = unsafe { AtomicUsize::from_ptr(status) };
         // Acquire: what the kernel wrote before, as the buffer of a read, is to be seen after.
         status.load(Ordering::Acquire) != STATUS_PENDING as usize
@@ -225,13 +226,13 @@ pub(crate) unsafe fn flush(handle: &OwnedHandle, overlapped: *const Overlapped) 
 pub(super) struct Control<'a> {
     pub(super) code: u32,
     pub(super) input: &'a [u8],
-    /// Where the answer goes, and how many bytes of it.
+    /// The buffer for the answer, and its length in bytes.
     pub(super) output: (*mut c_void, usize),
 }
 
-/// [`NtFsControlFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntfscontrolfile), which sets `event`
-/// when the request has been answered, if that is not null, and queues a packet for `packet`, if that is not null.
-/// `DeviceIoControl` sends a code of this kind elsewhere.
+/// [`NtFsControlFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntfscontrolfile),
+/// which sets `event` when the request has been answered, if that is not null, and queues a packet
+/// for `packet`, if that is not null. `DeviceIoControl` sends a code of this kind elsewhere.
 ///
 /// # Safety
 ///
@@ -244,8 +245,9 @@ pub(super) unsafe fn control(
     overlapped: *mut OVERLAPPED,
 ) -> u32 {
     let Control { code, input, output: (output, output_length) } = *request;
-    // SAFETY: handle and event are open for the call, which copies the input. An OVERLAPPED begins with an IO_STATUS_BLOCK: its
-    // fields `Internal` and `InternalHigh`. The output is valid per the contract.
+    // SAFETY: handle and event are open for the call, which copies the input. An OVERLAPPED begins
+    // with an IO_STATUS_BLOCK: its fields `Internal` and `InternalHigh`. The output is valid per
+    // the contract.
     let status = unsafe {
         NtFsControlFile(
             raw(handle),

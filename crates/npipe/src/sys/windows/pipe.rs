@@ -89,7 +89,7 @@ pub(crate) struct OpenPipe<'a> {
     pub(crate) read: bool,
     pub(crate) write: bool,
     pub(crate) read_control: bool,
-    /// What a read-only handle needs to change its read mode; `write` includes it.
+    /// The right that a read-only handle needs to change its read mode; `write` includes it.
     pub(crate) write_attributes: bool,
     /// Unless attributes say more.
     pub(crate) inheritable: bool,
@@ -186,8 +186,8 @@ pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) ->
     owned(handle)
 }
 
-/// Whether the handle is one of a pipe, as Windows counts sockets too, and not of a file or another
-/// device
+/// Returns whether the handle is one of a pipe, as Windows counts sockets too, and not of a file or
+/// another device
 /// ([`GetFileType`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-getfiletype)).
 pub(crate) fn is_pipe(handle: &OwnedHandle) -> io::Result<bool> {
     // SAFETY: takes no pointers.
@@ -223,8 +223,8 @@ pub(super) fn owned(handle: *mut c_void) -> io::Result<OwnedHandle> {
     Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
 }
 
-/// What [`DisconnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe)
-/// asks for.
+/// Sends the request of
+/// [`DisconnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
 pub(crate) fn disconnect(handle: &OwnedHandle) -> io::Result<()> {
     control(handle, FSCTL_PIPE_DISCONNECT, &[], &mut [])
 }
@@ -294,19 +294,19 @@ pub(crate) fn is_overlapped(handle: &OwnedHandle) -> io::Result<bool> {
     Ok(mode & (FILE_SYNCHRONOUS_IO_ALERT | FILE_SYNCHRONOUS_IO_NONALERT) == 0)
 }
 
-/// What could be read at once: what
-/// [`PeekNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe) asks for.
+/// Returns the data that could be read at once, with the request of
+/// [`PeekNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe).
 pub(crate) fn peek(handle: &OwnedHandle) -> io::Result<Peeked> {
-    // FILE_PIPE_PEEK_BUFFER up to the data, of which there is to be none: state, bytes available, number of messages, length
-    // of the next.
+    // FILE_PIPE_PEEK_BUFFER up to the data, of which there is to be none: state, bytes available,
+    // number of messages, length of the next.
     let mut answer = [0; 4];
     control(handle, FSCTL_PIPE_PEEK, &[], &mut answer)?;
     let [_, available, _, left_in_message] = answer;
     Ok(Peeked { available: available as usize, left_in_message: left_in_message as usize })
 }
 
-/// Whether the other end is connected and open: not if it was closed, although what it wrote can
-/// still be read
+/// Returns whether the other end is connected and open. It is not if it was closed, although the
+/// data that it wrote can still be read
 /// ([`NtQueryInformationFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntqueryinformationfile),
 /// `FilePipeLocalInformation`).
 pub(crate) fn is_connected(handle: &OwnedHandle) -> io::Result<bool> {

@@ -65,8 +65,9 @@ impl Port {
         Ok(Self(unsafe { OwnedHandle::from_raw_handle(port) }))
     }
 
-    /// Ties a handle to this port, so that its packets carry `key`, and, unless all are to, keeps operations that succeed at once
-    /// from queueing a packet ([`SetFileCompletionNotificationModes`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes)).
+    /// Ties a handle to this port, so that its packets carry `key`, and, unless all are to, keeps
+    /// operations that succeed at once from queueing a packet
+    /// ([`SetFileCompletionNotificationModes`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes)).
     pub(crate) fn associate(&self, handle: &OwnedHandle, key: usize, packets: Packets) -> io::Result<()> {
         // SAFETY: both handles are open for the call.
         let port = unsafe { CreateIoCompletionPort(handle.as_raw_handle(), self.0.as_raw_handle(), key, 0) };

@@ -34,29 +34,33 @@ pub(crate) fn now() -> FileTime {
     file_time(time)
 }
 
-/// What [`GetNamedPipeServerProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserverprocessid)
-/// asks for.
+/// Returns the process ID that
+/// [`GetNamedPipeServerProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserverprocessid)
+/// returns.
 pub(crate) fn server_process(handle: &OwnedHandle) -> io::Result<u32> {
     // Wine keeps it with the connection.
     attribute(handle, FSCTL_PIPE_GET_PIPE_ATTRIBUTE, b"ServerProcessId\0")
         .or_else(unknown(|| attribute(handle, FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE, b"ServerProcessId\0")))
 }
 
-/// What [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid)
-/// asks for.
+/// Returns the process ID that
+/// [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid)
+/// returns.
 pub(crate) fn client_process(handle: &OwnedHandle) -> io::Result<u32> {
     attribute(handle, FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE, b"ClientProcessId\0")
 }
 
-/// What [`GetNamedPipeServerSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserversessionid)
-/// asks for. Wine's pipes do not have it; there the process is asked.
+/// Returns the session ID that
+/// [`GetNamedPipeServerSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserversessionid)
+/// returns. Wine's pipes do not have it; there it is the session of the process.
 pub(crate) fn server_session(handle: &OwnedHandle) -> io::Result<u32> {
     attribute(handle, FSCTL_PIPE_GET_PIPE_ATTRIBUTE, b"ServerSessionId\0")
         .or_else(unknown(|| session_of(server_process(handle)?)))
 }
 
-/// What [`GetNamedPipeClientSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientsessionid)
-/// asks for. Wine's pipes do not have it; there the process is asked.
+/// Returns the session ID that
+/// [`GetNamedPipeClientSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientsessionid)
+/// returns. Wine's pipes do not have it; there it is the session of the process.
 pub(crate) fn client_session(handle: &OwnedHandle) -> io::Result<u32> {
     attribute(handle, FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE, b"ClientSessionId\0")
         .or_else(unknown(|| session_of(client_process(handle)?)))

@@ -135,8 +135,9 @@ pub(crate) fn thread_token() -> io::Result<ThreadToken> {
     }
 }
 
-/// What [`ImpersonateNamedPipeClient`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-impersonatenamedpipeclient)
-/// asks for: the calling thread acts in the name of the client of `server`.
+/// Sends the request of
+/// [`ImpersonateNamedPipeClient`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-impersonatenamedpipeclient):
+/// the calling thread acts in the name of the client of `server`.
 pub(crate) fn impersonate_client(server: &OwnedHandle) -> io::Result<()> {
     control(server, FSCTL_PIPE_IMPERSONATE, &[], &mut [])
 }
