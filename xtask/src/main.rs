@@ -47,13 +47,14 @@ enum Chore {
     Test(test::Options),
     /// Measure npipe beside its peers and write docs/benchmarks.md
     Bench(bench::Options),
-    /// Run assumptions, all suites and the benchmark on Windows, and write one file about it to attach to an issue
+    /// Run assumptions, all suites and the benchmark on Windows, and write one file about it to
+    /// attach to an issue
     WindowsReport(windows_report::Options),
     /// Formatting, lints for every target, documentation, layering, licences
     Check,
     /// Compile the library and the tool with the oldest Rust and dependencies that they declare
     Versions,
-    /// What CI runs: check, versions, then test
+    /// Run check, versions, then test, as CI does
     Ci,
 }
 

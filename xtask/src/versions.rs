@@ -1,8 +1,8 @@
 //! `cargo xtask versions`: the oldest compilers and the oldest dependencies that packages declare.
 //!
-//! Both are promises to users: `rust-version` in the manifest of a package, and the lowest version that
-//! each requirement on a dependency admits. They are checked for the library and the tool, which users
-//! compile; tests and chores run on the newest compiler.
+//! Both are promises to users: `rust-version` in the manifest of a package, and the lowest version
+//! that each requirement on a dependency admits. They are checked for the library and the tool,
+//! which users compile; tests and chores run on the newest compiler.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -86,8 +86,8 @@ fn install(workspace: &Workspace, step: &Step, version: &str, target: Option<&st
     output_of(step, install.env("RUSTUP_MAX_RETRIES", "1"), BUILD_LIMIT).map(drop)
 }
 
-/// Compiles the library and the tool against the lowest version of each direct dependency that their
-/// manifests admit.
+/// Compiles the library and the tool against the lowest version of each direct dependency that
+/// their manifests admit.
 fn oldest_dependencies(workspace: &Workspace, report: &mut Report, windows: &Windows) -> Result<()> {
     let folder = workspace.cache.join("oldest-dependencies");
     report.require("oldest dependencies: copy", |_| copy_published(&workspace.root, &folder))?;

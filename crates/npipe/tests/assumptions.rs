@@ -232,8 +232,9 @@ fn operation_outlives_the_thread_that_issued_it() {
     drop(server);
 }
 
-/// Wine writes the status in `CancelIoEx`; on Windows the status is final only when the packet has been
-/// dequeued. So the library releases the handle of a cancelled operation at once, and its memory with the packet.
+/// Wine writes the status in `CancelIoEx`; on Windows the status is final only when the packet has
+/// been dequeued. So the library releases the handle of a cancelled operation at once, and its
+/// memory with the packet.
 #[test]
 fn a_cancelled_read_on_a_port_is_final_only_with_its_packet() {
     let (port, server, _client) = pair(false, 4096, SKIP);
@@ -245,8 +246,8 @@ fn a_cancelled_read_on_a_port_is_final_only_with_its_packet() {
     assert!(read.is_final());
 }
 
-/// What the blocking API does on an end that was asynchronous before: its event keeps the packet from the
-/// port, and the status is read once the event is set.
+/// The blocking API does this on an end that was asynchronous before: its event keeps the packet
+/// from the port, and the status is read once the event is set.
 #[test]
 fn a_cancelled_read_with_an_event_is_final_once_the_event_is_set() {
     let (port, server, _client) = pair(false, 4096, SKIP);
@@ -260,9 +261,9 @@ fn a_cancelled_read_with_an_event_is_final_once_the_event_is_set() {
     assert_eq!(port.poll(), None);
 }
 
-/// A call that the kernel answers with *pending* waits on the file handle, which these modes never signal.
-/// Where one of these does not return, no call of this kind may be made on a handle that has the mode
-/// FILE_SKIP_SET_EVENT_ON_HANDLE.
+/// A call that the kernel answers with *pending* waits on the file handle, which these modes never
+/// signal. If one of these calls does not return, the library must not make calls of this kind on a
+/// handle that has the mode FILE_SKIP_SET_EVENT_ON_HANDLE.
 #[test]
 fn calls_that_wait_on_the_file_handle_return_on_a_tied_handle() {
     let mut hanging = Vec::new();
@@ -491,9 +492,9 @@ fn peek_of_a_server_is_bad_pipe_only_while_no_client_has_come_or_it_was_disconne
     assert_eq!(sys::peek(&server), Err(ERROR_BAD_PIPE));
 }
 
-/// Why a handle is closed only when no write is in flight on it. Wine drops the bytes of the pending write.
-/// By ReactOS's NPFS Windows keeps them, and the write itself, until the peer has read them or closes: so the
-/// packet is awaited after the read.
+/// Why a handle is closed only when no write is in flight on it. Wine drops the bytes of the
+/// pending write. By ReactOS's NPFS Windows keeps them, and the write itself, until the peer has
+/// read them or closes: so the packet is awaited after the read.
 #[test]
 fn closing_with_a_write_in_flight_ends_the_peer() {
     let (port, server, client) = pair(false, 4096, SKIP);
@@ -530,8 +531,9 @@ fn writes_in_flight_end_with_not_connected_at_both_ends_when_the_server_disconne
     }
 }
 
-/// What the process of a dropped end may cancel while a child still holds the end: a duplicate of the handle in
-/// another process keeps the file object, and the packets of this process's operations still reach the port.
+/// Shows which operations the process of a dropped end may cancel while a child still holds the
+/// end: a duplicate of the handle in another process keeps the file object, and the packets of this
+/// process's operations still reach the port.
 #[test]
 fn an_operation_is_cancelled_with_the_last_handle_of_its_process() {
     let (port, server, client) = pair(false, 4096, SKIP);
@@ -557,7 +559,7 @@ fn an_operation_is_cancelled_with_the_last_handle_of_its_process() {
     assert_eq!(sys::read(&client, 100, &mut Operation::new()), Issued::Failed(ERROR_BROKEN_PIPE));
 }
 
-/// The peer's process is asked for before the disconnection, or not at all.
+/// The peer's process can be queried only before the disconnection.
 #[test]
 fn the_peers_process_is_unknown_after_a_disconnect() {
     let (_port, server, client) = pair(false, 4096, SKIP);
@@ -598,7 +600,8 @@ fn empty_message_is_a_read_of_nothing_that_succeeds() {
     assert_eq!(sys::read(&server, 100, &mut read).pending(), Some(()));
 }
 
-/// So the library sends none. Windows' documentation describes a zero-byte read as its effect; no reader sees one.
+/// So the library sends none. Windows' documentation describes a zero-byte read as its effect; no
+/// reader sees one.
 #[test]
 fn an_empty_write_on_a_byte_pipe_ends_no_read_and_leaves_nothing() {
     let (port, server, client) = pair(false, 4096, SKIP);
@@ -715,8 +718,8 @@ fn an_exchange_is_one_result_and_the_rest_of_its_reply_is_read() {
     assert_eq!(sys::read(&client, 100, &mut rest), Issued::Done(6));
 }
 
-/// Windows 8 and later answer *pending*, and the packet carries the refusal. Wine, like Windows 7, refuses at
-/// once.
+/// Windows 8 and later answer *pending*, and the packet carries the refusal. Wine, like Windows 7,
+/// refuses at once.
 #[test]
 fn an_exchange_is_refused_while_a_message_waits_and_on_a_pipe_of_bytes() {
     for (message, code) in [(true, ERROR_PIPE_BUSY), (false, ERROR_BAD_PIPE)] {
@@ -736,7 +739,8 @@ fn an_exchange_is_refused_while_a_message_waits_and_on_a_pipe_of_bytes() {
     }
 }
 
-/// The end of a client that closed is in the reads; an exchange only reports that there is no connection.
+/// The end of a client that closed is in the reads; an exchange only reports that there is no
+/// connection.
 #[test]
 fn an_exchange_without_a_connection_is_bad_pipe_and_not_connected_for_a_client_that_was_cut_off() {
     let (port, server, client) = pair(true, 4096, SKIP);

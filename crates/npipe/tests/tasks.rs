@@ -438,7 +438,7 @@ fn the_threads_behind_pipes_have_names() {
             let mut drain = pin!(server.drain());
             assert!(drain.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
             npipe::block_on(client.read_exact(&mut [0; 6])).unwrap();
-            // Where the system does not have the operation, a thread waits for as long as the drain.
+            // If Windows does not have the operation, a thread waits for as long as the drain.
             assert!(["npipe-driver", "npipe-drain"].contains(&&*woken_by()));
         }
 

@@ -1,5 +1,5 @@
-//! A waker that panics, in every wait that the library has: its task is lost, and nothing else is. The
-//! driver thread and the listeners go on, and wake those that wait behind it.
+//! A waker that panics, in every wait that the library has: its task is lost, and nothing else is.
+//! The driver thread and the listeners go on, and wake those that wait behind it.
 #![cfg(all(windows, feature = "tokio"))]
 
 use std::pin::{Pin, pin};
@@ -39,8 +39,8 @@ impl Drop for Hostile {
     }
 }
 
-/// Polls `wait` once with a waker that panics, lets `cause` end the wait, and returns once that waker
-/// has been woken.
+/// Polls `wait` once with a waker that panics, lets `cause` end the wait, and returns once that
+/// waker has been woken.
 fn wake_hostile<F: Future>(wait: Pin<&mut F>, cause: impl FnOnce()) {
     assert!(woken_hostile(wait, cause), "there was nothing to wait for");
 }

@@ -44,7 +44,7 @@ pub(crate) struct Ran {
 }
 
 impl Options {
-    /// What runs on Windows, and of it the tests whose names contain `name`.
+    /// Selects the suites that run on Windows, and of them the tests whose names contain `name`.
     pub(crate) fn windows(name: Option<String>) -> Self {
         Self { name, native: false, windows: true }
     }
@@ -201,7 +201,8 @@ fn miri(workspace: &Workspace, report: &mut Report) {
     command.arg("--target-dir").arg(special_target(workspace, "miri"));
     command
         .env("MIRIFLAGS", "-Zmiri-strict-provenance -Zmiri-disable-isolation")
-        // Miri looks at memory, not at values: a few cases reach all the code, and each takes seconds.
+        // Miri looks at memory, not at values: a few cases reach all the code, and each takes
+        // seconds.
         .env("NPIPE_SCHEDULES", "20")
         .env("PROPTEST_CASES", "4")
         // Tests of panics would spend minutes on theirs.

@@ -112,8 +112,8 @@ fn stray_win32<'a>(inside: &str, source: &'a Source) -> impl Iterator<Item = Com
     })
 }
 
-/// The driver asking whether an operation is final, which on Windows it is with its packet at the earliest. What a packet
-/// brings is taken by `final_outcome`.
+/// The driver asking whether an operation is final, which on Windows it is with its packet at the
+/// earliest. What a packet brings is taken by `final_outcome`.
 fn early_finality<'a>(inside: &'a str, source: &'a Source) -> impl Iterator<Item = Complaint> + 'a {
     let asks = source.lines().filter(move |(_, line)| {
         inside.starts_with("driver/") && source::words(line).any(|word| word == "is_final")

@@ -8,7 +8,8 @@ use crate::world::*;
 /// Connections of one wave, which are open at the same time.
 const WAVE: usize = 40;
 
-/// A leak grows in every phase. Allocators, pools of threads and a busy machine add in some of them.
+/// A leak grows in every phase. Allocators, pools of threads and a busy machine add in some of
+/// them.
 const PHASES: usize = 10;
 
 /// `NPIPE_TEST_LONG` makes it half an hour.
@@ -16,7 +17,7 @@ fn waves_of_a_phase() -> usize {
     if is_long() { 1000 } else { 10 }
 }
 
-/// Times in a phase that nobody uses the bridge, for which the Windows process is ended.
+/// The number of times in a phase that no client uses the bridge, and the Windows process is ended.
 fn idle_times_of_a_phase() -> usize {
     if is_long() { 100 } else { 5 }
 }
@@ -84,8 +85,8 @@ impl Owned {
     }
 }
 
-/// Runs phases until each process has had one in which its memory grew by less than `least_leak`, and one
-/// in which its handles did.
+/// Runs phases until each process has had one in which its memory grew by less than `least_leak`,
+/// and one in which its handles did.
 async fn assert_no_leak(processes: &[(&str, u32)], least_leak: Owned, mut phase: impl AsyncFnMut()) {
     let owned = || processes.iter().map(|(_, process)| Owned::of(*process)).collect::<Vec<_>>();
     let mut before = owned();

@@ -357,7 +357,8 @@ pub(crate) fn read_with(pipe: &Handle, event: &Event, count: usize, operation: &
     let (buffer, length, overlapped) = operation.prepare(vec![0; count]);
     // SAFETY: the operation is not in flight, so the block is ours alone.
     unsafe { (*overlapped).hEvent = event.without_packet() };
-    // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in flight.
+    // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in
+    // flight.
     let done = unsafe { ReadFile(pipe.as_raw_handle(), buffer, length, null_mut(), overlapped) };
     operation.issued(done)
 }
@@ -469,8 +470,8 @@ pub(crate) fn disconnect(server: &Handle) -> Outcome<()> {
 pub(crate) fn peek_with(pipe: &Handle, event: &Event, operation: &mut Operation) -> Issued {
     const SIZE: usize = size_of::<FILE_PIPE_PEEK_BUFFER>();
     let (buffer, length, overlapped) = operation.prepare(vec![0; SIZE]);
-    // SAFETY: buffer and OVERLAPPED, which begins with an IO_STATUS_BLOCK, live in the operation's block,
-    // which outlives the operation in flight; the event is open for the call.
+    // SAFETY: buffer and OVERLAPPED, which begins with an IO_STATUS_BLOCK, live in the operation's
+    // block, which outlives the operation in flight; the event is open for the call.
     let status = unsafe {
         NtFsControlFile(
             pipe.as_raw_handle(),
@@ -518,7 +519,8 @@ pub(crate) fn modes(pipe: &Handle) -> Outcome<u32> {
     // FILE_IO_COMPLETION_NOTIFICATION_INFORMATION, which is this one number.
     let mut modes = 0_u32;
     let mut status_block = IO_STATUS_BLOCK::default();
-    // SAFETY: the handle is open for the call, which writes into the number that is lent, of the size given.
+    // SAFETY: the handle is open for the call, which writes into the number that is lent, of the
+    // size given.
     let status = unsafe {
         NtQueryInformationFile(
             pipe.as_raw_handle(),

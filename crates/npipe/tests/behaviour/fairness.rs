@@ -1,5 +1,6 @@
-//! A task whose pipes are always ready lets others run (promise 11): each operation yields now and then, in a Tokio runtime and
-//! elsewhere, and a peer that floods this end with nothing gets no more.
+//! A task whose pipes are always ready lets others run (promise 11): each operation yields now and
+//! then, in a Tokio runtime and elsewhere, and a peer that floods this end with nothing gets no
+//! more.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -14,10 +15,11 @@ use smol::stream::StreamExt;
 use crate::family::{AsyncFamily, Exchanging, Family, Reading, Writing};
 use crate::harness::{LONG, Within, pair_with, unique_name};
 
-/// How many results an operation has without waiting.
+/// The number of results that an operation has without waiting.
 const RESULTS: usize = 1000;
 
-/// Runs `operation`, whose results are there, and another future beside it, which gets its turns only while `operation` is pending.
+/// Runs `operation`, whose results are available, together with another future, which is polled
+/// only while `operation` is pending.
 async fn assert_yields(what: &str, results: usize, mut operation: impl AsyncFnMut()) {
     let turns = Cell::new(0);
     let other = poll_fn(|_| {
@@ -170,8 +172,8 @@ async fn connects_and_accepts_yield<F: AsyncFamily>() {
     drop(clients);
 }
 
-/// An exchange waits for its peer, and so do drains where Windows has them as an operation: neither may add to what a task does in
-/// one go.
+/// An exchange waits for its peer, and so do drains where Windows has them as an operation: neither
+/// may add to what a task does in one go.
 async fn another_task_has_its_turns_beside_exchanges_and_drains<F: AsyncFamily>() {
     let (server, mut client) = roomy_pair::<F>().await;
     let answering = F::spawn(async move {
@@ -192,7 +194,8 @@ async fn another_task_has_its_turns_beside_exchanges_and_drains<F: AsyncFamily>(
     answering.within("the end").await;
 }
 
-/// A peer decides how many empty messages it sends, and they are no results of a read. One poll passes over few of them.
+/// A peer decides how many empty messages it sends, and they are no results of a read. One poll
+/// passes over few of them.
 async fn empty_messages_keep_nobody_waiting<F: AsyncFamily>() {
     const EMPTY: usize = 3000;
     let flooded = async || {

@@ -77,8 +77,8 @@ async fn a_dropped_wait_keeps_no_waker<F: AsyncFamily>() {
     assert_eq!(Arc::strong_count(&silent), unused);
 }
 
-/// Coming from Tokio, when a read begins: a pipe that nobody reads takes nothing out of the kernel.
-/// A `try_read` that finds nothing starts a read, and `readable` ends with it.
+/// Coming from Tokio, when a read begins: a pipe without a read takes nothing out of the kernel. A
+/// `try_read` that finds nothing starts a read, and `readable` ends with it.
 async fn a_pipe_that_nobody_reads_takes_nothing_out_of_the_kernel<F: AsyncFamily>() {
     for reads in [false, true] {
         let name = unique_name();

@@ -162,7 +162,8 @@ async fn releasable_ends_are_like_others<F: AsyncFamily>() {
     assert_eq!(server.read_to_end().within("the end").await.unwrap(), b"");
 }
 
-/// The packets of what others do with a duplicate come to the port of the pipe, with addresses of theirs.
+/// The packets of what others do with a duplicate come to the port of the pipe, with addresses of
+/// theirs.
 async fn others_may_read_overlapped_from_a_duplicate<F: AsyncFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     for _ in 0..3 {
@@ -180,7 +181,7 @@ async fn others_may_read_overlapped_from_a_duplicate<F: AsyncFamily>() {
 /// Set for a child of the test below.
 const CHILD: &str = "NPIPE_TEST_OVERLAPPED_STDIN";
 
-/// The same from another process, whose addresses may be those of operations of ours.
+/// The same from another process, whose addresses may be those of this driver's operations.
 async fn a_child_may_read_its_stdin_overlapped<F: AsyncFamily>() {
     if std::env::var_os(CHILD).is_some() {
         return;

@@ -68,7 +68,8 @@ async fn four_clients_come_while_nobody_accepts_unless_told_otherwise<F: Listeni
     assert_os_error(open_once(&name), ERROR_PIPE_BUSY, "one more than the backlog");
 }
 
-/// Cancellation, of `listen_timeout`: nothing is left behind, neither the name nor a wait for it.
+/// A cancelled `listen_timeout` leaves nothing behind: the name is free, and no wait for it goes
+/// on.
 async fn a_dropped_wait_for_the_name_leaves_nothing_behind<F: AsyncFamily>() {
     let name = unique_name();
     let predecessor = F::create(ServerOptions::new().max_instances(1), &name).unwrap();
@@ -386,7 +387,7 @@ async fn a_second_listener_of_a_name_is_refused<F: ListeningFamily>() {
     smol::future::zip(waiting, close).within("the name is free").await.0.unwrap();
 }
 
-/// All its instances exist, so Windows says "busy" whatever was asked.
+/// All its instances exist, so Windows reports "busy" whatever the options are.
 async fn a_listener_finds_a_full_name_taken<F: ListeningFamily>() {
     let name = unique_name();
     let predecessor = F::create(ServerOptions::new().max_instances(1), &name).unwrap();

@@ -182,7 +182,7 @@ async fn first_pipe_instance_is_the_only_one<F: Family>() {
         .await;
 }
 
-/// The name has another owner, the error says so, and the number is in its source.
+/// The name has another owner, the error message states that, and its source has the number.
 fn assert_name_taken<T: std::fmt::Debug>(result: io::Result<T>, code: u32) {
     let error = result.expect_err("the name is taken");
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error:?}");

@@ -70,12 +70,13 @@ async fn serve_in_turn<F: NonBlockingFamily>(server: &mut F::Server, name: &str,
 /// Cycles of one phase.
 const PHASE: usize = 1000;
 
-/// Ten thousand cycles. A leak grows in every phase; allocators, pools of threads and a busy machine add in
-/// some of them.
+/// Ten thousand cycles. A leak grows in every phase; allocators, pools of threads and a busy
+/// machine add in some of them.
 const PHASES: usize = 10;
 
-/// Runs the phases and asserts that there was one in which memory, handles and threads did not grow: by less
-/// than half of the least leak imaginable, a kilobyte, a handle or a thread for every tenth cycle.
+/// Runs the phases and asserts that there was one in which memory, handles and threads did not
+/// grow: by less than half of the least leak imaginable, a kilobyte, a handle or a thread for every
+/// tenth cycle.
 async fn assert_no_leak(mut phase: impl AsyncFnMut()) {
     let owned = || {
         let memory = sys::memory();

@@ -322,8 +322,7 @@ async fn changing_is_a_right_of_the_handle<F: Family>() {
     }
 }
 
-/// Audit lists are a privilege. Where it is missing the call fails, and changes nothing of what is
-/// beside them.
+/// Audit lists need a privilege. Without it the call fails, and does not change the other parts.
 async fn a_part_that_cannot_be_applied_is_an_error<F: Family>() {
     let before: SecurityDescriptor = "D:P(A;;FA;;;WD)".parse().unwrap();
     let mut options = ServerOptions::new();

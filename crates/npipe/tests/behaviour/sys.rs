@@ -260,7 +260,8 @@ pub(crate) fn begin_read_for_ever(pipe: &impl AsRawHandle) {
     unsafe { ReadFile(pipe.as_raw_handle(), buffer.as_mut_ptr(), 64, null_mut(), overlapped) };
 }
 
-/// Reads from the standard input, a pipe, as programs do that use overlapped handles, and writes the answer to it likewise.
+/// Reads from the standard input, a pipe, as programs do that use overlapped handles, and writes
+/// the answer to it likewise.
 pub(crate) fn answer_on_overlapped_stdin() {
     let stdin = io::stdin();
     let pipe = stdin.as_raw_handle();
@@ -271,13 +272,15 @@ pub(crate) fn answer_on_overlapped_stdin() {
         true,
         || (),
         |overlapped| {
-            // SAFETY: the handle is open; answer and OVERLAPPED are valid until `finish` has seen the end of the operation.
+            // SAFETY: the handle is open; answer and OVERLAPPED are valid until `finish` has seen
+            // the end of the operation.
             unsafe { WriteFile(pipe, answer.as_ptr(), answer.len() as u32, null_mut(), overlapped) }
         },
     );
 }
 
-/// A read, which is waited for by an event, or by the handle itself, when `meanwhile` has been done.
+/// A read, which is waited for by an event, or by the handle itself, when `meanwhile` has been
+/// done.
 pub(crate) fn read_overlapped(
     pipe: &impl AsRawHandle,
     with_event: bool,
@@ -286,14 +289,16 @@ pub(crate) fn read_overlapped(
     let pipe = pipe.as_raw_handle();
     let mut buffer = vec![0_u8; 64];
     let read = finish(pipe, with_event, meanwhile, |overlapped| {
-        // SAFETY: the handle is open; buffer and OVERLAPPED are valid until `finish` has seen the end of the operation.
+        // SAFETY: the handle is open; buffer and OVERLAPPED are valid until `finish` has seen the
+        // end of the operation.
         unsafe { ReadFile(pipe, buffer.as_mut_ptr(), 64, null_mut(), overlapped) }
     });
     buffer.truncate(read as usize);
     buffer
 }
 
-/// Starts an overlapped operation, which queues a packet on the port of the handle, if there is one, and waits for it.
+/// Starts an overlapped operation, which queues a packet on the port of the handle, if there is
+/// one, and waits for it.
 fn finish(
     pipe: RawHandle,
     with_event: bool,

@@ -339,7 +339,8 @@ async fn a_server_that_goes_instead_of_answering_is_an_error<F: AsyncFamily>() {
     leaving.within("the server").await;
 }
 
-/// The kernel refuses the exchange as a whole there. The error is that of sending, and the end is still there to be received.
+/// The kernel refuses the exchange as a whole there. The error is that of sending, and the end is
+/// still there to be received.
 async fn an_exchange_without_a_peer_fails_as_sending_does<F: AsyncFamily>() {
     let mut reply = BytesMut::from("as it was");
     for seen in [false, true] {
@@ -386,7 +387,8 @@ async fn an_exchange_is_refused_for_messages_and_not_for_what_was_read<F: AsyncF
     answering.within("the server").await;
 }
 
-/// What a peer sends is not limited by what this end may receive, so a longer message is refused, and the next is received.
+/// The limit of this end does not limit the messages that a peer sends. So a longer message is
+/// refused, and the next is received.
 async fn the_longest_message_is_what_the_options_say<F: AsyncFamily>() {
     let name = unique_name();
     let options = ServerOptions::new().pipe_mode(PipeMode::Message).max_message_size(5000).clone();

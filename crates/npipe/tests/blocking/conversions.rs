@@ -304,7 +304,7 @@ fn settings_survive_the_conversions() {
             assert_eq!(stream.read_timeout(), Some(SHORT));
             assert_eq!(stream.write_timeout(), write_timeout);
             assert_eq!(stream.linger(), Some(LONG));
-            // And what an async end was told.
+            // The settings of an async end are kept too.
             if stream.info().unwrap().end == PipeEnd::Client {
                 let client = stream.into_client().unwrap();
                 assert_eq!(client.linger(), Some(LONG));
@@ -345,7 +345,7 @@ fn a_direction_that_was_ended_stays_so_through_the_conversions() {
 #[test]
 fn empty_messages_stay_the_end_through_the_conversions() {
     let _watchdog = watchdog();
-    // The client reads bytes until it is told that empty messages are the end.
+    // The client reads bytes until `set_empty_message_is_end`.
     let (server, client) =
         pair_with(ServerOptions::new().pipe_mode(PipeMode::Message), &ClientOptions::new());
     client.set_empty_message_is_end(true).unwrap();

@@ -7,7 +7,8 @@ use bytes::BytesMut;
 
 use crate::world::*;
 
-/// A thread that waits in a read or a write of a server's end is stopped by `disconnect` on a clone.
+/// A thread that waits in a read or a write of a server's end is stopped by `disconnect` on a
+/// clone.
 #[test]
 fn a_disconnect_of_a_clone_ends_reads_and_writes_that_wait() {
     let _watchdog = watchdog();

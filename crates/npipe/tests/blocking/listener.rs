@@ -278,7 +278,8 @@ fn a_client_that_left_without_a_word_is_passed_over_and_one_that_wrote_is_not() 
     assert_eq!(said, b"goodbye");
 }
 
-/// Threads whose clients connect and leave at once, until the name is gone or there were far too many of them.
+/// Threads whose clients connect and leave at once, until the name is gone or there were far too
+/// many of them.
 struct Storm {
     threads: Vec<thread::JoinHandle<()>>,
     clients: Arc<AtomicU32>,
@@ -326,7 +327,8 @@ impl Storm {
     }
 }
 
-/// What ends an accept must not wait until no client is leaving: there may always be one.
+/// A close or a time-out ends an accept without waiting until no client is leaving: there may
+/// always be one.
 #[test]
 fn clients_that_connect_and_leave_at_once_do_not_keep_an_accept_from_ending() {
     let _watchdog = watchdog();

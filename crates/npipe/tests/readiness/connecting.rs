@@ -63,7 +63,8 @@ fn a_client_that_came_and_went_without_a_word_is_passed_over() {
     assert_eq!(events.read(&server, SERVER, 2), b"me");
 }
 
-/// Registration is no reason to take one for a client, nor is an event of it left for the `connect` that follows.
+/// Registration is no reason to take one for a client, nor is an event of it left for the `connect`
+/// that follows.
 #[test]
 fn a_client_that_came_and_went_before_the_registration_is_passed_over() {
     for connects_first in [false, true] {

@@ -174,7 +174,8 @@ fn a_hundred_mebibytes_go_both_ways_through_one_poll() {
     assert!(sides.iter().all(|side| side.received == TOTAL && side.sent == TOTAL));
 }
 
-/// A peer sends as many empty messages as it likes. A read passes over few of them, would block, and another event comes.
+/// A peer sends as many empty messages as it likes. A read passes over few of them, would block,
+/// and another event comes.
 #[test]
 fn a_flood_of_empty_messages_and_a_refused_one_leave_the_loop_its_turns() {
     const EMPTY: usize = 3000;
@@ -238,8 +239,8 @@ fn the_longest_message_is_what_the_options_say() {
     assert_eq!(receive().unwrap(), Some(5000));
 }
 
-/// What the guide says of writes: one may be on its way, of at most 256 KiB of bytes, and a flush that would block ends with a
-/// writable event.
+/// The guide documents that one write may be on its way, of at most 256 KiB of bytes, and that a
+/// flush that would block ends with a writable event.
 #[test]
 fn a_write_accepts_256_kib_and_a_flush_is_told_of() {
     let mut events = Loop::new();

@@ -71,7 +71,7 @@ fn an_empty_message_that_reads_as_the_end_does_not_silence_what_follows() {
     events.assert_quiet();
 }
 
-/// What was written behind it is not covered by its answer.
+/// The end of a drain does not cover data that was written after the drain began.
 #[test]
 fn a_drain_does_not_answer_for_a_write_that_followed_it() {
     let mut events = Loop::new();

@@ -1,9 +1,11 @@
-//! The rules of readiness as a model, and generated sequences of operations that are checked against it.
+//! The rules of readiness as a model, and generated sequences of operations that are checked
+//! against it.
 //!
-//! The pipe carries messages and has one client at a time, which knows nothing of the loop. The model has two rules. An event
-//! is *due* when its direction is armed and ready, or a `connect` has ended. An event *lies* when nothing is ready. A direction
-//! is armed by a registration, by a call that would block, and by one that moved something; not by one that reported an error or
-//! the end of the pipe. An event disarms it.
+//! The pipe carries messages and has one client at a time, a stream of the blocking API outside the
+//! loop. The model has two rules. An event is *due* when its direction is armed and ready, or a
+//! `connect` has ended. An event *lies* when nothing is ready. A direction is armed by a
+//! registration, by a call that would block, and by one that moved something; not by one that
+//! reported an error or the end of the pipe. An event disarms it.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -72,7 +74,7 @@ enum Instance {
     /// Clients can come.
     Listens,
     Connected,
-    /// The client has left. The instance has to be asked for the next.
+    /// The client has left. The next one needs another `connect`.
     Left,
     Disconnected,
 }
@@ -132,7 +134,8 @@ impl World {
         }
     }
 
-    /// Whether there is a client or one that has left something: one that was not asked for is noticed by what looks for it.
+    /// Returns whether there is a client or one that has left data. Without a `connect`, the call
+    /// that looks for the client notices it.
     fn has_client(&mut self) -> bool {
         let is_there = match self.instance {
             Instance::Connected => true,
@@ -315,7 +318,7 @@ impl World {
         }
     }
 
-    /// What reading comes to. Empty messages that it passes over are gone.
+    /// The expected result of a read. Empty messages that it skips are removed.
     fn next_read(&mut self, whole: bool) -> Expected {
         if self.registered.is_none() || !self.has_client() {
             return Expected::Nothing;
@@ -335,7 +338,8 @@ impl World {
     fn read(&mut self, whole: bool) {
         if self.registered.is_some() && self.unread.contains(&0) {
             self.poll();
-            // Whether a read that would block has passed one over depends on which packets were dequeued.
+            // Whether a read that would block has passed one over depends on which packets were
+            // dequeued.
             while !self.poll_once(QUIET).is_empty() {}
         }
         let expected = self.next_read(whole);
@@ -493,7 +497,7 @@ impl World {
 
 #[derive(Debug, Clone, Copy)]
 enum Expected {
-    /// It would block, and nothing was asked for.
+    /// It would block, and arms nothing.
     Nothing,
     /// It would block, and is armed.
     Pending,
