@@ -167,9 +167,9 @@ macro_rules! pipe_end {
             /// been received.
             ///
             /// A message may have [`max_message_size`](crate::ServerOptions::max_message_size)
-            /// bytes, 64 MiB unless the options say otherwise;
-            /// [`recv_message_limited`](Self::recv_message_limited) has a limit of its own. Where a
-            /// part of a message has been read by other means, this brings the rest of it.
+            /// bytes, 64 MiB by default. [`recv_message_limited`](Self::recv_message_limited) has a
+            /// limit of its own. If a part of a message has been read by other means, this receives
+            /// the rest of it.
             ///
             #[doc = concat!("```no_run
 # async fn serve(pipe: npipe::", stringify!($pipe), ") -> std::io::Result<()> {
@@ -188,11 +188,11 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// # Errors
             ///
-            /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes;
+            /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes.
             /// [`InvalidData`](io::ErrorKind::InvalidData), with a
-            /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. No
-            /// memory was made for it. It is discarded, and the pipe stays usable: the next call
-            /// brings the next message. Other errors of Windows:
+            /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer: it
+            /// is discarded without allocating memory for it, and the pipe stays usable. The next
+            /// call receives the next message. Other errors of Windows:
             #[doc = crate::documentation::read_errors!()]
             #[doc(alias = "ERROR_MORE_DATA")]
             pub async fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
@@ -619,7 +619,7 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             /// Unless this is called, a dropped end lingers for five minutes at most, and `close`
             /// waits without a bound. A hostile peer that never reads would otherwise keep the
             /// memory of each connection that it makes; choose less for a service that has many of
-            /// them. What has not been taken by the pipe when the time is over is discarded.
+            /// them. Data that the pipe has not taken when the time is over is discarded.
             pub fn set_linger(&self, linger: Option<Duration>) {
                 self.stream.set_linger(LingerTime::Set(linger));
             }

@@ -24,9 +24,9 @@ use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream, n
 /// Reading and writing are those of the async traits, or [`try_read`](Self::try_read) and
 /// [`try_write`](Self::try_write).
 ///
-/// Dropping it closes the connection. What was written arrives if the client reads within five
-/// minutes, which [`set_linger`](Self::set_linger) changes, also when the runtime is dropped too.
-/// The end of the process cuts that short.
+/// Dropping it closes the connection. Written data arrives if the client reads within five minutes,
+/// which [`set_linger`](Self::set_linger) changes, also when the runtime is dropped too. The end of
+/// the process cuts that short.
 ///
 /// # A server
 ///

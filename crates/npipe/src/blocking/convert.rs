@@ -194,8 +194,8 @@ impl NamedPipeServer {
     /// next write or flush.
     ///
     /// The handle stays tied to its completion port, which costs the stream nothing.
-    /// [`PipeStream::into_server`] is the way back. What was set here, and that writing was ended,
-    /// holds there, and the other way round.
+    /// [`PipeStream::into_server`] is the way back. Settings, and an ended writing direction, are
+    /// kept in both conversions.
     ///
     /// # Cancellation
     ///
@@ -211,8 +211,8 @@ impl NamedPipeClient {
     /// next write or flush.
     ///
     /// The handle stays tied to its completion port, which costs the stream nothing.
-    /// [`PipeStream::into_client`] is the way back. What was set here, and that writing was ended,
-    /// holds there, and the other way round.
+    /// [`PipeStream::into_client`] is the way back. Settings, and an ended writing direction, are
+    /// kept in both conversions.
     ///
     /// # Cancellation
     ///

@@ -32,10 +32,9 @@ impl PipeStream {
     /// one, and `None` when the peer has closed its end and everything it sent has been received.
     ///
     /// A message may have [`max_message_size`](crate::ServerOptions::max_message_size) bytes, 64
-    /// MiB unless the options say otherwise; [`recv_message_limited`](Self::recv_message_limited)
-    /// has a limit of its own. Where a part of a message has been read by other means, this brings
-    /// the rest of it. One thread at a time should receive: of two, each may get a part of a long
-    /// message.
+    /// MiB by default. [`recv_message_limited`](Self::recv_message_limited) has a limit of its own.
+    /// If a part of a message has been read by other means, this receives the rest of it. One
+    /// thread at a time should receive: of two, each may get a part of a long message.
     ///
     /// ```no_run
     /// # fn serve(stream: npipe::blocking::PipeStream) -> std::io::Result<()> {
@@ -50,12 +49,12 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes;
-    /// [`TimedOut`](io::ErrorKind::TimedOut) as [`set_read_timeout`](Self::set_read_timeout) says:
-    /// nothing has been taken then, and `buffer` is as it was;
-    /// [`InvalidData`](io::ErrorKind::InvalidData), with a [`MessageTooLong`] inside, for a message
-    /// that is longer. No memory was made for it. It is discarded, and the stream stays usable: the
-    /// next call brings the next message. Other errors of Windows:
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes.
+    /// [`TimedOut`](io::ErrorKind::TimedOut) after the time of
+    /// [`set_read_timeout`](Self::set_read_timeout): nothing has been taken then, and `buffer` is
+    /// unchanged. [`InvalidData`](io::ErrorKind::InvalidData), with a [`MessageTooLong`] inside,
+    /// for a message that is longer: it is discarded without allocating memory for it, and the
+    /// stream stays usable. The next call receives the next message. Other errors of Windows:
     #[doc = crate::documentation::read_errors!()]
     #[doc(alias = "ERROR_MORE_DATA")]
     pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
@@ -83,8 +82,8 @@ impl PipeStream {
         received
     }
 
-    /// Appends a message that begins in `buffer` at `start`, or what comes of it if there is an
-    /// error. The first read has so much room.
+    /// Appends a message that begins in `buffer` at `start`, or the part that was received before
+    /// an error. `room` is the room of the first read.
     fn receive(
         &self,
         buffer: &mut BytesMut,

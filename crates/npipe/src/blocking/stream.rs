@@ -253,8 +253,8 @@ impl PipeStream {
     /// # Errors
     ///
     /// `ERROR_ACCESS_DENIED` on a server's end that only writes
-    /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)): Windows does not let it
-    /// ask. Else Windows' own.
+    /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)), because its handle lacks
+    /// `FILE_READ_ATTRIBUTES`. Otherwise the error of `GetNamedPipeInfo`.
     pub fn info(&self) -> io::Result<PipeInfo> {
         crate::pipe_end::info(self.stream.handle())
     }
@@ -338,11 +338,11 @@ impl PipeStream {
         self.drain_until(deadline_after(timeout))
     }
 
-    /// Flush, [`drain`](Self::drain), and the end of the connection, which is a
-    /// [`disconnect`](Self::disconnect) on a server: so it is over for all clones. A client's end
-    /// is closed when its clones are dropped too. It takes as long as the peer takes to read, and
-    /// at most as long as [`set_linger`](Self::set_linger) says. What clones write meanwhile or
-    /// later on a client's end arrives as if this one had been dropped.
+    /// Flush, [`drain`](Self::drain), and the end of the connection. On a server that is a
+    /// [`disconnect`](Self::disconnect), so the connection ends for all clones. A client's end is
+    /// closed when its clones are dropped too. It takes as long as the peer takes to read, and at
+    /// most the time of [`set_linger`](Self::set_linger). Data that clones write meanwhile or later
+    /// on a client's end arrives as if this stream had been dropped.
     ///
     /// # Errors
     ///

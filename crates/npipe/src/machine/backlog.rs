@@ -46,7 +46,7 @@ pub(crate) enum Found {
     Nobody,
     /// It has begun to listen.
     Begun,
-    /// Its client had left without a word, and it has begun to listen again.
+    /// Its client had left without sending anything, and it has begun to listen again.
     Renewed,
     Client,
 }

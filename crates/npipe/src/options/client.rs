@@ -250,13 +250,14 @@ impl ClientOptions {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an option that
-    /// makes no sense and for the names that [`PipeName::new`] refuses; after opening, if the
-    /// handle is not that of a pipe. Else Windows' error: [`NotFound`](io::ErrorKind::NotFound)
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an invalid option
+    /// and for the names that [`PipeName::new`] refuses; after opening, if the handle is not that
+    /// of a pipe. Otherwise Windows' error: [`NotFound`](io::ErrorKind::NotFound)
     /// (`ERROR_FILE_NOT_FOUND`) when no such pipe exists, `ERROR_PIPE_BUSY` when none of its
     /// instances is free, [`PermissionDenied`](io::ErrorKind::PermissionDenied)
     /// (`ERROR_ACCESS_DENIED`) when its access list or its directions do not allow it. The first
-    /// two pass, when a server creates an instance: [`connect`](Self::connect) waits for that.
+    /// two are temporary if a server creates an instance: [`connect`](Self::connect) waits for
+    /// that.
     pub fn open(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
         self.open_with(addr.as_ref(), sys::SecurityAttributes::DEFAULT)
     }

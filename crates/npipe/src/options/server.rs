@@ -312,10 +312,10 @@ impl ServerOptions {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for a name or an
-    /// option that makes no sense. [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the
-    /// name exists and this was to be its [first instance](Self::first_pipe_instance). Else the
-    /// kernel's: `ERROR_ACCESS_DENIED` when the pipe has other options or its access list does not
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an invalid name
+    /// or option. [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the name exists and
+    /// this was to be its [first instance](Self::first_pipe_instance). Otherwise the kernel's
+    /// error: `ERROR_ACCESS_DENIED` when the pipe has other options or its access list does not
     /// allow it, `ERROR_PIPE_BUSY` when all instances exist.
     pub fn create(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeServer> {
         self.create_with(addr.as_ref(), sys::SecurityAttributes::DEFAULT)

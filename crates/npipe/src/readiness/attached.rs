@@ -32,7 +32,7 @@ pub(super) struct Attached {
 
 /// How far a server end is with its client; a client's end is [`Made`](Self::Made).
 enum Connection {
-    /// No client has come, or one that left without a word, and no `connect` waits for one.
+    /// No client has come, or one left without sending anything, and no `connect` waits for one.
     Unasked,
     /// A `connect` is under way.
     Asked,

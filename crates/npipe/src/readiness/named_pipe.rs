@@ -29,9 +29,9 @@ use crate::{ClientOptions, ServerOptions};
 /// Before it is registered, everything would block. Reading and writing are those of the traits, which `&NamedPipe` has too,
 /// so that two threads can share one.
 ///
-/// Dropping it closes the connection. What was written arrives if the peer reads within five
-/// minutes, which [`set_linger`](Self::set_linger) changes, also when the `Poll` is dropped too.
-/// The end of the process cuts that short.
+/// Dropping it closes the connection. Written data arrives if the peer reads within five minutes,
+/// which [`set_linger`](Self::set_linger) changes, also when the `Poll` is dropped too. The end of
+/// the process cuts that short.
 ///
 /// # Reading
 ///
@@ -198,9 +198,9 @@ impl NamedPipe {
     }
 
     /// Receives a message of at most [`max_message_size`](ServerOptions::max_message_size) bytes,
-    /// 64 MiB unless set: appends it to `buffer`, whole. Returns its length, 0 for an empty one,
-    /// and `None` when the peer has closed its end and everything it sent has been received. Where
-    /// a part of a message has been read by other means, this brings the rest of it.
+    /// 64 MiB by default: appends it to `buffer`, whole. Returns its length, 0 for an empty one,
+    /// and `None` when the peer has closed its end and everything it sent has been received. If a
+    /// part of a message has been read by other means, this receives the rest of it.
     ///
     /// # Errors
     ///
@@ -221,7 +221,7 @@ impl NamedPipe {
     ///
     /// As [`recv_message`](Self::recv_message); [`InvalidData`](io::ErrorKind::InvalidData), with a
     /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer. It takes no
-    /// room in `buffer`, and is thrown away, and the pipe stays usable: the next call brings the
+    /// room in `buffer` and is discarded, and the pipe stays usable: the next call receives the
     /// next message.
     pub fn recv_message_limited(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
         self.working()?.recv_message(buffer, limit)
@@ -305,8 +305,8 @@ impl NamedPipe {
     /// # Errors
     ///
     /// `ERROR_ACCESS_DENIED` on a server's end that only writes
-    /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)): Windows does not let it
-    /// ask. Else Windows' own.
+    /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)), because its handle lacks
+    /// `FILE_READ_ATTRIBUTES`. Otherwise the error of `GetNamedPipeInfo`.
     pub fn info(&self) -> io::Result<PipeInfo> {
         crate::pipe_end::info(self.handle())
     }

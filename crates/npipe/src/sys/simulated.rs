@@ -430,7 +430,7 @@ impl Queue {
         self.writes += 1;
     }
 
-    /// Discards what is unread, from the front, and ends all operations.
+    /// Discards unread data, from the front, and ends all operations.
     fn end_all(&mut self, code: u32, quota: usize, discards_with_success: bool) {
         while let Some(data) = self.data.pop_front() {
             if let Some(writer) = data.writer {

@@ -53,8 +53,8 @@ impl Pair {
     }
 }
 
-/// The one in twenty of these packets whose address is that of the read in flight is not believed
-/// either.
+/// The one in twenty of these packets whose address is that of the read in flight does not complete
+/// the read either.
 #[test]
 fn they_end_no_operation_of_ours() {
     for final_with_packet in [false, true] {

@@ -22,7 +22,7 @@ const SETTINGS: Settings = Settings {
     before: None,
 };
 
-/// However the kernel ends what is cancelled.
+/// Every way in which the kernel may end cancelled operations.
 const TEMPERS: [Temper; 4] = {
     const PLAIN: Temper = Temper::PLAIN;
     [

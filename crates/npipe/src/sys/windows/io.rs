@@ -49,8 +49,9 @@ impl Overlapped {
         self.0.get()
     }
 
-    /// Whether the kernel has written the operation's final status, so that it touches neither the block nor the
-    /// buffer any more. On Windows that can be when its packet is dequeued, and not before.
+    /// Returns whether the kernel has written the operation's final status, so that it touches
+    /// neither the block nor the buffer any more. On Windows that can be when its packet is
+    /// dequeued, and not before.
     pub(super) fn is_final(&self) -> bool {
         // SAFETY: the block is valid for as long as `self`; no reference is made to what the kernel may write.
         let status = unsafe { &raw mut (*self.as_ptr()).Internal };
