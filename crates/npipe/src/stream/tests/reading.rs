@@ -189,7 +189,7 @@ fn a_message_whose_rest_is_not_there_yet_goes_on_with_the_next_read() {
         }
         assert_eq!(next, [2; 10][..], "seed {seed}");
     }
-    assert!(outran > 10, "the rest was there nearly every time");
+    assert!(cfg!(miri) || outran > 10, "the rest was there nearly every time");
 }
 
 /// Polls until there is a result, and returns how often there was none although nothing had to be
@@ -207,6 +207,7 @@ fn turns_until_ready<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> (T
 
 /// A peer queues as many empty messages as it likes. One poll passes over few of them.
 #[test]
+#[cfg_attr(miri, ignore = "takes thousands of messages")]
 fn empty_messages_are_passed_over_in_many_turns() {
     const EMPTY: usize = 3000;
     const LEAST_TURNS: usize = EMPTY / 100;
@@ -241,6 +242,7 @@ fn empty_messages_are_passed_over_in_many_turns() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "moves 32 MiB")]
 fn a_refused_message_is_discarded_in_many_turns() {
     let length = 32 << 20;
     let refused = || {
