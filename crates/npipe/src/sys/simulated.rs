@@ -242,10 +242,17 @@ struct Flush {
 /// What one write left in the queue.
 struct Data {
     number: u64,
-    bytes: VecDeque<u8>,
+    bytes: Vec<u8>,
+    /// How many of them have been read.
+    taken: usize,
     /// The write, while it has not ended.
     writer: Option<Pending>,
-    length: usize,
+}
+
+impl Data {
+    fn unread(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -421,12 +428,11 @@ impl Queue {
     }
 
     fn unread(&self) -> usize {
-        self.data.iter().map(|data| data.bytes.len()).sum()
+        self.data.iter().map(|data| data.unread().len()).sum()
     }
 
-    fn push(&mut self, bytes: VecDeque<u8>) {
-        let length = bytes.len();
-        self.data.push_back(Data { number: self.writes, bytes, writer: None, length });
+    fn push(&mut self, bytes: Vec<u8>) {
+        self.data.push_back(Data { number: self.writes, bytes, taken: 0, writer: None });
         self.writes += 1;
     }
 
@@ -464,7 +470,7 @@ impl Queue {
         for data in &mut self.data {
             if unread <= quota {
                 if let Some(writer) = data.writer.take() {
-                    writer.finish(0, data.length);
+                    writer.finish(0, data.bytes.len());
                 }
             }
         }
@@ -503,13 +509,12 @@ impl State {
         let (mut filled, mut code) = (0, 0);
         let mut written = Vec::new();
         while let Some(head) = queue.data.front_mut() {
-            let count = head.bytes.len().min(wanted - filled);
-            for (place, byte) in buffer[filled..].iter_mut().zip(head.bytes.drain(..count)) {
-                *place = byte;
-            }
+            let count = head.unread().len().min(wanted - filled);
+            buffer[filled..filled + count].copy_from_slice(&head.unread()[..count]);
+            head.taken += count;
             filled += count;
-            if head.bytes.is_empty() {
-                written.extend(head.writer.take().map(|writer| (writer, head.length)));
+            if head.unread().is_empty() {
+                written.extend(head.writer.take().map(|writer| (writer, head.bytes.len())));
                 queue.data.pop_front();
             } else if self.messages {
                 code = ERROR_MORE_DATA;
@@ -649,7 +654,7 @@ pub(crate) unsafe fn write(
     let length = length as usize;
     assert!(length > 0 || state.messages, "an empty write on a byte pipe");
     // SAFETY: the submitter guarantees that many readable bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(buffer, length) }.iter().copied().collect();
+    let bytes = unsafe { std::slice::from_raw_parts(buffer, length) }.to_vec();
     let reader = 1 - handle.end;
     state.queues[reader].push(bytes);
     state.serve(reader);
@@ -692,7 +697,7 @@ pub(crate) unsafe fn exchange(
             return Submission::Finished(Outcome { code, bytes: 0 });
         }
         // SAFETY: the submitter guarantees that many readable bytes.
-        let bytes = unsafe { std::slice::from_raw_parts(request, length as usize) }.iter().copied().collect();
+        let bytes = unsafe { std::slice::from_raw_parts(request, length as usize) }.to_vec();
         let reader = 1 - handle.end;
         state.queues[reader].push(bytes);
         state.serve(reader);
@@ -791,7 +796,7 @@ pub(crate) fn peek(handle: &OwnedHandle) -> io::Result<Peeked> {
     if let Some(code) = refusal {
         return Err(io::Error::from_raw_os_error(code as i32));
     }
-    let head = queue.data.front().filter(|_| state.messages).map_or(0, |data| data.bytes.len());
+    let head = queue.data.front().filter(|_| state.messages).map_or(0, |data| data.unread().len());
     Ok(Peeked { available: queue.unread(), left_in_message: head })
 }
 
