@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::PipeStream;
-use super::timeout::{deadline_after, timed_out};
+use super::timeout::{deadline_after, passed_over, timed_out};
 use super::transfer::system_error;
 use crate::error::{MessageTooLong, no_answer, reads_bytes, sent_behind_unread};
 use crate::info::Peek;
@@ -17,15 +17,6 @@ use crate::sys::{self, Until, Waited};
 /// Room for a message whose length is not known yet: at least, and at most where the caller's buffer has more.
 const SMALLEST_ROOM: usize = 4 * 1024;
 const LARGEST_ROOM: usize = 64 * 1024;
-
-/// How far a message has come.
-enum Progress {
-    Whole,
-    /// There is more of it.
-    Begun,
-    /// There is none: the peer has closed its end.
-    End,
-}
 
 impl PipeStream {
     /// Waits for a message and appends it to `buffer`, whole. Returns its length, 0 for an empty
@@ -51,10 +42,12 @@ impl PipeStream {
     ///
     /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that reads bytes.
     /// [`TimedOut`](io::ErrorKind::TimedOut) after the time of
-    /// [`set_read_timeout`](Self::set_read_timeout): nothing has been taken then, and `buffer` is
-    /// unchanged. [`InvalidData`](io::ErrorKind::InvalidData), with a [`MessageTooLong`] inside,
-    /// for a message that is longer: it is discarded without allocating memory for it, and the
-    /// stream stays usable. The next call receives the next message. Other errors of Windows:
+    /// [`set_read_timeout`](Self::set_read_timeout): `buffer` is unchanged then. If a part of a
+    /// message had come, a later call receives all of it, and a read begins with that part.
+    /// [`InvalidData`](io::ErrorKind::InvalidData), with a [`MessageTooLong`] inside, for a message
+    /// that is longer: it is discarded without allocating memory for it, and the stream stays
+    /// usable. The next call discards the rest, if there is one, and receives the next message.
+    /// Other errors of Windows:
     #[doc = crate::documentation::read_errors!()]
     #[doc(alias = "ERROR_MORE_DATA")]
     pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
@@ -67,92 +60,64 @@ impl PipeStream {
     ///
     /// As [`recv_message`](Self::recv_message).
     pub fn recv_message_limited(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
-        if !self.stream.reads_messages() {
-            return Err(reads_bytes());
-        }
-        if let Some(received) = self.stream.recv_rest(buffer, limit)? {
-            return Ok(received);
-        }
-        let start = buffer.len();
-        let spare = buffer.capacity() - start;
-        let received = self.receive(buffer, start, spare.clamp(SMALLEST_ROOM, LARGEST_ROOM), limit);
-        if !matches!(received, Ok(Some(_))) {
-            buffer.truncate(start);
-        }
-        received
+        self.receive(buffer, limit, self.read_until())
     }
 
-    /// Appends a message that begins in `buffer` at `start`, or the part that was received before
-    /// an error. `room` is the room of the first read.
-    fn receive(
+    /// Appends a message to `buffer`. The stream keeps the parts of a message until the last has
+    /// come.
+    fn receive(&self, buffer: &mut BytesMut, limit: usize, until: Until<'_>) -> io::Result<Option<usize>> {
+        let start = buffer.len();
+        loop {
+            self.discard_refused(until)?;
+            if let Some(received) = self.stream.recv_now(buffer, limit)? {
+                return Ok(received);
+            }
+            let spare = buffer.capacity() - start;
+            buffer.resize(start + spare.clamp(SMALLEST_ROOM, LARGEST_ROOM), 0);
+            let waited = sys::read_waiting(self.stream.handle(), &mut buffer[start..], until);
+            if let Some(length) = self.accept(buffer, start, waited, limit)? {
+                return Ok(Some(length));
+            }
+        }
+    }
+
+    /// Accepts the result of a read into `buffer`, at `start`. Returns the length of the message if
+    /// all of it is there. Otherwise `buffer` ends at `start`.
+    fn accept(
         &self,
         buffer: &mut BytesMut,
         start: usize,
-        mut room: usize,
+        waited: io::Result<Waited>,
         limit: usize,
     ) -> io::Result<Option<usize>> {
-        let limit = limit.min(LONGEST_BUFFER - start);
-        loop {
-            let left = match self.receive_part(buffer, room)? {
-                Progress::End => return Ok(None),
-                Progress::Whole => None,
-                Progress::Begun => {
-                    Some(sys::peek(self.stream.handle()).map_or(0, |peeked| peeked.left_in_message))
-                }
-            };
-            let length = (buffer.len() - start).saturating_add(left.unwrap_or(0));
-            room = match left {
-                None if length <= limit => return Ok(Some(length)),
-                None => return Err(MessageTooLong::new(length, limit).into()),
-                Some(_) if length > limit => {
-                    buffer.truncate(start);
-                    self.discard_rest()?;
-                    return Err(MessageTooLong::new(length, limit).into());
-                }
-                // The pipe does not tell.
-                Some(0) => LARGEST_ROOM,
-                Some(left) => left,
-            };
-        }
-    }
-
-    /// Appends what one read of up to `room` bytes brings.
-    fn receive_part(&self, buffer: &mut BytesMut, room: usize) -> io::Result<Progress> {
-        let until = Until { deadline: self.stream.timeouts().read.deadline(), stop: None };
-        let start = buffer.len();
-        loop {
-            buffer.resize(start + room, 0);
-            let waited = sys::read_waiting(self.stream.handle(), &mut buffer[start..], until);
-            buffer.truncate(start + waited.as_ref().map_or(0, |waited| waited.outcome.bytes));
-            if let Some(progress) = self.judge(waited?)? {
-                return Ok(progress);
+        let end = start + waited.as_ref().map_or(0, |waited| waited.outcome.bytes);
+        let judged = waited.and_then(|waited| match verdict::read(waited.outcome.code) {
+            verdict::Read::Aborted if waited.outcome.bytes == 0 && waited.cut.is_some() => {
+                Err(timed_out("no message came until the time to read was over"))
             }
-        }
-    }
-
-    /// The meaning of the end of a read. `None`: it is to be repeated. It was cancelled elsewhere
-    /// with nothing taken, or it took what is not the reader's.
-    fn judge(&self, waited: Waited) -> io::Result<Option<Progress>> {
-        let progress = match verdict::read(waited.outcome.code) {
-            verdict::Read::Complete => Progress::Whole,
-            verdict::Read::MessageGoesOn => Progress::Begun,
-            verdict::Read::EndOfFile => Progress::End,
-            verdict::Read::Aborted if waited.outcome.bytes > 0 => Progress::Begun,
-            verdict::Read::Aborted if waited.cut.is_some() => {
-                return Err(timed_out("no message came until the time to read was over"));
-            }
-            verdict::Read::Aborted => return Ok(None),
-            verdict::Read::Failed(code) => return Err(system_error(code)),
+            _ => Ok(self.stream.on_thread_received(waited.outcome.code, &buffer[start..end])),
+        });
+        let Ok(Some(beginning)) = judged else {
+            buffer.truncate(start);
+            return judged.map(|_| None);
         };
-        let wanted = self.stream.on_thread_read(matches!(progress, Progress::Begun));
-        Ok(wanted.then_some(progress))
+        let length = beginning.len() + (end - start);
+        if length > limit.min(LONGEST_BUFFER - start) {
+            buffer.truncate(start);
+            return Err(MessageTooLong::new(length, limit).into());
+        }
+        buffer.truncate(end);
+        if !beginning.is_empty() {
+            let rest = buffer.split_off(start);
+            buffer.extend_from_slice(&beginning);
+            buffer.extend_from_slice(&rest);
+        }
+        Ok(Some(length))
     }
 
-    /// Throws away the rest of a message.
-    fn discard_rest(&self) -> io::Result<()> {
-        let mut unwanted = BytesMut::new();
-        while let Progress::Begun = self.receive_part(&mut unwanted, LARGEST_ROOM)? {
-            unwanted.clear();
+    fn discard_refused(&self, until: Until<'_>) -> io::Result<()> {
+        while self.stream.discard_refused() {
+            passed_over(until)?;
         }
         Ok(())
     }
@@ -242,44 +207,40 @@ impl PipeStream {
         }
         self.stream.check_request(request.len())?;
         self.settle(self.stream.timeouts().write.deadline())?;
+        let until = self.read_until();
+        self.discard_refused(until)?;
         // The kernel does not know of a message that an async end has read ahead.
         if self.stream.has_message() {
             return Err(system_error(verdict::UNREAD_MESSAGES));
         }
-        let start = reply.len();
-        let result = self.exchange(request, reply);
-        if result.is_err() {
-            reply.truncate(start);
-        }
-        result
+        self.exchange(request, reply, until)?.ok_or_else(no_answer)
     }
 
-    fn exchange(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
-        let until = Until { deadline: self.stream.timeouts().read.deadline(), stop: None };
+    fn exchange(&self, request: &[u8], reply: &mut BytesMut, until: Until<'_>) -> io::Result<Option<usize>> {
         let limit = self.stream.max_message_size();
         let start = reply.len();
         let submitting = self.stream.begin_write(request.len())?;
         reply.resize(start + SMALLEST_ROOM, 0);
         let waited =
             sys::exchange_waiting(self.stream.handle(), request, &mut reply[start..], until, submitting);
-        reply.truncate(start + waited.as_ref().map_or(0, |waited| waited.outcome.bytes));
-        let waited = waited?;
-        if verdict::exchange_refused(waited.outcome.code) == Some(ExchangeRefused::NotConnected) {
-            // This fails with the reason, unless a client has come just now.
-            self.write_whole(request)?;
-            return self.receive(reply, start, SMALLEST_ROOM, limit)?.ok_or_else(no_answer);
-        }
-        match self.judge(waited)? {
-            Some(Progress::Whole) if reply.len() - start > limit => {
-                return Err(MessageTooLong::new(reply.len() - start, limit).into());
+        let refused = waited.as_ref().ok().and_then(|waited| verdict::exchange_refused(waited.outcome.code));
+        match refused {
+            Some(ExchangeRefused::NotConnected) => {
+                reply.truncate(start);
+                // This fails with the reason, unless a client has come just now.
+                self.write_whole(request)?;
             }
-            Some(Progress::Whole) => {}
-            // What is missing is received as any message would be: the rest of this one, or all of it.
-            Some(Progress::Begun) | None => {
-                self.receive(reply, start, SMALLEST_ROOM, limit)?.ok_or_else(no_answer)?;
+            Some(ExchangeRefused::Unread) => {
+                reply.truncate(start);
+                return Err(system_error(verdict::UNREAD_MESSAGES));
             }
-            Some(Progress::End) => return Err(no_answer()),
+            None => {
+                if let Some(length) = self.accept(reply, start, waited, limit)? {
+                    return Ok(Some(length));
+                }
+            }
         }
-        Ok(reply.len() - start)
+        // What is missing is received as any message would be: the rest of this one, or all of it.
+        self.receive(reply, limit, until)
     }
 }

@@ -157,7 +157,9 @@ impl PipeStream {
     /// Bounds how long a read waits for data; `None`, the default, does not. It holds for all clones, from the next read on.
     ///
     /// A read whose time is over fails with [`TimedOut`](io::ErrorKind::TimedOut) and has taken nothing: what comes later, or
-    /// came in that very moment, is there for the next read.
+    /// came in that very moment, is there for the next read. The time is that of the call: empty
+    /// messages that it passes over, and the rest of a refused message that it discards, do not
+    /// extend it.
     ///
     /// # Errors
     ///

@@ -8,11 +8,11 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::PipeStream;
-use super::timeout::timed_out;
+use super::timeout::{passed_over, timed_out};
 use crate::driver::{BlockingFlush, Driver};
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
 use crate::machine::{total_length, verdict};
-use crate::stream::{Destination, Slice, Slices, Stream, Submitting, unread};
+use crate::stream::{Slice, Slices, Stream, Submitting, unread};
 use crate::sys::{self, Until};
 
 /// What one read brought.
@@ -22,69 +22,68 @@ struct Part {
 }
 
 impl PipeStream {
-    /// Reads from the pipe into `buffer`, which must have room: a read of nothing would wait for data.
-    fn read_pipe(&self, buffer: &mut [u8]) -> io::Result<Part> {
-        loop {
-            let part = self.read_part(buffer)?;
-            if self.stream.on_thread_read(part.message_goes_on) {
-                return Ok(part);
-            }
-        }
+    /// The time by which a call ends that reads or receives a message, however many reads it needs.
+    pub(super) fn read_until(&self) -> Until<'static> {
+        Until { deadline: self.stream.timeouts().read.deadline(), stop: None }
     }
 
-    fn read_part(&self, buffer: &mut [u8]) -> io::Result<Part> {
-        let until = Until { deadline: self.stream.timeouts().read.deadline(), stop: None };
-        loop {
-            let waited = sys::read_waiting(self.stream.handle(), buffer, until)?;
-            let bytes = waited.outcome.bytes;
-            match verdict::read(waited.outcome.code) {
-                verdict::Read::MessageGoesOn => return Ok(Part { bytes, message_goes_on: true }),
-                verdict::Read::Complete if bytes > 0 => return Ok(Part { bytes, message_goes_on: false }),
-                // Cancelled behind a part of a message.
-                verdict::Read::Aborted if bytes > 0 => {
-                    let message_goes_on = self.stream.reads_messages();
-                    return Ok(Part { bytes, message_goes_on });
-                }
-                // An empty message, or the empty write of a byte pipe's peer: not the end, unless it is agreed to be.
-                verdict::Read::Complete if self.stream.is_empty_message_end() => {
-                    return Ok(Part { bytes: 0, message_goes_on: false });
-                }
-                // A peer may send any number of empty messages, which must not outlast the
-                // time-out.
-                verdict::Read::Complete if until.deadline.is_some_and(|end| Instant::now() >= end) => {
-                    return Err(timed_out("nothing but empty messages came until the time to read was over"));
-                }
-                verdict::Read::Complete => {}
-                verdict::Read::Aborted if waited.cut.is_some() => {
-                    return Err(timed_out("no data came until the time to read was over"));
-                }
-                // Cancelled by someone else, with nothing taken.
-                verdict::Read::Aborted => {}
-                verdict::Read::EndOfFile => return Ok(Part { bytes: 0, message_goes_on: false }),
-                verdict::Read::Failed(code) => return Err(system_error(code)),
+    /// Reads from the pipe into `buffer`, which must have room: a read of nothing would wait for
+    /// data. `None`: the result is passed over.
+    fn read_pipe(&self, buffer: &mut [u8], until: Until<'_>) -> io::Result<Option<Part>> {
+        let waited = sys::read_waiting(self.stream.handle(), buffer, until)?;
+        let bytes = waited.outcome.bytes;
+        let message_goes_on = match verdict::read(waited.outcome.code) {
+            verdict::Read::MessageGoesOn => true,
+            verdict::Read::Complete => false,
+            // Cancelled behind a part of a message.
+            verdict::Read::Aborted if bytes > 0 => self.stream.reads_messages(),
+            verdict::Read::Aborted if waited.cut.is_some() => {
+                return Err(timed_out("no data came until the time to read was over"));
             }
+            // Cancelled elsewhere, with nothing taken.
+            verdict::Read::Aborted => return Ok(None),
+            verdict::Read::EndOfFile => {
+                self.stream.on_thread_read(0, false);
+                return Ok(Some(Part { bytes: 0, message_goes_on: false }));
+            }
+            verdict::Read::Failed(code) => return Err(system_error(code)),
+        };
+        if self.stream.on_thread_read(bytes, message_goes_on) {
+            return Ok(Some(Part { bytes, message_goes_on }));
         }
+        passed_over(until).map(|()| None)
     }
 
     fn read_slice(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        match self.stream.read_rest(&mut Slice { bytes: buffer, filled: 0 })? {
-            Some(bytes) => Ok(bytes),
-            None => self.read_pipe(buffer).map(|part| part.bytes),
+        let until = self.read_until();
+        loop {
+            if let Some(bytes) = self.stream.read_rest(&mut Slice { bytes: buffer, filled: 0 })? {
+                return Ok(bytes);
+            }
+            if let Some(part) = self.read_pipe(buffer, until)? {
+                return Ok(part.bytes);
+            }
         }
     }
 
     /// Bytes go into the first slice that has room, in one call; a message that is longer goes on in the next ones.
     fn read_slices(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        if let Some(bytes) = self.read_rest_of_slices(buffers)? {
-            return Ok(bytes);
-        }
-        let mut buffers = buffers.iter_mut().filter(|buffer| !buffer.is_empty());
-        let Some(first) = buffers.next() else { return Ok(0) };
-        let mut part = self.read_pipe(first)?;
+        let Some(first) = buffers.iter().position(|buffer| !buffer.is_empty()) else { return Ok(0) };
+        let buffers = &mut buffers[first..];
+        let until = self.read_until();
+        let mut part = loop {
+            if let Some(bytes) = self.stream.read_rest(&mut Slices { slices: buffers, filled: 0 })? {
+                return Ok(bytes);
+            }
+            if let Some(part) = self.read_pipe(&mut buffers[0], until)? {
+                break part;
+            }
+        };
         let mut bytes = part.bytes;
+        let mut buffers = buffers[1..].iter_mut().filter(|buffer| !buffer.is_empty());
         while part.message_goes_on {
             let Some(next) = buffers.next() else { break };
             // The rest of a message that has been begun is there, unless another thread took it.
@@ -94,14 +93,9 @@ impl PipeStream {
                 verdict::Read::MessageGoesOn | verdict::Read::Aborted => true,
                 verdict::Read::Complete | verdict::Read::EndOfFile | verdict::Read::Failed(_) => false,
             };
-            self.stream.on_thread_read(part.message_goes_on);
+            self.stream.on_thread_read(outcome.bytes, part.message_goes_on);
         }
         Ok(bytes)
-    }
-
-    fn read_rest_of_slices(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<Option<usize>> {
-        let mut slices = Slices { slices: buffers, filled: 0 };
-        if slices.room() == 0 { Ok(None) } else { self.stream.read_rest(&mut slices) }
     }
 
     pub(super) fn write_slice(&self, bytes: &[u8]) -> io::Result<usize> {

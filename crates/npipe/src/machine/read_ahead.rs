@@ -369,10 +369,15 @@ impl ReadAhead {
         None
     }
 
-    /// Returns whether a message has been read but not received, and would be taken for the reply
-    /// of an exchange.
+    /// Returns whether the rest of a refused message can be read, to be thrown away.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.position == Position::Refused && self.slot == Slot::Free && self.end.is_none()
+    }
+
+    /// Returns whether a message has not been received, or not to its end. It would be taken for the
+    /// reply of an exchange.
     pub(crate) fn has_message(&self) -> bool {
-        self.front.is_some()
+        self.front.is_some() || self.is_inside()
     }
 
     /// The result of an exchange of messages that was over at once. The reply is the next message,
@@ -423,11 +428,6 @@ impl ReadAhead {
         self.empty_message_is_end = is_end;
     }
 
-    #[cfg(windows)]
-    pub(crate) fn is_empty_message_end(&self) -> bool {
-        self.empty_message_is_end
-    }
-
     /// Whether what the caller has read so far ends with the end of a message.
     pub(crate) fn is_message_complete(&self) -> bool {
         self.framing != Framing::Messages || !self.is_inside()
@@ -446,11 +446,14 @@ impl ReadAhead {
         let behind = self.back.as_ref().map_or(0, |chunk| chunk.unread().len());
         let in_message = match &self.front {
             _ if self.framing != Framing::Messages => 0,
+            None if self.position == Position::Refused => 0,
             None => pipe.in_message,
             Some(chunk) if chunk.message_goes_on => chunk.unread().len().saturating_add(pipe.in_message),
             Some(chunk) => chunk.unread().len(),
         };
-        Unread { bytes: pipe.bytes.saturating_add(self.buffered().len() + behind), in_message }
+        let refused = if self.position == Position::Refused { pipe.in_message } else { 0 };
+        let pipe = pipe.bytes.saturating_sub(refused);
+        Unread { bytes: pipe.saturating_add(self.buffered().len() + behind), in_message }
     }
 
     /// Whether a read would have a result without waiting. If not, and nothing is in flight, a read has to be
@@ -684,18 +687,42 @@ impl ReadAhead {
         }
     }
 
-    /// A thread has read from the pipe into its own memory: the end of what it got is within a
-    /// message, or is not. Returns whether it may keep it: the rest of a refused message is thrown
-    /// away.
+    /// A thread has read so many bytes from the pipe into its own memory, and a message goes on
+    /// behind them, or does not. Returns whether that is a result. It is none if it belongs to a
+    /// refused message, or is an empty message that is passed over.
     #[cfg(any(windows, test))]
-    pub(crate) fn on_thread_read(&mut self, message_goes_on: bool) -> bool {
-        let wanted = self.position != Position::Refused;
-        self.position = match (wanted, message_goes_on) {
+    pub(crate) fn on_thread_read(&mut self, bytes: usize, message_goes_on: bool) -> bool {
+        let before = self.position;
+        self.position = match (before, message_goes_on) {
             (_, false) => Position::Between,
-            (true, true) => Position::Inside,
-            (false, true) => Position::Refused,
+            (Position::Refused, true) => Position::Refused,
+            (Position::Between | Position::Inside | Position::Behind, true) => Position::Inside,
         };
-        wanted
+        match before {
+            Position::Refused => false,
+            // No bytes are the end of a message whose bytes the reader has had.
+            Position::Inside | Position::Behind => bytes > 0,
+            Position::Between => bytes > 0 || self.empty_message_is_end,
+        }
+    }
+
+    /// A thread that receives a message has read this into its own memory. If it is the end of a
+    /// message that is to be received, returns the beginning, which may be nothing. Otherwise a part
+    /// of it is kept here, and so is the end of the pipe: ask for the next step.
+    #[cfg(any(windows, test))]
+    pub(crate) fn on_thread_received(&mut self, code: u32, bytes: &[u8]) -> Option<Vec<u8>> {
+        if self.position == Position::Refused {
+            self.on_discarded(Some(code));
+            return None;
+        }
+        let begun = self.front.take_if(|chunk| chunk.message_goes_on);
+        if verdict::read(code) == verdict::Read::Complete {
+            self.position = Position::Between;
+            return Some(begun.map_or_else(Vec::new, |chunk| chunk.unread().to_vec()));
+        }
+        self.front = begun.or_else(|| self.front.take());
+        self.on_rest(Some((code, bytes)));
+        None
     }
 
     /// Whether a read in flight holds a buffer worth giving back if the pipe stays idle.
@@ -1131,5 +1158,69 @@ mod tests {
         assert_eq!(machine.step(0, 10), ReadStep::Wait);
         machine.on_packet(0, buffer(5, SMALLEST));
         assert_eq!(machine.step(0, 10), ReadStep::Submit(SMALLEST));
+    }
+
+    #[test]
+    fn a_thread_that_receives_leaves_a_part_here_until_the_rest_has_come() {
+        let mut machine = ReadAhead::new(Framing::Messages, LIMIT);
+        assert_eq!(machine.on_thread_received(ERROR_MORE_DATA, b"be"), None);
+        assert_eq!(machine.on_thread_received(ERROR_OPERATION_ABORTED, b"gin"), None);
+        assert_eq!(machine.on_thread_received(ERROR_OPERATION_ABORTED, b""), None);
+        assert_eq!(machine.message_step(LIMIT), MessageStep::Rest);
+        assert!(machine.is_message_complete(), "nothing of it has been received");
+        assert_eq!(machine.unread(Unread { bytes: 3, in_message: 3 }), Unread { bytes: 8, in_message: 8 });
+        machine.consume(1);
+        assert_eq!(machine.on_thread_received(0, b"ning").as_deref(), Some(&b"egin"[..]));
+        assert!(machine.is_message_complete() && !machine.has_message());
+        assert_eq!(machine.on_thread_received(0, b"whole").as_deref(), Some(&b""[..]));
+
+        // An end makes a part of a message none.
+        assert_eq!(machine.on_thread_received(ERROR_MORE_DATA, b"begin"), None);
+        assert_eq!(machine.on_thread_received(ERROR_BROKEN_PIPE, b""), None);
+        assert_eq!(machine.message_step(LIMIT), MessageStep::End(ReadEnd::EndOfFile));
+        assert!(!machine.has_message());
+    }
+
+    #[test]
+    fn a_thread_gets_nothing_of_a_refused_message() {
+        for reads in [false, true] {
+            for last in [0, 3] {
+                let mut machine = ReadAhead::new(Framing::Messages, LIMIT);
+                machine.set_empty_message_is_end(true);
+                assert_eq!(machine.on_thread_received(ERROR_MORE_DATA, b"begin"), None);
+                assert_eq!(machine.rest(100, 10), Err(MessageStep::TooLong { length: 105 }));
+                let part = Unread { bytes: 100, in_message: 100 };
+                assert_eq!(machine.unread(part), Unread { bytes: 0, in_message: 0 });
+                for part in [50, 50 - last] {
+                    assert!(machine.is_refusing() && machine.is_message_complete());
+                    let part = vec![0; part];
+                    if reads {
+                        assert!(!machine.on_thread_read(part.len(), true));
+                    } else {
+                        assert_eq!(machine.on_thread_received(ERROR_MORE_DATA, &part), None);
+                    }
+                }
+                if reads {
+                    assert!(!machine.on_thread_read(last, false), "it is not the end either");
+                    assert!(machine.on_thread_read(0, false));
+                } else {
+                    assert_eq!(machine.on_thread_received(0, &vec![0; last]), None);
+                    assert_eq!(machine.on_thread_received(0, b""), Some(Vec::new()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_behind_a_message_that_was_read_are_its_end_and_no_message() {
+        let mut machine = ReadAhead::new(Framing::Messages, LIMIT);
+        machine.set_empty_message_is_end(true);
+        assert!(machine.on_thread_read(5, true));
+        assert!(!machine.is_message_complete() && machine.has_message());
+        assert!(!machine.on_thread_read(0, false));
+        assert!(machine.is_message_complete() && !machine.has_message());
+        assert!(machine.on_thread_read(0, false), "an empty message is the end");
+        machine.set_empty_message_is_end(false);
+        assert!(!machine.on_thread_read(0, false));
     }
 }

@@ -84,18 +84,43 @@ impl Stream {
         }
     }
 
-    /// Receives a message that was read ahead before the stream came to rest, or whose beginning was. `None`: there is none,
-    /// and the pipe itself is next.
+    /// Receives a message as far as that takes no waiting: one that was read ahead before the stream
+    /// came to rest, or the rest of one that was begun. `None`: the calling thread has to read from
+    /// the pipe, and reports that to [`on_thread_received`](Self::on_thread_received).
     #[cfg(windows)]
-    pub(crate) fn recv_rest(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<Received>> {
-        loop {
-            let mut inbound = lock(&self.core.inbound);
-            match self.receive(&mut inbound, buffer, limit, &mut Skips::new())? {
-                Receiving::Received(received) => return Ok(Some(received)),
-                Receiving::Wait(Wait::Turn) => {}
-                Receiving::Submit(_) | Receiving::Wait(Wait::Packet) => return Ok(None),
+    pub(crate) fn recv_now(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<Received>> {
+        match self.receive(&mut lock(&self.core.inbound), buffer, limit, &mut Skips::new())? {
+            Receiving::Received(received) => Ok(Some(received)),
+            Receiving::Submit(_) | Receiving::Wait(_) => Ok(None),
+        }
+    }
+
+    /// A thread that receives a message has read this from the pipe itself. If it is the end of a
+    /// message, returns the beginning.
+    #[cfg(windows)]
+    pub(crate) fn on_thread_received(&self, code: u32, bytes: &[u8]) -> Option<Vec<u8>> {
+        lock(&self.core.inbound).machine.on_thread_received(code, bytes)
+    }
+
+    /// Throws away what there is of a refused message. Returns whether there is more of it than one
+    /// call may discard.
+    #[cfg(windows)]
+    pub(crate) fn discard_refused(&self) -> bool {
+        self.pass_over_refused(&mut lock(&self.core.inbound)).is_err()
+    }
+
+    /// Throws away what there is of a refused message, or as much as one call may.
+    fn pass_over_refused(&self, inbound: &mut Inbound) -> Result<(), Wait> {
+        let mut skips = Skips::new();
+        while inbound.machine.is_refusing() {
+            if !skips.take() {
+                return Err(Wait::Turn);
+            }
+            if self.discard(inbound, &mut skips).is_some() {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Receives a message as far as that takes no waiting. `buffer` changes only when it is whole.
@@ -137,7 +162,11 @@ impl Stream {
                     Some(size) => return Ok(Receiving::Submit(size)),
                     None => inbound.machine.message_step(limit),
                 },
-                MessageStep::TooLong { length } => return Err(MessageTooLong::new(length, limit).into()),
+                MessageStep::TooLong { length } => {
+                    // The sender may wait until it has been read. More is discarded by the next call.
+                    let _ = self.pass_over_refused(inbound);
+                    return Err(MessageTooLong::new(length, limit).into());
+                }
                 MessageStep::Submit(size) => return Ok(Receiving::Submit(size)),
                 MessageStep::Wait => return Ok(Receiving::Wait(Wait::Packet)),
                 MessageStep::End(ReadEnd::EndOfFile) => return Ok(Receiving::Received(None)),
@@ -286,6 +315,10 @@ impl Stream {
             inbound.operation.cancel();
             return wait(&self.core.inbound, inbound, key, context);
         }
+        if let Err(turn) = self.pass_over_refused(&mut inbound) {
+            turn.leave(&self.core.inbound, inbound, key, context);
+            return Poll::Pending;
+        }
         Poll::Ready(self.exchange(&mut inbound, request))
     }
 
@@ -309,7 +342,7 @@ impl Stream {
         }
     }
 
-    /// Returns whether a message has been read ahead that no call has received.
+    /// Returns whether a message that was read ahead, or was begun, has not been received.
     #[cfg(windows)]
     pub(crate) fn has_message(&self) -> bool {
         lock(&self.core.inbound).machine.has_message()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::read::{Progress, Skips, Wait};
+use super::read::{Progress, Skips};
 use super::timeout::Timeouts;
 use super::write::refusal;
 use super::{Destination, Key, Outbound, Settings, Stream, system_error, wait};
@@ -78,14 +78,13 @@ impl Stream {
         Ok((handle, read_ahead.into_iter().map(Bytes::from).collect()))
     }
 
-    /// Reads what was read ahead before the stream came to rest. `None`: there is nothing, and the pipe itself is next.
+    /// Reads as far as that takes no waiting: what was read ahead before the stream came to rest, or
+    /// the rest of a message that was begun. `None`: the calling thread has to read from the pipe,
+    /// and reports that to [`on_thread_read`](Self::on_thread_read).
     pub(crate) fn read_rest(&self, destination: &mut dyn Destination) -> io::Result<Option<usize>> {
-        loop {
-            match self.fill(&mut lock(&self.core.inbound), destination, &mut Skips::new())? {
-                Progress::Read(count) => return Ok(Some(count)),
-                Progress::Wait(Wait::Turn) => {}
-                Progress::Submit(_) | Progress::Wait(Wait::Packet) => return Ok(None),
-            }
+        match self.fill(&mut lock(&self.core.inbound), destination, &mut Skips::new())? {
+            Progress::Read(count) => Ok(Some(count)),
+            Progress::Submit(_) | Progress::Wait(_) => Ok(None),
         }
     }
 
@@ -121,15 +120,10 @@ impl Stream {
         &self.timeouts
     }
 
-    /// A thread has read from the pipe itself, and what it got ends within a message, or does not.
-    /// Returns whether the reader gets it: the rest of a message that was refused is thrown away.
-    pub(crate) fn on_thread_read(&self, message_goes_on: bool) -> bool {
-        lock(&self.core.inbound).machine.on_thread_read(message_goes_on)
-    }
-
-    /// Returns whether a message that a read finds empty is the end.
-    pub(crate) fn is_empty_message_end(&self) -> bool {
-        lock(&self.core.inbound).machine.is_empty_message_end()
+    /// A thread has read so many bytes from the pipe itself, and a message goes on behind them, or
+    /// does not. Returns whether that is a result, and not to be passed over.
+    pub(crate) fn on_thread_read(&self, bytes: usize, message_goes_on: bool) -> bool {
+        lock(&self.core.inbound).machine.on_thread_read(bytes, message_goes_on)
     }
 
     pub(crate) fn reads_messages(&self) -> bool {

@@ -411,6 +411,13 @@ impl Pipe {
                 .all(|queue| queue.reader.is_none() && queue.writers() == 0 && queue.flushes.is_empty())
     }
 
+    /// The number of bytes that an end has not read, or of messages if all of them are empty.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn queued(&self, end: usize) -> usize {
+        let queue = &lock(&self.0).queues[end];
+        queue.unread().max(queue.data.len())
+    }
+
     /// Returns whether a thread is in a flush that blocks.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn is_flushed(&self) -> bool {

@@ -387,6 +387,35 @@ async fn an_exchange_is_refused_for_messages_and_not_for_what_was_read<F: AsyncF
     answering.within("the server").await;
 }
 
+/// Also of a message that is longer than the 4 MiB that one call discards.
+async fn an_exchange_and_a_look_pass_over_a_refused_message<F: AsyncFamily>() {
+    let (server, mut client) = message_pair::<F>().await;
+    for length in [11, 5000, 12 << 20] {
+        let answering = async {
+            server.send_message(&vec![7; length]).await.unwrap();
+            next(&server).await.unwrap();
+            server.send_message(b"reply").await.unwrap();
+        };
+        let mut reply = BytesMut::new();
+        let exchanging = async {
+            let refused = client.recv_message(&mut reply, 10).await;
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidData);
+            client.transact(b"request", &mut reply).await
+        };
+        let (received, ()) = smol::future::zip(exchanging, answering).within("the exchange").await;
+        assert_eq!(received.unwrap(), 5, "behind a message of {length} bytes");
+        assert_eq!(reply, "reply");
+    }
+    server.send_message(&[7; 5000]).within("send").await.unwrap();
+    server.send_message(b"next").within("send").await.unwrap();
+    let refused = client.recv_message(&mut BytesMut::new(), 10).within("a message").await;
+    assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    let peek = client.as_ref().peek().unwrap();
+    assert_eq!((peek.bytes_available, peek.bytes_left_in_message), (4, 4));
+    assert!(client.as_ref().is_message_complete());
+    assert_eq!(next(&client).await.as_deref(), Some(&b"next"[..]));
+}
+
 /// The limit of this end does not limit the messages that a peer sends. So a longer message is
 /// refused, and the next is received.
 async fn the_longest_message_is_what_the_options_say<F: AsyncFamily>() {
@@ -484,6 +513,7 @@ for_each_family!(
     an_exchange_is_refused_while_a_message_waits_and_without_messages => asynchronous,
     an_exchange_without_a_peer_fails_as_sending_does => asynchronous,
     an_exchange_is_refused_for_messages_and_not_for_what_was_read => asynchronous,
+    an_exchange_and_a_look_pass_over_a_refused_message => asynchronous,
     a_dropped_exchange_leaves_its_reply_to_the_next_receiver => asynchronous,
     an_exchange_takes_back_a_read_that_is_under_way => asynchronous,
     a_server_that_goes_instead_of_answering_is_an_error => asynchronous,

@@ -1,15 +1,16 @@
 //! The same end as a blocking and as an asynchronous one, to and fro, with everything that it had read or not yet written.
 
 use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
-use std::os::windows::io::OwnedHandle;
+use std::os::windows::io::{AsHandle, OwnedHandle};
 use std::thread;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_lite::future;
 use npipe::blocking::{PipeListener, PipeStream};
-use npipe::{ClientOptions, NamedPipeClient, PipeEnd, PipeMode, ServerOptions};
+use npipe::{ClientOptions, MessageTooLong, NamedPipeClient, PipeEnd, PipeMode, ServerOptions};
 
+use crate::sys;
 use crate::world::*;
 
 /// The bytes of an async end that has read ahead what it was sent.
@@ -392,6 +393,173 @@ fn the_place_inside_a_message_survives_the_conversions() {
     assert_eq!(client.recv_message(&mut message).unwrap(), Some(4800));
     assert!(message == long[200..]);
     assert!(there_and_back(client).is_message_complete());
+}
+
+/// The beginning of a message that an async end has read ahead, and of which the pipe no longer has
+/// the rest: a duplicate of the handle took it. So it is as with a pipe of another machine, whose
+/// rest is late: what the server sends next is the rest of the message. Returns the server, the
+/// client, and the beginning.
+fn begun() -> (PipeStream, PipeStream, Vec<u8>) {
+    let (server, client) = message_pair();
+    let client = client.into_client().unwrap();
+    let message: Vec<u8> = (0..600_u32).map(|number| number as u8).collect();
+    server.send_message(&message).unwrap();
+    read_ahead(&client);
+    let mut thief = PipeStream::try_from(client.as_handle().try_clone_to_owned().unwrap()).unwrap();
+    let mut rest = [0; 600];
+    let stolen = thief.read(&mut rest).unwrap();
+    let client = future::block_on(client.into_blocking());
+    client.set_read_timeout(Some(SHORT)).unwrap();
+    (server, client, message[..600 - stolen].to_vec())
+}
+
+#[track_caller]
+fn assert_peek(stream: &PipeStream, bytes: usize) {
+    let peek = stream.peek().unwrap();
+    assert_eq!((peek.bytes_available, peek.bytes_left_in_message), (bytes, bytes));
+}
+
+#[test]
+fn the_beginning_of_a_message_waits_for_a_rest_that_is_late() {
+    let _watchdog = watchdog();
+    // Of 0 bytes, of a few, and more than there is room for.
+    for rest in [0, 3, 5000, 100_000] {
+        let (server, client, beginning) = begun();
+        let mut message = BytesMut::from("kept");
+        for _ in 0..3 {
+            assert_kind(client.recv_message(&mut message), ErrorKind::TimedOut);
+            assert_eq!(message, "kept", "nothing of it has been received");
+            assert!(client.is_message_complete());
+            assert_peek(&client, beginning.len());
+            assert_code(client.transact(b"request", &mut message), ERROR_PIPE_BUSY);
+        }
+        let rest = vec![7; rest];
+        server.send_message(&rest).unwrap();
+        server.send_message(b"next").unwrap();
+        assert_eq!(client.peek().unwrap().bytes_left_in_message, beginning.len() + rest.len());
+        let length = client.recv_message(&mut message).unwrap();
+        assert_eq!(length, Some(beginning.len() + rest.len()));
+        assert!(message == [b"kept", &beginning[..], &rest].concat());
+        message.clear();
+        assert_eq!(client.recv_message(&mut message).unwrap(), Some(4));
+        assert_eq!(message, "next");
+    }
+}
+
+#[test]
+fn the_beginning_of_a_message_is_read_before_a_rest_that_is_late() {
+    let _watchdog = watchdog();
+    for (taken, receives_next) in [(100, true), (100, false), (512, true), (512, false)] {
+        let (server, client, beginning) = begun();
+        let mut message = BytesMut::new();
+        assert_kind(client.recv_message(&mut message), ErrorKind::TimedOut);
+        let mut buffer = [0; 1000];
+        assert_eq!((&client).read(&mut buffer[..taken]).unwrap(), taken);
+        assert!(buffer[..taken] == beginning[..taken]);
+        assert!(!client.is_message_complete());
+        assert_kind(client.recv_message(&mut message), ErrorKind::TimedOut);
+        assert!(!client.is_message_complete());
+        assert_peek(&client, beginning.len() - taken);
+        server.send_message(b"rest").unwrap();
+        server.send_message(b"next").unwrap();
+        let expected = [&beginning[taken..], b"rest"].concat();
+        if receives_next {
+            assert_eq!(client.recv_message(&mut message).unwrap(), Some(expected.len()));
+            assert!(message == expected);
+        } else {
+            let mut count = 0;
+            while !client.is_message_complete() {
+                count += (&client).read(&mut buffer[count..]).unwrap();
+            }
+            assert!(buffer[..count] == expected);
+        }
+        assert!(client.is_message_complete());
+        assert_eq!((&client).read(&mut buffer).unwrap(), 4);
+    }
+}
+
+#[test]
+fn the_beginning_of_a_message_survives_cancellations_and_conversions() {
+    let _watchdog = watchdog();
+    let mut message = BytesMut::new();
+    // The rest comes before the wait, or at its end.
+    for (moment, rest) in [0, 100, 3000, 10_000].into_iter().flat_map(|moment| [(moment, 4), (moment, 5000)])
+    {
+        let (server, client, beginning) = begun();
+        client.set_read_timeout(None).unwrap();
+        message.clear();
+        thread::scope(|scope| {
+            let receiver = scope.spawn(|| client.recv_message(&mut message).unwrap());
+            for _ in 0..3 {
+                linger(moment);
+                sys::cancel_everything(&client);
+            }
+            linger(moment);
+            server.send_message(&vec![7; rest]).unwrap();
+            assert_eq!(receiver.join().unwrap(), Some(beginning.len() + rest));
+        });
+        assert!(message == [&beginning[..], &vec![7; rest]].concat());
+    }
+
+    let (server, client, beginning) = begun();
+    message.clear();
+    assert_kind(client.recv_message(&mut message), ErrorKind::TimedOut);
+    let client = client.into_client().unwrap();
+    server.send_message(b"rest").unwrap();
+    let received = future::block_on(client.recv_message(&mut message)).unwrap();
+    assert_eq!(received, Some(beginning.len() + 4));
+    assert!(message == [&beginning[..], b"rest"].concat());
+
+    let (_server, client, beginning) = begun();
+    assert_kind(client.recv_message(&mut message), ErrorKind::TimedOut);
+    let (_handle, read_ahead) = client.into_owned_handle().unwrap();
+    assert_eq!(read_ahead, [beginning]);
+
+    // A rest that will never come makes a part of a message none.
+    let (server, client, _) = begun();
+    message.clear();
+    assert_kind(client.recv_message(&mut message), ErrorKind::TimedOut);
+    drop(server);
+    assert_eq!(client.recv_message(&mut message).unwrap(), None);
+    assert!(message.is_empty());
+}
+
+#[test]
+fn a_refused_message_stays_refused_until_all_of_its_rest_has_come() {
+    let _watchdog = watchdog();
+    let mut buffer = [0; 1000];
+    for receives_next in [true, false] {
+        for (moment, part) in [(0, 0), (3000, 0), (0, 3), (3000, 3), (3000, 100_000)] {
+            let (server, client, beginning) = begun();
+            let mut message = BytesMut::from("kept");
+            let error = client.recv_message_limited(&mut message, 10).unwrap_err();
+            let inner = error.get_ref().and_then(|error| error.downcast_ref::<MessageTooLong>()).unwrap();
+            assert_eq!((inner.length(), inner.limit()), (beginning.len(), 10));
+            for _ in 0..2 {
+                assert_kind(client.recv_message(&mut message), ErrorKind::TimedOut);
+                assert_kind((&client).read(&mut buffer), ErrorKind::TimedOut);
+                assert!(client.is_message_complete());
+                assert_peek(&client, 0);
+            }
+            client.set_read_timeout(None).unwrap();
+            thread::scope(|scope| {
+                // The rest comes before the wait, or at its end.
+                let sender = || {
+                    linger(moment);
+                    server.send_message(&vec![7; part]).unwrap();
+                    server.send_message(b"next").unwrap();
+                };
+                scope.spawn(sender);
+                if receives_next {
+                    assert_eq!(client.recv_message(&mut message).unwrap(), Some(4));
+                    assert_eq!(message, "keptnext");
+                } else {
+                    assert_eq!((&client).read(&mut buffer).unwrap(), 4);
+                    assert_eq!(&buffer[..4], b"next");
+                }
+            });
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::thread;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use npipe::blocking::{PipeListener, PipeStream};
@@ -309,6 +310,63 @@ fn the_longest_message_is_what_the_options_say() {
             refused(client.transact(b"?", &mut reply), length, 10);
             assert_eq!(reply, "before");
             assert_eq!(client.recv_message(&mut reply).unwrap(), Some(4), "the stream stays usable");
+        });
+    }
+}
+
+/// Any number of reads may be needed to discard it: they do not outlast the time-out, and none of it is
+/// received later.
+#[test]
+fn discarding_a_refused_message_ends_in_time_and_goes_on_with_the_next_call() {
+    let _watchdog = watchdog();
+    for receives_next in [true, false] {
+        let (server, client) = message_pair();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                client.send_message(&vec![7; 32 << 20]).unwrap();
+                client.send_message(b"next").unwrap();
+            });
+            let mut message = BytesMut::new();
+            assert_kind(server.recv_message_limited(&mut message, 10), ErrorKind::InvalidData);
+            // Over as soon as the call begins.
+            server.set_read_timeout(Some(Duration::from_nanos(1))).unwrap();
+            let mut buffer = [0; 10];
+            let mut timeouts = 0;
+            let received = loop {
+                let received = if receives_next {
+                    server.recv_message(&mut message).map(Option::unwrap)
+                } else {
+                    (&server).read(&mut buffer)
+                };
+                match received {
+                    Err(error) if error.kind() == ErrorKind::TimedOut => timeouts += 1,
+                    received => break received.unwrap(),
+                }
+            };
+            assert_eq!(received, 4);
+            assert!(message == b"next"[..] || buffer[..4] == *b"next");
+            assert!(timeouts > 0, "32 MiB were discarded by a call whose time was over");
+        });
+    }
+}
+
+#[test]
+fn an_exchange_passes_over_the_rest_of_a_refused_message() {
+    let _watchdog = watchdog();
+    let (server, client) = message_pair();
+    client.set_read_timeout(Some(LONG)).unwrap();
+    for length in [11, 5000, 32 << 20] {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                server.send_message(&vec![7; length]).unwrap();
+                let mut request = BytesMut::new();
+                server.recv_message(&mut request).unwrap();
+                server.send_message(b"reply").unwrap();
+            });
+            let mut reply = BytesMut::new();
+            assert_kind(client.recv_message_limited(&mut reply, 10), ErrorKind::InvalidData);
+            assert_eq!(client.transact(b"request", &mut reply).unwrap(), 5);
+            assert_eq!(reply, "reply");
         });
     }
 }

@@ -1,6 +1,6 @@
 //! Time-outs of reads and writes, raced against what they wait for, and writes that go on after theirs.
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -71,6 +71,44 @@ fn a_read_waits_as_long_as_its_time_out_says() {
     drop(writer.join().unwrap());
     client.set_read_timeout(None).unwrap();
     assert_eq!(client.read(&mut buffer).unwrap(), 0);
+}
+
+#[test]
+fn a_read_that_finds_nothing_but_empty_messages_ends_in_time() {
+    let _watchdog = watchdog();
+    for vectored in [false, true] {
+        let (server, client) = message_pair();
+        // Over as soon as the read begins.
+        client.set_read_timeout(Some(Duration::from_nanos(1))).unwrap();
+        for sent in [&b""[..], b"", b"behind"] {
+            server.send_message(sent).unwrap();
+        }
+        let mut buffer = [0; 10];
+        let (first, second) = buffer.split_at_mut(3);
+        let mut slices = [IoSliceMut::new(first), IoSliceMut::new(second)];
+        let mut read =
+            || if vectored { (&client).read_vectored(&mut slices) } else { (&client).read(&mut slices[1]) };
+        // Each passes over one, and takes nothing else.
+        assert_kind(read(), ErrorKind::TimedOut);
+        assert_kind(read(), ErrorKind::TimedOut);
+        assert_eq!(read().unwrap(), 6);
+    }
+
+    // A peer that never stops.
+    let (server, client) = message_pair();
+    client.set_read_timeout(Some(SHORT)).unwrap();
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough.load(Ordering::Relaxed) {
+                server.send_message(b"").unwrap();
+            }
+        });
+        let result = (&client).read(&mut [0; 10]);
+        enough.store(true, Ordering::Relaxed);
+        drop(client);
+        assert_kind(result, ErrorKind::TimedOut);
+    });
 }
 
 #[test]

@@ -11,9 +11,11 @@ use super::peer::Waiter;
 use crate::driver::{Driver, Waiting};
 use crate::info::PipeEnd;
 use crate::machine::Framing;
-use crate::stream::{Key, Settings, Stream};
+use crate::stream::{Key, Settings, Slice, Stream};
+use crate::sync::lock;
 use crate::sys::{Entry, Pipe, Temper};
 
+const ERROR_MORE_DATA: u32 = 234;
 const ERROR_PIPE_BUSY: i32 = 231;
 const ERROR_PIPE_NOT_CONNECTED: i32 = 233;
 
@@ -189,6 +191,62 @@ fn an_exchange_that_the_kernel_refuses_reports_the_code_and_sends_nothing() {
                 .poll(|context| client.poll_recv_message(context, Key::POLL, &mut buffer, usize::MAX));
             assert!(nothing.is_pending());
         }
+        drop((server, client));
+        (0..4).for_each(|_| turn(&driver));
+        assert!(pipe.is_quiet());
+    }
+}
+
+/// The driver reads on for a task that waits, behind what is no result: empty messages for a reader of
+/// bytes, and parts of a refused message. A peer decides how much of it there is, and other pipes
+/// have their packets in the port too.
+#[test]
+fn the_driver_passes_over_so_much_and_leaves_the_rest_to_the_task() {
+    const SIZE: usize = 1 << 20;
+    for refuses in [false, true] {
+        let driver = Driver::new().unwrap();
+        let (pipe, server) = Pipe::create(true, SIZE, Temper::PLAIN);
+        let settings = Settings {
+            end: PipeEnd::Server,
+            reads: if refuses { Framing::Messages } else { Framing::Bytes },
+            writes: Framing::Messages,
+            read_limit: 512,
+            write_limit: SIZE,
+            message_limit: usize::MAX,
+            packets: crate::sys::Packets::OfPending,
+            before: None,
+        };
+        let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
+        let server = Stream::new(server, driver.clone(), settings).unwrap();
+        if refuses {
+            let mut inbound = lock(&server.core.inbound);
+            assert_eq!(inbound.machine.on_thread_received(ERROR_MORE_DATA, b"begin"), None);
+            assert!(inbound.machine.rest(SIZE, 10).is_err());
+        }
+        let (mut reader, mut buffer) = (Waiter::default(), [0; 10]);
+        let mut read = |reader: &mut Waiter| {
+            reader.poll(|context| server.poll_read(context, &mut Slice { bytes: &mut buffer, filled: 0 }))
+        };
+        assert!(read(&mut reader).is_pending(), "nothing was sent");
+        if refuses {
+            assert_eq!(client.try_write(&&vec![7; SIZE][..]).unwrap(), SIZE);
+        } else {
+            (0..1000).for_each(|_| assert_eq!(client.try_write(&&b""[..]).unwrap(), 0));
+        }
+        assert_eq!(client.try_write(&&b"next"[..]).unwrap(), 4);
+        turn(&driver);
+        assert!(reader.may_poll(), "the task goes on with it");
+        let left = pipe.queued(0);
+        assert!(left > if refuses { SIZE / 2 } else { 500 }, "{left} are left");
+        let turns = (0..1000).find(|_| match read(&mut reader) {
+            Poll::Ready(count) => count.unwrap() == 4,
+            Poll::Pending => {
+                turn(&driver);
+                assert!(reader.may_poll());
+                false
+            }
+        });
+        turns.expect("it is read");
         drop((server, client));
         (0..4).for_each(|_| turn(&driver));
         assert!(pipe.is_quiet());
