@@ -79,6 +79,9 @@ impl Stream {
                 return Ok(found);
             };
             drop(connecting);
+            // An error found before the client came is not of its session. The kernel reports an end
+            // that lasts again.
+            lock(&self.core.inbound).machine.forget_end();
             match result {
                 Connected::Client if !has_left(self) => return Ok(Found::Client),
                 Connected::ClientLeft if self.has_unread_bytes() => return Ok(Found::Client),

@@ -8,7 +8,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use npipe::{ClientOptions, Interest, PipeMode, ServerOptions};
-use windows_sys::Win32::Foundation::ERROR_PIPE_NOT_CONNECTED;
+use windows_sys::Win32::Foundation::{ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED};
 
 use crate::family::{AsyncFamily, End, Reading, ServerEnd, Writing};
 use crate::harness::{
@@ -187,6 +187,33 @@ async fn a_disconnect_discards_what_was_not_read<F: AsyncFamily>() {
     }
 }
 
+/// Coming from Tokio, before a client has come: readiness comes at once, and the call that follows has
+/// the error, also while a `connect` waits. Its session has none.
+async fn before_a_client_comes_calls_fail_and_do_not_wait<F: AsyncFamily>() {
+    for connect_waits in [false, true] {
+        let name = unique_name();
+        let created = F::create(&ServerOptions::new(), &name).unwrap();
+        let server = created.as_ref();
+        if connect_waits {
+            assert!(poll_and_drop(server.connect()).is_pending());
+        }
+        server.readable().within("readable").await.unwrap();
+        assert_os_error(server.try_read(&mut [0; 8]), ERROR_PIPE_LISTENING, "read");
+        server.writable().within("writable").await.unwrap();
+        assert_os_error(server.try_write(b"lost"), ERROR_PIPE_LISTENING, "write");
+        // The error that this look finds has not been read when the client comes.
+        server.ready(Interest::READABLE | Interest::WRITABLE).within("ready").await.unwrap();
+
+        let mut client = F::open(&ClientOptions::new(), &name).unwrap();
+        server.connect().within("connect").await.unwrap();
+        assert_eq!(server.try_read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(server.try_write(b"sent").unwrap(), 4);
+        let mut received = [0; 4];
+        client.read_exact(&mut received).within("what was sent to the client").await.unwrap();
+        assert_eq!(&received, b"sent");
+    }
+}
+
 for_each_family!(
     a_dropped_wait_keeps_no_waker => asynchronous,
     a_pipe_that_nobody_reads_takes_nothing_out_of_the_kernel => asynchronous,
@@ -194,6 +221,7 @@ for_each_family!(
     only_the_drop_ends_what_the_peer_reads => asynchronous,
     one_message_may_exceed_the_write_limit => asynchronous,
     a_disconnect_discards_what_was_not_read => asynchronous,
+    before_a_client_comes_calls_fail_and_do_not_wait => asynchronous,
     a_dropped_close_write_has_ended_nothing => asynchronous,
     what_was_written_before_a_dropped_conversion_is_delivered => asynchronous,
 );

@@ -108,6 +108,8 @@ fn what_was_found_while_nobody_was_connected_is_no_end_of_the_next_connection() 
         let world = World::new(seed);
         for _ in 0..3 {
             assert!(!world.has_client());
+            // An error is ready to be read, also while the wait for a client goes on.
+            world.server.is_readable();
             let client = Stream::new(world.pipe.open().unwrap(), world.driver.clone(), SETTINGS).unwrap();
             assert!(world.has_client());
             assert_eq!(client.try_write(&&b"x"[..]).unwrap(), 1);
