@@ -59,8 +59,13 @@ impl NamedPipeClient {
     /// The first error of the two; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is over: then the pipe is
     /// closed as by dropping it. A server that is gone already is none, nor is it that this end may not write.
     pub async fn close(self) -> io::Result<()> {
+        let end = self.stream.end_of_close();
+        self.close_until(end).await
+    }
+
+    async fn close_until(self, end: Option<Instant>) -> io::Result<()> {
         self.stream
-            .drain_within_linger()
+            .drain_to_close(end)
             .await
             .or_else(|error| if nothing_is_unread(&error) { Ok(()) } else { Err(error) })
     }

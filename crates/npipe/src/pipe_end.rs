@@ -467,8 +467,7 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// As [`close`](Self::close).
             pub async fn close_timeout(self, timeout: Duration) -> io::Result<()> {
-                self.set_linger(Some(timeout));
-                self.close().await
+                self.close_until(Instant::now().checked_add(timeout)).await
             }
 
             /// Reads into `buffer`, behind what it holds, and gives it back: what came is what it holds more, up to what it had room

@@ -183,7 +183,12 @@ impl NamedPipeServer {
     /// The first error of the three; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is over: then the pipe is
     /// closed as by dropping it. A client that is gone already is none, nor is it that this end may not write.
     pub async fn close(self) -> io::Result<()> {
-        match self.stream.drain_within_linger().await {
+        let end = self.stream.end_of_close();
+        self.close_until(end).await
+    }
+
+    async fn close_until(self, end: Option<Instant>) -> io::Result<()> {
+        match self.stream.drain_to_close(end).await {
             Err(error) if nothing_is_unread(&error) => Ok(()),
             Err(error) => Err(error),
             Ok(()) => self.disconnect(),

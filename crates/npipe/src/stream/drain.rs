@@ -167,9 +167,14 @@ impl Stream {
         self.drain_until(Instant::now().checked_add(limit)).await.unwrap_or_else(|| Err(unread()))
     }
 
-    /// [`drain`](Self::drain), for as long as the pipe end may linger. What is left then lingers no longer.
-    pub(crate) async fn drain_within_linger(&self) -> io::Result<()> {
-        let end = self.linger().in_close().and_then(|linger| Instant::now().checked_add(linger));
+    /// The end of a close that begins now, unless it has a time-out of its own.
+    pub(crate) fn end_of_close(&self) -> Option<Instant> {
+        self.linger().in_close().and_then(|linger| Instant::now().checked_add(linger))
+    }
+
+    /// [`drain`](Self::drain) of a pipe end that is closed at `end`. Unread writes then linger no
+    /// longer.
+    pub(crate) async fn drain_to_close(&self, end: Option<Instant>) -> io::Result<()> {
         self.drain_until(end).await.unwrap_or_else(|| {
             self.set_linger(LingerTime::Set(Some(Duration::ZERO)));
             Err(unread())

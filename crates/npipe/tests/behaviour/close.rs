@@ -279,6 +279,27 @@ async fn close_with_a_time_out_gives_up<F: AsyncFamily>() {
     assert_eq!(read_to_end(&client).await, b"read later");
 }
 
+/// The time-out is that of the close and not of the writes, which linger as after every drop.
+async fn dropped_close_with_a_time_out_is_a_dropped_pipe<F: AsyncFamily>() {
+    let time_out = Duration::from_millis(20);
+    // A machine that is busy may be late with the first poll.
+    let (client, accepted) = loop {
+        let (mut server, client) = server_and_foreign_client::<F>().await;
+        let accepted = write_until_stopped(&mut server, &mut StreamData::new(75)).await;
+        if poll_and_drop(server.close_timeout(time_out)).is_pending() {
+            break (client, accepted);
+        }
+    };
+    // When this timer has fired, so has an earlier one.
+    let (mut clock, _unread) = server_and_foreign_client::<F>().await;
+    clock.write_all(b"x").within("write").await.unwrap();
+    let late = clock.close_timeout(3 * time_out).within("a timer").await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+    let received = read_to_end(&client).await;
+    assert_eq!(received.len(), accepted);
+    StreamData::new(75).expect(&received);
+}
+
 /// The peer keeps its end open and never reads: the time to linger is the time that `close` takes.
 async fn close_gives_up_when_the_time_to_linger_is_over<F: AsyncFamily>() {
     let (mut server, client) = server_and_foreign_client::<F>().await;
@@ -332,6 +353,7 @@ for_each_family!(
     close_delivers_and_frees_the_name => asynchronous,
     client_closes => asynchronous,
     dropped_close_is_a_dropped_pipe => asynchronous,
+    dropped_close_with_a_time_out_is_a_dropped_pipe => asynchronous,
     close_gives_up_when_the_time_to_linger_is_over => asynchronous,
     drain_with_a_time_out_gives_up_and_loses_nothing => asynchronous,
     close_waits_for_a_slow_reader => asynchronous,
