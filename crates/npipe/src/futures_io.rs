@@ -28,7 +28,7 @@ macro_rules! futures_io_read {
                 context: &mut Context<'_>,
                 slices: &mut [IoSliceMut<'_>],
             ) -> Poll<io::Result<usize>> {
-                coop::poll(context, |context| self.$($stream).+.poll_read(context, &mut Slices { slices, filled: 0 }))
+                coop::poll(context, |context| self.$($stream).+.poll_read(context, &mut Slices::new(slices)))
             }
         }
     };

@@ -150,7 +150,7 @@ macro_rules! pipe_end {
             ///
             /// As [`try_read`](Self::try_read).
             pub fn try_read_vectored(&self, bufs: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
-                self.stream.try_read(&mut Slices { slices: bufs, filled: 0 })
+                self.stream.try_read(&mut Slices::new(bufs))
             }
 
             /// [`try_read`](Self::try_read) behind what `buf` holds already, 64 KiB at most.

@@ -75,7 +75,7 @@ impl PipeStream {
         let buffers = &mut buffers[first..];
         let until = self.read_until();
         let mut part = loop {
-            if let Some(bytes) = self.stream.read_rest(&mut Slices { slices: buffers, filled: 0 })? {
+            if let Some(bytes) = self.stream.read_rest(&mut Slices::new(buffers))? {
                 return Ok(bytes);
             }
             if let Some(part) = self.read_pipe(&mut buffers[0], until)? {

@@ -419,7 +419,7 @@ impl Read for &NamedPipe {
     }
 
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.working()?.read(&mut Slices { slices: buffers, filled: 0 })
+        self.working()?.read(&mut Slices::new(buffers))
     }
 }
 

@@ -3,6 +3,7 @@
 //! The machine decides in counts; these move the bytes, for each kind of buffer that a face accepts.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::mem;
 
 use bytes::BufMut;
 
@@ -46,45 +47,54 @@ impl Destination for Slice<'_> {
 
 /// Several slices, filled one after the other.
 pub(crate) struct Slices<'a, 'b> {
-    pub(crate) slices: &'a mut [IoSliceMut<'b>],
-    pub(crate) filled: usize,
+    /// The slices that are not full, and perhaps full ones before them.
+    slices: &'a mut [IoSliceMut<'b>],
+    /// The filled bytes of the first of them.
+    filled: usize,
+    /// The unfilled bytes of all of them.
+    room: usize,
 }
 
-impl Slices<'_, '_> {
-    /// The unfilled part of the first slice that has one.
-    fn next(&mut self) -> &mut [u8] {
-        let mut skip = self.filled;
-        for slice in self.slices.iter_mut() {
-            if skip < slice.len() {
-                return &mut slice[skip..];
-            }
-            skip -= slice.len();
+impl<'a, 'b> Slices<'a, 'b> {
+    pub(crate) fn new(slices: &'a mut [IoSliceMut<'b>]) -> Self {
+        let room = total_length(slices.iter().map(|slice| slice.len()));
+        Self { slices, filled: 0, room }
+    }
+
+    /// Lets `fill` write to the rest of the first slice that is not full. Returns the count that
+    /// `fill` returned, or 0 if all slices are full.
+    fn fill_next(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
+        while self.slices.first().is_some_and(|first| first.len() == self.filled) {
+            self.slices = &mut mem::take(&mut self.slices)[1..];
+            self.filled = 0;
         }
-        &mut []
+        let Some(first) = self.slices.first_mut() else { return 0 };
+        let count = fill(&mut first[self.filled..]);
+        self.filled += count;
+        self.room -= count;
+        count
     }
 }
 
 impl Destination for Slices<'_, '_> {
     fn room(&self) -> usize {
-        total_length(self.slices.iter().map(|slice| slice.len())) - self.filled
+        self.room
     }
 
-    fn put(&mut self, mut bytes: &[u8]) -> usize {
-        let start = self.filled;
-        while !bytes.is_empty() && self.room() > 0 {
-            let next = self.next();
-            let count = bytes.len().min(next.len());
-            next[..count].copy_from_slice(&bytes[..count]);
-            self.filled += count;
-            bytes = &bytes[count..];
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let mut put = 0;
+        while put < bytes.len() && self.room > 0 {
+            put += self.fill_next(|next| {
+                let count = next.len().min(bytes.len() - put);
+                next[..count].copy_from_slice(&bytes[put..][..count]);
+                count
+            });
         }
-        self.filled - start
+        put
     }
 
     fn fill(&mut self, read: &mut dyn FnMut(&mut [u8]) -> usize) -> usize {
-        let count = read(self.next());
-        self.filled += count;
-        count
+        self.fill_next(read)
     }
 }
 
@@ -154,5 +164,42 @@ impl Source for &[IoSlice<'_>] {
             buffer.extend_from_slice(&slice[..part]);
             count -= part;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_filled_one_after_the_other() {
+        let (mut first, mut second) = ([0; 3], [0; 4]);
+        let mut none = [[0; 0]; 3].into_iter();
+        let mut none = || none.next().unwrap();
+        let (mut a, mut b, mut c) = (none(), none(), none());
+        let mut slices = [&mut a[..], &mut first, &mut b, &mut second, &mut c].map(IoSliceMut::new);
+        let mut destination = Slices::new(&mut slices);
+        assert_eq!(destination.put(b"12"), 2);
+        let read = &mut |room: &mut [u8]| {
+            assert_eq!(room.len(), 1, "the rest of a slice");
+            room[0] = b'3';
+            1
+        };
+        assert_eq!(destination.fill(read), 1);
+        assert_eq!(destination.room(), 4);
+        assert_eq!(destination.put(b"45678"), 4);
+        assert_eq!(destination.room(), 0);
+        assert_eq!((destination.put(b"9"), destination.fill(&mut |_| unreachable!())), (0, 0));
+        assert_eq!((first, second), (*b"123", *b"4567"));
+    }
+
+    /// A search from the first slice on for each byte would take hours.
+    #[test]
+    fn each_slice_is_passed_once() {
+        let count = if cfg!(miri) { 1_000 } else { 1_000_000 };
+        let mut bytes = vec![0; count];
+        let mut slices: Vec<_> = bytes.chunks_mut(1).map(IoSliceMut::new).collect();
+        assert_eq!(Slices::new(&mut slices).put(&vec![7; count]), count);
+        assert!(bytes.iter().all(|byte| *byte == 7));
     }
 }

@@ -140,7 +140,7 @@ fn a_read_returns_what_it_copied_into_slices() {
     each_way(|pair, polls| {
         let (mut first, mut last) = ([0; 3], [0; 97]);
         let mut slices = [&mut [][..], &mut first, &mut last].map(IoSliceMut::new);
-        pair.reads_hello(polls, &mut Slices { slices: &mut slices, filled: 0 }, "Slices");
+        pair.reads_hello(polls, &mut Slices::new(&mut slices), "Slices");
         assert_eq!([&first[..], &last].concat()[..ALL.len()], *ALL);
     });
 }
