@@ -110,7 +110,7 @@ impl Stream {
     }
 
     /// Throws away what there is of a refused message, or as much as one call may.
-    fn pass_over_refused(&self, inbound: &mut Inbound) -> Result<(), Wait> {
+    pub(super) fn pass_over_refused(&self, inbound: &mut Inbound) -> Result<(), Wait> {
         let mut skips = Skips::new();
         while inbound.machine.is_refusing() {
             if !skips.take() {
@@ -326,6 +326,8 @@ impl Stream {
         if inbound.machine.has_message() {
             return Err(system_error(verdict::UNREAD_MESSAGES));
         }
+        // Of an exchange whose future was dropped.
+        inbound.machine.take_exchange_refused();
         let capacity = request.len().checked_add(REPLY).filter(|capacity| *capacity <= LONGEST_BUFFER);
         let mut buffer = Vec::with_capacity(capacity.ok_or_else(too_long_to_send)?);
         buffer.extend_from_slice(request);

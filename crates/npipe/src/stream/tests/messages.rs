@@ -252,3 +252,53 @@ fn the_driver_passes_over_so_much_and_leaves_the_rest_to_the_task() {
         assert!(pipe.is_quiet());
     }
 }
+
+/// The packet of the first exchange is dequeued after its future was dropped.
+#[test]
+fn the_refusal_of_a_dropped_exchange_is_not_that_of_the_next() {
+    let driver = Driver::new().unwrap();
+    let (pipe, server) = Pipe::create(true, 100, Temper { refuses_by_packet: true, ..Temper::PLAIN });
+    let settings = Settings {
+        end: PipeEnd::Server,
+        reads: Framing::Messages,
+        writes: Framing::Messages,
+        read_limit: 512,
+        write_limit: 512,
+        message_limit: usize::MAX,
+        packets: crate::sys::Packets::OfPending,
+        before: None,
+    };
+    let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
+    let server = Stream::new(server, driver.clone(), settings).unwrap();
+    assert_eq!(client.try_write(&&b"news"[..]).unwrap(), 4);
+    let mut reply = BytesMut::new();
+    assert!(
+        Waiter::default()
+            .poll(|context| pin!(server.transact(b"one", &mut reply)).poll(context))
+            .is_pending()
+    );
+    turn(&driver);
+    let receive = |stream: &Stream| {
+        let mut message = BytesMut::new();
+        let poll = Waiter::default()
+            .poll(|context| stream.poll_recv_message(context, Key::POLL, &mut message, usize::MAX));
+        assert!(matches!(poll, Poll::Ready(Ok(Some(_)))), "{poll:?}");
+        message
+    };
+    assert_eq!(receive(&server), "news");
+    {
+        let mut transact = pin!(server.transact(b"two", &mut reply));
+        let mut asking = Waiter::default();
+        let polled = asking.poll(|context| transact.as_mut().poll(context));
+        assert!(polled.is_pending(), "{polled:?}");
+        assert_eq!(receive(&client), "two", "the first request was refused");
+        assert_eq!(client.try_write(&&b"yes"[..]).unwrap(), 3);
+        turn(&driver);
+        let polled = asking.poll(|context| transact.as_mut().poll(context));
+        assert!(matches!(polled, Poll::Ready(Ok(3))), "{polled:?}");
+    }
+    assert_eq!(reply, "yes");
+    drop((server, client));
+    (0..4).for_each(|_| turn(&driver));
+    assert!(pipe.is_quiet());
+}
