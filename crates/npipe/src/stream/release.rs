@@ -39,6 +39,7 @@ impl Stream {
         .await;
         poll_fn(|context| self.poll_stop_connecting(context, connector)).await;
         poll_fn(|context| self.poll_stop(context, reader)).await;
+        poll_fn(|context| self.poll_pass_over_refused(context, reader)).await;
         if let Some(registration) = self.core.driver.0.get() {
             // Of drains that were dropped there is a packet to come too.
             poll_fn(|context| registration.poll_quiet(context)).await;
@@ -63,8 +64,22 @@ impl Stream {
         wait(&self.core.inbound, inbound, key, context)
     }
 
+    /// The next owner of the handle must not read the rest of a refused message.
+    fn poll_pass_over_refused(&self, context: &Context<'_>, key: Key) -> Poll<()> {
+        let mut inbound = lock(&self.core.inbound);
+        match self.pass_over_refused(&mut inbound) {
+            Ok(()) => Poll::Ready(()),
+            Err(turn) => {
+                turn.leave(&self.core.inbound, inbound, key, context);
+                Poll::Pending
+            }
+        }
+    }
+
     /// Gives up a stream at rest: the handle, which no port has a part in any more, and what was read ahead.
     pub(crate) fn surrender(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
+        // Of a message that a blocking call refused.
+        while self.discard_refused() {}
         let read_ahead = lock(&self.core.inbound).machine.surrender();
         let is_tied = self.is_tied();
         let handle = self.handle.clone();

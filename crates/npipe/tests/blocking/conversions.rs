@@ -562,6 +562,48 @@ fn a_refused_message_stays_refused_until_all_of_its_rest_has_come() {
     }
 }
 
+/// The pipe still holds a part of the refused message.
+#[test]
+fn the_next_owner_of_a_handle_reads_nothing_of_a_refused_message() {
+    let _watchdog = watchdog();
+    let make = || {
+        let name = unique_name();
+        let mode = PipeMode::Message;
+        let listener = PipeListener::bind_with(ServerOptions::new().pipe_mode(mode), &name).unwrap();
+        let client = ClientOptions::new().pipe_mode(mode).open(&name).unwrap();
+        let server = listener.accept().unwrap();
+        // More than one call discards.
+        let sending = thread::spawn(move || {
+            server.send_message(&vec![7; 12 << 20]).unwrap();
+            server.send_message(b"next").unwrap();
+            server
+        });
+        read_ahead(&client);
+        (sending, client)
+    };
+    fn assert_next(handle: OwnedHandle, sending: thread::JoinHandle<PipeStream>) {
+        let mut bytes = [0; 100];
+        let read = std::fs::File::from(handle).read(&mut bytes).unwrap();
+        assert_eq!(&bytes[..read], b"next");
+        sending.join().unwrap();
+    }
+    let mut buffer = BytesMut::new();
+
+    let (sending, client) = make();
+    let refused = future::block_on(client.recv_message_limited(&mut buffer, 10));
+    assert_kind(refused, ErrorKind::InvalidData);
+    let (handle, read_ahead) = future::block_on(client.into_owned_handle()).unwrap();
+    assert!(read_ahead.is_empty());
+    assert_next(handle, sending);
+
+    let (sending, client) = make();
+    let client = future::block_on(client.into_blocking());
+    assert_kind(client.recv_message_limited(&mut buffer, 10), ErrorKind::InvalidData);
+    let (handle, read_ahead) = client.into_owned_handle().unwrap();
+    assert!(read_ahead.is_empty());
+    assert_next(handle, sending);
+}
+
 #[test]
 fn ends_of_one_direction_go_to_and_fro_too() {
     let _watchdog = watchdog();
