@@ -83,7 +83,6 @@ impl Attached {
     pub(super) fn new(
         handle: &Arc<OwnedHandle>,
         settings: Settings,
-        is_foreign: bool,
         linger: LingerTime,
         queue: &Arc<Queue>,
     ) -> io::Result<Arc<Self>> {
@@ -94,7 +93,7 @@ impl Attached {
         let connection = match stream.client() {
             Client::Here => Connection::Made,
             // A handle that was made elsewhere may have had its client there.
-            Client::Left | Client::Unknown if is_foreign => Connection::Made,
+            Client::Left | Client::Unknown if settings.before.is_none() => Connection::Made,
             Client::Left | Client::Unknown | Client::Missing => Connection::Unasked,
         };
         Ok(Arc::new_cyclic(|pipe| {

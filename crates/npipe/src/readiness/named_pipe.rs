@@ -389,9 +389,8 @@ impl Source for NamedPipe {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         check(interests)?;
         if let State::Loose { handle, settings, linger } = &self.state {
-            let is_foreign = settings.is_none();
             let settings = settings_of(handle, *settings)?;
-            let attached = Attached::new(handle, settings, is_foreign, *lock(linger), registry.queue())?;
+            let attached = Attached::new(handle, settings, *lock(linger), registry.queue())?;
             self.state = State::Attached(attached);
         }
         let attached = self.check_same(registry)?;
