@@ -100,6 +100,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "counts tens of thousands of calls, without pointers")]
     fn a_run_of_results_ends_with_one_yield() {
         for _ in 0..100 {
             let results = results_until_a_yield();
@@ -116,6 +117,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "counts tens of thousands of calls, without pointers")]
     fn nobody_yields_each_time_beside_a_task_of_any_length() {
         for length in 1..2 * LONGEST_RUN {
             let yields = (0..10).filter(|_| {
