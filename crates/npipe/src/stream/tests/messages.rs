@@ -201,6 +201,7 @@ fn an_exchange_that_the_kernel_refuses_reports_the_code_and_sends_nothing() {
 /// bytes, and parts of a refused message. A peer decides how much of it there is, and other pipes
 /// have their packets in the port too.
 #[test]
+#[cfg_attr(miri, ignore = "passes over a MiB in small messages")]
 fn the_driver_passes_over_so_much_and_leaves_the_rest_to_the_task() {
     const SIZE: usize = 1 << 20;
     for refuses in [false, true] {
