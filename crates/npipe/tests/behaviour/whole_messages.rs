@@ -408,6 +408,7 @@ async fn an_exchange_and_a_look_pass_over_a_refused_message<F: AsyncFamily>() {
     }
     server.send_message(&[7; 5000]).within("send").await.unwrap();
     server.send_message(b"next").within("send").await.unwrap();
+    server.as_ref().flush().within("flush").await.unwrap();
     let refused = client.recv_message(&mut BytesMut::new(), 10).within("a message").await;
     assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidData);
     let peek = client.as_ref().peek().unwrap();
