@@ -65,7 +65,8 @@ fn packets_wake_those_behind_a_waker_that_panics() {
 fn timers_wake_those_behind_a_waker_that_panics() {
     let driver = Driver::new().unwrap();
     let now = Instant::now();
-    let [first, second] = [1, 2].map(|late| Deadline::new(&driver, now + Duration::from_millis(late)));
+    // Late enough for both to be polled before, on a busy machine too.
+    let [first, second] = [500, 501].map(|late| Deadline::new(&driver, now + Duration::from_millis(late)));
     let (hostile, woken) = Hostile::waker();
     assert!(first.poll(&Context::from_waker(&hostile)).is_pending());
     drop(hostile);
