@@ -255,22 +255,22 @@ impl Attached {
         }
     }
 
+    /// No lock is held while the stream is polled: it calls the waker at once if a client comes
+    /// meanwhile.
     pub(super) fn connect(&self) -> io::Result<()> {
-        let mut connection = lock(&self.connection);
+        if self.stream.settings().end == PipeEnd::Server {
+            *lock(&self.connection) = Connection::Asked;
+            self.registration.forget();
+        }
         match self.stream.poll_connect(&Context::from_waker(&self.connecting), Key::POLL) {
-            Poll::Pending => {
-                *connection = Connection::Asked;
-                self.registration.forget();
-                would_block()
-            }
+            Poll::Pending => would_block(),
             Poll::Ready(Ok(())) => {
-                *connection = Connection::Made;
-                drop(connection);
+                *lock(&self.connection) = Connection::Made;
                 self.show_connected();
                 Ok(())
             }
             Poll::Ready(Err(error)) => {
-                connection.give_up();
+                lock(&self.connection).give_up();
                 Err(error)
             }
         }
@@ -278,23 +278,35 @@ impl Attached {
 
     /// There is news for a `connect` that is under way.
     fn connect_goes_on(&self) {
-        let mut connection = lock(&self.connection);
-        if !matches!(*connection, Connection::Asked) {
+        if !self.is_asked() {
             return;
         }
-        match self.stream.poll_connect(&Context::from_waker(&self.connecting), Key::POLL) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => {
+        let Poll::Ready(connected) =
+            self.stream.poll_connect(&Context::from_waker(&self.connecting), Key::POLL)
+        else {
+            return;
+        };
+        let mut connection = lock(&self.connection);
+        if !matches!(*connection, Connection::Asked) {
+            // The `connect` is over: it got a client itself, or a `disconnect` ended it.
+            return;
+        }
+        match connected {
+            Ok(()) => {
                 *connection = Connection::Made;
                 drop(connection);
                 self.show_connected();
             }
-            Poll::Ready(Err(error)) => {
+            Err(error) => {
                 *connection = Connection::Failed(error);
                 drop(connection);
                 self.registration.show_connected(Ready::ERROR);
             }
         }
+    }
+
+    fn is_asked(&self) -> bool {
+        matches!(*lock(&self.connection), Connection::Asked)
     }
 
     fn show_connected(&self) {
