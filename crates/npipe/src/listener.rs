@@ -232,7 +232,9 @@ impl NamedPipeListener {
     /// `None`: the listener is closed.
     fn poll_client(&self, context: &Context<'_>, key: Key) -> Poll<Option<io::Result<NamedPipeServer>>> {
         // First: what happens from here on rings.
-        register(&self.bell.0, lock(&self.bell.0), key, context);
+        if let Err(missed) = register(&self.bell.0, lock(&self.bell.0), key, context) {
+            missed.wake();
+        }
         let look = lock(&self.state).look(&self.instances, &self.waker);
         let result = match look {
             Some(Ok(Look::Nobody(_))) => return Poll::Pending,

@@ -75,8 +75,11 @@ impl Stream {
                 ConnectStep::Wait => None,
             };
             let Some(result) = result else {
-                register(&self.core.lifecycle, connecting, key, context);
-                return Ok(found);
+                // A listener holds a lock meanwhile, so no task is woken from here.
+                match register(&self.core.lifecycle, connecting, key, context) {
+                    Ok(()) => return Ok(found),
+                    Err(_) => continue,
+                }
             };
             drop(connecting);
             // An error found before the client came is not of its session. The kernel reports an end

@@ -4,7 +4,7 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::{Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, Watch, register, system_error};
+use super::{Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, Watch, system_error, wait};
 use crate::coop;
 use crate::driver::{Finished, Kind, Submitted, Waiting};
 use crate::machine::{ReadDone, ReadEnd, ReadStep};
@@ -242,7 +242,9 @@ impl Wait {
         context: &Context<'_>,
     ) {
         match self {
-            Self::Packet => register(awaited, inbound, key, context),
+            Self::Packet => {
+                let _: Poll<()> = wait(awaited, inbound, key, context);
+            }
             Self::Turn => {
                 drop(inbound);
                 context.waker().wake_by_ref();

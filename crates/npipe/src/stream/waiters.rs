@@ -91,11 +91,15 @@ pub(crate) fn wait<A: Awaited, T>(
     key: Key,
     context: &Context<'_>,
 ) -> Poll<T> {
-    register(awaited, locked, key, context);
+    if let Err(missed) = register(awaited, locked, key, context) {
+        missed.wake();
+    }
     Poll::Pending
 }
 
-/// Registers the context's waker under `key`, for a task that has to wait by what `locked` shows.
+/// Registers the context's waker under `key`, for a task that has to wait by what `locked` shows. An
+/// error says that what it waits for happened while the waker was cloned. The caller has to look
+/// again, or wake the task if it holds no lock.
 ///
 /// Wakers are code of the caller's executor. So they are cloned and dropped with no lock held: else
 /// one that takes a lock of its own, or uses the pipe, could stop the driver thread.
@@ -104,16 +108,13 @@ pub(crate) fn register<A: Awaited>(
     mut locked: MutexGuard<'_, A>,
     key: Key,
     context: &Context<'_>,
-) {
+) -> Result<(), Waiting> {
     let is_new = locked.waiters().reserve(key, context);
     drop(locked);
     if is_new {
         let waiting = Waiting::new(context);
-        let filled = lock(awaited).waiters().fill(key, waiting);
-        match filled {
-            Ok(replaced) => drop(replaced),
-            // What it waits for happened while the waker was cloned.
-            Err(waiting) => waiting.wake(),
-        }
+        let replaced = lock(awaited).waiters().fill(key, waiting)?;
+        drop(replaced);
     }
+    Ok(())
 }

@@ -17,6 +17,7 @@ use crate::driver::{Driver, Waiting};
 use crate::info::PipeEnd;
 use crate::machine::Framing;
 use crate::stream::{Key, Settings, Slice, Stream};
+use crate::sync::{Mutex, lock};
 use crate::sys::{Entry, Pipe, Temper};
 
 fn turn(driver: &Driver) {
@@ -122,6 +123,37 @@ fn what_happens_during_the_clone_wakes() {
         drop((server, client));
         turn(&driver);
     }
+}
+
+/// A listener polls its instances under a lock of its own, so no task may be woken by that poll.
+#[test]
+fn a_client_that_comes_during_the_clone_is_found_by_the_same_poll() {
+    let driver = Driver::new().unwrap();
+    let (pipe, server) = Pipe::create(true, 0, Temper { seed: 1, ..Temper::default() });
+    let settings = Settings {
+        end: PipeEnd::Server,
+        packets: crate::sys::Packets::OfPending,
+        before: None,
+        reads: Framing::Messages,
+        writes: Framing::Messages,
+        read_limit: 512,
+        write_limit: 512,
+        message_limit: usize::MAX,
+    };
+    let server = Stream::new(server, driver.clone(), settings).unwrap();
+    let client = Arc::new(Mutex::new(None));
+    let (waker, woken) = {
+        let (client, driver) = (client.clone(), driver.clone());
+        cloning(move || {
+            if let Ok(handle) = pipe.open() {
+                *lock(&client) = Some(handle);
+            }
+            turn(&driver);
+        })
+    };
+    assert!(matches!(server.poll_connect(&Context::from_waker(&waker), Key::POLL), Poll::Ready(Ok(()))));
+    assert!(lock(&client).is_some());
+    assert_eq!(woken.load(Ordering::SeqCst), 0);
 }
 
 #[test]
