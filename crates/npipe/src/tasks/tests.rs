@@ -14,8 +14,7 @@ use futures_lite::future;
 use super::{Executor, block_on, spawn};
 use crate::driver::Driver;
 use crate::driver::hostile::Hostile;
-use crate::info::PipeEnd;
-use crate::machine::Framing;
+use crate::stream::tests::PLAIN;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sync::Arc;
 use crate::sys::{Pipe, Temper};
@@ -35,16 +34,7 @@ async fn pair(seed: u64) -> (Stream, Stream) {
         final_with_packet: true,
         ..Temper::default()
     };
-    let settings = Settings {
-        end: PipeEnd::Server,
-        reads: Framing::Bytes,
-        writes: Framing::Bytes,
-        read_limit: 3000,
-        write_limit: 2000,
-        message_limit: usize::MAX,
-        packets: crate::sys::Packets::OfPending,
-        before: None,
-    };
+    let settings = Settings { read_limit: 3000, write_limit: 2000, ..PLAIN };
     let (pipe, server) = Pipe::create(false, QUOTA, temper);
     let driver = Driver::current().unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();

@@ -6,23 +6,14 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::driver::Driver;
-use crate::info::PipeEnd;
-use crate::machine::{Found, Framing};
+use crate::machine::Found;
+use crate::stream::tests::PLAIN;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
 const ERROR_PIPE_NOT_CONNECTED: i32 = 233;
 
-const SETTINGS: Settings = Settings {
-    end: PipeEnd::Server,
-    reads: Framing::Bytes,
-    writes: Framing::Bytes,
-    read_limit: 512,
-    write_limit: 512,
-    message_limit: usize::MAX,
-    packets: crate::sys::Packets::OfPending,
-    before: None,
-};
+const SETTINGS: Settings = Settings { read_limit: 512, write_limit: 512, ..PLAIN };
 
 struct World {
     driver: Arc<Driver>,

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use super::peer::Peer;
 use crate::driver::{Driver, Waiting};
-use crate::info::PipeEnd;
-use crate::machine::Framing;
-use crate::stream::{Settings, Stream};
+use crate::stream::Stream;
+use crate::stream::tests::PLAIN;
 use crate::sys::{Entry, Pipe, Temper};
 
 struct Pair {
@@ -23,16 +22,7 @@ impl Pair {
         let driver = Driver::new().unwrap();
         let temper = Temper { seed: 1, ..Temper::default() };
         let (pipe, server) = Pipe::create(false, 100, temper);
-        let settings = Settings {
-            end: PipeEnd::Server,
-            reads: Framing::Bytes,
-            writes: Framing::Bytes,
-            read_limit: 64,
-            write_limit: 64,
-            message_limit: usize::MAX,
-            packets: crate::sys::Packets::OfPending,
-            before: None,
-        };
+        let settings = PLAIN;
         let client = Peer::new(Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap());
         let server = Peer::new(Stream::new(server, driver.clone(), settings).unwrap());
         Self { driver, pipe, server, client }

@@ -6,9 +6,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::driver::Driver;
-use crate::info::PipeEnd;
-use crate::machine::Framing;
-use crate::stream::{Settings, Slice, Stream};
+use crate::stream::tests::PLAIN;
+use crate::stream::{Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
 const SERVER: usize = 0;
@@ -25,16 +24,7 @@ impl Pair {
         let driver = Driver::new().unwrap();
         let temper = Temper { seed: 1, final_with_packet, ..Temper::default() };
         let (pipe, server) = Pipe::create(false, 100, temper);
-        let settings = Settings {
-            end: PipeEnd::Server,
-            reads: Framing::Bytes,
-            writes: Framing::Bytes,
-            read_limit: 64,
-            write_limit: 64,
-            message_limit: usize::MAX,
-            packets: crate::sys::Packets::OfPending,
-            before: None,
-        };
+        let settings = PLAIN;
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
         let server = Stream::new(server, driver.clone(), settings).unwrap();
         Self { driver, pipe, server, client }

@@ -8,9 +8,8 @@ use std::time::Duration;
 use loom::thread;
 
 use crate::driver::{Driver, Waiting};
-use crate::info::PipeEnd;
-use crate::machine::Framing;
-use crate::stream::{Key, Settings, Slice, Stream};
+use crate::stream::tests::PLAIN;
+use crate::stream::{Key, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
 #[derive(Default)]
@@ -36,16 +35,7 @@ fn model(test: impl Fn(Model) + Send + Sync + 'static) {
         let driver = Driver::new().unwrap();
         let temper = Temper { seed: 1, ..Temper::default() };
         let (pipe, server) = Pipe::create(false, 0, temper);
-        let settings = Settings {
-            end: PipeEnd::Server,
-            reads: Framing::Bytes,
-            writes: Framing::Bytes,
-            read_limit: 64,
-            write_limit: 64,
-            message_limit: usize::MAX,
-            packets: crate::sys::Packets::OfPending,
-            before: None,
-        };
+        let settings = PLAIN;
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
         let server = Stream::new(server, driver.clone(), settings).unwrap();
         test(Model { driver, pipe, server, client });

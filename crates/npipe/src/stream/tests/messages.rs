@@ -9,8 +9,8 @@ use bytes::BytesMut;
 
 use super::peer::Waiter;
 use crate::driver::{Driver, Waiting};
-use crate::info::PipeEnd;
 use crate::machine::Framing;
+use crate::stream::tests::PLAIN;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sync::lock;
 use crate::sys::{Entry, Pipe, Temper};
@@ -29,14 +29,11 @@ fn exchange(temper: Temper, request: &[u8], answer: &[u8]) {
     let driver = Driver::new().unwrap();
     let (pipe, server) = Pipe::create(true, 100, temper);
     let settings = Settings {
-        end: PipeEnd::Server,
         reads: Framing::Messages,
         writes: Framing::Messages,
         read_limit: 512,
         write_limit: 512,
-        message_limit: usize::MAX,
-        packets: crate::sys::Packets::OfPending,
-        before: None,
+        ..PLAIN
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
@@ -105,14 +102,11 @@ fn a_flood_of_messages_lets_other_tasks_run() {
     let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(true, 1 << 20, temper);
     let settings = Settings {
-        end: PipeEnd::Server,
         reads: Framing::Messages,
         writes: Framing::Messages,
         read_limit: 512,
         write_limit: 512,
-        message_limit: usize::MAX,
-        packets: crate::sys::Packets::OfPending,
-        before: None,
+        ..PLAIN
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
@@ -145,14 +139,11 @@ fn an_exchange_that_the_kernel_refuses_reports_the_code_and_sends_nothing() {
         let temper = Temper { refuses_by_packet, ..Temper::PLAIN };
         let (pipe, server) = Pipe::create(true, 100, temper);
         let settings = Settings {
-            end: PipeEnd::Server,
             reads: Framing::Messages,
             writes: Framing::Messages,
             read_limit: 512,
             write_limit: 512,
-            message_limit: usize::MAX,
-            packets: crate::sys::Packets::OfPending,
-            before: None,
+            ..PLAIN
         };
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
         let server = Stream::new(server, driver.clone(), settings).unwrap();
@@ -208,14 +199,11 @@ fn the_driver_passes_over_so_much_and_leaves_the_rest_to_the_task() {
         let driver = Driver::new().unwrap();
         let (pipe, server) = Pipe::create(true, SIZE, Temper::PLAIN);
         let settings = Settings {
-            end: PipeEnd::Server,
             reads: if refuses { Framing::Messages } else { Framing::Bytes },
             writes: Framing::Messages,
             read_limit: 512,
             write_limit: SIZE,
-            message_limit: usize::MAX,
-            packets: crate::sys::Packets::OfPending,
-            before: None,
+            ..PLAIN
         };
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
         let server = Stream::new(server, driver.clone(), settings).unwrap();
@@ -260,14 +248,11 @@ fn the_refusal_of_a_dropped_exchange_is_not_that_of_the_next() {
     let driver = Driver::new().unwrap();
     let (pipe, server) = Pipe::create(true, 100, Temper { refuses_by_packet: true, ..Temper::PLAIN });
     let settings = Settings {
-        end: PipeEnd::Server,
         reads: Framing::Messages,
         writes: Framing::Messages,
         read_limit: 512,
         write_limit: 512,
-        message_limit: usize::MAX,
-        packets: crate::sys::Packets::OfPending,
-        before: None,
+        ..PLAIN
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();

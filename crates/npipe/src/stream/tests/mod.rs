@@ -1,5 +1,22 @@
 //! Streams over the simulated kernel: the real machine, stream and driver, on any host.
 
+use super::Settings;
+use crate::info::PipeEnd;
+use crate::machine::Framing;
+use crate::sys::Packets;
+
+/// An end with small buffers and nothing special, for tests to vary.
+pub(crate) const PLAIN: Settings = Settings {
+    end: PipeEnd::Server,
+    packets: Packets::OfPending,
+    before: None,
+    reads: Framing::Bytes,
+    writes: Framing::Bytes,
+    read_limit: 64,
+    write_limit: 64,
+    message_limit: usize::MAX,
+};
+
 #[cfg(not(loom))]
 mod peer;
 #[cfg(not(loom))]

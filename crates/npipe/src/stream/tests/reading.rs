@@ -10,9 +10,9 @@ use bytes::{BufMut, BytesMut};
 
 use super::peer::Waiter;
 use crate::driver::{Driver, Waiting};
-use crate::info::PipeEnd;
 use crate::interest::Interest;
 use crate::machine::Framing;
+use crate::stream::tests::PLAIN;
 use crate::stream::{Destination, Growing, Key, Settings, Slice, Slices, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
@@ -30,16 +30,8 @@ impl Pair {
     fn new(framing: Framing, temper: Temper) -> Self {
         let driver = Driver::new().unwrap();
         let (pipe, server) = Pipe::create(framing == Framing::Messages, 1 << 26, temper);
-        let settings = Settings {
-            end: PipeEnd::Server,
-            reads: framing,
-            writes: framing,
-            read_limit: 1 << 18,
-            write_limit: 1 << 18,
-            message_limit: usize::MAX,
-            packets: crate::sys::Packets::OfPending,
-            before: None,
-        };
+        let settings =
+            Settings { reads: framing, writes: framing, read_limit: 1 << 18, write_limit: 1 << 18, ..PLAIN };
         let writer = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
         let reader = Stream::new(server, driver.clone(), settings).unwrap();
         Self { driver, pipe, reader, writer: Some(writer) }

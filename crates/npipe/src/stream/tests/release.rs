@@ -4,23 +4,12 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::driver::Driver;
-use crate::info::PipeEnd;
-use crate::machine::Framing;
-use crate::stream::{Key, Settings, Slice, Stream};
+use crate::stream::tests::PLAIN;
+use crate::stream::{Key, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
 const SERVER: usize = 0;
 const CLIENT: usize = 1;
-const SETTINGS: Settings = Settings {
-    end: PipeEnd::Server,
-    reads: Framing::Bytes,
-    writes: Framing::Bytes,
-    read_limit: 64,
-    write_limit: 64,
-    message_limit: usize::MAX,
-    packets: crate::sys::Packets::OfPending,
-    before: None,
-};
 
 /// Every way in which the kernel may end cancelled operations.
 const TEMPERS: [Temper; 4] = {
@@ -38,8 +27,8 @@ fn an_end_that_reads_is_closed_when_it_is_dropped() {
     for temper in TEMPERS {
         let driver = Driver::new().unwrap();
         let (pipe, server) = Pipe::create(false, 100, temper);
-        let client = Stream::new(pipe.open().unwrap(), driver.clone(), SETTINGS).unwrap();
-        let server = Stream::new(server, driver.clone(), SETTINGS).unwrap();
+        let client = Stream::new(pipe.open().unwrap(), driver.clone(), PLAIN).unwrap();
+        let server = Stream::new(server, driver.clone(), PLAIN).unwrap();
         for (stream, end) in [(server, SERVER), (client, CLIENT)] {
             let context = Context::from_waker(Waker::noop());
             let mut bytes = [0; 8];
@@ -58,7 +47,7 @@ fn a_server_that_waits_for_its_client_is_closed_when_it_is_dropped() {
     for temper in TEMPERS {
         let driver = Driver::new().unwrap();
         let (pipe, server) = Pipe::create(false, 100, temper);
-        let server = Stream::new(server, driver.clone(), SETTINGS).unwrap();
+        let server = Stream::new(server, driver.clone(), PLAIN).unwrap();
         assert!(server.poll_connect(&Context::from_waker(Waker::noop()), Key::POLL).is_pending());
         drop(server);
         assert!(!pipe.is_open(SERVER), "{temper:?}");
@@ -71,8 +60,8 @@ fn a_drain_that_is_dropped_does_not_keep_the_handle_open() {
     for temper in TEMPERS {
         let driver = Driver::new().unwrap();
         let (pipe, server) = Pipe::create(false, 100, temper);
-        let _client = Stream::new(pipe.open().unwrap(), driver.clone(), SETTINGS).unwrap();
-        let server = Stream::new(server, driver.clone(), SETTINGS).unwrap();
+        let _client = Stream::new(pipe.open().unwrap(), driver.clone(), PLAIN).unwrap();
+        let server = Stream::new(server, driver.clone(), PLAIN).unwrap();
         assert_eq!(server.try_write(&&b"unread"[..]).unwrap(), 6);
         let mut drain = server.start_drain();
         assert!(drain.poll(&Context::from_waker(Waker::noop())).is_pending());

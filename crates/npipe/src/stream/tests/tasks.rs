@@ -8,9 +8,8 @@ use bytes::Bytes;
 
 use super::peer::Waiter;
 use crate::driver::{Driver, Waiting};
-use crate::info::PipeEnd;
 use crate::interest::Interest;
-use crate::machine::Framing;
+use crate::stream::tests::PLAIN;
 use crate::stream::{Key, LingerTime, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
@@ -19,16 +18,7 @@ fn a_writer_a_flush_and_one_who_waits_for_room_are_all_woken() {
     let driver = Driver::new().unwrap();
     let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(false, 0, temper);
-    let settings = Settings {
-        end: PipeEnd::Server,
-        reads: Framing::Bytes,
-        writes: Framing::Bytes,
-        read_limit: 512,
-        write_limit: 512,
-        message_limit: usize::MAX,
-        packets: crate::sys::Packets::OfPending,
-        before: None,
-    };
+    let settings = Settings { read_limit: 512, write_limit: 512, ..PLAIN };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
 
@@ -70,16 +60,7 @@ fn a_linger_longer_than_time_itself_is_no_bound() {
     let driver = Driver::new().unwrap();
     let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(false, 0, temper);
-    let settings = Settings {
-        end: PipeEnd::Server,
-        reads: Framing::Bytes,
-        writes: Framing::Bytes,
-        read_limit: 512,
-        write_limit: 512,
-        message_limit: usize::MAX,
-        packets: crate::sys::Packets::OfPending,
-        before: None,
-    };
+    let settings = Settings { read_limit: 512, write_limit: 512, ..PLAIN };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
 
@@ -114,16 +95,7 @@ fn a_given_buffer_whose_destructor_panics_harms_no_other_end() {
         let driver = Driver::new().unwrap();
         let temper = Temper { seed: 1, ..Temper::default() };
         let (pipe, server) = Pipe::create(false, 0, temper);
-        let settings = Settings {
-            end: PipeEnd::Server,
-            reads: Framing::Bytes,
-            writes: Framing::Bytes,
-            read_limit: 512,
-            write_limit: 512,
-            message_limit: usize::MAX,
-            packets: crate::sys::Packets::OfPending,
-            before: None,
-        };
+        let settings = Settings { read_limit: 512, write_limit: 512, ..PLAIN };
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
         let server = Stream::new(server, driver.clone(), settings).unwrap();
         // One in flight, and one behind it.

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use super::peer::Pattern;
 use crate::driver::{Driver, Waiting};
-use crate::info::PipeEnd;
-use crate::machine::Framing;
+use crate::stream::tests::PLAIN;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sys::{Entry, Pipe, Temper};
 
@@ -72,16 +71,7 @@ impl Drop for Running {
 }
 
 fn settings() -> Settings {
-    Settings {
-        end: PipeEnd::Server,
-        reads: Framing::Bytes,
-        writes: Framing::Bytes,
-        read_limit: 3000,
-        write_limit: 2000,
-        message_limit: usize::MAX,
-        packets: crate::sys::Packets::OfPending,
-        before: None,
-    }
+    Settings { read_limit: 3000, write_limit: 2000, ..PLAIN }
 }
 
 fn pair(driver: &Arc<Driver>, seed: u64) -> (Pipe, Stream, Stream) {

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::peer::Waiter;
 use crate::driver::Driver;
-use crate::info::PipeEnd;
-use crate::machine::Framing;
+use crate::stream::tests::PLAIN;
 use crate::stream::{LingerTime, Settings, Slice, Stream};
 use crate::sync::lock;
 use crate::sys::{Entry, Pipe, Temper};
@@ -18,16 +17,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn pair(driver: &Arc<Driver>, limit: usize) -> (Stream, Stream) {
     let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(false, 100, temper);
-    let settings = Settings {
-        end: PipeEnd::Server,
-        reads: Framing::Bytes,
-        writes: Framing::Bytes,
-        read_limit: limit,
-        write_limit: limit,
-        message_limit: usize::MAX,
-        packets: crate::sys::Packets::OfPending,
-        before: None,
-    };
+    let settings = Settings { read_limit: limit, write_limit: limit, ..PLAIN };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     (Stream::new(server, driver.clone(), settings).unwrap(), client)
 }

@@ -14,8 +14,8 @@ use bytes::{Bytes, BytesMut};
 use super::peer::Waiter;
 use crate::driver::hostile::cloning;
 use crate::driver::{Driver, Waiting};
-use crate::info::PipeEnd;
 use crate::machine::Framing;
+use crate::stream::tests::PLAIN;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sync::{Mutex, lock};
 use crate::sys::{Entry, Pipe, Temper};
@@ -32,14 +32,11 @@ fn blocked(driver: &Arc<Driver>) -> (Arc<Stream>, Stream) {
     let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(true, 0, temper);
     let settings = Settings {
-        end: PipeEnd::Server,
-        packets: crate::sys::Packets::OfPending,
-        before: None,
         reads: Framing::Messages,
         writes: Framing::Messages,
         read_limit: 512,
         write_limit: 512,
-        message_limit: usize::MAX,
+        ..PLAIN
     };
     let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
     let server = Stream::new(server, driver.clone(), settings).unwrap();
@@ -131,14 +128,11 @@ fn a_client_that_comes_during_the_clone_is_found_by_the_same_poll() {
     let driver = Driver::new().unwrap();
     let (pipe, server) = Pipe::create(true, 0, Temper { seed: 1, ..Temper::default() });
     let settings = Settings {
-        end: PipeEnd::Server,
-        packets: crate::sys::Packets::OfPending,
-        before: None,
         reads: Framing::Messages,
         writes: Framing::Messages,
         read_limit: 512,
         write_limit: 512,
-        message_limit: usize::MAX,
+        ..PLAIN
     };
     let server = Stream::new(server, driver.clone(), settings).unwrap();
     let client = Arc::new(Mutex::new(None));

@@ -14,6 +14,7 @@ use crate::driver::{Driver, Waiting};
 use crate::error::MessageTooLong;
 use crate::info::PipeEnd;
 use crate::machine::Framing;
+use crate::stream::tests::PLAIN;
 use crate::stream::{Core, Settings, Stream};
 use crate::sys::{Entry, Packets, Pipe, Temper};
 
@@ -97,14 +98,12 @@ impl World {
         let (pipe, handle) = Pipe::create(plan.messages, plan.quota, temper);
         let framing = if plan.messages { Framing::Messages } else { Framing::Bytes };
         let settings = Settings {
-            end: PipeEnd::Server,
             reads: framing,
             writes: framing,
             read_limit: plan.read_limit,
             write_limit: plan.write_limit,
-            message_limit: usize::MAX,
             packets: if plan.seed % 4 == 0 { Packets::OfAll } else { Packets::OfPending },
-            before: None,
+            ..PLAIN
         };
         let server = Stream::new(handle, driver.clone(), settings).unwrap();
         let cores = vec![Arc::downgrade(&server.core)];
