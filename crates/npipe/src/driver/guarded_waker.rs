@@ -52,31 +52,41 @@ pub(crate) mod hostile {
 
     struct Cloning {
         on_clone: Box<dyn Fn() + Send + Sync>,
-        woken: AtomicUsize,
+        woken: Arc<AtomicUsize>,
     }
 
     /// A waker that calls `on_clone` whenever it is cloned, and how often it has been woken.
-    pub(crate) fn cloning(on_clone: impl Fn() + Send + Sync + 'static) -> (Waker, &'static AtomicUsize) {
-        // The data is a `&'static Cloning`, which needs no count.
+    pub(crate) fn cloning(on_clone: impl Fn() + Send + Sync + 'static) -> (Waker, Arc<AtomicUsize>) {
+        // The data is an `Arc<Cloning>`, of which each waker has a share.
         static TABLE: RawWakerVTable = RawWakerVTable::new(
             |data| {
                 (of(data).on_clone)();
+                // SAFETY: the waker that is cloned has a share; the new one gets another.
+                unsafe { Arc::increment_strong_count(data.cast::<Cloning>()) };
                 RawWaker::new(data, &TABLE)
             },
+            |data| {
+                of(data).woken.fetch_add(1, Ordering::SeqCst);
+                release(data);
+            },
             |data| _ = of(data).woken.fetch_add(1, Ordering::SeqCst),
-            |data| _ = of(data).woken.fetch_add(1, Ordering::SeqCst),
-            |_| {},
+            release,
         );
-        fn of(data: *const ()) -> &'static Cloning {
-            // SAFETY: the table is used with data of `cloning` alone, which lives for ever.
+        fn of<'a>(data: *const ()) -> &'a Cloning {
+            // SAFETY: the table is used with data of `cloning` alone, and only for as long as a
+            // function of the table runs, whose waker has a share.
             unsafe { &*data.cast::<Cloning>() }
         }
-        let cloning =
-            Box::leak(Box::new(Cloning { on_clone: Box::new(on_clone), woken: AtomicUsize::new(0) }));
-        let data = std::ptr::from_ref(cloning).cast();
-        // SAFETY: the functions of the table may be called from any thread, and the data lives for
-        // ever.
-        (unsafe { Waker::from_raw(RawWaker::new(data, &TABLE)) }, &cloning.woken)
+        fn release(data: *const ()) {
+            // SAFETY: the waker that is used up gives its share back.
+            drop(unsafe { Arc::from_raw(data.cast::<Cloning>()) });
+        }
+        let woken = Arc::<AtomicUsize>::default();
+        let cloning = Arc::new(Cloning { on_clone: Box::new(on_clone), woken: woken.clone() });
+        let data = Arc::into_raw(cloning).cast();
+        // SAFETY: the functions of the table may be called from any thread, and the waker has the
+        // share made above.
+        (unsafe { Waker::from_raw(RawWaker::new(data, &TABLE)) }, woken)
     }
 
     /// Panics when it is woken and when it is dropped, and so does the payload of the first panic.
@@ -86,7 +96,8 @@ pub(crate) mod hostile {
 
     impl Drop for Payload {
         fn drop(&mut self) {
-            panic!("the payload of a waker's panic panics");
+            // Its own payload is forgotten where it is caught, and owns nothing.
+            std::panic::panic_any(());
         }
     }
 
