@@ -165,8 +165,10 @@ async fn releasable_ends_are_like_others<F: AsyncFamily>() {
 /// The packets of what others do with a duplicate come to the port of the pipe, with addresses of
 /// theirs.
 async fn others_may_read_overlapped_from_a_duplicate<F: AsyncFamily>() {
-    let (mut server, mut client) = pair::<F>().await;
     for _ in 0..3 {
+        // A new pipe each time: a client that has read may read ahead, and so get what is meant for
+        // the duplicate.
+        let (mut server, mut client) = pair::<F>().await;
         let duplicate = client.as_handle().try_clone_to_owned().unwrap();
         sys::begin_read_for_ever(&duplicate);
         server.write_all(b"for the duplicate").within("write").await.unwrap();
