@@ -24,6 +24,9 @@ const LEAST_ROOM: usize = 4 * 1024;
 /// What one read without waiting brings into such a buffer at most.
 const LARGEST_FILL: usize = 64 * 1024;
 
+/// What small pieces that are written together come to at most.
+const LARGEST_GATHERED: usize = 64 * 1024;
+
 /// What a `BytesMut` has room for without growing, as a destination.
 struct Spare<'a> {
     buffer: &'a mut BytesMut,
@@ -48,6 +51,31 @@ impl Destination for Spare<'_> {
         self.buffer.truncate(start + count);
         count
     }
+}
+
+/// Puts pieces together that follow each other and are small: a copy costs less than a call.
+fn gather(pieces: &[Bytes]) -> Vec<Bytes> {
+    let mut gathered = Vec::new();
+    let mut rest = pieces;
+    while !rest.is_empty() {
+        let (together, behind) = rest.split_at(count_together(rest));
+        gathered.push(match together {
+            [one] => one.clone(),
+            several => several.concat().into(),
+        });
+        rest = behind;
+    }
+    gathered
+}
+
+/// The number of pieces at the front that go into one write.
+fn count_together(pieces: &[Bytes]) -> usize {
+    let mut length = 0;
+    let small = pieces.iter().take_while(|piece| {
+        length += piece.len();
+        piece.len() < LEAST_ROOM && length <= LARGEST_GATHERED
+    });
+    small.count().max(1)
 }
 
 impl Stream {
@@ -169,6 +197,8 @@ impl Stream {
                 }
                 // Windows takes a message in one piece.
                 *pieces = vec![pieces.concat().into()];
+            } else {
+                *pieces = gather(pieces);
             }
         }
         let mut rest = mem::take(pieces).into_iter();
@@ -208,5 +238,40 @@ impl Stream {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lengths(pieces: &[&'static [u8]]) -> Vec<usize> {
+        let pieces: Vec<_> = pieces.iter().copied().map(Bytes::from_static).collect();
+        gather(&pieces).iter().map(Bytes::len).collect()
+    }
+
+    #[test]
+    fn small_pieces_are_written_together() {
+        static LARGE: [u8; LEAST_ROOM] = [0; LEAST_ROOM];
+        static SMALL: [u8; LEAST_ROOM - 1] = [0; LEAST_ROOM - 1];
+        assert_eq!(lengths(&vec![&SMALL[..1]; 100_000]), [LARGEST_GATHERED, 100_000 - LARGEST_GATHERED]);
+        assert_eq!(lengths(&vec![&SMALL[..]; 17]), [16 * SMALL.len(), SMALL.len()]);
+        assert_eq!(
+            lengths(&[b"a", b"bc", &LARGE, b"d", &LARGE, &LARGE, b"", b"e"]),
+            [3, 4096, 1, 4096, 4096, 1]
+        );
+    }
+
+    #[test]
+    fn what_is_put_together_keeps_its_order() {
+        let pieces: Vec<_> = (0..=255).cycle().take(70_000).map(|byte| Bytes::from(vec![byte])).collect();
+        assert_eq!(gather(&pieces).concat(), pieces.concat());
+    }
+
+    #[test]
+    fn a_piece_beside_large_ones_is_not_copied() {
+        let (header, body) = (Bytes::from(vec![1; 100]), Bytes::from(vec![2; LEAST_ROOM]));
+        let gathered = gather(&[header.clone(), body.clone()]);
+        assert_eq!([gathered[0].as_ptr(), gathered[1].as_ptr()], [header.as_ptr(), body.as_ptr()]);
     }
 }
