@@ -21,6 +21,9 @@ use crate::sys::{Entry, Packets, Pipe, Temper};
 const SERVER: usize = 0;
 const CLIENT: usize = 1;
 
+/// What all sizes are divided by: under Miri each byte costs microseconds.
+const SCALE: usize = if cfg!(miri) { 20 } else { 1 };
+
 /// What a schedule is made of.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -61,9 +64,9 @@ impl Plan {
             aborts: bit(4),
             client_first: bit(5),
             receives: bit(0) && bit(6),
-            quota,
-            read_limit,
-            write_limit,
+            quota: quota / SCALE,
+            read_limit: read_limit.div_ceil(SCALE),
+            write_limit: write_limit.div_ceil(SCALE),
             steps,
         }
     }
@@ -278,9 +281,9 @@ impl World {
         let end = usize::from(how & 1);
         let size = usize::from(how >> 1);
         match what % 23 {
-            0..=4 => self.write(end, size % 3000),
+            0..=4 => self.write(end, size % (3000 / SCALE)),
             5..=9 => {
-                self.read_or_receive(end, 1 + size % 9000);
+                self.read_or_receive(end, 1 + size % (9000 / SCALE));
             }
             10..=13 => {
                 self.pump(1 + size % 3);
@@ -302,7 +305,7 @@ impl World {
             18 if size % 8 == 0 && self.peers.iter().all(Option::is_some) => self.reuse(),
             19 if size % 8 == 0 && self.peers.iter().all(Option::is_some) => self.peers[end] = None,
             20 if self.plan.messages => {
-                self.receive(end, size % 9000);
+                self.receive(end, size % (9000 / SCALE));
             }
             21 if self.plan.messages => self.write(end, size % 2),
             22 => self.pipe.end_foreign_operation(end),
@@ -324,7 +327,7 @@ impl World {
             for end in [SERVER, CLIENT] {
                 let polls = self.peers[end].as_ref().is_some_and(|peer| peer.reader.may_poll());
                 if polls && !ended[end] {
-                    ended[end] = self.read_or_receive(end, 700);
+                    ended[end] = self.read_or_receive(end, 700 / SCALE);
                     progress = true;
                 }
                 let polls = self.peers[end].as_ref().is_some_and(|peer| peer.writer.may_poll());
