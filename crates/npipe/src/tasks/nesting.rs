@@ -36,7 +36,10 @@ pub(super) fn stuck(driver: &Weak<Driver>, context: &Context<'_>) -> Option<Stuc
         let nested = innermost.as_ref()?;
         let here =
             Driver::entered().is_some_and(|entered| std::ptr::eq(driver.as_ptr(), Arc::as_ptr(&entered)));
-        (here && nested.waker.will_wake(context.waker())).then(|| Stuck(nested.stuck.clone()))
+        // Not `will_wake`: tables of functions may exist several times, and then it denies what is
+        // so. The data of a `block_on` belongs to its wakers alone.
+        let is_innermost = nested.waker.data() == context.waker().data();
+        (here && is_innermost).then(|| Stuck(nested.stuck.clone()))
     })
 }
 
