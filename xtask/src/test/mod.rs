@@ -205,7 +205,7 @@ fn miri(workspace: &Workspace, report: &mut Report) {
         .env("MIRIFLAGS", "-Zmiri-strict-provenance -Zmiri-disable-isolation -Zmiri-ignore-leaks")
         // Miri looks at memory, not at values: a few cases reach all the code, and each takes
         // seconds.
-        .env("NPIPE_SCHEDULES", "20")
+        .env("NPIPE_SCHEDULES", "10")
         .env("PROPTEST_CASES", "4")
         // Tests of panics would spend minutes on theirs.
         .env("RUST_BACKTRACE", "0");
