@@ -16,7 +16,7 @@ use npipe::{ClientOptions, Executor, NamedPipeClient, NamedPipeServer, ServerOpt
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Far above what any step takes; only a lost wake-up reaches it.
-const STEP: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_secs(100);
 
 /// More than the kernel's quota and our queue together.
 const MORE_THAN_FITS: usize = 2 << 20;

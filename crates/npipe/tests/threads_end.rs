@@ -12,7 +12,7 @@ use npipe::{ClientOptions, Executor, NamedPipeClient, NamedPipeServer, ServerOpt
 use tokio::io::AsyncReadExt;
 
 /// Far above what ending a thread takes.
-const STEP: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_secs(100);
 
 async fn pair(name: &str) -> (NamedPipeServer, NamedPipeClient) {
     let server = ServerOptions::new().create(name).unwrap();

@@ -14,7 +14,7 @@ use npipe::{ClientOptions, Interest, NamedPipeClient, NamedPipeServer, PipeMode,
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Far above what any step takes.
-const STEP: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_secs(100);
 
 /// Panics when it is woken, and when it is dropped.
 struct Hostile(Arc<AtomicUsize>);

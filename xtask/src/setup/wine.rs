@@ -94,17 +94,26 @@ impl Wine {
         Ok(())
     }
 
-    /// Starts a Windows process that idles for as long as we live: while one runs, the next starts in 40 ms instead of a
-    /// second. It reads from us, so it ends when we do, however that may be.
+    /// Starts a Windows process that idles for as long as we live: while one runs, the next starts
+    /// in 40 ms instead of a second. It reads from us, so it ends when we do, however that may
+    /// be.
     fn keep_warm(&mut self) -> Result<()> {
+        // A server of Wine's that is about to end takes its clients down with it.
+        for _attempt in 0..3 {
+            if self.start_resident()? {
+                return Ok(());
+            }
+        }
+        bail!("Wine does not start; try `rm -r {}`", self.prefix.display())
+    }
+
+    /// Returns whether it has come so far as to say something.
+    fn start_resident(&mut self) -> Result<bool> {
         let mut command = self.program(Path::new("cmd"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let resident = self.resident.insert(command.spawn().context("failed to start Wine")?);
         let banner = resident.stdout.as_mut().expect("stdout is piped").read(&mut [0]);
-        if !matches!(banner, Ok(1)) {
-            bail!("Wine does not start; try `rm -r {}`", self.prefix.display());
-        }
-        Ok(())
+        Ok(matches!(banner, Ok(1)))
     }
 
     fn add_random_numbers(&self, folder: &Path) -> Result<()> {

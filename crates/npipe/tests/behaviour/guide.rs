@@ -17,7 +17,7 @@ use crate::harness::{
 };
 use crate::stream_data::StreamData;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Cancellation, of `close_write`: the empty message was not sent, and what was written stays in
 /// the pipe.

@@ -17,7 +17,7 @@ use crate::stream_data::StreamData;
 use crate::sys;
 
 /// How long one awaited step may take. Far above what any takes, also on a loaded machine; only a lost wake-up reaches it.
-const STEP: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_secs(100);
 
 /// How long a step may take that moves megabytes or goes round thousands of times, in a debug build on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(180);

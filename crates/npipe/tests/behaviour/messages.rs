@@ -6,7 +6,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
 use crate::family::{AsyncFamily, End, Family, NonBlockingFamily, Reading, ServerEnd, Writing};
-use crate::harness::{Within, message_pair, poll_and_drop, poll_once, unique_name, with_foreign};
+use crate::harness::{LONG, Within, message_pair, poll_and_drop, poll_once, unique_name, with_foreign};
 use crate::stream_data::StreamData;
 use crate::sys;
 
@@ -120,8 +120,9 @@ async fn message_read_in_pieces_of_every_size<F: Family>() {
                 received.extend_from_slice(&buffer[..read]);
             }
         };
-        let (written, ()) =
-            smol::future::zip(client.write_all(&data), reading).within("a message in pieces").await;
+        let (written, ()) = smol::future::zip(client.write_all(&data), reading)
+            .within_time("a message in pieces", LONG)
+            .await;
         written.unwrap();
         assert!(received == data, "pieces of {piece}");
     }

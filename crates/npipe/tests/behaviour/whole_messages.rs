@@ -23,7 +23,7 @@ use crate::harness::{
 use crate::stream_data::StreamData;
 use crate::sys;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 const SIZES: [usize; 12] = [0, 1, 511, 512, 513, 0, 4096, 4097, 65_536, 100_000, 1 << 20, 0];
 

@@ -16,7 +16,7 @@ pub(crate) const CLIENT: Token = Token(2);
 pub(crate) const FILE_FLAG_OVERLAPPED: u32 = 0x4000_0000;
 
 /// How long one awaited event may take: far above what any does, so only one that was lost gets here.
-pub(crate) const STEP: Duration = Duration::from_secs(30);
+pub(crate) const STEP: Duration = Duration::from_secs(100);
 /// How long a whole test may take before the process is given up: for what blocks a thread.
 pub(crate) const TEST: Duration = Duration::from_secs(240);
 /// For how long nothing must happen where nothing must. A test can pass wrongly for this being short, not fail.
