@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: runs the benchmark of `crates/npipe-bench` and keeps its table in `docs/benchmarks.md`.
+//! `cargo xtask bench`: runs the benchmark of `crates/npipe-bench` and keeps its table in
+//! `docs/benchmarks.md`.
 //!
-//! What is measured, and how, is the benchmark's business: this builds it, shows how far it is, and writes down on what
-//! it ran, without which the numbers say nothing.
+//! What is measured, and how, is the benchmark's business: this builds it, shows how far it is, and
+//! writes down on what it ran, without which the numbers say nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,10 +44,12 @@ pub(crate) struct Options {
     /// Fewer and shorter rounds: for trying a change, not for the record
     #[arg(long)]
     quick: bool,
-    /// Only the case of this name, or those whose names start with it; `tool` for what is measured of the tool
+    /// Only the case of this name, or those whose names start with it; `tool` for what is measured
+    /// of the tool
     #[arg(long, value_name = "CASE")]
     only: Option<String>,
-    /// Leave docs/benchmarks.md as it is; implied by --quick and by --only, but for `--only tool`, which has a part of its own
+    /// Leave docs/benchmarks.md as it is; implied by --quick and by --only, but for `--only tool`,
+    /// which has a part of its own
     #[arg(long)]
     no_write: bool,
 }

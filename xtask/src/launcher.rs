@@ -1,5 +1,5 @@
-//! A program file that starts a Windows program under Wine, for those who want a file to start: what WSL does by itself
-//! with a Windows program.
+//! A program file that starts a Windows program under Wine, for those who want a file to start:
+//! what WSL does by itself with a Windows program.
 
 use std::ffi::OsStr;
 use std::path::Path;

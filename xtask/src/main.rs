@@ -1,9 +1,9 @@
 //! The chores of the project: `cargo xtask setup | demo | test | bench | windows-report | check |
 //! versions | ci`.
 //!
-//! Everything a contributor or CI has to do beyond plain cargo is a subcommand here, so that both do the same. This file
-//! only parses and dispatches. Nothing in this crate may use `npipe` itself: the chores must run while the library is
-//! broken.
+//! Everything a contributor or CI has to do beyond plain cargo is a subcommand here, so that both
+//! do the same. This file only parses and dispatches. Nothing in this crate may use `npipe` itself:
+//! the chores must run while the library is broken.
 
 mod bench;
 mod check;
@@ -29,7 +29,8 @@ use clap::{Parser, Subcommand};
 use crate::progress::Report;
 use crate::workspace::Workspace;
 
-/// The chores of npipe. On Linux they install and build what Windows programs need, and run them under Wine.
+/// The chores of npipe. On Linux they install and build what Windows programs need, and run them
+/// under Wine.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 struct Cli {
@@ -39,9 +40,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Get everything the other chores need (they call it themselves); quick when it is there already
+    /// Get everything the other chores need (they call it themselves); quick when it is there
+    /// already
     Setup,
-    /// Show real OpenSSH keys listed and used through a Windows named pipe, and what a connection costs
+    /// Show real OpenSSH keys listed and used through a Windows named pipe, and what a connection
+    /// costs
     Demo(demo::Options),
     /// Run all tests: natively what can be, under Wine (or on Windows itself) the rest
     Test(test::Options),

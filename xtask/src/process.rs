@@ -1,8 +1,9 @@
-//! Child processes: run to the end with their output kept, under time limits, with nothing left behind.
+//! Child processes: run to the end with their output kept, under time limits, with nothing left
+//! behind.
 //!
-//! Every child carries a token in its environment, which its own children inherit. Stopping a family means stopping every
-//! process that carries its token. Process groups would not do: Wine detaches some of its children from them, and
-//! daemons leave them on purpose.
+//! Every child carries a token in its environment, which its own children inherit. Stopping a
+//! family means stopping every process that carries its token. Process groups would not do: Wine
+//! detaches some of its children from them, and daemons leave them on purpose.
 
 use std::fmt::Write as _;
 use std::io::Read;
@@ -26,8 +27,8 @@ static SESSION: LazyLock<String> = LazyLock::new(|| {
     format!("{}-{}.", std::process::id(), started.as_nanos())
 });
 
-/// Held by whoever starts a process, and for good by an interrupt: nothing is started any more, and nobody ends xtask,
-/// while it cleans up.
+/// Held by whoever starts a process, and for good by an interrupt: nothing is started any more, and
+/// nobody ends xtask, while it cleans up.
 static STARTING: RwLock<()> = RwLock::new(());
 
 /// Processes started together, and everything they start, stopped together.
@@ -97,8 +98,8 @@ pub(crate) fn stop_everything_on_interrupt() {
     ctrlc::set_handler(handler).expect("nobody else handles interrupts");
 }
 
-/// To be called before xtask ends: what an interrupt stops looks like a failure to those who wait for it, and they must not
-/// end xtask before all is stopped.
+/// To be called before xtask ends: what an interrupt stops looks like a failure to those who wait
+/// for it, and they must not end xtask before all is stopped.
 pub(crate) fn leave_the_end_to_an_interrupt() {
     drop(STARTING.read());
 }
@@ -135,8 +136,8 @@ pub(crate) enum Stream {
     Error,
 }
 
-/// Runs `command` and hands each line of its output to `on_line`, which says whether the line is a sign of progress.
-/// A last line without its end is handed over too.
+/// Runs `command` and hands each line of its output to `on_line`, which says whether the line is a
+/// sign of progress. A last line without its end is handed over too.
 pub(crate) fn follow(
     command: &mut Command,
     limits: Limits,
@@ -203,7 +204,8 @@ fn read_lines(
     })
 }
 
-/// Runs `command` to its end and gives its standard output. A failure carries the whole output, both streams.
+/// Runs `command` to its end and gives its standard output. A failure carries the whole output,
+/// both streams.
 pub(crate) fn output_of(step: &Step, command: &mut Command, limits: Limits) -> Result<String> {
     let mut out = String::new();
     let mut both = String::new();

@@ -1,4 +1,5 @@
-//! What the user sees: steps while they run, and at the end what was done, how long it took, what was skipped and why.
+//! What the user sees: steps while they run, and at the end what was done, how long it took, what
+//! was skipped and why.
 //!
 //! A spinner on a terminal, plain lines otherwise (CI logs). Knows nothing of what a step does.
 
@@ -45,7 +46,8 @@ impl Report {
         result
     }
 
-    /// Runs a step whose failure is told, and fails the chore at its end: the other steps still run.
+    /// Runs a step whose failure is told, and fails the chore at its end: the other steps still
+    /// run.
     pub(crate) fn attempt<T>(&mut self, title: &str, work: impl FnOnce(&Step) -> Result<T>) -> Option<T> {
         self.require(title, work).map_err(|error| eprintln!("{title} failed: {error:#}\n")).ok()
     }
@@ -100,7 +102,8 @@ impl Report {
         tally.skipped += more.skipped;
     }
 
-    /// Prints the summary. The totals stand alone on the last line, where people and CI look for them.
+    /// Prints the summary. The totals stand alone on the last line, where people and CI look for
+    /// them.
     pub(crate) fn finish(&self) -> ExitCode {
         if self.steps.len() > 1 {
             println!("\n{:<8}{:>8}  step", "result", "time");

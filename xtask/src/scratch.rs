@@ -13,7 +13,8 @@ static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// In the system's temporary folder, whose path is short: a Unix socket's has room for 108 bytes.
+    /// In the system's temporary folder, whose path is short: a Unix socket's has room for 108
+    /// bytes.
     pub(crate) fn new(name: &str) -> Result<Self> {
         let path = std::env::temp_dir().join(format!("npipe-{name}-{}", std::process::id()));
         DirBuilder::new()

@@ -1,6 +1,8 @@
-//! How this machine builds and runs Windows programs: natively on Windows, cross-built and under Wine elsewhere.
+//! How this machine builds and runs Windows programs: natively on Windows, cross-built and under
+//! Wine elsewhere.
 //!
-//! The rest of xtask asks here and does not care which it is. [`crate::setup`] prepares what this needs.
+//! The rest of xtask asks here and does not care which it is. [`crate::setup`] prepares what this
+//! needs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +10,8 @@ use std::process::Command;
 use crate::setup::wine::Wine;
 use crate::workspace::Workspace;
 
-/// The target of programs that run under Wine: its linker is in every distribution, that of MSVC in none.
+/// The target of programs that run under Wine: its linker is in every distribution, that of MSVC in
+/// none.
 pub(crate) const GNU: &str = "x86_64-pc-windows-gnu";
 
 /// A Windows machine, real or not.
@@ -67,8 +70,9 @@ impl Windows {
 
 /// Makes `command`, a cargo command, build for `target` with the `std` in `sysroot`.
 ///
-/// The flag goes into the variables of the target alone: build scripts and procedural macros are built for the host, whose
-/// `std` is not in `sysroot`. A `RUSTFLAGS` of the user's would override it.
+/// The flag goes into the variables of the target alone: build scripts and procedural macros are
+/// built for the host, whose `std` is not in `sysroot`. A `RUSTFLAGS` of the user's would override
+/// it.
 pub(crate) fn cross(command: &mut Command, target: &str, sysroot: Option<&Path>) {
     command.arg("--target").arg(target);
     if let Some(sysroot) = sysroot {

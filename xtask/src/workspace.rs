@@ -12,14 +12,16 @@ use serde_json::Value;
 pub(crate) struct Workspace {
     /// The folder of the root `Cargo.toml`.
     pub(crate) root: PathBuf,
-    /// What xtask keeps between runs, below cargo's target directory: the Windows `std`, the Wine prefix, special builds.
+    /// What xtask keeps between runs, below cargo's target directory: the Windows `std`, the Wine
+    /// prefix, special builds.
     pub(crate) cache: PathBuf,
     metadata: Value,
 }
 
 impl Workspace {
     pub(crate) fn locate() -> Result<Self> {
-        // Compiled in rather than the current directory: `cargo xtask` works from any folder of the repository.
+        // Compiled in rather than the current directory: `cargo xtask` works from any folder of the
+        // repository.
         let manifest =
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
         let output = Command::new(cargo_program())
@@ -47,7 +49,8 @@ impl Workspace {
         command
     }
 
-    /// Cargo of another toolchain. `$CARGO` names the running toolchain's own binary, so this goes through rustup.
+    /// Cargo of another toolchain. `$CARGO` names the running toolchain's own binary, so this goes
+    /// through rustup.
     pub(crate) fn cargo_of(&self, toolchain: &str, subcommand: &str) -> Command {
         let mut command = Command::new("rustup");
         command.args(["run", toolchain, "cargo", subcommand]).current_dir(&self.root);

@@ -1,4 +1,5 @@
-//! `cargo bench -p npipe-bench`: the table of `docs/benchmarks.md`. Everything is in the library of this crate.
+//! `cargo bench -p npipe-bench`: the table of `docs/benchmarks.md`. Everything is in the library of
+//! this crate.
 
 fn main() -> std::process::ExitCode {
     npipe_bench::main()

@@ -1,5 +1,5 @@
-//! What is measured, over whose pipes, and in which unit. Adding a case is adding an entry to `all`; nothing else knows
-//! a case by name.
+//! What is measured, over whose pipes, and in which unit. Adding a case is adding an entry to
+//! `all`; nothing else knows a case by name.
 
 use std::fmt;
 use std::io;

@@ -1,5 +1,5 @@
-//! The traffic of the cases over compio: completions with owned buffers, a runtime of one thread that waits on the
-//! port itself.
+//! The traffic of the cases over compio: completions with owned buffers, a runtime of one thread
+//! that waits on the port itself.
 
 use std::io;
 

@@ -1,7 +1,9 @@
-//! npipe beside its peers: the same traffic over npipe, Tokio, mio, compio, interprocess and bare overlapped calls, in one
-//! process, round by round in turn, so that whatever disturbs the machine disturbs all of them.
+//! npipe beside its peers: the same traffic over npipe, Tokio, mio, compio, interprocess and bare
+//! overlapped calls, in one process, round by round in turn, so that whatever disturbs the machine
+//! disturbs all of them.
 //!
-//! The result is Markdown on standard output. Standard error carries `progress: DONE/TOTAL LABEL` lines.
+//! The result is Markdown on standard output. Standard error carries `progress: DONE/TOTAL LABEL`
+//! lines.
 
 #[cfg(windows)]
 mod cases;

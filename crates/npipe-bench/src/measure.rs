@@ -13,7 +13,8 @@ pub(crate) struct Round {
     pub(crate) heap_growth: usize,
 }
 
-/// Starts when the pipes are connected and the tasks ready, so that a round is traffic and nothing else.
+/// Starts when the pipes are connected and the tasks ready, so that a round is traffic and nothing
+/// else.
 pub(crate) struct Stopwatch {
     start: Instant,
     heap: usize,

@@ -1,5 +1,5 @@
-//! What the benchmark of the tool needs on Windows: a server behind a pipe, and a client with nothing around it, each a
-//! process of its own, as those of `npipe connect` and of the bridge are.
+//! What the benchmark of the tool needs on Windows: a server behind a pipe, and a client with
+//! nothing around it, each a process of its own, as those of `npipe connect` and of the bridge are.
 
 use std::io::{self, Read, Write};
 use std::thread;

@@ -1,5 +1,5 @@
-//! The two libraries that have the same interface, as one trait: the traffic that is measured is written once and
-//! differs in the `use` line only.
+//! The two libraries that have the same interface, as one trait: the traffic that is measured is
+//! written once and differs in the `use` line only.
 
 use std::io;
 

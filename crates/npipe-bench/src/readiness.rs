@@ -1,5 +1,5 @@
-//! The traffic of the cases over event loops: both ends in one loop of one thread, written once for mio and for what has the same
-//! names.
+//! The traffic of the cases over event loops: both ends in one loop of one thread, written once for
+//! mio and for what has the same names.
 
 /// The traffic over the `Poll` and the `NamedPipe` of a library.
 macro_rules! event_loop {

@@ -82,8 +82,9 @@ fn measure_all(cases: Vec<Case>, quick: bool) -> io::Result<String> {
     Ok(report::table(&outcomes))
 }
 
-/// Lets large writes pass once. Wine's server gives the memory of each 64 KiB write back to its kernel until it has met a larger
-/// one, after which it keeps it; without this, what is measured would depend on which case came first.
+/// Lets large writes pass once. Wine's server gives the memory of each 64 KiB write back to its
+/// kernel until it has met a larger one, after which it keeps it; without this, what is measured
+/// would depend on which case came first.
 fn warm_up() -> io::Result<()> {
     threads::bulk::<Bare>(1 << 20, 16).map(drop)
 }

@@ -23,10 +23,11 @@ impl Summary {
     }
 }
 
-/// How many times the other side's value ours is: the ratio of the medians, with the spread of the ratios round by round.
+/// How many times the other side's value ours is: the ratio of the medians, with the spread of the
+/// ratios round by round.
 ///
-/// Rounds of the two sides alternate, so a pair has met the same state of the machine; the spread therefore says
-/// how far the ratio itself can be trusted, which the two spreads alone do not.
+/// Rounds of the two sides alternate, so a pair has met the same state of the machine; the spread
+/// therefore says how far the ratio itself can be trusted, which the two spreads alone do not.
 pub fn ratio(ours: &[f64], theirs: &[f64]) -> Option<Summary> {
     let pairs = Summary::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))?;
     let median = Summary::of(ours.iter().copied())?.median / Summary::of(theirs.iter().copied())?.median;

@@ -1,4 +1,5 @@
-//! What cannot be measured without `unsafe`: the heap, and overlapped calls with nothing around them. Knows no case.
+//! What cannot be measured without `unsafe`: the heap, and overlapped calls with nothing around
+//! them. Knows no case.
 
 #![expect(
     unsafe_code,
@@ -68,7 +69,8 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 }
 
-/// One end of a pipe, used by one thread: each operation is submitted and waited for on the end's own event.
+/// One end of a pipe, used by one thread: each operation is submitted and waited for on the end's
+/// own event.
 ///
 /// This is the least a Win32 program does, hence the measure of what a library costs.
 pub(crate) struct Pipe {
@@ -77,11 +79,13 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// Creates an instance with the usual quotas. npipe's default, eight times as much, makes no difference to this.
+    /// Creates an instance with the usual quotas. npipe's default, eight times as much, makes no
+    /// difference to this.
     pub(crate) fn create(name: &str) -> io::Result<Self> {
         const BUFFER: u32 = 64 * 1024;
         let wide: Vec<u16> = std::ffi::OsStr::new(name).encode_wide().chain([0]).collect();
-        // SAFETY: `wide` is a string with a closing zero that outlives the call; no security attributes are given.
+        // SAFETY: `wide` is a string with a closing zero that outlives the call; no security attributes are
+        // given.
         let handle = unsafe {
             CreateNamedPipeW(
                 wide.as_ptr(),
@@ -138,8 +142,8 @@ impl Pipe {
             }
         }
         let mut transferred = 0;
-        // SAFETY: the operation on this handle uses `overlapped`; waiting ends when it does. Of one that is over,
-        // this reads the result without a system call.
+        // SAFETY: the operation on this handle uses `overlapped`; waiting ends when it does. Of one that is
+        // over, this reads the result without a system call.
         if unsafe { GetOverlappedResult(self.handle.as_raw_handle(), overlapped, &mut transferred, 1) } == 0 {
             return Err(io::Error::last_os_error());
         }
@@ -152,7 +156,8 @@ impl io::Read for Pipe {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut overlapped = self.overlapped();
         let length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
-        // SAFETY: `finish` returns only after the operation has ended, so `overlapped` and `buffer` outlive it.
+        // SAFETY: `finish` returns only after the operation has ended, so `overlapped` and `buffer` outlive
+        // it.
         let done = unsafe {
             ReadFile(
                 self.handle.as_raw_handle(),
@@ -174,7 +179,8 @@ impl io::Write for Pipe {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let mut overlapped = self.overlapped();
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        // SAFETY: `finish` returns only after the operation has ended, so `overlapped` and `data` outlive it.
+        // SAFETY: `finish` returns only after the operation has ended, so `overlapped` and `data` outlive
+        // it.
         let done = unsafe {
             WriteFile(self.handle.as_raw_handle(), data.as_ptr(), length, ptr::null_mut(), &mut overlapped)
         };

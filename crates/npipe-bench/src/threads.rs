@@ -1,5 +1,5 @@
-//! The traffic of the cases with a thread for each end, written once for bare overlapped calls, which tell what Windows itself
-//! costs, and for the libraries whose calls block.
+//! The traffic of the cases with a thread for each end, written once for bare overlapped calls,
+//! which tell what Windows itself costs, and for the libraries whose calls block.
 
 use std::io::{self, Read, Write};
 use std::thread;

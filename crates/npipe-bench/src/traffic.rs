@@ -13,7 +13,8 @@ use crate::measure::{Round, Stopwatch, unique_pipe_name};
 use crate::pipes::{Npipe, Pipes};
 use crate::scheduler::{Scheduler, Tasks};
 
-/// One direction, as fast as it goes: an operation is a write of `chunk` bytes, and the reader's buffer is as large.
+/// One direction, as fast as it goes: an operation is a write of `chunk` bytes, and the reader's
+/// buffer is as large.
 pub(crate) fn bulk<P: Pipes>(scheduler: Scheduler, chunk: usize, operations: u32) -> io::Result<Round> {
     scheduler.run(async move {
         let (mut server, mut client) = connected::<P>(&unique_pipe_name()).await?;
@@ -74,8 +75,8 @@ pub(crate) fn bulk_owned(scheduler: Scheduler, chunk: usize, operations: u32) ->
     })
 }
 
-/// `connections` pipes at once, each with a request and a response of `size` bytes in turn. An operation is such an
-/// exchange; `operations` is the sum over all connections.
+/// `connections` pipes at once, each with a request and a response of `size` bytes in turn. An
+/// operation is such an exchange; `operations` is the sum over all connections.
 pub(crate) fn exchanges<P: Pipes>(
     scheduler: Scheduler,
     connections: u32,
@@ -119,10 +120,11 @@ pub(crate) fn exchanges<P: Pipes>(
     })
 }
 
-/// Clients that come one after the other: an operation is open, accept, close, and the client seeing the end.
+/// Clients that come one after the other: an operation is open, accept, close, and the client
+/// seeing the end.
 ///
-/// The server makes the next instance before it lets the connected one go, as Tokio documents it, so no client is
-/// ever turned away.
+/// The server makes the next instance before it lets the connected one go, as Tokio documents it,
+/// so no client is ever turned away.
 pub(crate) fn connect_accept<P: Pipes>(scheduler: Scheduler, operations: u32) -> io::Result<Round> {
     scheduler.run(async move {
         let name = unique_pipe_name();
@@ -153,9 +155,11 @@ pub(crate) fn connect_accept<P: Pipes>(scheduler: Scheduler, operations: u32) ->
     })
 }
 
-/// `connections` pipes that have each carried one exchange and are idle now, a task waiting in a read at both ends.
+/// `connections` pipes that have each carried one exchange and are idle now, a task waiting in a
+/// read at both ends.
 ///
-/// Both ends with their tasks are in this process, so the heap growth of a connection is that of a server and a client.
+/// Both ends with their tasks are in this process, so the heap growth of a connection is that of a
+/// server and a client.
 pub(crate) fn idle<P: Pipes>(scheduler: Scheduler, connections: u32) -> io::Result<Round> {
     /// npipe gives buffers back after about a second without traffic.
     const SETTLE: Duration = Duration::from_secs(2);

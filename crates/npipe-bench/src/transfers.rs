@@ -1,5 +1,5 @@
-//! What clients and the server of the tool's benchmark do over a connection: the client says what it wants, the server
-//! answers a byte, from which on the time counts, and then bytes go one way.
+//! What clients and the server of the tool's benchmark do over a connection: the client says what
+//! it wants, the server answers a byte, from which on the time counts, and then bytes go one way.
 
 use std::io::{self, Read, Write};
 

@@ -2,7 +2,8 @@
 //!
 //!     cargo run --example axum
 //!
-//! `axum::serve` takes anything that implements its trait `Listener`; for ours that is a dozen lines.
+//! `axum::serve` takes anything that implements its trait `Listener`; for ours that is a dozen
+//! lines.
 
 #[cfg(windows)]
 mod pipe {

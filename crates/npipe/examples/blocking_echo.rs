@@ -3,7 +3,8 @@
 //!     cargo run --example blocking_echo -- serve [NAME [CONNECTIONS]]
 //!     cargo run --example blocking_echo -- ask [NAME [TEXT]]
 //!
-//! The server serves `\\.\pipe\npipe-blocking-echo`, or the pipe NAME, until CONNECTIONS clients have come.
+//! The server serves `\\.\pipe\npipe-blocking-echo`, or the pipe NAME, until CONNECTIONS clients
+//! have come.
 
 #[cfg(windows)]
 fn main() -> std::io::Result<()> {

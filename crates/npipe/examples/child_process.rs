@@ -2,8 +2,8 @@
 //!
 //!     cargo run --example child_process
 //!
-//! No other child gets it, and the value of no handle has to be told. The parent's end may be async all the same:
-//! `ours.into_server()`.
+//! No other child gets it, and the value of no handle has to be told. The parent's end may be async
+//! all the same: `ours.into_server()`.
 
 #[cfg(windows)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -11,7 +11,8 @@ async fn main() -> std::io::Result<()> {
     let name = arguments.next().unwrap_or_else(|| r"\\.\pipe\npipe-echo".to_owned());
     let text = arguments.next().unwrap_or_else(|| "hello through the pipe".to_owned());
 
-    // Waits while every instance of the pipe is taken, as it is for a moment when many clients come at once.
+    // Waits while every instance of the pipe is taken, as it is for a moment when many clients come at
+    // once.
     let mut pipe = npipe::ClientOptions::new().connect(&name).await?;
     pipe.write_all(text.as_bytes()).await?;
     // A pipe has no half-close, so the answer's length has to be known: here it is the question's.

@@ -2,8 +2,8 @@
 //!
 //!     cargo run --example echo_server -- [NAME [CONNECTIONS]]
 //!
-//! Serves `\\.\pipe\npipe-echo` until Ctrl-C, or the pipe NAME until CONNECTIONS clients have come and gone. The other
-//! side is `echo_client`.
+//! Serves `\\.\pipe\npipe-echo` until Ctrl-C, or the pipe NAME until CONNECTIONS clients have come
+//! and gone. The other side is `echo_client`.
 
 #[cfg(windows)]
 #[tokio::main(flavor = "current_thread")]

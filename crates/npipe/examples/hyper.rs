@@ -1,8 +1,10 @@
-//! HTTP over a named pipe, as Docker and others speak it: a hyper server and a hyper client, one GET from end to end.
+//! HTTP over a named pipe, as Docker and others speak it: a hyper server and a hyper client, one
+//! GET from end to end.
 //!
 //!     cargo run --example hyper
 //!
-//! A pipe is a byte stream like a socket, so hyper needs nothing but `TokioIo` around it, and a server an accept loop.
+//! A pipe is a byte stream like a socket, so hyper needs nothing but `TokioIo` around it, and a
+//! server an accept loop.
 
 #[cfg(windows)]
 type Error = Box<dyn std::error::Error + Send + Sync>;

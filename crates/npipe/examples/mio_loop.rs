@@ -1,5 +1,5 @@
-//! A pipe server in an existing event loop of mio's, beside a TCP listener: whoever asks, over the one or the other, is told
-//! the length of its question.
+//! A pipe server in an existing event loop of mio's, beside a TCP listener: whoever asks, over the
+//! one or the other, is told the length of its question.
 //!
 //!     cargo run --example mio_loop --features mio
 
@@ -102,13 +102,15 @@ mod event_loop {
         }
     }
 
-    /// Answers what there is. `false`: the other end has left. A socket and a pipe are alike in this.
+    /// Answers what there is. `false`: the other end has left. A socket and a pipe are alike in
+    /// this.
     fn answer(connection: &mut (impl Read + Write)) -> io::Result<bool> {
         let mut question = [0; 256];
         loop {
             match connection.read(&mut question) {
                 Ok(0) => return Ok(false),
-                // There is always room for as little as this. More would have to be kept until the next writable event.
+                // There is always room for as little as this. More would have to be kept until the next
+                // writable event.
                 Ok(count) => connection.write_all(format!("{count} bytes").as_bytes())?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 Err(error) => return Err(error),

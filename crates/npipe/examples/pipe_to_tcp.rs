@@ -2,7 +2,8 @@
 //!
 //!     cargo run --example pipe_to_tcp -- NAME HOST:PORT [messages]
 //!
-//! With `messages`, the pipe carries messages, and the end of either direction is told by an empty one, as Docker does it.
+//! With `messages`, the pipe carries messages, and the end of either direction is told by an empty
+//! one, as Docker does it.
 
 #[cfg(windows)]
 fn main() -> std::io::Result<()> {
@@ -52,8 +53,9 @@ fn join(client: &npipe::blocking::PipeStream, server: &str) -> std::io::Result<(
             drop(requests.join());
             return replies.map(drop);
         }
-        // Another thread still reads, so the pipe cannot be closed; to disconnect ends that read, and the client sees
-        // ERROR_PIPE_NOT_CONNECTED. What it has not read by then would be discarded, so that is waited for.
+        // Another thread still reads, so the pipe cannot be closed; to disconnect ends that read, and the
+        // client sees ERROR_PIPE_NOT_CONNECTED. What it has not read by then would be discarded, so
+        // that is waited for.
         let ended = client.drain().and_then(|()| client.disconnect());
         drop(requests.join());
         replies.and(ended)

@@ -1,5 +1,5 @@
-//! A pipe between programs of one user: nobody else may open it or serve its name, the client makes sure whom it talks to before it says a
-//! word, and the server asks the system who its client is.
+//! A pipe between programs of one user: nobody else may open it or serve its name, the client makes
+//! sure whom it talks to before it says a word, and the server asks the system who its client is.
 //!
 //!     cargo run --example private
 
@@ -33,7 +33,8 @@ fn main() -> std::io::Result<()> {
             program.file_name().unwrap_or_default().to_string_lossy(),
             secret.len()
         );
-        // Not what the client says of itself, and not what its process number is now: what the system knows.
+        // Not what the client says of itself, and not what its process number is now: what the system
+        // knows.
         let user = stream.impersonate(|client| client.user())??;
         println!("in my own name: {}", user == Trustee::CurrentUser.sid()?);
         Ok(())

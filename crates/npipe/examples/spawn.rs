@@ -1,5 +1,5 @@
-//! Pipes on tasks without a thread switch, in a program that is Tokio's otherwise: the tasks that own pipes run on `npipe::spawn`,
-//! and Tokio's time-outs and channels work in them.
+//! Pipes on tasks without a thread switch, in a program that is Tokio's otherwise: the tasks that
+//! own pipes run on `npipe::spawn`, and Tokio's time-outs and channels work in them.
 //!
 //!     cargo run --example spawn
 

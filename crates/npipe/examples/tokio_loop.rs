@@ -2,7 +2,8 @@
 //!
 //!     cargo run --example tokio_loop
 //!
-//! The `use` line names `npipe` where it named `tokio::net::windows::named_pipe`; nothing else changed.
+//! The `use` line names `npipe` where it named `tokio::net::windows::named_pipe`; nothing else
+//! changed.
 
 #[cfg(windows)]
 use npipe::{ClientOptions, NamedPipeServer, ServerOptions};
@@ -33,8 +34,8 @@ async fn accept_loop(mut server: NamedPipeServer, name: String) -> std::io::Resu
     for _ in 0..CLIENTS {
         server.connect().await?;
         let connected = server;
-        // The next instance exists before this client is served; in between, the next client would get "not found"
-        // or "busy".
+        // The next instance exists before this client is served; in between, the next client would get "not
+        // found" or "busy".
         server = ServerOptions::new().create(&name)?;
         tokio::spawn(square(connected));
     }

@@ -2,8 +2,8 @@
 //!
 //!     cargo run --example tonic
 //!
-//! A server takes its clients from `into_incoming`; a client is given a way to connect. What tonic wants to know of a connection,
-//! and cannot know of ours, takes a type in between.
+//! A server takes its clients from `into_incoming`; a client is given a way to connect. What tonic
+//! wants to know of a connection, and cannot know of ours, takes a type in between.
 
 #[cfg(windows)]
 mod pipe {

@@ -47,8 +47,9 @@ pub struct NamedPipeClient {
 pipe_end!(NamedPipeClient);
 
 impl NamedPipeClient {
-    /// [`flush`](Self::flush), [`drain`](Self::drain), and the end: the orderly end of a connection. It takes as long as the
-    /// server takes to read, and at most as long as [`set_linger`](Self::set_linger) says.
+    /// [`flush`](Self::flush), [`drain`](Self::drain), and the end: the orderly end of a
+    /// connection. It takes as long as the server takes to read, and at most as long as
+    /// [`set_linger`](Self::set_linger) says.
     ///
     /// # Cancellation
     ///
@@ -56,8 +57,9 @@ impl NamedPipeClient {
     ///
     /// # Errors
     ///
-    /// The first error of the two; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is over: then the pipe is
-    /// closed as by dropping it. A server that is gone already is none, nor is it that this end may not write.
+    /// The first error of the two; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is
+    /// over: then the pipe is closed as by dropping it. A server that is gone already is none,
+    /// nor is it that this end may not write.
     pub async fn close(self) -> io::Result<()> {
         let end = self.stream.end_of_close();
         self.close_until(end).await

@@ -1,5 +1,6 @@
-//! The pipes that there are. Their file system reads as a directory, whose entries have numbers of instances where files
-//! have sizes. What the system wrote is decoded here, without the system, so that any bytes can be shown to do no harm.
+//! The pipes that there are. Their file system reads as a directory, whose entries have numbers of
+//! instances where files have sizes. What the system wrote is decoded here, without the system, so
+//! that any bytes can be shown to do no harm.
 
 #[cfg(windows)]
 use std::io;
@@ -8,7 +9,8 @@ use std::io;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PipeEntry {
-    /// The name, without `\\.\pipe\`. It may have further backslashes in it. A unit that is no character shows as U+FFFD.
+    /// The name, without `\\.\pipe\`. It may have further backslashes in it. A unit that is no
+    /// character shows as U+FFFD.
     pub name: String,
     /// How many instances exist, with a client or without.
     pub instances: u32,
@@ -16,7 +18,8 @@ pub struct PipeEntry {
     pub max_instances: Option<u32>,
 }
 
-/// The pipes of this machine, in no particular order. No pipe is opened for that, and no server notices.
+/// The pipes of this machine, in no particular order. No pipe is opened for that, and no server
+/// notices.
 ///
 /// ```no_run
 /// for pipe in npipe::list_pipes()? {
@@ -90,7 +93,8 @@ mod tests {
 
     use super::{FILE_NAME, PipeEntry, decode};
 
-    /// An entry as the system lays it out; what pipes do not have is filled with what must not be looked at.
+    /// An entry as the system lays it out; what pipes do not have is filled with what must not be
+    /// looked at.
     fn entry(next: u32, name: &[u16], instances: u64, max_instances: u64) -> Vec<u8> {
         let mut bytes = next.to_le_bytes().to_vec();
         bytes.extend([0xee; 36]);

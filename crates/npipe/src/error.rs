@@ -35,9 +35,10 @@ impl fmt::Display for Operation {
 
 /// A system error with the operation and the pipe's name, for people to read.
 ///
-/// The methods of this crate return plain [`io::Error`]s of the system, because a program tests their
-/// [`raw_os_error`](io::Error::raw_os_error), and the standard library keeps that number only in an error without a text
-/// of its own. This type carries both: wrap an error where it is shown, or convert it back with `?` and lose nothing.
+/// The methods of this crate return plain [`io::Error`]s of the system, because a program tests
+/// their [`raw_os_error`](io::Error::raw_os_error), and the standard library keeps that number only
+/// in an error without a text of its own. This type carries both: wrap an error where it is shown,
+/// or convert it back with `?` and lose nothing.
 ///
 /// ```
 /// use npipe::{Error, Operation, PipeName};
@@ -102,8 +103,8 @@ impl From<Error> for io::Error {
 }
 
 /// A message was longer than its receiver allows. It is inside the [`io::Error`] of
-/// [`recv_message_limited`](crate::NamedPipeServer::recv_message_limited) and its like, whose kind is
-/// [`InvalidData`](io::ErrorKind::InvalidData).
+/// [`recv_message_limited`](crate::NamedPipeServer::recv_message_limited) and its like, whose kind
+/// is [`InvalidData`](io::ErrorKind::InvalidData).
 ///
 /// ```
 /// fn is_too_long(error: &std::io::Error) -> bool {
@@ -216,7 +217,8 @@ struct Explained {
     source: io::Error,
 }
 
-/// The error of one who waited until the time was over. `waiting` says what for; `last` is its source.
+/// The error of one who waited until the time was over. `waiting` says what for; `last` is its
+/// source.
 #[cfg_attr(not(windows), expect(dead_code, reason = "the faces exist on Windows"))]
 pub(crate) fn gave_up(waiting: String, last: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, Explained { text: waiting, source: last })

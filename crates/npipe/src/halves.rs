@@ -1,14 +1,18 @@
-//! The two directions of a pipe end, for two owners. Of either face: a half holds the end and knows nothing of it.
+//! The two directions of a pipe end, for two owners. Of either face: a half holds the end and knows
+//! nothing of it.
 
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// The reading direction of a pipe end `P`, by `into_split`; [`reunite`](Self::reunite) is the way back.
+/// The reading direction of a pipe end `P`, by `into_split`; [`reunite`](Self::reunite) is the way
+/// back.
 ///
-/// It reads by the same traits as `P`. Everything else that `P` can do by reference is to be had from [`as_ref`](Self::as_ref).
+/// It reads by the same traits as `P`. Everything else that `P` can do by reference is to be had
+/// from [`as_ref`](Self::as_ref).
 ///
-/// A pipe has no half-close: dropping one half tells the peer nothing. The pipe is closed when both are gone.
+/// A pipe has no half-close: dropping one half tells the peer nothing. The pipe is closed when both
+/// are gone.
 ///
 /// ```no_run
 /// # #[cfg(all(windows, feature = "tokio"))]
@@ -31,7 +35,8 @@ pub struct OwnedReadHalf<P> {
 
 /// The writing direction of a pipe end `P`, by `into_split`; see [`OwnedReadHalf`].
 ///
-/// It writes by the same traits as `P`. Dropping it leaves what was written on its way, as dropping the pipe does.
+/// It writes by the same traits as `P`. Dropping it leaves what was written on its way, as dropping
+/// the pipe does.
 pub struct OwnedWriteHalf<P> {
     pub(crate) pipe: Arc<P>,
 }

@@ -1,7 +1,7 @@
 //! Acting in a client's name, for as long as a closure lasts.
 //!
-//! The system ties it to the thread. So it must end on the thread where it began, and before that thread does anything else:
-//! a closure that cannot await is what says so in types.
+//! The system ties it to the thread. So it must end on the thread where it began, and before that
+//! thread does anything else: a closure that cannot await is what says so in types.
 
 use std::io;
 use std::marker::PhantomData;
@@ -12,9 +12,11 @@ use crate::security::{Sid, Trustee};
 use crate::sys::{self, OwnedHandle, ThreadToken};
 
 /// A server's thread acts in its client's name: lent to the closure of
-/// [`NamedPipeServer::impersonate`](crate::NamedPipeServer::impersonate), and over when that returns or panics.
+/// [`NamedPipeServer::impersonate`](crate::NamedPipeServer::impersonate), and over when that
+/// returns or panics.
 ///
-/// It belongs to its thread, so it is neither `Send` nor `Sync`, and the closure has nothing to await with:
+/// It belongs to its thread, so it is neither `Send` nor `Sync`, and the closure has nothing to
+/// await with:
 ///
 /// ```compile_fail,E0728
 /// # async fn serve(server: &npipe::NamedPipeServer) -> std::io::Result<()> {
@@ -54,7 +56,8 @@ pub struct Impersonation {
 pub enum ImpersonationLevel {
     /// Nothing: the server does not learn who the client is.
     Anonymous,
-    /// Learn who it is, and nothing else: what npipe's clients, Tokio's and those of the standard library allow.
+    /// Learn who it is, and nothing else: what npipe's clients, Tokio's and those of the standard
+    /// library allow.
     Identification,
     /// Act as the client on this machine: what other clients allow unless they say less.
     Impersonation,
@@ -99,8 +102,10 @@ impl Impersonation {
         }
     }
 
-    /// How far the client allows servers to act in its name. Below [`Impersonation`](ImpersonationLevel::Impersonation), what
-    /// is opened meanwhile is refused with `ERROR_BAD_IMPERSONATION_LEVEL`, and only questions about the client are answered.
+    /// How far the client allows servers to act in its name. Below
+    /// [`Impersonation`](ImpersonationLevel::Impersonation), what is opened meanwhile is
+    /// refused with `ERROR_BAD_IMPERSONATION_LEVEL`, and only questions about the client are
+    /// answered.
     ///
     /// # Errors
     ///
@@ -118,8 +123,9 @@ impl Impersonation {
         }
     }
 
-    /// Whether the client is this account, or belongs to this group and makes use of it: an administrator whose program is not
-    /// elevated does not count as one of the [`Administrators`](Trustee::Administrators).
+    /// Whether the client is this account, or belongs to this group and makes use of it: an
+    /// administrator whose program is not elevated does not count as one of the
+    /// [`Administrators`](Trustee::Administrators).
     ///
     /// ```no_run
     /// # fn decide(server: &npipe::NamedPipeServer) -> std::io::Result<()> {
@@ -148,8 +154,8 @@ impl Impersonation {
 }
 
 impl Drop for Impersonation {
-    /// Reverting fails only where going on would be worse: everything that this thread does from then on would be done in the
-    /// client's name. Microsoft's page says to end the process.
+    /// Reverting fails only where going on would be worse: everything that this thread does from
+    /// then on would be done in the client's name. Microsoft's page says to end the process.
     fn drop(&mut self) {
         if sys::revert_to_self().is_err() {
             process::abort();

@@ -32,8 +32,8 @@ pub struct PipeInfo {
     pub mode: PipeMode,
     /// Which end this is.
     pub end: PipeEnd,
-    /// How many instances the pipe may have, as the system says it: 255 on Windows, and `u32::MAX` under Wine, is
-    /// unlimited.
+    /// How many instances the pipe may have, as the system says it: 255 on Windows, and `u32::MAX`
+    /// under Wine, is unlimited.
     pub max_instances: u32,
     /// The quota, in bytes, for what the server writes.
     pub out_buffer_size: u32,
@@ -41,13 +41,14 @@ pub struct PipeInfo {
     pub in_buffer_size: u32,
 }
 
-/// What could be read from a pipe at once. Asked for with [`NamedPipeServer::peek`](crate::NamedPipeServer::peek) and its like.
+/// What could be read from a pipe at once. Asked for with
+/// [`NamedPipeServer::peek`](crate::NamedPipeServer::peek) and its like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peek {
     /// How many bytes, of all messages.
     pub bytes_available: usize,
-    /// How many of them belong to the message that is read next, or to the rest of the one that was begun. 0 on an end that reads
-    /// bytes, and when nothing or an empty message is there.
+    /// How many of them belong to the message that is read next, or to the rest of the one that was
+    /// begun. 0 on an end that reads bytes, and when nothing or an empty message is there.
     pub bytes_left_in_message: usize,
 }

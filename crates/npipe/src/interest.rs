@@ -1,6 +1,7 @@
 //! What a caller of `ready` is interested in, and what it learns.
 //!
-//! Ours, so that the crate needs no runtime; with the feature `tokio` they convert from and to Tokio's.
+//! Ours, so that the crate needs no runtime; with the feature `tokio` they convert from and to
+//! Tokio's.
 
 use std::fmt;
 use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign, Sub, SubAssign};
@@ -14,8 +15,8 @@ impl Interest {
     pub const READABLE: Self = Self(1);
     /// Interest in writing.
     pub const WRITABLE: Self = Self(2);
-    /// Interest in errors, which Tokio has. On a pipe an error is a reason to be readable or writable, so nothing is
-    /// ever ready for this alone.
+    /// Interest in errors, which Tokio has. On a pipe an error is a reason to be readable or
+    /// writable, so nothing is ever ready for this alone.
     pub const ERROR: Self = Self(4);
 
     /// Whether it includes reading.

@@ -1,20 +1,23 @@
 //! Windows named pipes: asynchronous, on any executor, with a completion-port driver of its own.
 //!
-//! [`NamedPipeServer`] and [`NamedPipeClient`] are the two ends of a pipe; [`ServerOptions`] creates the one, or a
-//! [`NamedPipeListener`] for any number of them, and [`ClientOptions`] opens the other. They have everything of Tokio's
-//! `tokio::net::windows::named_pipe`, by its names and signatures, so that changing a `use` line is the whole migration, and promise
-//! more:
+//! [`NamedPipeServer`] and [`NamedPipeClient`] are the two ends of a pipe; [`ServerOptions`]
+//! creates the one, or a [`NamedPipeListener`] for any number of them, and [`ClientOptions`] opens
+//! the other. They have everything of Tokio's `tokio::net::windows::named_pipe`, by its names and
+//! signatures, so that changing a `use` line is the whole migration, and promise more:
 //!
-//! - no byte is lost, repeated or reordered, whichever future is dropped when ([cancellation](guide::cancellation));
+//! - no byte is lost, repeated or reordered, whichever future is dropped when
+//!   ([cancellation](guide::cancellation));
 //! - a write that returned `Ok` is delivered if the peer reads, also when pipe and runtime are
 //!   dropped (a dropped pipe [lingers](NamedPipeServer::set_linger) for five minutes at most);
-//! - what a pipe holds is bounded, and an idle pipe holds next to nothing
-//!   ([limits and defaults](guide::limits_and_defaults));
-//! - a [listener](ServerOptions::listen) of more than one instance is never without one, so its name stays, and a
-//!   [client](ClientOptions::connect) waits while all are taken;
-//! - messages of a message pipe are [sent and received whole](guide::messages), and an empty one is not the end;
+//! - what a pipe holds is bounded, and an idle pipe holds next to nothing ([limits and
+//!   defaults](guide::limits_and_defaults));
+//! - a [listener](ServerOptions::listen) of more than one instance is never without one, so its
+//!   name stays, and a [client](ClientOptions::connect) waits while all are taken;
+//! - messages of a message pipe are [sent and received whole](guide::messages), and an empty one is
+//!   not the end;
 //! - a reused server instance shows its next client nothing of the last;
-//! - who may use a pipe is said [in words](guide::security), and each end can ask who is at the other;
+//! - who may use a pipe is said [in words](guide::security), and each end can ask who is at the
+//!   other;
 //! - a value that makes no sense is an error before any system call, and never a panic.
 //!
 //! ```no_run
@@ -43,29 +46,35 @@
 //! | `futures-io` | no | `AsyncRead` and `AsyncWrite` of `futures-io`, for smol, async-compat and others |
 //! | `mio` | no | `readiness::Poll::attach`, which puts pipes into an existing event loop of mio's |
 //!
-//! Features only add. No runtime is needed to construct a pipe or to use one: the first asynchronous pipe starts a thread that
-//! waits for all of them, and [`spawn`] and [`block_on`] do without it. Threads without futures have [`blocking`] pipes, event loops
-//! [`readiness`].
+//! Features only add. No runtime is needed to construct a pipe or to use one: the first
+//! asynchronous pipe starts a thread that waits for all of them, and [`spawn`] and [`block_on`] do
+//! without it. Threads without futures have [`blocking`] pipes, event loops [`readiness`].
 //!
 //! # Where to read on
 //!
-//! - [`guide::coming_from_tokio`]: the migration, what differs and why, the errors and their meanings.
+//! - [`guide::coming_from_tokio`]: the migration, what differs and why, the errors and their
+//!   meanings.
 //! - [`guide::cancellation`]: what is lost when a future is dropped (nothing), method by method.
-//! - [`guide::tasks`]: `block_on` and `spawn`, which save a thread switch; what a runtime sees of us.
-//! - [`guide::readiness`]: coming from mio; the face for event loops, [`readiness`], what differs and why.
-//! - [`guide::blocking`]: the face for threads, [`blocking`]; time-outs, and how to stop a thread that waits.
-//! - [`guide::security`]: who may use a pipe, who is at its other end, and acting in a client's name.
+//! - [`guide::tasks`]: `block_on` and `spawn`, which save a thread switch; what a runtime sees of
+//!   us.
+//! - [`guide::readiness`]: coming from mio; the face for event loops, [`readiness`], what differs
+//!   and why.
+//! - [`guide::blocking`]: the face for threads, [`blocking`]; time-outs, and how to stop a thread
+//!   that waits.
+//! - [`guide::security`]: who may use a pipe, who is at its other end, and acting in a client's
+//!   name.
 //! - [`guide::messages`]: whole messages, empty ones, limits, half-close.
 //! - [`guide::limits_and_defaults`]: every default with its reason; Wine.
 //!
-//! The crate builds everywhere, so that code for several systems can name it in one place; the pipes themselves exist on
-//! Windows.
+//! The crate builds everywhere, so that code for several systems can name it in one place; the
+//! pipes themselves exist on Windows.
 //!
 //! # The source, in reading order
 //!
-//! `name`, `error`, `info` and `interest` are plain types. `machine` takes the decisions and knows no system; `sys` is
-//! Win32 without decisions. `driver` owns what is in flight, `stream` runs a pipe end on the three. Above are `security` and
-//! `peer`, `tasks`, the ends, `server` and `client`, with their `options`, the `listener` and the stream of each `message`, the faces
+//! `name`, `error`, `info` and `interest` are plain types. `machine` takes the decisions and knows
+//! no system; `sys` is Win32 without decisions. `driver` owns what is in flight, `stream` runs a
+//! pipe end on the three. Above are `security` and `peer`, `tasks`, the ends, `server` and
+//! `client`, with their `options`, the `listener` and the stream of each `message`, the faces
 //! `readiness` and `blocking`, and the skins `tokio` and `futures_io`.
 //! `ARCHITECTURE.md` in the repository tells why.
 #![warn(missing_docs)]

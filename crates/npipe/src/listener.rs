@@ -1,8 +1,9 @@
 //! Accepting clients: instances of the pipe that wait for them, and who waits for those.
 //!
-//! Which instances there are, and which is given away when, is the [`Backlog`]'s business. Here they are created and asked for
-//! their clients. Any number of tasks may accept: what concerns one of them, a client that has come or a time to look again,
-//! rings a bell that wakes them all, and the first that comes takes what there is.
+//! Which instances there are, and which is given away when, is the [`Backlog`]'s business. Here
+//! they are created and asked for their clients. Any number of tasks may accept: what concerns one
+//! of them, a client that has come or a time to look again, rings a bell that wakes them all, and
+//! the first that comes takes what there is.
 
 use std::borrow::Borrow;
 use std::ffi::OsStr;
@@ -29,11 +30,12 @@ const CALLED_AT_ONCE: usize = 8;
 
 impl ServerOptions {
     /// Creates the pipe `name`, in any of the forms of [`PipeName::new`], with as many instances as
-    /// [`backlog`](Self::backlog) says, and a listener that accepts its clients. It needs no runtime.
+    /// [`backlog`](Self::backlog) says, and a listener that accepts its clients. It needs no
+    /// runtime.
     ///
-    /// The options hold for every instance. Only [`first_pipe_instance`](Self::first_pipe_instance) concerns the first alone, and
-    /// is yes unless it was set. Clients can open the pipe from now on, also before [`accept`](NamedPipeListener::accept) is
-    /// called.
+    /// The options hold for every instance. Only [`first_pipe_instance`](Self::first_pipe_instance)
+    /// concerns the first alone, and is yes unless it was set. Clients can open the pipe from
+    /// now on, also before [`accept`](NamedPipeListener::accept) is called.
     ///
     /// Calls [`CreateNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
     ///
@@ -49,8 +51,9 @@ impl ServerOptions {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create): [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the name exists, or when the
-    /// access list that the first instance was given does not let us add others.
+    /// As [`create`](Self::create): [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the
+    /// name exists, or when the access list that the first instance was given does not let us
+    /// add others.
     pub fn listen(&self, name: impl AsRef<OsStr>) -> io::Result<NamedPipeListener> {
         self.refuse_inheritable()?;
         let instances = self.instances(name.as_ref())?;
@@ -58,8 +61,8 @@ impl ServerOptions {
         Ok(NamedPipeListener::new(instances, backlog))
     }
 
-    /// [`listen`](Self::listen) that tries again for `timeout` while another program has the name: a service that is started
-    /// anew may find its predecessor still about to end.
+    /// [`listen`](Self::listen) that tries again for `timeout` while another program has the name:
+    /// a service that is started anew may find its predecessor still about to end.
     ///
     /// # Cancellation
     ///
@@ -95,9 +98,10 @@ fn on_port((handle, settings): (OwnedHandle, Settings)) -> io::Result<Stream> {
 
 /// A server that accepts clients of a pipe. Made by [`ServerOptions::listen`].
 ///
-/// It holds a [backlog](ServerOptions::backlog) of instances that no client has been accepted from, and creates the next before it
-/// hands one out. So a burst of clients finds the pipe free, and the name exists for as long as the listener does: no client finds it
-/// missing, and no other program can take it.
+/// It holds a [backlog](ServerOptions::backlog) of instances that no client has been accepted from,
+/// and creates the next before it hands one out. So a burst of clients finds the pipe free, and the
+/// name exists for as long as the listener does: no client finds it missing, and no other program
+/// can take it.
 ///
 /// ```no_run
 /// # #[cfg(feature = "tokio")]
@@ -119,9 +123,10 @@ fn on_port((handle, settings): (OwnedHandle, Settings)) -> io::Result<Stream> {
 ///
 /// # With a limit of instances
 ///
-/// Of a pipe that has [`max_instances`](ServerOptions::max_instances) of *n*, the listener keeps one: *n* - 1 clients are served at a
-/// time, the next one connects and is accepted when another has gone. Of a pipe of one instance that instance is handed out. Its
-/// name goes with it, until the listener can create the next: a server of one client at a time keeps its name by
+/// Of a pipe that has [`max_instances`](ServerOptions::max_instances) of *n*, the listener keeps
+/// one: *n* - 1 clients are served at a time, the next one connects and is accepted when another
+/// has gone. Of a pipe of one instance that instance is handed out. Its name goes with it, until
+/// the listener can create the next: a server of one client at a time keeps its name by
 /// [`NamedPipeServer::disconnect`] and [`NamedPipeServer::connect`] instead.
 pub struct NamedPipeListener {
     instances: Instances,
@@ -171,26 +176,31 @@ impl NamedPipeListener {
 
     /// Waits for a client.
     ///
-    /// A client that came, wrote something and left before anybody looked is a client: its bytes can be read, then the end. One
-    /// that came and left without a word, as programs do that merely look whether a pipe exists, is passed over.
+    /// A client that came, wrote something and left before anybody looked is a client: its bytes
+    /// can be read, then the end. One that came and left without a word, as programs do that
+    /// merely look whether a pipe exists, is passed over.
     ///
     /// Calls [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
     ///
     /// # Cancellation
     ///
-    /// Nothing is lost when the future is dropped: a client that has come, or comes, is there for the next `accept`.
+    /// Nothing is lost when the future is dropped: a client that has come, or comes, is there for
+    /// the next `accept`.
     ///
     /// # Errors
     ///
-    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the listener has been [closed](Self::close). Else the
-    /// system's, which do not end the listener: of one client that could not be taken, or for want of memory or handles, when the
-    /// last instance cannot be handed out because no other can be created. That client stays; accept again after a moment.
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the listener has been
+    /// [closed](Self::close). Else the system's, which do not end the listener: of one client
+    /// that could not be taken, or for want of memory or handles, when the last instance cannot
+    /// be handed out because no other can be created. That client stays; accept again after a
+    /// moment.
     pub async fn accept(&self) -> io::Result<NamedPipeServer> {
         let incoming = self.incoming();
         coop::poll_fn(|context| incoming.poll(context)).await.unwrap_or_else(|| Err(closed()))
     }
 
-    /// [`accept`](Self::accept) for a task that polls. The last task that asked is the one that is woken.
+    /// [`accept`](Self::accept) for a task that polls. The last task that asked is the one that is
+    /// woken.
     ///
     /// # Errors
     ///
@@ -200,13 +210,14 @@ impl NamedPipeListener {
             .map(|client| client.unwrap_or_else(|| Err(closed())))
     }
 
-    /// The clients as they come: [`accept`](Self::accept), again and again. The stream ends when the listener is
-    /// [closed](Self::close).
+    /// The clients as they come: [`accept`](Self::accept), again and again. The stream ends when
+    /// the listener is [closed](Self::close).
     pub fn incoming(&self) -> Incoming<&Self> {
         Incoming::of(self)
     }
 
-    /// [`incoming`](Self::incoming) of a listener that goes with the stream, for those who want it whole, such as tonic.
+    /// [`incoming`](Self::incoming) of a listener that goes with the stream, for those who want it
+    /// whole, such as tonic.
     pub fn into_incoming(self) -> Incoming<Self> {
         Incoming::of(self)
     }
@@ -220,9 +231,10 @@ impl NamedPipeListener {
     /// all later ones, fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and
     /// [`incoming`](Self::incoming) ends.
     ///
-    /// A client that has connected and was not accepted reads the end of the pipe, as does one that comes in the instant that the
-    /// system needs to end the wait for it; one that comes later finds no such name.
-    /// Connections that were accepted go on, and keep the name in use until they end.
+    /// A client that has connected and was not accepted reads the end of the pipe, as does one that
+    /// comes in the instant that the system needs to end the wait for it; one that comes later
+    /// finds no such name. Connections that were accepted go on, and keep the name in use until
+    /// they end.
     pub fn close(&self) {
         let before = std::mem::replace(&mut *lock(&self.state), State::Closed);
         drop(before);
@@ -246,7 +258,8 @@ impl NamedPipeListener {
             Some(Err(error)) => Some(Err(error)),
             None => None,
         };
-        // The others need not be told of the instance that has taken the client's place: the client rang for all of them.
+        // The others need not be told of the instance that has taken the client's place: the client rang
+        // for all of them.
         self.forget(key);
         Poll::Ready(result)
     }
@@ -293,8 +306,8 @@ impl fmt::Debug for NamedPipeListener {
     }
 }
 
-/// The clients of a listener, as they come: a [`Stream`](futures_core::Stream). Made by [`NamedPipeListener::incoming`] and
-/// [`NamedPipeListener::into_incoming`].
+/// The clients of a listener, as they come: a [`Stream`](futures_core::Stream). Made by
+/// [`NamedPipeListener::incoming`] and [`NamedPipeListener::into_incoming`].
 ///
 /// Nothing is lost when it is dropped: a client that has come is there for the next `accept`.
 pub struct Incoming<L: Borrow<NamedPipeListener>> {

@@ -1,5 +1,5 @@
-//! A pipe of messages as a `Stream` and a `Sink`, for code that is written against those traits. What a message is, and when one is
-//! whole, is decided below.
+//! A pipe of messages as a `Stream` and a `Sink`, for code that is written against those traits.
+//! What a message is, and when one is whole, is decided below.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,8 @@ use crate::error::is_message_too_long;
 use crate::stream::Key;
 use crate::{NamedPipeClient, NamedPipeServer};
 
-/// A pipe end as a [`Stream`] of the messages it receives and a [`Sink`] of those it sends. Either may be an empty one.
+/// A pipe end as a [`Stream`] of the messages it receives and a [`Sink`] of those it sends. Either
+/// may be an empty one.
 ///
 /// ```no_run
 /// # async fn echo(server: npipe::NamedPipeServer) -> std::io::Result<()> {
@@ -31,17 +32,20 @@ use crate::{NamedPipeClient, NamedPipeServer};
 ///
 /// # The stream
 ///
-/// It ends when the peer has closed its end, and after an error. A message over the [limit](Self::with_limit) is an error too, with a
-/// [`MessageTooLong`](crate::MessageTooLong) inside, and the one after which it goes on.
+/// It ends when the peer has closed its end, and after an error. A message over the
+/// [limit](Self::with_limit) is an error too, with a [`MessageTooLong`](crate::MessageTooLong)
+/// inside, and the one after which it goes on.
 ///
 /// # The sink
 ///
-/// It takes a message at a time. Flushing waits until the pipe has what was taken, and reports its errors; closing does the same, and
-/// does not tell the peer: that is [`close_write`](NamedPipeServer::close_write).
+/// It takes a message at a time. Flushing waits until the pipe has what was taken, and reports its
+/// errors; closing does the same, and does not tell the peer: that is
+/// [`close_write`](NamedPipeServer::close_write).
 ///
 /// # Cancellation
 ///
-/// Nothing is lost when a future of a combinator is dropped that waits for the next message, or for room for one.
+/// Nothing is lost when a future of a combinator is dropped that waits for the next message, or for
+/// room for one.
 #[derive(Debug)]
 pub struct Messages<P> {
     pipe: P,
@@ -73,7 +77,8 @@ impl<P> Messages<P> {
         &self.pipe
     }
 
-    /// The pipe, from which nothing has been taken that was not given. A message that was sent and not flushed may be lost.
+    /// The pipe, from which nothing has been taken that was not given. A message that was sent and
+    /// not flushed may be lost.
     pub fn into_inner(self) -> P {
         self.pipe
     }

@@ -40,8 +40,7 @@ impl PipeName {
     ///   path of a file, and `\\.\pipe\x\..\..\C:\y` is the file `C:\y`. A component that merely
     ///   ends in dots (`x..`) is accepted;
     /// - contains a NUL character;
-    /// - is longer, with its prefix, than the 256 characters that
-    ///   [Windows allows](https://learn.microsoft.com/windows/win32/ipc/pipe-names).
+    /// - is longer, with its prefix, than the 256 characters that [Windows allows](https://learn.microsoft.com/windows/win32/ipc/pipe-names).
     pub fn new(name: impl AsRef<OsStr>) -> io::Result<Self> {
         Self::parse(name.as_ref())
     }
@@ -111,7 +110,8 @@ impl PipeName {
     }
 }
 
-/// The system's form of a name in any form. `None` for a path that begins at a drive or a root, which nobody means as a name.
+/// The system's form of a name in any form. `None` for a path that begins at a drive or a root,
+/// which nobody means as a name.
 fn canonical(text: &str) -> Option<String> {
     let text = match text.get(.."npipe:".len()) {
         Some(scheme) if scheme.eq_ignore_ascii_case("npipe:") => {

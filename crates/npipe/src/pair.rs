@@ -1,5 +1,5 @@
-//! Both ends of a new pipe, connected. Its name is nobody else's business: it cannot be guessed, has one instance, and is
-//! open to the user who makes it alone.
+//! Both ends of a new pipe, connected. Its name is nobody else's business: it cannot be guessed,
+//! has one instance, and is open to the user who makes it alone.
 
 use std::io;
 
@@ -11,13 +11,16 @@ use crate::stream::{Settings, Stream};
 use crate::sys::{self, OwnedHandle};
 use crate::{ClientOptions, NamedPipeClient, NamedPipeServer, ServerOptions};
 
-/// How often the one instance may be taken by somebody who looks into every pipe that appears, as monitors do.
+/// How often the one instance may be taken by somebody who looks into every pipe that appears, as
+/// monitors do.
 const ATTEMPTS: u32 = 3;
 
-/// A connected pair: both ends of a pipe that nobody else has. For tests, and to hand one end to another task or, made with
-/// [`blocking::pair_with`](crate::blocking::pair_with), to another process.
+/// A connected pair: both ends of a pipe that nobody else has. For tests, and to hand one end to
+/// another task or, made with [`blocking::pair_with`](crate::blocking::pair_with), to another
+/// process.
 ///
-/// The pipe has a name that cannot be guessed, one instance, which refuses clients of other machines, and is open to this user only.
+/// The pipe has a name that cannot be guessed, one instance, which refuses clients of other
+/// machines, and is open to this user only.
 ///
 /// ```no_run
 /// # #[cfg(all(windows, feature = "tokio"))]
@@ -39,7 +42,8 @@ pub fn pair() -> io::Result<(NamedPipeServer, NamedPipeClient)> {
     pair_with(&ServerOptions::new(), &ClientOptions::new())
 }
 
-/// [`pair`] with options. The number of instances and that it is the first are not theirs to say; the access list is if they have one.
+/// [`pair`] with options. The number of instances and that it is the first are not theirs to say;
+/// the access list is if they have one.
 ///
 /// # Errors
 ///

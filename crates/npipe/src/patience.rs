@@ -1,5 +1,5 @@
-//! How long to go on trying for what may be had later: a limit of time, and the pauses within it. What is tried, and which
-//! errors pass, is not known here.
+//! How long to go on trying for what may be had later: a limit of time, and the pauses within it.
+//! What is tried, and which errors pass, is not known here.
 
 use std::time::{Duration, Instant};
 

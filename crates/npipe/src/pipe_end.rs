@@ -63,8 +63,8 @@ macro_rules! pipe_end {
             ///
             /// # Errors
             ///
-            /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`) on a client's end that was
-            /// opened for neither reading nor writing nor
+            /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`)
+            /// on a client's end that was opened for neither reading nor writing nor
             /// [`read_control`](crate::ClientOptions::read_control).
             pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
                 SecurityDescriptor::of(self.stream.handle())
@@ -88,14 +88,14 @@ macro_rules! pipe_end {
 
             /// Waits until something of `interest`, Tokio's or ours, is ready, and tells what.
             ///
-            /// Readiness may be gone when it is acted upon: another task may have been faster. So follow it with
-            /// [`try_read`](Self::try_read) or [`try_write`](Self::try_write) and wait again on
+            /// Readiness may be gone when it is acted upon: another task may have been faster. So follow it
+            /// with [`try_read`](Self::try_read) or [`try_write`](Self::try_write) and wait again on
             /// [`WouldBlock`](io::ErrorKind::WouldBlock).
             ///
             /// # Cancellation
             ///
-            /// Nothing is lost when the future is dropped. A read that it started goes on, and its bytes are there for
-            /// the next one.
+            /// Nothing is lost when the future is dropped. A read that it started goes on, and its bytes
+            /// are there for the next one.
             ///
             /// # Errors
             ///
@@ -117,8 +117,8 @@ macro_rules! pipe_end {
                 self.ready(Interest::READABLE).await.map(drop)
             }
 
-            /// Whether a read would have a result; if not, the context's task is woken when it would. The last task that
-            /// asked or called a reading poll function is the one that is woken.
+            /// Whether a read would have a result; if not, the context's task is woken when it would. The
+            /// last task that asked or called a reading poll function is the one that is woken.
             ///
             /// # Errors
             ///
@@ -128,11 +128,11 @@ macro_rules! pipe_end {
                     .map(|_| Ok(()))
             }
 
-            /// Reads what there is, without waiting. `Ok(0)` means that the peer has closed its end and everything it
-            /// wrote has been read, or that `buf` is empty.
+            /// Reads what there is, without waiting. `Ok(0)` means that the peer has closed its end and
+            /// everything it wrote has been read, or that `buf` is empty.
             ///
-            /// On a message pipe it reads from one message at most: all of it if `buf` is large enough, else its next
-            /// part. Empty messages are passed over.
+            /// On a message pipe it reads from one message at most: all of it if `buf` is large enough,
+            /// else its next part. Empty messages are passed over.
             ///
             /// # Errors
             ///
@@ -170,7 +170,6 @@ macro_rules! pipe_end {
             /// bytes, 64 MiB by default. [`recv_message_limited`](Self::recv_message_limited) has a
             /// limit of its own. If a part of a message has been read by other means, this receives
             /// the rest of it.
-            ///
             #[doc = concat!("```no_run
 # async fn serve(pipe: npipe::", stringify!($pipe), ") -> std::io::Result<()> {
 let mut buffer = bytes::BytesMut::new();
@@ -184,7 +183,8 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// # Cancellation
             ///
-            /// Nothing is lost when the future is dropped, and `buffer` is as it was: a message is there for the next call, whole.
+            /// Nothing is lost when the future is dropped, and `buffer` is as it was: a message is there
+            /// for the next call, whole.
             ///
             /// # Errors
             ///
@@ -217,40 +217,46 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.stream.recv_message(buffer, limit).await
             }
 
-            /// Whether what was read last, by whatever means, ends with the end of a message. For those who read messages in pieces:
-            /// when it does not, the next read brings more of the same message, and [`recv_message`](Self::recv_message) the rest of it.
-            /// Always so on an end that reads bytes.
+            /// Whether what was read last, by whatever means, ends with the end of a message. For those who
+            /// read messages in pieces: when it does not, the next read brings more of the same
+            /// message, and [`recv_message`](Self::recv_message) the rest of it. Always so on an end
+            /// that reads bytes.
             #[doc(alias = "IsMessageComplete")]
             pub fn is_message_complete(&self) -> bool {
                 self.stream.is_message_complete()
             }
 
-            /// How much could be read now, and how much of it belongs to one message. Nothing is taken by it.
+            /// How much could be read now, and how much of it belongs to one message. Nothing is taken by
+            /// it.
             ///
             /// Calls [`PeekNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe),
             /// and counts what was read ahead.
             ///
             /// # Errors
             ///
-            /// The system's, when nothing was read ahead: `ERROR_BROKEN_PIPE` when the peer has closed its end, `ERROR_BAD_PIPE` when
-            /// there is no client yet, or none since the last was disconnected, `ERROR_PIPE_NOT_CONNECTED` when the server
-            /// disconnected us, `ERROR_ACCESS_DENIED` on an end that may not read.
+            /// The system's, when nothing was read ahead: `ERROR_BROKEN_PIPE` when the peer has closed its
+            /// end, `ERROR_BAD_PIPE` when there is no client yet, or none since the last was
+            /// disconnected, `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us,
+            /// `ERROR_ACCESS_DENIED` on an end that may not read.
             #[doc(alias = "PeekNamedPipe")]
             pub fn peek(&self) -> io::Result<Peek> {
                 self.stream.peek()
             }
 
-            /// Whether an empty message reads as the end, as in the convention of Docker and of others who use go-winio: who has no more
-            /// to say and still listens sends one, as [`close_write`](Self::close_write) does. `false`, the default, passes over empty
+            /// Whether an empty message reads as the end, as in the convention of Docker and of others who
+            /// use go-winio: who has no more to say and still listens sends one, as
+            /// [`close_write`](Self::close_write) does. `false`, the default, passes over empty
             /// messages. It holds from the next read on.
             ///
-            /// A read that finds one gives `Ok(0)`. Nothing keeps the peer from going on: another read shows what comes next.
-            /// [`recv_message`](Self::recv_message) tells empty messages from the end in either case.
+            /// A read that finds one gives `Ok(0)`. Nothing keeps the peer from going on: another read
+            /// shows what comes next. [`recv_message`](Self::recv_message) tells empty messages from
+            /// the end in either case.
             ///
             /// `true` makes this end of a message pipe read messages, and not bytes, if it does not already
             /// ([`SetNamedPipeHandleState`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-setnamedpipehandlestate)):
-            /// an empty message that waits between others is not to be seen otherwise. That stays, and does not concern what was read ahead:
-            /// so say it before the first read. On a byte pipe, which has no messages, it does nothing.
+            /// an empty message that waits between others is not to be seen otherwise. That stays, and does
+            /// not concern what was read ahead: so say it before the first read. On a byte pipe, which
+            /// has no messages, it does nothing.
             ///
             /// # Errors
             ///
@@ -260,10 +266,11 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.stream.set_empty_message_is_end(is_end)
             }
 
-            /// Waits until all of `message` has been accepted, as one message; an empty one is a message too.
+            /// Waits until all of `message` has been accepted, as one message; an empty one is a message
+            /// too.
             ///
-            /// What was accepted may still be on its way to the pipe. It arrives if the peer reads, also when this end
-            /// is dropped now; [`flush`](Self::flush) waits until the pipe has it.
+            /// What was accepted may still be on its way to the pipe. It arrives if the peer reads, also
+            /// when this end is dropped now; [`flush`](Self::flush) waits until the pipe has it.
             ///
             /// # Cancellation
             ///
@@ -271,22 +278,27 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// # Errors
             ///
-            /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe; [`InvalidInput`](io::ErrorKind::InvalidInput) for 4 GiB or more;
-            /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) after [`close_write`](Self::close_write). Else the system's, of this message or
-            /// of a write that was accepted earlier:
+            /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe;
+            /// [`InvalidInput`](io::ErrorKind::InvalidInput) for 4 GiB or more;
+            /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) after [`close_write`](Self::close_write). Else the
+            /// system's, of this message or of a write that was accepted earlier:
             #[doc = crate::documentation::write_errors!()]
             pub async fn send_message(&self, message: &[u8]) -> io::Result<()> {
                 self.stream.send_message(message).await
             }
 
-            /// Tells the peer that this end has no more to say, and still listens: half-close, by the convention of go-winio, which Docker
-            /// uses. A pipe has nothing of the kind, so it is an empty message, and writing fails from then on.
+            /// Tells the peer that this end has no more to say, and still listens: half-close, by the
+            /// convention of go-winio, which Docker uses. A pipe has nothing of the kind, so it is an
+            /// empty message, and writing fails from then on.
             ///
-            /// First it waits until the peer has read everything that was written, as [`drain`](Self::drain): a peer that reads bytes
-            /// would miss an empty message that comes behind others. It waits for `patience` at most, since there are peers that never
-            /// read, and sends the empty message in any case. A peer that does not know the convention passes over it.
+            /// First it waits until the peer has read everything that was written, as
+            /// [`drain`](Self::drain): a peer that reads bytes would miss an empty message that comes
+            /// behind others. It waits for `patience` at most, since there are peers that never
+            /// read, and sends the empty message in any case. A peer that does not know the convention
+            /// passes over it.
             ///
-            /// The other side of it is [`set_empty_message_is_end`](Self::set_empty_message_is_end). Called again, it does nothing.
+            /// The other side of it is [`set_empty_message_is_end`](Self::set_empty_message_is_end). Called
+            /// again, it does nothing.
             ///
             /// # Cancellation
             ///
@@ -294,8 +306,9 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// # Errors
             ///
-            /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe; [`TimedOut`](io::ErrorKind::TimedOut) when the peer had not
-            /// read everything in time, and the empty message was sent behind the rest. Those of [`drain`](Self::drain).
+            /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe;
+            /// [`TimedOut`](io::ErrorKind::TimedOut) when the peer had not read everything in time, and
+            /// the empty message was sent behind the rest. Those of [`drain`](Self::drain).
             #[doc(alias = "CloseWrite")]
             pub async fn close_write(&self, patience: Duration) -> io::Result<()> {
                 self.stream.close_write(Instant::now().checked_add(patience)).await
@@ -306,19 +319,22 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             /// [`max_message_size`](crate::ServerOptions::max_message_size).
             ///
             /// Calls [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe).
-            /// It is [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message) in one, for a peer that answers each
-            /// message with one: the two as calls of their own work as well.
+            /// It is [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message) in one,
+            /// for a peer that answers each message with one: the two as calls of their own work as
+            /// well.
             ///
             /// # Cancellation
             ///
-            /// When the future is dropped, the request has been sent or not. If it has, the reply is the next message received.
+            /// When the future is dropped, the request has been sent or not. If it has, the reply is the
+            /// next message received.
             ///
             /// # Errors
             ///
-            /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that does not read messages; `ERROR_PIPE_BUSY` when a message is there
-            /// that has not been received, which would be taken for the reply; [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when
-            /// the peer closed its end instead of answering. Those of [`send_message`](Self::send_message) and
-            /// [`recv_message`](Self::recv_message).
+            /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that does not read messages;
+            /// `ERROR_PIPE_BUSY` when a message is there that has not been received, which would be
+            /// taken for the reply; [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when
+            /// the peer closed its end instead of answering. Those of [`send_message`](Self::send_message)
+            /// and [`recv_message`](Self::recv_message).
             #[doc(alias = "TransactNamedPipe")]
             pub async fn transact(&mut self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
                 self.stream.transact(request, reply).await
@@ -337,8 +353,9 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.ready(Interest::WRITABLE).await.map(drop)
             }
 
-            /// Whether a write would be accepted, or fail; if not, the context's task is woken when it would. The last
-            /// task that asked or called a writing poll function is the one that is woken.
+            /// Whether a write would be accepted, or fail; if not, the context's task is woken when it
+            /// would. The last task that asked or called a writing poll function is the one that is
+            /// woken.
             ///
             /// # Errors
             ///
@@ -348,17 +365,17 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                     .map(|_| Ok(()))
             }
 
-            /// Writes what there is room for, without waiting, and tells how much that was. On a message pipe it writes
-            /// all of `buf`, as one message, or nothing; an empty `buf` is an empty message there, and nothing on a byte
-            /// pipe.
+            /// Writes what there is room for, without waiting, and tells how much that was. On a message
+            /// pipe it writes all of `buf`, as one message, or nothing; an empty `buf` is an empty
+            /// message there, and nothing on a byte pipe.
             ///
-            /// What was accepted may still be on its way to the pipe. It arrives if the peer reads, also when this end
-            /// is dropped now; [`flush`](Self::flush) waits until the pipe has it.
+            /// What was accepted may still be on its way to the pipe. It arrives if the peer reads, also
+            /// when this end is dropped now; [`flush`](Self::flush) waits until the pipe has it.
             ///
             /// # Errors
             ///
-            /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is no room. Else the system's, of this write or of
-            /// one that was accepted earlier:
+            /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is no room. Else the system's, of this
+            /// write or of one that was accepted earlier:
             #[doc = crate::documentation::write_errors!()]
             pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
                 self.stream.try_write(&buf)
@@ -386,8 +403,8 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.stream.try_io(interest.into(), f)
             }
 
-            /// Calls `f` each time that something of `interest` has become ready, until it returns something else than
-            /// [`WouldBlock`](io::ErrorKind::WouldBlock).
+            /// Calls `f` each time that something of `interest` has become ready, until it returns
+            /// something else than [`WouldBlock`](io::ErrorKind::WouldBlock).
             ///
             /// # Cancellation
             ///
@@ -404,8 +421,8 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.stream.async_io(interest.into(), f).await
             }
 
-            /// Waits until the pipe has accepted everything that was written. It does not wait for the peer to read:
-            /// that is [`drain`](Self::drain).
+            /// Waits until the pipe has accepted everything that was written. It does not wait for the peer
+            /// to read: that is [`drain`](Self::drain).
             ///
             /// # Cancellation
             ///
@@ -413,32 +430,33 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// # Errors
             ///
-            /// The system's, of a write that was accepted and then failed. It is reported once, here or by the next
-            /// write.
+            /// The system's, of a write that was accepted and then failed. It is reported once, here or by
+            /// the next write.
             pub async fn flush(&self) -> io::Result<()> {
                 self.stream.flush().await
             }
 
-            /// Waits until the peer has read everything that was written. Never implied by anything else: two ends that
-            /// both wait for the other to read would wait for ever.
+            /// Waits until the peer has read everything that was written. Never implied by anything else:
+            /// two ends that both wait for the other to read would wait for ever.
             ///
             /// It is what
             /// [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers) waits for, as an
             /// operation (`FSCTL_PIPE_FLUSH` by
             /// [`NtFsControlFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntfscontrolfile)). Where the
-            /// system does not have it as one, as Wine, that function is called, on a thread that lasts as long as the call.
+            /// system does not have it as one, as Wine, that function is called, on a thread that lasts as
+            /// long as the call.
             ///
             /// # Cancellation
             ///
-            /// Nothing is lost when the future is dropped: the operation or the call is cancelled, and what was written stays in
-            /// the pipe.
+            /// Nothing is lost when the future is dropped: the operation or the call is cancelled, and what
+            /// was written stays in the pipe.
             ///
             /// # Errors
             ///
-            /// The system's: `ERROR_BROKEN_PIPE` when the peer closes its end while this waits (the system does not tell of
-            /// one that had closed before whether it had read everything),
-            /// `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us, `ERROR_ACCESS_DENIED` on an end that may not
-            /// write.
+            /// The system's: `ERROR_BROKEN_PIPE` when the peer closes its end while this waits (the system
+            /// does not tell of one that had closed before whether it had read everything),
+            /// `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us, `ERROR_ACCESS_DENIED` on an end
+            /// that may not write.
             pub async fn drain(&self) -> io::Result<()> {
                 self.stream.drain().await
             }
@@ -451,13 +469,14 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// # Errors
             ///
-            /// As [`drain`](Self::drain), and [`TimedOut`](io::ErrorKind::TimedOut) when the peer has not read everything by then.
-            /// What it has not read is still there for it.
+            /// As [`drain`](Self::drain), and [`TimedOut`](io::ErrorKind::TimedOut) when the peer has not
+            /// read everything by then. What it has not read is still there for it.
             pub async fn drain_timeout(&self, timeout: Duration) -> io::Result<()> {
                 self.stream.drain_within(timeout).await
             }
 
-            /// [`close`](Self::close) that takes no longer than `timeout`, whatever [`set_linger`](Self::set_linger) was told.
+            /// [`close`](Self::close) that takes no longer than `timeout`, whatever
+            /// [`set_linger`](Self::set_linger) was told.
             ///
             /// # Cancellation
             ///
@@ -470,15 +489,18 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.close_until(Instant::now().checked_add(timeout)).await
             }
 
-            /// Reads into `buffer`, behind what it holds, and gives it back: what came is what it holds more, up to what it had room
-            /// for; nothing more means the end. One without room gets 4 KiB of it.
+            /// Reads into `buffer`, behind what it holds, and gives it back: what came is what it holds
+            /// more, up to what it had room for; nothing more means the end. One without room gets 4
+            /// KiB of it.
             ///
-            /// It saves a copy where the read has to wait: a buffer that holds nothing, and that nobody else has a part of, goes
-            /// to the system itself. On a busy pipe it should have 64 KiB: less than the pipe would read by itself is filled from
-            /// that, since the copy costs less than the calls. What comes back may be another buffer with another capacity, so
+            /// It saves a copy where the read has to wait: a buffer that holds nothing, and that nobody
+            /// else has a part of, goes to the system itself. On a busy pipe it should have 64 KiB:
+            /// less than the pipe would read by itself is filled from that, since the copy costs less
+            /// than the calls. What comes back may be another buffer with another capacity, so
             /// [`reserve`](BytesMut::reserve) what the next read is to have.
             ///
-            /// As any read it brings one message at most, passes over empty ones, and takes turns with the reads of the traits.
+            /// As any read it brings one message at most, passes over empty ones, and takes turns with the
+            /// reads of the traits.
             ///
             /// ```no_run
             /// # async fn receive(client: npipe::NamedPipeClient) -> std::io::Result<()> {
@@ -499,8 +521,9 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// # Cancellation
             ///
-            /// Nothing of the pipe is lost when the future is dropped: the read goes on, with the buffer, and what it brings is there
-            /// for the next read of any kind. What `buffer` held is lost with it.
+            /// Nothing of the pipe is lost when the future is dropped: the read goes on, with the buffer,
+            /// and what it brings is there for the next read of any kind. What `buffer` held is lost
+            /// with it.
             ///
             /// # Errors
             ///
@@ -510,8 +533,8 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.stream.read_owned(buffer).await
             }
 
-            /// [`read_owned`](Self::read_owned) into several buffers: into the first, and, when it is full, into the next ones what can
-            /// be had without waiting. The system reads into one at a time.
+            /// [`read_owned`](Self::read_owned) into several buffers: into the first, and, when it is full,
+            /// into the next ones what can be had without waiting. The system reads into one at a time.
             ///
             /// # Cancellation
             ///
@@ -524,11 +547,13 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.stream.read_owned_vectored(buffers).await
             }
 
-            /// Writes all of `bytes` without copying them. They are accepted as a whole, once there is room for the first of them, and
-            /// are on their way then, as with [`try_write`](Self::try_write). On a message pipe they are one message.
+            /// Writes all of `bytes` without copying them. They are accepted as a whole, once there is room
+            /// for the first of them, and are on their way then, as with
+            /// [`try_write`](Self::try_write). On a message pipe they are one message.
             ///
             /// So this end may hold that much more than
-            /// [`write_buffer_limit`](crate::ServerOptions::write_buffer_limit) says, in memory that was there anyway.
+            /// [`write_buffer_limit`](crate::ServerOptions::write_buffer_limit) says, in memory that was
+            /// there anyway.
             ///
             /// ```no_run
             /// # async fn send(client: npipe::NamedPipeClient) -> std::io::Result<()> {
@@ -541,18 +566,20 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// # Cancellation
             ///
-            /// Nothing of it was written when the future is dropped: it waits before the first byte, and not between.
+            /// Nothing of it was written when the future is dropped: it waits before the first byte, and
+            /// not between.
             ///
             /// # Errors
             ///
-            /// The system's, of this write, of which a part may have been written, or of one that was accepted earlier.
+            /// The system's, of this write, of which a part may have been written, or of one that was
+            /// accepted earlier.
             #[doc = crate::documentation::write_errors!()]
             pub async fn write_owned(&self, bytes: Bytes) -> io::Result<()> {
                 self.stream.write_owned(vec![bytes]).await
             }
 
-            /// [`write_owned`](Self::write_owned) of several pieces, as if they were one. On a message pipe that takes a copy: the system
-            /// takes a message in one piece.
+            /// [`write_owned`](Self::write_owned) of several pieces, as if they were one. On a message pipe
+            /// that takes a copy: the system takes a message in one piece.
             ///
             /// # Cancellation
             ///
@@ -570,12 +597,12 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 split(self)
             }
 
-            /// Gives the handle up, with what had been read from it ahead: nothing is lost. It waits until the pipe has everything
-            /// that was written.
+            /// Gives the handle up, with what had been read from it ahead: nothing is lost. It waits until
+            /// the pipe has everything that was written.
             ///
-            /// On a message pipe each element is a message, or of the first one what had not been read; where the last is longer than
-            /// was read ahead, its rest is still in the pipe. On a byte pipe the elements are one piece after the other:
-            /// `concat` them.
+            /// On a message pipe each element is a message, or of the first one what had not been read;
+            /// where the last is longer than was read ahead, its rest is still in the pipe. On a byte
+            /// pipe the elements are one piece after the other: `concat` them.
             ///
             /// The read mode belongs to the handle and stays. An ended writing direction, empty
             /// messages as the end, and the time to linger do not: a handle cannot carry them.

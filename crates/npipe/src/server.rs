@@ -30,8 +30,8 @@ use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream, n
 ///
 /// # A server
 ///
-/// The next instance is created before the one that has a client is served. So there is always one, and no client finds
-/// the name missing.
+/// The next instance is created before the one that has a client is served. So there is always one,
+/// and no client finds the name missing.
 ///
 /// ```no_run
 /// # #[cfg(feature = "tokio")]
@@ -64,16 +64,16 @@ pipe_end!(NamedPipeServer);
 impl NamedPipeServer {
     /// Waits for a client. Returns at once when one is there already.
     ///
-    /// A client that came, wrote something and left is a client: its bytes can be read, then the end. One that came and
-    /// left without a word, as programs do that merely look whether a pipe exists, is passed over: the instance is
-    /// disconnected and waits for the next.
+    /// A client that came, wrote something and left is a client: its bytes can be read, then the
+    /// end. One that came and left without a word, as programs do that merely look whether a
+    /// pipe exists, is passed over: the instance is disconnected and waits for the next.
     ///
     /// Calls [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
     ///
     /// # Cancellation
     ///
-    /// Nothing is lost when the future is dropped: waiting goes on, and the next `connect` learns of a client that has
-    /// come meanwhile.
+    /// Nothing is lost when the future is dropped: waiting goes on, and the next `connect` learns
+    /// of a client that has come meanwhile.
     ///
     /// # Errors
     ///
@@ -82,9 +82,10 @@ impl NamedPipeServer {
         self.stream.connect().await
     }
 
-    /// Ends the connection, so that the instance can [`connect`](Self::connect) to the next client. What the client has
-    /// not read is discarded, and so is what was read ahead from it; nothing of either reaches the next one.
-    /// [`drain`](Self::drain) first if the client must have everything.
+    /// Ends the connection, so that the instance can [`connect`](Self::connect) to the next client.
+    /// What the client has not read is discarded, and so is what was read ahead from it;
+    /// nothing of either reaches the next one. [`drain`](Self::drain) first if the client must
+    /// have everything.
     ///
     /// Calls [`DisconnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
     ///
@@ -141,13 +142,14 @@ impl NamedPipeServer {
         descriptor.apply_to(self.stream.handle())
     }
 
-    /// Does something in the client's name: what this thread opens while `act` runs, it opens with the client's rights. That is
-    /// over when `act` returns or panics, and as a closure cannot await, no other work comes under it. If it could not be ended the
-    /// process would be, since all that the thread did later would be done in the client's name.
+    /// Does something in the client's name: what this thread opens while `act` runs, it opens with
+    /// the client's rights. That is over when `act` returns or panics, and as a closure cannot
+    /// await, no other work comes under it. If it could not be ended the process would be,
+    /// since all that the thread did later would be done in the client's name.
     ///
-    /// How far it goes is for the client to say. One that allows identification only, as ours and Tokio's unless told otherwise,
-    /// can be asked who it is and nothing more. It is who the client was when it opened the pipe, or when it wrote what this
-    /// end has read last.
+    /// How far it goes is for the client to say. One that allows identification only, as ours and
+    /// Tokio's unless told otherwise, can be asked who it is and nothing more. It is who the
+    /// client was when it opened the pipe, or when it wrote what this end has read last.
     ///
     /// ```no_run
     /// # fn serve(server: &npipe::NamedPipeServer) -> std::io::Result<()> {
@@ -163,16 +165,19 @@ impl NamedPipeServer {
     ///
     /// # Errors
     ///
-    /// `act` does not run then. The system's: `ERROR_CANNOT_IMPERSONATE` before anything has been read from a client that
-    /// did not say how far it may be impersonated, since the system learns who it is from what it writes; others when there
-    /// is no client. [`InvalidInput`](io::ErrorKind::InvalidInput) when this thread acts in somebody's name already.
+    /// `act` does not run then. The system's: `ERROR_CANNOT_IMPERSONATE` before anything has been
+    /// read from a client that did not say how far it may be impersonated, since the system
+    /// learns who it is from what it writes; others when there is no client.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when this thread acts in somebody's name
+    /// already.
     #[doc(alias = "ImpersonateNamedPipeClient")]
     pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
         Impersonation::during(self.stream.handle(), self.stream.settings().end, act)
     }
 
-    /// [`flush`](Self::flush), [`drain`](Self::drain), [`disconnect`](Self::disconnect): the orderly end of a connection. It
-    /// takes as long as the client takes to read, and at most as long as [`set_linger`](Self::set_linger) says.
+    /// [`flush`](Self::flush), [`drain`](Self::drain), [`disconnect`](Self::disconnect): the
+    /// orderly end of a connection. It takes as long as the client takes to read, and at most
+    /// as long as [`set_linger`](Self::set_linger) says.
     ///
     /// # Cancellation
     ///
@@ -180,8 +185,9 @@ impl NamedPipeServer {
     ///
     /// # Errors
     ///
-    /// The first error of the three; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is over: then the pipe is
-    /// closed as by dropping it. A client that is gone already is none, nor is it that this end may not write.
+    /// The first error of the three; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger
+    /// is over: then the pipe is closed as by dropping it. A client that is gone already is
+    /// none, nor is it that this end may not write.
     pub async fn close(self) -> io::Result<()> {
         let end = self.stream.end_of_close();
         self.close_until(end).await

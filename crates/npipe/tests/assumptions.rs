@@ -1,5 +1,6 @@
-//! What the library believes about Windows, each belief alone, by bare Win32 calls. Anyone can run this on a real Windows;
-//! a test that fails there is a belief to give up. Where Wine differs it is said here, with the reason, and nowhere else.
+//! What the library believes about Windows, each belief alone, by bare Win32 calls. Anyone can run
+//! this on a real Windows; a test that fails there is a belief to give up. Where Wine differs it is
+//! said here, with the reason, and nowhere else.
 //!
 //! Nothing of the library is used. "Sync" below means that the call itself returns the result.
 #![cfg(windows)]
@@ -85,7 +86,8 @@ impl Drop for Holder {
     }
 }
 
-// --- completion rules -----------------------------------------------------------------------------------------------
+// --- completion rules
+// -----------------------------------------------------------------------------------------------
 
 #[test]
 fn success_at_once_queues_no_packet_with_skip() {
@@ -139,8 +141,9 @@ fn pending_operation_that_fails_queues_its_packet() {
     assert_eq!(port.wait(), Packet { operation: read.id(), code: ERROR_BROKEN_PIPE, count: 0 });
 }
 
-/// Windows 8 and later answer *pending* and queue a packet that carries ERROR_MORE_DATA and the count. Wine, like Windows
-/// 7, answers ERROR_MORE_DATA at once and queues none. In both cases the count is in the OVERLAPPED.
+/// Windows 8 and later answer *pending* and queue a packet that carries ERROR_MORE_DATA and the
+/// count. Wine, like Windows 7, answers ERROR_MORE_DATA at once and queues none. In both cases the
+/// count is in the OVERLAPPED.
 #[test]
 fn short_message_read_with_skip_is_one_result() {
     let (port, server, client) = pair(true, 4096, SKIP);
@@ -210,8 +213,8 @@ fn reads_that_wait_are_served_in_order() {
     }
 }
 
-/// On Windows since Vista. Wine keeps it to operations that report to a port and have no event in their OVERLAPPED, as
-/// the library's; it cancels the others when their thread exits.
+/// On Windows since Vista. Wine keeps it to operations that report to a port and have no event in
+/// their OVERLAPPED, as the library's; it cancels the others when their thread exits.
 #[test]
 fn operation_outlives_the_thread_that_issued_it() {
     let (port, server, client) = pair(false, 4096, SKIP);
@@ -313,8 +316,8 @@ fn a_control_with_an_event_and_no_context_sets_the_event_and_queues_no_packet() 
     assert_eq!(port.poll(), None);
 }
 
-/// How a waiting port is stopped. Closing it under the waiter is documented (ERROR_ABANDONED_WAIT_0), but Wine 8 then
-/// hangs for ever, so nobody tries that here.
+/// How a waiting port is stopped. Closing it under the waiter is documented
+/// (ERROR_ABANDONED_WAIT_0), but Wine 8 then hangs for ever, so nobody tries that here.
 #[test]
 fn posted_packets_wake_the_port() {
     let port = Port::new();
@@ -336,9 +339,11 @@ fn handle_can_be_tied_to_one_port_only() {
     assert_eq!(Port::new().tie(&server, Notify::Always), Err(ERROR_INVALID_PARAMETER));
 }
 
-// --- connect --------------------------------------------------------------------------------------------------------
+// --- connect
+// --------------------------------------------------------------------------------------------------------
 
-/// `into_owned_handle` gives a handle away that another library can tie to its own port. Neither Wine 8 nor 10 can.
+/// `into_owned_handle` gives a handle away that another library can tie to its own port. Neither
+/// Wine 8 nor 10 can.
 #[test]
 fn handle_can_be_untied_from_its_port() {
     let (port, server, client) = pair(false, 4096, SKIP);
@@ -436,7 +441,8 @@ fn name_is_missing_once_no_servers_end_is_open() {
     drop(client);
 }
 
-// --- the end of a connection ----------------------------------------------------------------------------------------
+// --- the end of a connection
+// ----------------------------------------------------------------------------------------
 
 #[test]
 fn written_data_survive_the_writers_close() {
@@ -573,9 +579,11 @@ fn the_peers_process_is_unknown_after_a_disconnect() {
     assert_eq!(sys::server_process_id(&client), of_server);
 }
 
-// --- quotas and messages --------------------------------------------------------------------------------------------
+// --- quotas and messages
+// --------------------------------------------------------------------------------------------
 
-/// The quota's arithmetic is Windows' own affair (Wine is exact to the byte): only far too much is asserted to wait.
+/// The quota's arithmetic is Windows' own affair (Wine is exact to the byte): only far too much is
+/// asserted to wait.
 #[test]
 fn write_beyond_the_quota_waits_and_is_readable_at_once() {
     let (port, server, client) = pair(false, 4096, SKIP);
@@ -699,8 +707,8 @@ fn what_is_left_of_a_message_is_told_until_it_is_read() {
     assert_eq!(sys::left_in_message(&client), Ok(5));
 }
 
-/// One packet, as for a read, also for a reply that is longer than the room for it. Windows marks the OVERLAPPED as pending in the
-/// call, Wine does not: so the library does it itself.
+/// One packet, as for a read, also for a reply that is longer than the room for it. Windows marks
+/// the OVERLAPPED as pending in the call, Wine does not: so the library does it itself.
 #[test]
 fn an_exchange_is_one_result_and_the_rest_of_its_reply_is_read() {
     let (port, server, client) = pair(true, 4096, SKIP);
@@ -776,7 +784,8 @@ fn an_exchange_that_is_cancelled_has_sent_its_request() {
     assert_eq!(sys::read(&server, 100, &mut request), Issued::Done(7));
 }
 
-// --- opening and creating -------------------------------------------------------------------------------------------
+// --- opening and creating
+// -------------------------------------------------------------------------------------------
 
 #[test]
 fn codes_of_open() {
@@ -791,7 +800,8 @@ fn codes_of_open() {
     assert_eq!(sys::open(&name, Access::ReadWrite, false).unwrap_err(), ERROR_PIPE_BUSY);
 }
 
-/// FILE_WRITE_ATTRIBUTES is what setting the read mode needs; GENERIC_READ alone does not contain it.
+/// FILE_WRITE_ATTRIBUTES is what setting the read mode needs; GENERIC_READ alone does not contain
+/// it.
 #[test]
 fn read_mode_of_a_read_only_client_can_be_set_with_write_attributes() {
     let name = unique_name();
@@ -950,7 +960,8 @@ fn flush_that_waits_is_told_of_the_end_of_the_peer() {
     assert_eq!(port.wait(), Packet { operation: flush.id(), code: ERROR_BROKEN_PIPE, count: 0 });
 }
 
-/// Where it is no operation, `drain` runs this on a thread of its own, and ends it by `CancelSynchronousIo`.
+/// Where it is no operation, `drain` runs this on a thread of its own, and ends it by
+/// `CancelSynchronousIo`.
 #[test]
 fn flush_blocks_until_the_peer_has_read_and_can_be_cancelled() {
     let (_port, server, client) = pair(false, 4096, SKIP);
@@ -968,10 +979,12 @@ fn flush_blocks_until_the_peer_has_read_and_can_be_cancelled() {
     assert_eq!(flush.join(), Ok(()));
 }
 
-// --- security -------------------------------------------------------------------------------------------------------
+// --- security
+// -------------------------------------------------------------------------------------------------------
 
-/// `GENERIC_WRITE` contains the right to create instances (0x4), and a client that asks for it is not refused for lack of that
-/// one: `Access::Connect` leaves it out. Not said on any page; ReactOS, which follows the original, masks it out.
+/// `GENERIC_WRITE` contains the right to create instances (0x4), and a client that asks for it is
+/// not refused for lack of that one: `Access::Connect` leaves it out. Not said on any page;
+/// ReactOS, which follows the original, masks it out.
 #[test]
 fn a_client_needs_no_right_to_create_instances() {
     if skipped_under_wine("a_client_needs_no_right_to_create_instances", "access lists are not enforced") {
@@ -983,8 +996,8 @@ fn a_client_needs_no_right_to_create_instances() {
     assert_eq!(sys::create(&name, false, 4096).unwrap_err(), ERROR_ACCESS_DENIED);
 }
 
-/// `CreateFile` asks for the right to read attributes (0x80) whatever it was told, and generic writing does not contain it: so
-/// `Access::Write` does.
+/// `CreateFile` asks for the right to read attributes (0x80) whatever it was told, and generic
+/// writing does not contain it: so `Access::Write` does.
 #[test]
 fn a_client_that_only_writes_needs_to_read_attributes() {
     if skipped_under_wine(
@@ -1000,8 +1013,8 @@ fn a_client_that_only_writes_needs_to_read_attributes() {
     }
 }
 
-/// The error that the documentation of `impersonate` names. A client that says how far it may be impersonated is known from
-/// the beginning; the behaviour suite has that.
+/// The error that the documentation of `impersonate` names. A client that says how far it may be
+/// impersonated is known from the beginning; the behaviour suite has that.
 #[test]
 fn a_client_that_does_not_say_what_it_allows_is_known_when_something_was_read() {
     if skipped_under_wine(

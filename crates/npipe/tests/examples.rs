@@ -1,7 +1,7 @@
 //! The examples, run as a reader would run them: what they print is part of what they teach.
 //!
-//! Cargo builds them with `cargo test`; they lie in the directory `examples` beside the one of this test.
-//! Between them they need every feature, hence `--all-features`.
+//! Cargo builds them with `cargo test`; they lie in the directory `examples` beside the one of this
+//! test. Between them they need every feature, hence `--all-features`.
 #![cfg(all(windows, feature = "tokio", feature = "futures-io", feature = "mio"))]
 
 use std::env;

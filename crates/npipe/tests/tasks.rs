@@ -1,5 +1,5 @@
-//! `block_on`, `spawn` and `Executor`: what a user sees of tasks that wait on the completion port themselves. That the pipes
-//! behave in them as anywhere is the behaviour suite's business.
+//! `block_on`, `spawn` and `Executor`: what a user sees of tasks that wait on the completion port
+//! themselves. That the pipes behave in them as anywhere is the behaviour suite's business.
 #![cfg(all(windows, feature = "tokio"))]
 
 use std::fs::File;

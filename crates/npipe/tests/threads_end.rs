@@ -1,5 +1,6 @@
-//! The threads behind tasks on the port go when nobody needs them: caretakers with the last pipe of their port, executors' with
-//! their last task. A program of its own, because it counts the threads of the process.
+//! The threads behind tasks on the port go when nobody needs them: caretakers with the last pipe of
+//! their port, executors' with their last task. A program of its own, because it counts the threads
+//! of the process.
 #![cfg(all(windows, feature = "tokio"))]
 
 use std::io::{ErrorKind, Read, Write};
@@ -26,7 +27,8 @@ fn poll_once(future: impl Future) -> bool {
     pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
-/// Waits until the process has this many threads: the system tells in no other way that one has ended.
+/// Waits until the process has this many threads: the system tells in no other way that one has
+/// ended.
 fn wait_for_threads(count: usize, after: &str) {
     let end = Instant::now() + STEP;
     while sys::thread_count() != count {

@@ -1,8 +1,10 @@
-//! Coming from Tokio is one `use` line: the same source is compiled, and run, once against Tokio's module and once
-//! against this crate. What it pins is how users write against Tokio's API, item by item.
+//! Coming from Tokio is one `use` line: the same source is compiled, and run, once against Tokio's
+//! module and once against this crate. What it pins is how users write against Tokio's API, item by
+//! item.
 #![cfg(all(windows, feature = "tokio"))]
 
-/// A module that uses every public item of `tokio::net::windows::named_pipe`, imported from `$library`.
+/// A module that uses every public item of `tokio::net::windows::named_pipe`, imported from
+/// `$library`.
 macro_rules! written_for_tokio {
     ($name:ident, use $library:path) => {
         mod $name {

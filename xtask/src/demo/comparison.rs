@@ -1,5 +1,5 @@
-//! What the bridge saves, in numbers: the agent asked for its keys over connections that share one Windows process, and
-//! over connections that have one each, as with npiperelay and socat.
+//! What the bridge saves, in numbers: the agent asked for its keys over connections that share one
+//! Windows process, and over connections that have one each, as with npiperelay and socat.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use super::Stage;
 use super::echo::{IDENTITIES_ANSWER, REQUEST_IDENTITIES};
 
-/// A process that is started takes tens of milliseconds, or seconds on a machine with a busy virus scanner.
+/// A process that is started takes tens of milliseconds, or seconds on a machine with a busy virus
+/// scanner.
 const CONNECTIONS_WITH_A_PROCESS_EACH: usize = 10;
 const CONNECTIONS_THROUGH_ONE_PROCESS: usize = 500;
 

@@ -1,5 +1,5 @@
-//! The demo for where OpenSSH's Unix agent is not: Windows' own agent service is asked what keys it has, and where that
-//! does not run, bytes go through the pipe to an echo and back.
+//! The demo for where OpenSSH's Unix agent is not: Windows' own agent service is asked what keys it
+//! has, and where that does not run, bytes go through the pipe to an echo and back.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -38,7 +38,8 @@ pub(super) fn agent_service_or_echo(stage: &Stage, tool: &Tool) -> Result<()> {
     }
 }
 
-/// Sends bytes through `npipe connect`, the pipe and `npipe forward` to an echo, and compares what comes back.
+/// Sends bytes through `npipe connect`, the pipe and `npipe forward` to an echo, and compares what
+/// comes back.
 pub(super) fn there_and_back(stage: &Stage, tool: &Tool) -> Result<()> {
     let family = Family::new();
     let echo = start_echo()?;
@@ -69,7 +70,8 @@ fn exchange(stage: &Stage, tool: &Tool, pipe: &str, request: &[u8], length: usiz
     let mut input = client.stdin.take().expect("stdin is piped");
     let mut output = client.stdout.take().expect("stdout is piped");
     let mut answer = vec![0; length];
-    // Both ways at once: neither side holds all of a large request. A client that has gone says why on its own.
+    // Both ways at once: neither side holds all of a large request. A client that has gone says why on
+    // its own.
     let received = std::thread::scope(|scope| {
         scope.spawn(move || input.write_all(request));
         output.read_exact(&mut answer)

@@ -1,7 +1,8 @@
-//! `cargo xtask demo`: real OpenSSH keys, listed and used on Linux through a Windows named pipe and npipe's bridge to it.
+//! `cargo xtask demo`: real OpenSSH keys, listed and used on Linux through a Windows named pipe and
+//! npipe's bridge to it.
 //!
-//! Where OpenSSH for Unix is at hand its agent is served; on Windows the agent service is asked, if it runs; else an echo
-//! goes through the same programs.
+//! Where OpenSSH for Unix is at hand its agent is served; on Windows the agent service is asked, if
+//! it runs; else an echo goes through the same programs.
 
 #[cfg(unix)]
 mod comparison;

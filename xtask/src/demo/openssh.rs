@@ -1,6 +1,6 @@
-//! The whole way: `ssh-add` -> Unix socket -> `npipe forward` -> one `npipe.exe` -> named pipe -> a server of
-//! that pipe -> TCP -> `npipe forward` -> Unix socket -> `ssh-agent`. What comes after the pipe makes a Windows agent of one
-//! for Linux; the rest is what people have in WSL.
+//! The whole way: `ssh-add` -> Unix socket -> `npipe forward` -> one `npipe.exe` -> named pipe -> a
+//! server of that pipe -> TCP -> `npipe forward` -> Unix socket -> `ssh-agent`. What comes after
+//! the pipe makes a Windows agent of one for Linux; the rest is what people have in WSL.
 
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -23,8 +23,9 @@ const COMMENT: &str = "npipe-demo";
 /// A command of the demo takes milliseconds; one that waits for a lost byte waits for ever.
 const COMMAND_LIMIT: Limits = Limits::total(Duration::from_secs(60));
 
-/// `pipe_server` is the library's example `pipe_to_tcp`. `npipe.exe forward` could take its place, but Tokio has the system poll its
-/// sockets, and wineserver 8.0 may abort when one of them closes in that moment.
+/// `pipe_server` is the library's example `pipe_to_tcp`. `npipe.exe forward` could take its place,
+/// but Tokio has the system poll its sockets, and wineserver 8.0 may abort when one of them closes
+/// in that moment.
 pub(super) fn list_and_sign(stage: &Stage, tool: &Tool, pipe_server: &Path) -> Result<()> {
     // The family is declared last, so that it is stopped before its folder is removed.
     let scratch = Scratch::new("demo")?;
@@ -127,7 +128,8 @@ fn sign_and_verify(stage: &Stage, folder: &Path, socket: &Path) -> Result<()> {
     let key = std::fs::read_to_string(&public_key)?;
     let signers = folder.join("allowed_signers");
     std::fs::write(&signers, format!("{COMMENT} {key}"))?;
-    // A shell, because ssh-keygen reads the message from its standard input and the audience should see it.
+    // A shell, because ssh-keygen reads the message from its standard input and the audience should see
+    // it.
     let mut verify = Command::new("sh");
     verify.arg("-c").arg(format!(
         "ssh-keygen -Y verify -n file -I {COMMENT} -f {signers} -s {message}.sig < {message}",

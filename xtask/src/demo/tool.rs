@@ -1,4 +1,5 @@
-//! The program npipe, as the demo uses it: the one for Windows, and beside it the one for this system where that is Linux.
+//! The program npipe, as the demo uses it: the one for Windows, and beside it the one for this
+//! system where that is Linux.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -50,7 +51,8 @@ impl Tool {
     }
 }
 
-/// Starts `command`, an `npipe forward` or what speaks like it, in `family`. Returns once clients can connect.
+/// Starts `command`, an `npipe forward` or what speaks like it, in `family`. Returns once clients
+/// can connect.
 pub(super) fn start(stage: &Stage, family: &Family, mut command: Command) -> Result<Forward> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     stage.say(&format!("$ {} &", line_of(&command)));

@@ -1,10 +1,10 @@
 //! From the machine's own apt sources, those of another suite of the same archive.
 //!
-//! The archive's address, its mirror and its keys differ from machine to machine and are none of our business: we take
-//! what is configured and replace the suite. Pure text in, text out.
+//! The archive's address, its mirror and its keys differ from machine to machine and are none of
+//! our business: we take what is configured and replace the suite. Pure text in, text out.
 
-/// A source in apt's deb822 format for each mirror of the Debian archive that `configured` (the text of a `.sources` or
-/// `.list` file) names, with `suite` in place of its suites.
+/// A source in apt's deb822 format for each mirror of the Debian archive that `configured` (the
+/// text of a `.sources` or `.list` file) names, with `suite` in place of its suites.
 pub(super) fn with_suite(configured: &str, suite: &str) -> Vec<String> {
     stanzas(configured)
         .into_iter()
@@ -22,7 +22,8 @@ struct Source {
 }
 
 impl Source {
-    /// The main archive: other vendors' have no Debian suites, and the security archive holds no backports.
+    /// The main archive: other vendors' have no Debian suites, and the security archive holds no
+    /// backports.
     fn is_debian_archive(&self) -> bool {
         let from_debian = self.uris.split_whitespace().any(|uri| {
             let path = uri.trim_end_matches('/');

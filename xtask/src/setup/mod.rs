@@ -1,6 +1,8 @@
-//! Gets what the other chores need, where it is not there yet: programs, the `std` of Windows targets, a Wine prefix.
+//! Gets what the other chores need, where it is not there yet: programs, the `std` of Windows
+//! targets, a Wine prefix.
 //!
-//! Everything that is made lies under cargo's target directory and is made once; `cargo clean` undoes it.
+//! Everything that is made lies under cargo's target directory and is made once; `cargo clean`
+//! undoes it.
 
 mod apt_source;
 mod packages;
@@ -53,7 +55,8 @@ pub(crate) fn check_target(
     Ok(CheckTarget { target, sysroot })
 }
 
-/// Two runs at once would make the same things in the same places. Released when the file is closed.
+/// Two runs at once would make the same things in the same places. Released when the file is
+/// closed.
 fn lock(workspace: &Workspace) -> Result<File> {
     let path = workspace.cache.join("setup.lock");
     let result =

@@ -1,6 +1,8 @@
-//! The standard library of a Windows target: the toolchain's, else rustup's, else built once from source.
+//! The standard library of a Windows target: the toolchain's, else rustup's, else built once from
+//! source.
 //!
-//! Building needs the sources of exactly the running rustc: `std` and compiler share unstable interfaces.
+//! Building needs the sources of exactly the running rustc: `std` and compiler share unstable
+//! interfaces.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,8 +16,8 @@ use crate::process::{BUILD_LIMIT, Limits, is_installed, output_of};
 use crate::progress::Step;
 use crate::workspace::{Workspace, cargo_program};
 
-/// A folder or an archive with the sources of `std`, for machines where neither rustup nor the distribution has them.
-/// Whoever names sources wants those: nothing is downloaded then.
+/// A folder or an archive with the sources of `std`, for machines where neither rustup nor the
+/// distribution has them. Whoever names sources wants those: nothing is downloaded then.
 const SOURCE_VARIABLE: &str = "NPIPE_RUST_SRC";
 
 /// Suites of Debian that carry compilers as new as rustup's, the most stable first.
@@ -33,8 +35,8 @@ pub(super) enum Purpose {
     Check,
 }
 
-/// Makes sure that there is a `std` for `target`. Gives the sysroot to name to rustc, or nothing where the toolchain has
-/// the target.
+/// Makes sure that there is a `std` for `target`. Gives the sysroot to name to rustc, or nothing
+/// where the toolchain has the target.
 pub(super) fn provide(
     workspace: &Workspace,
     step: &Step,
@@ -230,7 +232,8 @@ impl ScratchApt {
         for (option, place) in options {
             command.arg("-o").arg(format!("{option}={}", self.root.join(place).display()));
         }
-        // The download user of apt may not enter the home directory that the target directory often lies in.
+        // The download user of apt may not enter the home directory that the target directory often lies
+        // in.
         command.args(["-o", "APT::Sandbox::User="]).args(["-o", "Acquire::Languages=none"]);
         command.args(arguments);
         command

@@ -1,4 +1,5 @@
-//! A Wine of our own: a prefix under the target directory, and one Windows process that keeps it warm during a run.
+//! A Wine of our own: a prefix under the target directory, and one Windows process that keeps it
+//! warm during a run.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -68,7 +69,8 @@ impl Wine {
             ("WINEPREFIX", self.prefix.to_string_lossy().into_owned()),
             ("WINEARCH", "win64".to_owned()),
             ("WINEDEBUG", "-all".to_owned()),
-            // No offers to install .NET or a browser engine, and no window about a crash, which would wait for a click.
+            // No offers to install .NET or a browser engine, and no window about a crash, which would wait
+            // for a click.
             ("WINEDLLOVERRIDES", "mscoree,mshtml=;winedbg.exe=d".to_owned()),
         ]
     }
@@ -77,8 +79,8 @@ impl Wine {
         &self.version
     }
 
-    /// Runs one of Wine's own tools. It must not be taken down with a family of processes: the services of the prefix
-    /// descend from whoever starts first.
+    /// Runs one of Wine's own tools. It must not be taken down with a family of processes: the
+    /// services of the prefix descend from whoever starts first.
     fn run(&self, arguments: &[&str]) -> Result<()> {
         let mut command = self.program(Path::new(arguments[0]));
         let output =
@@ -142,8 +144,8 @@ impl Drop for Wine {
     }
 }
 
-/// The first CPU we may use. Wine answers every call by a switch to its server process: on one CPU that is quick, and it
-/// does not vary with where the scheduler puts the two.
+/// The first CPU we may use. Wine answers every call by a switch to its server process: on one CPU
+/// that is quick, and it does not vary with where the scheduler puts the two.
 fn first_cpu() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let allowed =

@@ -1,4 +1,5 @@
-//! Builds' test binaries, and running one: with its package's surroundings, under time limits, a hung test named.
+//! Builds' test binaries, and running one: with its package's surroundings, under time limits, a
+//! hung test named.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -197,7 +198,8 @@ impl Run {
         format!("hung or crashed in: {}\n({others} more tests of this binary had not run)", hung.join(", "))
     }
 
-    /// The tests that were running at the end; if the harness has not said which, all that have not ended.
+    /// The tests that were running at the end; if the harness has not said which, all that have not
+    /// ended.
     fn hung(&self) -> Vec<&str> {
         let running: Vec<&str> = self.transcript.running().collect();
         if running.is_empty() { self.transcript.missing(&self.listed) } else { running }

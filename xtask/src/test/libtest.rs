@@ -1,12 +1,14 @@
 //! Reads what Rust's test harness prints: which tests ended how, and which have not ended.
 //!
-//! The plain text is what is stable; the JSON form is not. Programs that a test starts may print in the middle of it.
+//! The plain text is what is stable; the JSON form is not. Programs that a test starts may print in
+//! the middle of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::progress::Tally;
 
-/// By this a test says that what it is about cannot be shown under Wine: `skipped-under-wine: NAME: REASON`.
+/// By this a test says that what it is about cannot be shown under Wine: `skipped-under-wine: NAME:
+/// REASON`.
 const SKIPPED: &str = "skipped-under-wine: ";
 
 /// The result of one test.
@@ -70,8 +72,8 @@ impl Transcript {
         }
     }
 
-    /// The tests that have not ended as far as the harness has said, the most suspicious first choice only: those it
-    /// called slow, else the one it had begun.
+    /// The tests that have not ended as far as the harness has said, the most suspicious first
+    /// choice only: those it called slow, else the one it had begun.
     pub(super) fn running(&self) -> impl Iterator<Item = &str> {
         let slow = self.slow.iter().filter(|name| !self.ended.contains(*name));
         let begun = self.begun.iter().filter(|_| self.slow.iter().all(|name| self.ended.contains(name)));

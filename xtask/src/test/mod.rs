@@ -25,7 +25,8 @@ const SANITIZED_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Which tests to run.
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
-    /// Only the tests whose name contains this; leaves out documentation tests, loom, AddressSanitizer and Miri
+    /// Only the tests whose name contains this; leaves out documentation tests, loom,
+    /// AddressSanitizer and Miri
     name: Option<String>,
     /// Only what needs no Windows: state machine, xtask, loom, AddressSanitizer, Miri
     #[arg(long, conflicts_with = "windows")]
@@ -49,7 +50,8 @@ impl Options {
         Self { name, native: false, windows: true }
     }
 
-    /// How many seeded schedules the simulated kernel plays: a search, or just the way to a named test.
+    /// How many seeded schedules the simulated kernel plays: a search, or just the way to a named
+    /// test.
     fn schedules(&self) -> &'static str {
         if self.name.is_some() { "1000" } else { "100000" }
     }
@@ -75,7 +77,8 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
 /// The state machine against the simulated kernel, and the chores themselves.
 fn native(workspace: &Workspace, report: &mut Report, options: &Options) {
     let mut suite = Suite::new(workspace, report, options, Machine::Here);
-    // Optimised: a hundred thousand schedules take seconds instead of minutes, and overflow checks stay on.
+    // Optimised: a hundred thousand schedules take seconds instead of minutes, and overflow checks stay
+    // on.
     let mut machine = workspace.cargo("test");
     machine.args(["--package", "npipe", "--all-features"]).env("CARGO_PROFILE_TEST_OPT_LEVEL", "2");
     suite.run("native: npipe", machine, &[("NPIPE_SCHEDULES", options.schedules())]);
@@ -87,7 +90,8 @@ fn native(workspace: &Workspace, report: &mut Report, options: &Options) {
     }
 }
 
-/// The tool where it is not Windows', with what its tests need to know of the Windows side, if there is one.
+/// The tool where it is not Windows', with what its tests need to know of the Windows side, if
+/// there is one.
 fn tool_on_this_system(
     workspace: &Workspace,
     report: &mut Report,
@@ -164,7 +168,8 @@ pub(crate) fn on_windows(
 /// Every interleaving of the few threads that hand over operations and wakers.
 fn loom(workspace: &Workspace, report: &mut Report) {
     let mut command = workspace.cargo("test");
-    // Without features: Tokio has a `cfg(loom)` of its own, under which it does not build outside its repository.
+    // Without features: Tokio has a `cfg(loom)` of its own, under which it does not build outside its
+    // repository.
     command.args(["--package", "npipe", "--no-default-features", "--release", "--lib"]);
     command.arg("--target-dir").arg(special_target(workspace, "loom")).arg("loom");
     command.env("RUSTFLAGS", "--cfg loom");
@@ -212,7 +217,8 @@ fn miri(workspace: &Workspace, report: &mut Report) {
     run_through_cargo(report, title, command);
 }
 
-/// A target directory of its own, for flags that would otherwise rebuild the main one at each change.
+/// A target directory of its own, for flags that would otherwise rebuild the main one at each
+/// change.
 fn special_target(workspace: &Workspace, name: &str) -> PathBuf {
     workspace.cache.join("target").join(name)
 }
@@ -236,8 +242,8 @@ impl<'a> Suite<'a> {
         Self { workspace, report, options, machine, ran: Vec::new() }
     }
 
-    /// Builds what `cargo`, a `cargo test` command, builds, and runs each of its test binaries as a step. Gives back
-    /// the program `npipe`, if it was built.
+    /// Builds what `cargo`, a `cargo test` command, builds, and runs each of its test binaries as a
+    /// step. Gives back the program `npipe`, if it was built.
     fn run(
         &mut self,
         title: &str,

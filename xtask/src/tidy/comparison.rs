@@ -1,5 +1,6 @@
-//! `docs/comparison.md` says what npipe does beside its peers. What it names as proof has to exist: tests, written as
-//! `behaviour::messages::a_test` after the file that holds them, and the files that it links to.
+//! `docs/comparison.md` says what npipe does beside its peers. What it names as proof has to exist:
+//! tests, written as `behaviour::messages::a_test` after the file that holds them, and the files
+//! that it links to.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -31,7 +32,8 @@ pub(super) fn complaints<'a>(
     })
 }
 
-/// What stands in backticks and has the form of a test: words of the library begin with its name or a capital.
+/// What stands in backticks and has the form of a test: words of the library begin with its name or
+/// a capital.
 fn named_tests(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2).filter(|code| {
         code.contains("::")

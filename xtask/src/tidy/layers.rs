@@ -3,7 +3,8 @@
 use super::Complaint;
 use super::source::Source;
 
-/// From the bottom up. A module may use those of the rows before its own, never one beside it or above.
+/// From the bottom up. A module may use those of the rows before its own, never one beside it or
+/// above.
 const LAYERS: [&[&str]; 12] = [
     &["documentation", "guard", "halves", "info", "interest", "name", "sync"],
     &["error"],

@@ -1,6 +1,6 @@
-//! House rules that no compiler checks: the direction of dependencies between modules, where `unsafe` and Win32 may be
-//! named, that each file says what it is for, that each dependency has its reason written down, that the tests and files which
-//! the comparison with peers names exist.
+//! House rules that no compiler checks: the direction of dependencies between modules, where
+//! `unsafe` and Win32 may be named, that each file says what it is for, that each dependency has
+//! its reason written down, that the tests and files which the comparison with peers names exist.
 
 mod comparison;
 mod layers;
@@ -84,7 +84,8 @@ fn at(place: &str, (line, complaint): Complaint) -> String {
     format!("{place}:{line}: {complaint}")
 }
 
-/// `unsafe` outside the two modules that may use it. Functions whose signature Tokio gives are `unsafe` anywhere.
+/// `unsafe` outside the two modules that may use it. Functions whose signature Tokio gives are
+/// `unsafe` anywhere.
 fn stray_unsafe<'a>(inside: &str, source: &'a Source) -> impl Iterator<Item = Complaint> + 'a {
     let allowed = inside.starts_with("sys/") || inside.starts_with("driver/");
     let mut function = "";

@@ -1,4 +1,5 @@
-//! Rust source with comments and literals blanked, so that what remains is code. No parser: the rules need only words.
+//! Rust source with comments and literals blanked, so that what remains is code. No parser: the
+//! rules need only words.
 
 /// Code, line for line where it was, up to the unit tests, which stand last in a file.
 pub(super) struct Source {
@@ -19,7 +20,8 @@ impl Source {
         (1..).zip(self.code.lines())
     }
 
-    /// The modules named by a path from the crate's root, with the line: `a` and `b` in `use crate::{a, b::c}`.
+    /// The modules named by a path from the crate's root, with the line: `a` and `b` in `use
+    /// crate::{a, b::c}`.
     pub(super) fn crate_paths(&self) -> impl Iterator<Item = (usize, &str)> {
         self.code.match_indices("crate::").flat_map(|(start, found)| {
             let line = 1 + self.code[..start].matches('\n').count();
@@ -143,7 +145,8 @@ fn literal_length(text: &str) -> usize {
     }
 }
 
-/// The length of what `text`, which begins with `quote`, has up to the next one that is not escaped.
+/// The length of what `text`, which begins with `quote`, has up to the next one that is not
+/// escaped.
 fn quoted_length(text: &str, quote: char) -> usize {
     let mut escaped = false;
     for (index, character) in text.char_indices().skip(1) {

@@ -1,9 +1,11 @@
-//! `kernel-calls [--only CASE] wine PEERS.EXE`: counts the kernel calls of an operation, under Wine and from outside it.
+//! `kernel-calls [--only CASE] wine PEERS.EXE`: counts the kernel calls of an operation, under Wine
+//! and from outside it.
 //!
-//! Wine's relay trace prints each call of an `Nt` function on the Unix side's standard error, which no Windows program
-//! can read of its child; hence a program of its own. The benchmark runs with N operations and with 2 N: what start-up
-//! and connecting cost is in both, so the difference belongs to N operations. The trace makes everything many times
-//! slower, which shifts who waits for whom a little; nothing is timed here.
+//! Wine's relay trace prints each call of an `Nt` function on the Unix side's standard error, which
+//! no Windows program can read of its child; hence a program of its own. The benchmark runs with N
+//! operations and with 2 N: what start-up and connecting cost is in both, so the difference belongs
+//! to N operations. The trace makes everything many times slower, which shifts who waits for whom a
+//! little; nothing is timed here.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader};
@@ -61,7 +63,8 @@ fn table(arguments: &Arguments) -> io::Result<String> {
     Ok(table)
 }
 
-/// Calls an operation by name, the most frequent first; what is called less than once in fifty operations is left out.
+/// Calls an operation by name, the most frequent first; what is called less than once in fifty
+/// operations is left out.
 fn calls_per_operation(
     arguments: &Arguments,
     case: &str,
@@ -115,7 +118,8 @@ fn called(line: &str) -> Option<&str> {
     name.starts_with("Nt").then_some(name)
 }
 
-/// Whether a line is Wine's and not the program's: `0024:Call ...`, `0024:Ret ...`, `0024:Starting thread ...`.
+/// Whether a line is Wine's and not the program's: `0024:Call ...`, `0024:Ret ...`, `0024:Starting
+/// thread ...`.
 fn is_trace(line: &str) -> bool {
     line.split_once(':').is_some_and(|(thread, _)| {
         !thread.is_empty() && thread.chars().all(|digit| digit.is_ascii_hexdigit())

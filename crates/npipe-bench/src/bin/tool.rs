@@ -1,9 +1,11 @@
-//! `tool --npipe NPIPE --windows-npipe NPIPE.EXE --windows-peers PEERS.EXE`: the tool on Linux and Windows together. A
-//! connection through the bridge beside a process for each connection, the way of npiperelay with socat; bytes through
-//! `npipe connect` and through the bridge beside a pipe with nothing around it.
+//! `tool --npipe NPIPE --windows-npipe NPIPE.EXE --windows-peers PEERS.EXE`: the tool on Linux and
+//! Windows together. A connection through the bridge beside a process for each connection, the way
+//! of npiperelay with socat; bytes through `npipe connect` and through the bridge beside a pipe
+//! with nothing around it.
 //!
-//! The Windows programs are files that Linux can start, such as scripts that run them under Wine. The result is Markdown
-//! on standard output; standard error carries `progress: DONE/TOTAL LABEL` lines.
+//! The Windows programs are files that Linux can start, such as scripts that run them under Wine.
+//! The result is Markdown on standard output; standard error carries `progress: DONE/TOTAL LABEL`
+//! lines.
 
 #[cfg(unix)]
 mod measure {
@@ -250,7 +252,8 @@ mod measure {
     }
 
     impl Progress {
-        /// Runs the ways in turn, so that a round of each meets the same state of the machine. The first is not kept.
+        /// Runs the ways in turn, so that a round of each meets the same state of the machine. The
+        /// first is not kept.
         fn alternate<const N: usize>(
             &mut self,
             rounds: u32,

@@ -15,7 +15,8 @@ use crate::stream::{Settings, Stream};
 use crate::sys;
 use crate::{NamedPipeClient, NamedPipeServer};
 
-/// A [`PipeStream`] could not be turned into something else. It is still there: [`into_stream`](Self::into_stream).
+/// A [`PipeStream`] could not be turned into something else. It is still there:
+/// [`into_stream`](Self::into_stream).
 #[derive(Debug)]
 pub struct ConversionError {
     stream: PipeStream,
@@ -77,8 +78,9 @@ impl PipeStream {
         Self::try_from(handle)
     }
 
-    /// Gives the handle up, with what an async end had read from it ahead and nobody has read since: nothing is lost. It waits
-    /// until the pipe has what a write that ran into its time-out left on its way.
+    /// Gives the handle up, with what an async end had read from it ahead and nobody has read
+    /// since: nothing is lost. It waits until the pipe has what a write that ran into its
+    /// time-out left on its way.
     ///
     /// The data that was read ahead keeps its units. On a message pipe each element is a message,
     /// or a part of one. On a byte pipe, `concat` the elements. The read mode belongs to the handle
@@ -91,19 +93,19 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when a clone of the stream exists, which goes on. The system's, of a write that was
-    /// accepted and then failed.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when a clone of the stream exists, which goes
+    /// on. The system's, of a write that was accepted and then failed.
     #[doc(alias = "into_raw_handle")]
     pub fn into_owned_handle(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
         self.settle(None)?;
         self.into_only()?.surrender()
     }
 
-    /// The server's end for async code. Nothing is lost: bytes that an async end had read ahead and nobody has read since, and a
-    /// write that ran into its time-out, go with it.
+    /// The server's end for async code. Nothing is lost: bytes that an async end had read ahead and
+    /// nobody has read since, and a write that ran into its time-out, go with it.
     ///
-    /// It belongs to the task, `block_on` or process that it is made in, as one that is created there, unless it was tied to a
-    /// completion port before.
+    /// It belongs to the task, `block_on` or process that it is made in, as one that is created
+    /// there, unless it was tied to a completion port before.
     ///
     /// # Errors
     ///
@@ -118,7 +120,8 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// As [`into_server`](Self::into_server), and [`InvalidInput`](io::ErrorKind::InvalidInput) when this is a server's end.
+    /// As [`into_server`](Self::into_server), and [`InvalidInput`](io::ErrorKind::InvalidInput)
+    /// when this is a server's end.
     pub fn into_client(self) -> Result<NamedPipeClient, ConversionError> {
         self.into_async(PipeEnd::Client).map(NamedPipeClient::from_stream)
     }
@@ -164,9 +167,11 @@ impl TryFrom<OwnedHandle> for PipeStream {
 impl TryFrom<PipeStream> for OwnedHandle {
     type Error = ConversionError;
 
-    /// The handle. [`InvalidInput`](io::ErrorKind::InvalidInput) when a clone of the stream exists, or when the handle is tied
-    /// to a completion port of this crate, because the stream came from an async end or had a write time-out:
-    /// [`into_owned_handle`](PipeStream::into_owned_handle) unties it, and gives what was read ahead as well.
+    /// The handle. [`InvalidInput`](io::ErrorKind::InvalidInput) when a clone of the stream exists,
+    /// or when the handle is tied to a completion port of this crate, because the stream came
+    /// from an async end or had a write time-out:
+    /// [`into_owned_handle`](PipeStream::into_owned_handle) unties it, and gives what was read
+    /// ahead as well.
     fn try_from(stream: PipeStream) -> Result<Self, ConversionError> {
         if stream.stream.is_tied() {
             let reason = invalid(
@@ -189,9 +194,10 @@ impl TryFrom<PipeStream> for OwnedHandle {
 }
 
 impl NamedPipeServer {
-    /// This end for threads. Nothing is lost: it waits until the pipe has everything that was written, and bytes that were read
-    /// ahead are the first that the [`PipeStream`] reads. The error of a write that was accepted and then failed is reported by its
-    /// next write or flush.
+    /// This end for threads. Nothing is lost: it waits until the pipe has everything that was
+    /// written, and bytes that were read ahead are the first that the [`PipeStream`] reads. The
+    /// error of a write that was accepted and then failed is reported by its next write or
+    /// flush.
     ///
     /// The handle stays tied to its completion port, which costs the stream nothing.
     /// [`PipeStream::into_server`] is the way back. Settings, and an ended writing direction, are
@@ -206,9 +212,10 @@ impl NamedPipeServer {
 }
 
 impl NamedPipeClient {
-    /// This end for threads. Nothing is lost: it waits until the pipe has everything that was written, and bytes that were read
-    /// ahead are the first that the [`PipeStream`] reads. The error of a write that was accepted and then failed is reported by its
-    /// next write or flush.
+    /// This end for threads. Nothing is lost: it waits until the pipe has everything that was
+    /// written, and bytes that were read ahead are the first that the [`PipeStream`] reads. The
+    /// error of a write that was accepted and then failed is reported by its next write or
+    /// flush.
     ///
     /// The handle stays tied to its completion port, which costs the stream nothing.
     /// [`PipeStream::into_client`] is the way back. Settings, and an ended writing direction, are

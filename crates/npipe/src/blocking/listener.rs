@@ -1,5 +1,6 @@
-//! Accepting clients for threads: waiting on all instances of the backlog at once, and how another thread stops that. Which
-//! instances there are, and which is given away when, is the [`Backlog`]'s business.
+//! Accepting clients for threads: waiting on all instances of the backlog at once, and how another
+//! thread stops that. Which instances there are, and which is given away when, is the [`Backlog`]'s
+//! business.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -21,9 +22,10 @@ use crate::sys::{self, Asked, Event, Instance, OwnedHandle, Until};
 
 /// A server that accepts clients of a pipe, for threads.
 ///
-/// It holds a [backlog](ServerOptions::backlog) of instances that no client has been accepted from, and creates the next before it
-/// hands one out. So a burst of clients finds the pipe free, and the name exists for as long as the listener does: no client finds it
-/// missing, and no other program can take it.
+/// It holds a [backlog](ServerOptions::backlog) of instances that no client has been accepted from,
+/// and creates the next before it hands one out. So a burst of clients finds the pipe free, and the
+/// name exists for as long as the listener does: no client finds it missing, and no other program
+/// can take it.
 ///
 /// ```no_run
 /// use npipe::blocking::PipeListener;
@@ -40,9 +42,10 @@ use crate::sys::{self, Asked, Event, Instance, OwnedHandle, Until};
 ///
 /// # With a limit of instances
 ///
-/// Of a pipe that has [`max_instances`](ServerOptions::max_instances) of *n*, the listener keeps one: *n* - 1 clients are served at a
-/// time, the next one connects and is accepted when another has gone. Of a pipe of one instance that instance is handed out. Its
-/// name goes with it, until the listener can create the next.
+/// Of a pipe that has [`max_instances`](ServerOptions::max_instances) of *n*, the listener keeps
+/// one: *n* - 1 clients are served at a time, the next one connects and is accepted when another
+/// has gone. Of a pipe of one instance that instance is handed out. Its name goes with it, until
+/// the listener can create the next.
 pub struct PipeListener {
     instances: Instances,
     /// Set when something may have become of an instance.
@@ -77,17 +80,19 @@ impl Turns {
     }
 }
 
-/// Stops a [`PipeListener`] from any thread. Made by [`PipeListener::canceller`]; it does not keep the pipe's name alive.
+/// Stops a [`PipeListener`] from any thread. Made by [`PipeListener::canceller`]; it does not keep
+/// the pipe's name alive.
 #[derive(Clone)]
 pub struct Canceller(Arc<Turns>);
 
 impl Canceller {
     /// Makes an [`accept`](PipeListener::accept) that waits, and all later ones, fail with
-    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted); [`incoming`](PipeListener::incoming) ends. For good: a listener
-    /// that was cancelled is there to be dropped, or [closed](PipeListener::close).
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted);
+    /// [`incoming`](PipeListener::incoming) ends. For good: a listener that was cancelled is
+    /// there to be dropped, or [closed](PipeListener::close).
     ///
-    /// No client is lost in between: one that an `accept` has got is returned by it. One that comes later finds the
-    /// connection closed when the listener is dropped.
+    /// No client is lost in between: one that an `accept` has got is returned by it. One that comes
+    /// later finds the connection closed when the listener is dropped.
     pub fn cancel(&self) {
         lock(&self.0.state).cancelled = true;
         self.0.stop.set();
@@ -102,8 +107,9 @@ impl fmt::Debug for Canceller {
 }
 
 impl PipeListener {
-    /// Creates the pipe `name`, in any of the forms of [`PipeName::new`], for bytes in both directions. It is refused if the
-    /// name exists already, and refuses clients on other machines.
+    /// Creates the pipe `name`, in any of the forms of [`PipeName::new`], for bytes in both
+    /// directions. It is refused if the name exists already, and refuses clients on other
+    /// machines.
     ///
     /// Clients can open the pipe from now on, also before [`accept`](Self::accept) is called.
     ///
@@ -111,13 +117,15 @@ impl PipeListener {
     ///
     /// # Errors
     ///
-    /// As [`ServerOptions::create`]: [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the name exists.
+    /// As [`ServerOptions::create`]: [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the
+    /// name exists.
     pub fn bind(name: impl AsRef<OsStr>) -> io::Result<Self> {
         Self::bind_with(&ServerOptions::new(), name)
     }
 
     /// [`bind`](Self::bind) with options, which hold for every instance. Only
-    /// [`first_pipe_instance`](ServerOptions::first_pipe_instance) concerns the first alone, and is yes unless it was set.
+    /// [`first_pipe_instance`](ServerOptions::first_pipe_instance) concerns the first alone, and is
+    /// yes unless it was set.
     ///
     /// ```no_run
     /// use npipe::blocking::PipeListener;
@@ -134,8 +142,8 @@ impl PipeListener {
         Self::bind_within(options, name.as_ref(), Duration::ZERO)
     }
 
-    /// [`bind`](Self::bind) that tries again for `timeout` while another program has the name: a service that is started anew
-    /// may find its predecessor still about to end.
+    /// [`bind`](Self::bind) that tries again for `timeout` while another program has the name: a
+    /// service that is started anew may find its predecessor still about to end.
     ///
     /// # Errors
     ///
@@ -201,10 +209,11 @@ impl PipeListener {
     ///
     /// # Errors
     ///
-    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the listener has been [cancelled](Canceller::cancel) or
-    /// [closed](Self::close). Else the system's, which do not end the listener: of one client that could not be taken, or for want of
-    /// memory or handles, when the last instance cannot be handed out because no other can be created. That client stays; accept
-    /// again after a moment.
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the listener has been
+    /// [cancelled](Canceller::cancel) or [closed](Self::close). Else the system's, which do not
+    /// end the listener: of one client that could not be taken, or for want of
+    /// memory or handles, when the last instance cannot be handed out because no other can be
+    /// created. That client stays; accept again after a moment.
     pub fn accept(&self) -> io::Result<PipeStream> {
         self.accept_until(None)
     }
@@ -218,13 +227,15 @@ impl PipeListener {
     ///
     /// # Errors
     ///
-    /// As [`accept`](Self::accept), and [`TimedOut`](io::ErrorKind::TimedOut) when no client came. Nothing is lost then: one
-    /// that comes later, or came in that very moment, is there for the next `accept`.
+    /// As [`accept`](Self::accept), and [`TimedOut`](io::ErrorKind::TimedOut) when no client came.
+    /// Nothing is lost then: one that comes later, or came in that very moment, is there for
+    /// the next `accept`.
     pub fn accept_timeout(&self, timeout: Duration) -> io::Result<PipeStream> {
         self.accept_until(deadline_after(timeout))
     }
 
-    /// The clients as they come: [`accept`](Self::accept), again and again. Ends when the listener is cancelled or closed.
+    /// The clients as they come: [`accept`](Self::accept), again and again. Ends when the listener
+    /// is cancelled or closed.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }

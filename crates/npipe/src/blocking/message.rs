@@ -1,4 +1,5 @@
-//! Whole messages, and what there is to them beyond reading and writing: the end of a direction, exchanges, a look ahead.
+//! Whole messages, and what there is to them beyond reading and writing: the end of a direction,
+//! exchanges, a look ahead.
 
 use std::io;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::machine::LONGEST_BUFFER;
 use crate::machine::verdict::{self, ExchangeRefused};
 use crate::sys::{self, Until, Waited};
 
-/// Room for a message whose length is not known yet: at least, and at most where the caller's buffer has more.
+/// Room for a message whose length is not known yet: at least, and at most where the caller's
+/// buffer has more.
 const SMALLEST_ROOM: usize = 4 * 1024;
 const LARGEST_ROOM: usize = 64 * 1024;
 
@@ -122,22 +124,25 @@ impl PipeStream {
         Ok(())
     }
 
-    /// Whether what was read last, by whatever means, ends with the end of a message. For those who read messages in pieces: when
-    /// it does not, the next read brings more of the same message, and [`recv_message`](Self::recv_message) the rest of it. Always
-    /// so on an end that reads bytes.
+    /// Whether what was read last, by whatever means, ends with the end of a message. For those who
+    /// read messages in pieces: when it does not, the next read brings more of the same
+    /// message, and [`recv_message`](Self::recv_message) the rest of it. Always so on an end
+    /// that reads bytes.
     #[doc(alias = "IsMessageComplete")]
     pub fn is_message_complete(&self) -> bool {
         self.stream.is_message_complete()
     }
 
-    /// How much could be read now, and how much of it belongs to one message. Nothing is taken by it.
+    /// How much could be read now, and how much of it belongs to one message. Nothing is taken by
+    /// it.
     ///
     /// Calls [`PeekNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe).
     ///
     /// # Errors
     ///
-    /// The system's: `ERROR_BROKEN_PIPE` when the peer has closed its end and everything has been read, `ERROR_PIPE_NOT_CONNECTED`
-    /// or `ERROR_BAD_PIPE` when the server has disconnected, `ERROR_ACCESS_DENIED` on an end that may not read.
+    /// The system's: `ERROR_BROKEN_PIPE` when the peer has closed its end and everything has been
+    /// read, `ERROR_PIPE_NOT_CONNECTED` or `ERROR_BAD_PIPE` when the server has disconnected,
+    /// `ERROR_ACCESS_DENIED` on an end that may not read.
     #[doc(alias = "PeekNamedPipe")]
     pub fn peek(&self) -> io::Result<Peek> {
         self.stream.peek()
@@ -147,28 +152,35 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe; [`InvalidInput`](io::ErrorKind::InvalidInput) for 4 GiB or more;
-    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) after [`close_write`](Self::close_write); [`TimedOut`](io::ErrorKind::TimedOut) as
-    /// [`set_write_timeout`](Self::set_write_timeout) says. Else the system's:
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for 4 GiB or more;
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) after [`close_write`](Self::close_write);
+    /// [`TimedOut`](io::ErrorKind::TimedOut) as [`set_write_timeout`](Self::set_write_timeout)
+    /// says. Else the system's:
     #[doc = crate::documentation::write_errors!()]
     pub fn send_message(&self, message: &[u8]) -> io::Result<()> {
         self.stream.require_messages()?;
         self.write_slice(message).map(drop)
     }
 
-    /// Tells the peer that this stream has no more to say, and still listens: half-close, by the convention of go-winio, which Docker
-    /// uses. A pipe has nothing of the kind, so it is an empty message, and writing fails from then on, for all clones.
+    /// Tells the peer that this stream has no more to say, and still listens: half-close, by the
+    /// convention of go-winio, which Docker uses. A pipe has nothing of the kind, so it is an
+    /// empty message, and writing fails from then on, for all clones.
     ///
-    /// First it waits until the peer has read everything that was written, as [`drain`](Self::drain): a peer that reads bytes would
-    /// miss an empty message that comes behind others. It waits for `patience` at most, since there are peers that never read, and
-    /// sends the empty message in any case. A peer that does not know the convention passes over it.
+    /// First it waits until the peer has read everything that was written, as
+    /// [`drain`](Self::drain): a peer that reads bytes would miss an empty message that comes
+    /// behind others. It waits for `patience` at most, since there are peers that never read, and
+    /// sends the empty message in any case. A peer that does not know the convention passes over
+    /// it.
     ///
-    /// The other side of it is [`set_empty_message_is_end`](Self::set_empty_message_is_end). Called again, it does nothing.
+    /// The other side of it is [`set_empty_message_is_end`](Self::set_empty_message_is_end). Called
+    /// again, it does nothing.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe; [`TimedOut`](io::ErrorKind::TimedOut) when the peer had not read
-    /// everything in time, and the empty message was sent behind the rest. Those of [`drain`](Self::drain).
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe;
+    /// [`TimedOut`](io::ErrorKind::TimedOut) when the peer had not read everything in time, and
+    /// the empty message was sent behind the rest. Those of [`drain`](Self::drain).
     #[doc(alias = "CloseWrite")]
     pub fn close_write(&self, patience: Duration) -> io::Result<()> {
         self.stream.require_messages()?;
@@ -190,16 +202,19 @@ impl PipeStream {
     /// [`max_message_size`](crate::ServerOptions::max_message_size).
     ///
     /// Calls [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe). It is
-    /// [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message) in one, for a peer that answers each message with
-    /// one: the two as calls of their own work as well.
+    /// [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message) in one, for a
+    /// peer that answers each message with one: the two as calls of their own work as well.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that does not read messages; `ERROR_PIPE_BUSY` when a message is there that
-    /// has not been received, which would be taken for the reply, or another thread waits for one;
-    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the peer closed its end instead of answering;
-    /// [`TimedOut`](io::ErrorKind::TimedOut) when the reply takes longer than [`set_read_timeout`](Self::set_read_timeout) allows: it is
-    /// then the next message received. Those of [`send_message`](Self::send_message) and [`recv_message`](Self::recv_message).
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that does not read messages;
+    /// `ERROR_PIPE_BUSY` when a message is there that has not been received, which would be
+    /// taken for the reply, or another thread waits for one;
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the peer closed its end instead of
+    /// answering; [`TimedOut`](io::ErrorKind::TimedOut) when the reply takes longer than
+    /// [`set_read_timeout`](Self::set_read_timeout) allows: it is then the next message
+    /// received. Those of [`send_message`](Self::send_message) and
+    /// [`recv_message`](Self::recv_message).
     #[doc(alias = "TransactNamedPipe")]
     pub fn transact(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
         if !self.stream.reads_messages() {

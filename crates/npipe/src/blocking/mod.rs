@@ -1,9 +1,10 @@
 //! Pipes for threads: calls that wait, as those of `std::net`.
 //!
-//! [`PipeListener`] accepts clients, [`PipeStream`] is either end of a connection. They read and write through
-//! [`Read`](std::io::Read) and [`Write`](std::io::Write), from several threads at once and in both directions at once. A call
-//! that need not wait is one system call; there is no thread and no completion port behind it. [A page of the
-//! guide](crate::guide::blocking) tells what time-outs, cancellation and the end of a connection mean here.
+//! [`PipeListener`] accepts clients, [`PipeStream`] is either end of a connection. They read and
+//! write through [`Read`](std::io::Read) and [`Write`](std::io::Write), from several threads at
+//! once and in both directions at once. A call that need not wait is one system call; there is no
+//! thread and no completion port behind it. [A page of the guide](crate::guide::blocking) tells
+//! what time-outs, cancellation and the end of a connection mean here.
 //!
 //! ```no_run
 //! use std::io::{Read, Write};

@@ -6,8 +6,8 @@ use super::PipeStream;
 use crate::options::{ClientOptions, ServerOptions};
 use crate::pair::handles;
 
-/// A connected pair, the server's end first: both ends of a pipe that nobody else has. As [`npipe::pair`](crate::pair()), which tells
-/// more of it.
+/// A connected pair, the server's end first: both ends of a pipe that nobody else has. As
+/// [`npipe::pair`](crate::pair()), which tells more of it.
 ///
 /// ```no_run
 /// use std::io::{Read, Write};
@@ -25,7 +25,8 @@ pub fn pair() -> io::Result<(PipeStream, PipeStream)> {
     pair_with(&ServerOptions::new(), &ClientOptions::new())
 }
 
-/// [`pair`] with options. The number of instances and that it is the first are not theirs to say; the access list is if they have one.
+/// [`pair`] with options. The number of instances and that it is the first are not theirs to say;
+/// the access list is if they have one.
 ///
 /// An end for a child process, and an async one for this:
 ///

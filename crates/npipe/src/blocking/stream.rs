@@ -24,8 +24,9 @@ use crate::sys::{self, OwnedHandle};
 
 /// Either end of a connected pipe, for threads.
 ///
-/// A client makes one with [`connect`](Self::connect), a server with [`PipeListener::accept`](super::PipeListener::accept). It is
-/// read and written through [`Read`](io::Read) and [`Write`](io::Write), which `&PipeStream` implements too: one thread may
+/// A client makes one with [`connect`](Self::connect), a server with
+/// [`PipeListener::accept`](super::PipeListener::accept). It is read and written through
+/// [`Read`](io::Read) and [`Write`](io::Write), which `&PipeStream` implements too: one thread may
 /// read while another writes.
 ///
 /// ```no_run
@@ -42,16 +43,18 @@ use crate::sys::{self, OwnedHandle};
 ///
 /// # The end of a connection
 ///
-/// A pipe has no half-close, except by convention ([`close_write`](Self::close_write)): the peer sees the end when this stream and all
-/// its clones are dropped. What was written before arrives all the same if the peer reads. A server can end the connection earlier, for both sides and all clones, with
-/// [`disconnect`](Self::disconnect), which discards what the client has not read: [`drain`](Self::drain) first.
+/// A pipe has no half-close, except by convention ([`close_write`](Self::close_write)): the peer
+/// sees the end when this stream and all its clones are dropped. What was written before arrives
+/// all the same if the peer reads. A server can end the connection earlier, for both sides and all
+/// clones, with [`disconnect`](Self::disconnect), which discards what the client has not read:
+/// [`drain`](Self::drain) first.
 ///
 /// # Messages
 ///
-/// [`recv_message`](Self::recv_message) and [`send_message`](Self::send_message) are for whole messages. As for the traits: a write
-/// on a message pipe is one message. A read brings one message at most, or its next part if the buffer is too
-/// small for the rest of it; empty messages are passed over, unless
-/// [`set_empty_message_is_end`](Self::set_empty_message_is_end) says otherwise.
+/// [`recv_message`](Self::recv_message) and [`send_message`](Self::send_message) are for whole
+/// messages. As for the traits: a write on a message pipe is one message. A read brings one message
+/// at most, or its next part if the buffer is too small for the rest of it; empty messages are
+/// passed over, unless [`set_empty_message_is_end`](Self::set_empty_message_is_end) says otherwise.
 pub struct PipeStream {
     /// Shared by clones. At rest, but for writes that ran into their time-out.
     pub(super) stream: Arc<Stream>,
@@ -69,8 +72,9 @@ impl PipeStream {
         Self { stream: Arc::new(stream) }
     }
 
-    /// Opens the client's end of the pipe `name`, in any of the forms of [`PipeName::new`]. Waits while every instance of the
-    /// pipe is taken, for as long as that takes; [`connect_timeout`](Self::connect_timeout) bounds it, and
+    /// Opens the client's end of the pipe `name`, in any of the forms of [`PipeName::new`]. Waits
+    /// while every instance of the pipe is taken, for as long as that takes;
+    /// [`connect_timeout`](Self::connect_timeout) bounds it, and
     /// [`connect_with`](Self::connect_with) also waits for a server that is about to start.
     ///
     /// Calls [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew), and waits with
@@ -78,16 +82,19 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a name that makes no sense, before any system call. Else the system's:
-    /// [`NotFound`](io::ErrorKind::NotFound) when no such pipe exists, at once, since nobody may ever create it;
-    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) when its access list or its directions do not allow it.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a name that makes no sense, before any
+    /// system call. Else the system's: [`NotFound`](io::ErrorKind::NotFound) when no such pipe
+    /// exists, at once, since nobody may ever create it;
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) when its access list or its directions
+    /// do not allow it.
     pub fn connect(name: impl AsRef<OsStr>) -> io::Result<Self> {
         Self::connect_with(&ClientOptions::new(), name)
     }
 
     /// [`connect`](Self::connect) with options, of which
     /// [`wait_for_server`](crate::ClientOptions::wait_for_server) and
-    /// [`connect_timeout`](crate::ClientOptions::connect_timeout) say what is waited for, and for how long in all.
+    /// [`connect_timeout`](crate::ClientOptions::connect_timeout) say what is waited for, and for
+    /// how long in all.
     ///
     /// ```no_run
     /// use npipe::blocking::PipeStream;
@@ -99,18 +106,20 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and those of the options: see [`ClientOptions::open`]. When the time is over,
-    /// [`TimedOut`](io::ErrorKind::TimedOut), as of [`ClientOptions::connect`].
+    /// As [`connect`](Self::connect), and those of the options: see [`ClientOptions::open`]. When
+    /// the time is over, [`TimedOut`](io::ErrorKind::TimedOut), as of
+    /// [`ClientOptions::connect`].
     pub fn connect_with(options: &ClientOptions, name: impl AsRef<OsStr>) -> io::Result<Self> {
         Self::connect_within(options, name.as_ref(), options.patience())
     }
 
-    /// [`connect`](Self::connect) that takes no longer than `timeout` in all. Zero waits for nothing.
+    /// [`connect`](Self::connect) that takes no longer than `timeout` in all. Zero waits for
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and [`TimedOut`](io::ErrorKind::TimedOut) when the time is over: see
-    /// [`ClientOptions::connect`].
+    /// As [`connect`](Self::connect), and [`TimedOut`](io::ErrorKind::TimedOut) when the time is
+    /// over: see [`ClientOptions::connect`].
     pub fn connect_timeout(name: impl AsRef<OsStr>, timeout: Duration) -> io::Result<Self> {
         Self::connect_timeout_with(&ClientOptions::new(), name, timeout)
     }
@@ -119,7 +128,8 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// As [`connect_timeout`](Self::connect_timeout), and those of the options: see [`ClientOptions::open`].
+    /// As [`connect_timeout`](Self::connect_timeout), and those of the options: see
+    /// [`ClientOptions::open`].
     pub fn connect_timeout_with(
         options: &ClientOptions,
         name: impl AsRef<OsStr>,
@@ -142,7 +152,8 @@ impl PipeStream {
             };
             let (obstacle, pause) = options.pause_before_retry(&name, error, &mut patience)?;
             let began = Instant::now();
-            // An instance that is free ends the pause. Where the system cannot tell (Windows containers), nothing does.
+            // An instance that is free ends the pause. Where the system cannot tell (Windows containers),
+            // nothing does.
             if obstacle == Obstacle::Missing || sys::wait_for_instance(&name.to_wide(), pause).is_err() {
                 thread::sleep(pause.saturating_sub(began.elapsed()));
             }
@@ -154,12 +165,13 @@ impl PipeStream {
         self.stream.timeouts().read.get()
     }
 
-    /// Bounds how long a read waits for data; `None`, the default, does not. It holds for all clones, from the next read on.
+    /// Bounds how long a read waits for data; `None`, the default, does not. It holds for all
+    /// clones, from the next read on.
     ///
-    /// A read whose time is over fails with [`TimedOut`](io::ErrorKind::TimedOut) and has taken nothing: what comes later, or
-    /// came in that very moment, is there for the next read. The time is that of the call: empty
-    /// messages that it passes over, and the rest of a refused message that it discards, do not
-    /// extend it.
+    /// A read whose time is over fails with [`TimedOut`](io::ErrorKind::TimedOut) and has taken
+    /// nothing: what comes later, or came in that very moment, is there for the next read. The
+    /// time is that of the call: empty messages that it passes over, and the rest of a refused
+    /// message that it discards, do not extend it.
     ///
     /// # Errors
     ///
@@ -168,17 +180,19 @@ impl PipeStream {
         self.stream.timeouts().read.set(timeout)
     }
 
-    /// Whether an empty message reads as the end, as in the convention of Docker and of others who use go-winio: who has no more to
-    /// say and still listens sends one, as [`close_write`](Self::close_write) does. `false`, the default, passes over empty messages. It holds for all clones, from the next
-    /// read on.
+    /// Whether an empty message reads as the end, as in the convention of Docker and of others who
+    /// use go-winio: who has no more to say and still listens sends one, as
+    /// [`close_write`](Self::close_write) does. `false`, the default, passes over empty messages.
+    /// It holds for all clones, from the next read on.
     ///
-    /// A read that finds one gives `Ok(0)`. Nothing keeps the peer from going on: another read shows what comes next.
-    /// [`recv_message`](Self::recv_message) tells empty messages from the end in either case.
+    /// A read that finds one gives `Ok(0)`. Nothing keeps the peer from going on: another read
+    /// shows what comes next. [`recv_message`](Self::recv_message) tells empty messages from
+    /// the end in either case.
     ///
     /// `true` makes this end of a message pipe read messages, and not bytes, if it does not already
     /// ([`SetNamedPipeHandleState`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-setnamedpipehandlestate)):
-    /// an empty message that waits between others is not to be seen otherwise. That stays. On a byte pipe, which has no messages, it
-    /// does nothing.
+    /// an empty message that waits between others is not to be seen otherwise. That stays. On a
+    /// byte pipe, which has no messages, it does nothing.
     ///
     /// # Errors
     ///
@@ -193,18 +207,23 @@ impl PipeStream {
         self.stream.timeouts().write.get()
     }
 
-    /// Bounds how long a write waits for the peer to make room; `None`, the default, does not. It holds for all clones, from
-    /// the next write on.
+    /// Bounds how long a write waits for the peer to make room; `None`, the default, does not. It
+    /// holds for all clones, from the next write on.
     ///
-    /// A write that the system has begun cannot be taken back. So with a time-out a write is made from a copy, and when its
-    /// time is over it *stays on its way and counts as written*: it is delivered if the peer reads, also when this stream is
-    /// dropped and its thread has ended, for as long as [`set_linger`](Self::set_linger) says. The next write or flush waits for it first, for its own time-out at most, and then fails with
-    /// [`TimedOut`](io::ErrorKind::TimedOut), having taken nothing. So a writer is stopped by a peer that does not read, and a
-    /// write that fails with `TimedOut` may be repeated. Because of the copy, one call takes 64 KiB of bytes at most, and
-    /// [`write_buffer_limit`](crate::ServerOptions::write_buffer_limit) makes it less; a message is always taken whole.
+    /// A write that the system has begun cannot be taken back. So with a time-out a write is made
+    /// from a copy, and when its time is over it *stays on its way and counts as written*: it
+    /// is delivered if the peer reads, also when this stream is dropped and its thread has
+    /// ended, for as long as [`set_linger`](Self::set_linger) says. The next write or flush waits
+    /// for it first, for its own time-out at most, and then fails with
+    /// [`TimedOut`](io::ErrorKind::TimedOut), having taken nothing. So a writer is stopped by a
+    /// peer that does not read, and a write that fails with `TimedOut` may be repeated. Because
+    /// of the copy, one call takes 64 KiB of bytes at most, and
+    /// [`write_buffer_limit`](crate::ServerOptions::write_buffer_limit) makes it less; a message is
+    /// always taken whole.
     ///
-    /// Setting a time-out ties the handle to the completion port of the process for good, since only operations that report to a
-    /// port outlive their thread, and starts the thread that waits on it. Without a time-out neither is needed.
+    /// Setting a time-out ties the handle to the completion port of the process for good, since
+    /// only operations that report to a port outlive their thread, and starts the thread that
+    /// waits on it. Without a time-out neither is needed.
     ///
     /// # Errors
     ///
@@ -232,8 +251,8 @@ impl PipeStream {
         self.stream.linger().after_drop()
     }
 
-    /// Another `PipeStream` for the same connection, with the same time-outs: what one sets holds for both. The connection ends
-    /// when the last is dropped.
+    /// Another `PipeStream` for the same connection, with the same time-outs: what one sets holds
+    /// for both. The connection ends when the last is dropped.
     ///
     /// # Errors
     ///
@@ -242,8 +261,8 @@ impl PipeStream {
         Ok(Self { stream: self.stream.clone() })
     }
 
-    /// The two directions, for two owners; [`reunite`](OwnedReadHalf::reunite) is the way back. [Cloning](Self::try_clone) and
-    /// references do it too, without saying who does what.
+    /// The two directions, for two owners; [`reunite`](OwnedReadHalf::reunite) is the way back.
+    /// [Cloning](Self::try_clone) and references do it too, without saying who does what.
     pub fn into_split(self) -> (OwnedReadHalf<Self>, OwnedWriteHalf<Self>) {
         split(self)
     }
@@ -267,8 +286,8 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`) on a client's end that was
-    /// opened for neither reading nor writing nor
+    /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`)
+    /// on a client's end that was opened for neither reading nor writing nor
     /// [`read_control`](crate::ClientOptions::read_control).
     pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
         SecurityDescriptor::of(self.stream.handle())
@@ -311,16 +330,18 @@ impl PipeStream {
         Impersonation::during(self.stream.handle(), self.stream.settings().end, act)
     }
 
-    /// Waits until the peer has read everything that was written. Never implied by anything else: two ends that both wait for
-    /// the other to read would wait for ever. [`drain_timeout`](Self::drain_timeout) bounds it.
+    /// Waits until the peer has read everything that was written. Never implied by anything else:
+    /// two ends that both wait for the other to read would wait for ever.
+    /// [`drain_timeout`](Self::drain_timeout) bounds it.
     ///
     /// Calls [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers).
     ///
     /// # Errors
     ///
-    /// The system's: `ERROR_BROKEN_PIPE` when the peer closes its end while this waits (the system does not tell of one that
-    /// had closed before whether it had read everything), `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us,
-    /// `ERROR_ACCESS_DENIED` on an end that may not write. Those of [`flush`](io::Write::flush).
+    /// The system's: `ERROR_BROKEN_PIPE` when the peer closes its end while this waits (the system
+    /// does not tell of one that had closed before whether it had read everything),
+    /// `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us, `ERROR_ACCESS_DENIED` on an
+    /// end that may not write. Those of [`flush`](io::Write::flush).
     pub fn drain(&self) -> io::Result<()> {
         self.flush_accepted()?;
         sys::flush_blocking(self.stream.handle())
@@ -330,12 +351,13 @@ impl PipeStream {
     ///
     /// It is what `FlushFileBuffers` waits for, as an operation (`FSCTL_PIPE_FLUSH` by
     /// [`NtFsControlFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntfscontrolfile)); where the system does
-    /// not have it as one, as Wine, that function is called on a thread that lasts as long as the call.
+    /// not have it as one, as Wine, that function is called on a thread that lasts as long as the
+    /// call.
     ///
     /// # Errors
     ///
-    /// As [`drain`](Self::drain), and [`TimedOut`](io::ErrorKind::TimedOut) when the peer has not read everything by then. What it
-    /// has not read is still there for it.
+    /// As [`drain`](Self::drain), and [`TimedOut`](io::ErrorKind::TimedOut) when the peer has not
+    /// read everything by then. What it has not read is still there for it.
     pub fn drain_timeout(&self, timeout: Duration) -> io::Result<()> {
         self.drain_until(deadline_after(timeout))
     }
@@ -348,14 +370,16 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// The first error of the three; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is over: then the stream is closed as
-    /// by dropping it. A peer that is gone already is none, nor is it that this end may not write.
+    /// The first error of the three; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger
+    /// is over: then the stream is closed as by dropping it. A peer that is gone already is
+    /// none, nor is it that this end may not write.
     pub fn close(self) -> io::Result<()> {
         let deadline = self.stream.linger().in_close().and_then(deadline_after);
         self.close_until(deadline)
     }
 
-    /// [`close`](Self::close) that takes no longer than `timeout`, whatever [`set_linger`](Self::set_linger) was told.
+    /// [`close`](Self::close) that takes no longer than `timeout`, whatever
+    /// [`set_linger`](Self::set_linger) was told.
     ///
     /// # Errors
     ///
@@ -379,16 +403,17 @@ impl PipeStream {
         }
     }
 
-    /// Ends the connection for both sides, and for all clones: a server's `shutdown`. What the client has not read is discarded,
-    /// and so is what this end has not read. Reads and writes that wait in other threads end with
-    /// `ERROR_PIPE_NOT_CONNECTED`, as do later ones on either side.
+    /// Ends the connection for both sides, and for all clones: a server's `shutdown`. What the
+    /// client has not read is discarded, and so is what this end has not read. Reads and writes
+    /// that wait in other threads end with `ERROR_PIPE_NOT_CONNECTED`, as do later ones on
+    /// either side.
     ///
     /// Calls [`DisconnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
     ///
     /// # Errors
     ///
-    /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already, and always one on a client's end, which ends a
-    /// connection by being dropped.
+    /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already, and always one on
+    /// a client's end, which ends a connection by being dropped.
     pub fn disconnect(&self) -> io::Result<()> {
         self.stream.disconnect()
     }

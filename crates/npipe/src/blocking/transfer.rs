@@ -1,5 +1,5 @@
-//! Reading and writing. Reads go straight into the caller's buffer and writes straight out of it, except for writes with a
-//! time-out: those are the driver's, since they may outlive the call.
+//! Reading and writing. Reads go straight into the caller's buffer and writes straight out of it,
+//! except for writes with a time-out: those are the driver's, since they may outlive the call.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::sync::Arc;
@@ -69,7 +69,8 @@ impl PipeStream {
         }
     }
 
-    /// Bytes go into the first slice that has room, in one call; a message that is longer goes on in the next ones.
+    /// Bytes go into the first slice that has room, in one call; a message that is longer goes on
+    /// in the next ones.
     fn read_slices(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let Some(first) = buffers.iter().position(|buffer| !buffer.is_empty()) else { return Ok(0) };
         let buffers = &mut buffers[first..];
@@ -101,7 +102,8 @@ impl PipeStream {
     pub(super) fn write_slice(&self, bytes: &[u8]) -> io::Result<usize> {
         self.check_write(bytes.len())?;
         if bytes.is_empty() && !self.stream.writes_messages()? {
-            // The system would accept it. On Windows the peer's read would end with nothing, which looks like the end.
+            // The system would accept it. On Windows the peer's read would end with nothing, which looks like
+            // the end.
             return Ok(0);
         }
         if self.stream.timeouts().write.get().is_some() {
@@ -230,8 +232,8 @@ fn flush_until(stream: &Stream, deadline: Option<Instant>) -> Option<io::Result<
     flushed
 }
 
-/// Polls until there is a result, and sleeps in between until this thread is unparked or the given time is over. `None`: it was too
-/// late.
+/// Polls until there is a result, and sleeps in between until this thread is unparked or the given
+/// time is over. `None`: it was too late.
 fn wait<T>(
     deadline: Option<Instant>,
     mut poll: impl FnMut(&Context<'_>) -> Poll<T>,
@@ -281,13 +283,14 @@ fn gather(slices: &[IoSlice<'_>], count: usize) -> Vec<u8> {
 }
 
 impl Read for &PipeStream {
-    /// Waits for data and reads what there is. `Ok(0)` means that the peer has closed its end and everything it wrote has been
-    /// read, that `buffer` is empty, or that an empty message came where it
-    /// [is the end](PipeStream::set_empty_message_is_end).
+    /// Waits for data and reads what there is. `Ok(0)` means that the peer has closed its end and
+    /// everything it wrote has been read, that `buffer` is empty, or that an empty message came
+    /// where it [is the end](PipeStream::set_empty_message_is_end).
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](io::ErrorKind::TimedOut) as [`set_read_timeout`](PipeStream::set_read_timeout) says. Else the system's:
+    /// [`TimedOut`](io::ErrorKind::TimedOut) as [`set_read_timeout`](PipeStream::set_read_timeout)
+    /// says. Else the system's:
     #[doc = crate::documentation::read_errors!()]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.read_slice(buffer)
@@ -299,29 +302,32 @@ impl Read for &PipeStream {
 }
 
 impl Write for &PipeStream {
-    /// Waits until the pipe has `bytes`, all of them unless there is a time-out. On a message pipe they are one message; an
-    /// empty one is a message there, and nothing on a byte pipe.
+    /// Waits until the pipe has `bytes`, all of them unless there is a time-out. On a message pipe
+    /// they are one message; an empty one is a message there, and nothing on a byte pipe.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](io::ErrorKind::TimedOut) as [`set_write_timeout`](PipeStream::set_write_timeout) says. Else the system's:
+    /// [`TimedOut`](io::ErrorKind::TimedOut) as
+    /// [`set_write_timeout`](PipeStream::set_write_timeout) says. Else the system's:
     #[doc = crate::documentation::write_errors!()]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_slice(bytes)
     }
 
-    /// [`write`](Write::write) of several slices as if they were one; on a message pipe they are one message.
+    /// [`write`](Write::write) of several slices as if they were one; on a message pipe they are
+    /// one message.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.write_slices(slices)
     }
 
-    /// Waits until the pipe has everything that was written. There is something to wait for only where a write ran into its
-    /// [time-out](PipeStream::set_write_timeout). It does not wait for the peer to read: that is [`drain`](PipeStream::drain).
+    /// Waits until the pipe has everything that was written. There is something to wait for only
+    /// where a write ran into its [time-out](PipeStream::set_write_timeout). It does not wait
+    /// for the peer to read: that is [`drain`](PipeStream::drain).
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](io::ErrorKind::TimedOut) when that takes longer than the time-out. The system's, of a write that was accepted
-    /// and then failed.
+    /// [`TimedOut`](io::ErrorKind::TimedOut) when that takes longer than the time-out. The
+    /// system's, of a write that was accepted and then failed.
     fn flush(&mut self) -> io::Result<()> {
         self.flush_accepted()
     }

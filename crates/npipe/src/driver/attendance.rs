@@ -36,7 +36,8 @@ impl Driver {
         }
     }
 
-    /// The owner will not call [`turn`](Self::turn) any more, or not before [`take_back`](Self::take_back).
+    /// The owner will not call [`turn`](Self::turn) any more, or not before
+    /// [`take_back`](Self::take_back).
     pub(crate) fn hand_over(self: &Arc<Self>) {
         self.see_off();
         {

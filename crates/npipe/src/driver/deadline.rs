@@ -39,8 +39,8 @@ impl Deadline {
         Self { at, bell, _timer: timer }
     }
 
-    /// One that comes after `time`, by the clock of the process's driver: that of the caller's thread may have nobody to wait on
-    /// it by then.
+    /// One that comes after `time`, by the clock of the process's driver: that of the caller's
+    /// thread may have nobody to wait on it by then.
     #[cfg(windows)]
     pub(crate) fn after(time: Duration) -> io::Result<Self> {
         Ok(Self::new(&*Driver::global()?, Instant::now() + time))

@@ -1,9 +1,11 @@
-//! The driver: a completion port, and whoever waits on it. The process has one with a thread of its own; those who wait
-//! anyway (a `block_on`, an executor's thread, a readiness loop) have theirs and dequeue themselves.
+//! The driver: a completion port, and whoever waits on it. The process has one with a thread of its
+//! own; those who wait anyway (a `block_on`, an executor's thread, a readiness loop) have theirs
+//! and dequeue themselves.
 //!
-//! It owns every operation in flight, from the call that starts it until its packet has been dequeued, whatever
-//! happens to the pipe, the future or the runtime that asked for it. It does not know what an operation is for: it
-//! hands the result to whoever the operation names as its [`Completion`], and wakes whom that one lists.
+//! It owns every operation in flight, from the call that starts it until its packet has been
+//! dequeued, whatever happens to the pipe, the future or the runtime that asked for it. It does not
+//! know what an operation is for: it hands the result to whoever the operation names as its
+//! [`Completion`], and wakes whom that one lists.
 //!
 //! The process's thread starts with the first pipe and stays.
 
@@ -51,7 +53,8 @@ const BATCH: usize = 64;
 
 /// Who is told that an operation has ended.
 pub(crate) trait Completion: Send + Sync {
-    /// Takes the result. Called with no lock held; wakers go to `wake`, to be woken when the batch is done.
+    /// Takes the result. Called with no lock held; wakers go to `wake`, to be woken when the batch
+    /// is done.
     fn complete(self: Arc<Self>, finished: Finished, wake: &mut Vec<Waiting>);
 }
 
@@ -108,8 +111,8 @@ impl Driver {
         Ok(DRIVER.get_or_init(|| driver).clone())
     }
 
-    /// The driver for a pipe that is made here and now: that of the task or `block_on` that this thread is running, else that
-    /// of the process.
+    /// The driver for a pipe that is made here and now: that of the task or `block_on` that this
+    /// thread is running, else that of the process.
     pub(crate) fn current() -> io::Result<Arc<Self>> {
         match Self::entered() {
             Some(driver) => Ok(driver),
@@ -122,7 +125,8 @@ impl Driver {
         CURRENT.with_borrow(Clone::clone)
     }
 
-    /// Makes this the [`current`](Self::current) driver of the thread; the guard sets the former one again.
+    /// Makes this the [`current`](Self::current) driver of the thread; the guard sets the former
+    /// one again.
     pub(crate) fn enter(self: &Arc<Self>) -> Entered {
         Entered { outer: CURRENT.replace(Some(self.clone())) }
     }
@@ -142,7 +146,8 @@ impl Driver {
         scheduled
     }
 
-    /// Waits for packets, until a timer is due or for `limit`, and hands on what came. Tells how many did.
+    /// Waits for packets, until a timer is due or for `limit`, and hands on what came. Tells how
+    /// many did.
     pub(crate) fn turn(
         &self,
         entries: &mut [Entry],
@@ -179,8 +184,8 @@ impl Driver {
         }
     }
 
-    /// [`turn`](Self::turn) with the memory of a batch, whose [`wake_all`](Batch::wake_all) is to follow. Tells how many
-    /// packets came.
+    /// [`turn`](Self::turn) with the memory of a batch, whose [`wake_all`](Batch::wake_all) is to
+    /// follow. Tells how many packets came.
     pub(crate) fn collect(&self, batch: &mut Batch, limit: Option<Duration>) -> usize {
         match self.turn(&mut batch.entries[..batch.size], limit, &mut batch.wake) {
             Ok(packets) => {
@@ -202,7 +207,8 @@ impl Driver {
 /// Memory for the packets of one turn, and for whom they wake, to be used again.
 pub(crate) struct Batch {
     entries: [Entry; BATCH],
-    /// How many packets the next turn asks for. Asking for more than there are costs a round trip under Wine.
+    /// How many packets the next turn asks for. Asking for more than there are costs a round trip
+    /// under Wine.
     size: usize,
     wake: Vec<Waiting>,
 }

@@ -1,6 +1,7 @@
 //! One operation: its block, its buffer, and who may touch them when.
 //!
-//! The block is shared by reference count between three parties, and each part of it has one owner at a time:
+//! The block is shared by reference count between three parties, and each part of it has one owner
+//! at a time:
 //!
 //! | part | not in flight | in flight |
 //! |---|---|---|
@@ -32,7 +33,8 @@ use super::registration::Registration;
 pub(crate) enum Kind {
     Read,
     Write,
-    /// Writes a message and reads one: the request is at the start of the buffer, and the reply comes behind it.
+    /// Writes a message and reads one: the request is at the start of the buffer, and the reply
+    /// comes behind it.
     Exchange,
     Connect,
     Flush,
@@ -55,8 +57,9 @@ struct Load {
     target: Option<Arc<dyn Completion>>,
 }
 
-// SAFETY: `overlapped` and `load` are reached only by the one party that owns them (table above); the hand-overs between
-// threads go through the lock of `Operations` and the kernel's final status, which order memory.
+// SAFETY: `overlapped` and `load` are reached only by the one party that owns them (table above);
+// the hand-overs between threads go through the lock of `Operations` and the kernel's final status,
+// which order memory.
 unsafe impl Send for Block {}
 // SAFETY: as above.
 unsafe impl Sync for Block {}
@@ -122,7 +125,8 @@ impl Operation {
         self.submit(registration, Kind::Write, handle, Vec::new(), source, target)
     }
 
-    /// Writes all of `request` as one message, and reads one into its spare capacity: what comes back is the reply alone.
+    /// Writes all of `request` as one message, and reads one into its spare capacity: what comes
+    /// back is the reply alone.
     pub(crate) fn exchange(
         self,
         registration: &Registration,
@@ -162,7 +166,8 @@ impl Operation {
         source: Bytes,
         target: Arc<dyn Completion>,
     ) -> Submitted {
-        // An `InFlight` of the previous round may linger in another thread for a moment: it keeps its own block.
+        // An `InFlight` of the previous round may linger in another thread for a moment: it keeps its own
+        // block.
         let mut block = self.0;
         if Arc::get_mut(&mut block).is_none() {
             block = Self::new().0;
@@ -175,7 +180,8 @@ impl Operation {
         let (length, capacity) = (load.buffer.len(), load.buffer.capacity());
         let (source, source_length) = (load.source.as_ptr(), load.source.len());
         let overlapped = Arc::as_ptr(&block).cast::<Overlapped>();
-        // The packet may be dequeued before the call below returns, so the kernel's share is handed over first.
+        // The packet may be dequeued before the call below returns, so the kernel's share is handed over
+        // first.
         registration.operations().add(block.clone());
         // SAFETY (all five): the kernel's share keeps block and buffers alive, and unmoved, until
         // the final status has been written; `load` is not touched again before that, see the table
@@ -188,7 +194,8 @@ impl Operation {
             Kind::Exchange => {
                 // SAFETY: `length` is within the buffer's allocation.
                 let reply = unsafe { start.add(length) };
-                // SAFETY: as above; the buffer has `length` readable bytes and, behind them, writable ones up to its capacity.
+                // SAFETY: as above; the buffer has `length` readable bytes and, behind them, writable ones up
+                // to its capacity.
                 unsafe {
                     sys::exchange(handle, start, clamp(length), reply, clamp(capacity - length), overlapped)
                 }
@@ -222,7 +229,8 @@ fn clamp(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// Takes buffer, target and kind out of a block whose operation is over; what a read brought counts as the buffer's.
+/// Takes buffer, target and kind out of a block whose operation is over; what a read brought counts
+/// as the buffer's.
 ///
 /// # Safety
 ///
@@ -237,7 +245,8 @@ unsafe fn reclaim(block: &Block, outcome: Outcome) -> (Vec<u8>, Option<Arc<dyn C
     let request = buffer.len();
     if matches!(load.kind, Kind::Read | Kind::Exchange) {
         let read = outcome.bytes.min(buffer.capacity() - request);
-        // SAFETY: the kernel wrote that many bytes behind what the buffer held, which was nothing for a read.
+        // SAFETY: the kernel wrote that many bytes behind what the buffer held, which was nothing for a
+        // read.
         unsafe { buffer.set_len(request + read) };
     }
     if load.kind == Kind::Exchange {

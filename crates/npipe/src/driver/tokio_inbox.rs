@@ -1,12 +1,13 @@
 //! Waking many tasks of a Tokio runtime at once.
 //!
-//! Waking a task from outside its runtime costs a system call, each time. So when a batch of packets concerns several tasks of a
-//! runtime, their wakers are left in that runtime's *inbox* and one task is woken, the *dispatcher*, which wakes the others from
-//! inside, where it costs nothing. It is spawned when it is first needed.
+//! Waking a task from outside its runtime costs a system call, each time. So when a batch of
+//! packets concerns several tasks of a runtime, their wakers are left in that runtime's *inbox* and
+//! one task is woken, the *dispatcher*, which wakes the others from inside, where it costs nothing.
+//! It is spawned when it is first needed.
 //!
-//! A runtime that nobody drives, a current-thread one outside its `block_on`, would let the inbox lie, though some of its tasks'
-//! wakers may belong to another executor that was entered inside its context. So an inbox is emptied from here if the dispatcher
-//! has not come within [`PATIENCE`].
+//! A runtime that nobody drives, a current-thread one outside its `block_on`, would let the inbox
+//! lie, though some of its tasks' wakers may belong to another executor that was entered inside its
+//! context. So an inbox is emptied from here if the dispatcher has not come within [`PATIENCE`].
 //!
 //! Nothing else in this crate's lower layers knows Tokio.
 

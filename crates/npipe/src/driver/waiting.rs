@@ -1,4 +1,5 @@
-//! A task that waits, and how the many that one batch of packets concerns are woken with one thread switch.
+//! A task that waits, and how the many that one batch of packets concerns are woken with one thread
+//! switch.
 
 use std::task::Context;
 

@@ -1,5 +1,6 @@
-//! Pauses between attempts at something that may be had later: short at first, since most servers make a new instance at
-//! once, then longer, and of random length, so that many who wait do not all come at the same moment.
+//! Pauses between attempts at something that may be had later: short at first, since most servers
+//! make a new instance at once, then longer, and of random length, so that many who wait do not all
+//! come at the same moment.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -30,8 +31,8 @@ impl BackOff {
         half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
-    /// [`pause`](Self::pause) of one who has only so much time left. `None`: none at all. So there is an attempt when the time
-    /// is over, and it is the last.
+    /// [`pause`](Self::pause) of one who has only so much time left. `None`: none at all. So there
+    /// is an attempt when the time is over, and it is the last.
     pub(crate) fn pause_within(&mut self, left: Option<Duration>) -> Option<Duration> {
         match left {
             Some(Duration::ZERO) => None,

@@ -1,8 +1,9 @@
 //! A listener's instances of a pipe: how many it holds, and which it may give away.
 //!
-//! The pipe's name is a listener's for as long as it holds an instance. So the next one is created before one that has a
-//! client is given away, and where that fails because there may be no more instances, the last one stays until there may.
-//! What an instance is and how one is made is the listener's business.
+//! The pipe's name is a listener's for as long as it holds an instance. So the next one is created
+//! before one that has a client is given away, and where that fails because there may be no more
+//! instances, the last one stays until there may. What an instance is and how one is made is the
+//! listener's business.
 //!
 //! The kernel serves clients in the order in which the instances began to listen, and so does a
 //! listener: it keeps and checks its instances in that order. An instance whose client has left
@@ -16,7 +17,8 @@ use std::time::Duration;
 use super::BackOff;
 use super::verdict::{self, Create};
 
-/// How often to look for what is missing while no client waits for it: a service that has reached its limit may stay there.
+/// How often to look for what is missing while no client waits for it: a service that has reached
+/// its limit may stay there.
 const UNHURRIED: Duration = Duration::from_secs(1);
 
 /// The instances of a listener, those first that have been there longest.
@@ -25,7 +27,8 @@ pub(crate) struct Backlog<I> {
     instances: VecDeque<I>,
     /// How many there are to be.
     size: usize,
-    /// Whether the last one is given away only against another. Of a pipe that may have a single instance it is given away.
+    /// Whether the last one is given away only against another. Of a pipe that may have a single
+    /// instance it is given away.
     keeps_the_last: bool,
     back_off: BackOff,
 }
@@ -78,8 +81,8 @@ impl<I> Backlog<I> {
         }
     }
 
-    /// Creates what is missing, as far as that can be done now. An error says that there is no instance left to wait with,
-    /// and is the system's.
+    /// Creates what is missing, as far as that can be done now. An error says that there is no
+    /// instance left to wait with, and is the system's.
     fn refill(&mut self, create: impl FnMut() -> io::Result<I>) -> io::Result<()> {
         match self.fill(create) {
             Err(error) if self.instances.is_empty() && !self.passes(&error) => Err(error),
@@ -99,7 +102,8 @@ impl<I> Backlog<I> {
     fn passes(&self, error: &io::Error) -> bool {
         match error.raw_os_error().map(|code| verdict::create(code as u32)) {
             Some(Create::Full) => true,
-            // Where there may be one instance, each is the first of its name, and has to wait until the last one has gone.
+            // Where there may be one instance, each is the first of its name, and has to wait until the last
+            // one has gone.
             Some(Create::NameTaken) => !self.keeps_the_last,
             Some(Create::Failed) | None => false,
         }
@@ -166,7 +170,8 @@ impl<I> Backlog<I> {
         Ok(self.instances.remove(index).expect("there is an instance of that index"))
     }
 
-    /// After how long to look whether another instance may be created, if one is missing or was `refused`.
+    /// After how long to look whether another instance may be created, if one is missing or was
+    /// `refused`.
     fn pause(&mut self, refused: bool) -> Option<Duration> {
         if refused || self.instances.is_empty() {
             Some(self.back_off.pause())

@@ -9,7 +9,8 @@ pub(crate) struct Lifecycle {
     slot: Slot,
     /// The result of a wait that ended while nobody looked: the next `connect` takes it.
     result: Option<Connected>,
-    /// A `connect` has been asked for while the operation of the last connection is still on its way back.
+    /// A `connect` has been asked for while the operation of the last connection is still on its
+    /// way back.
     asked: bool,
     /// The operation in flight has been cancelled for good: it is not submitted again.
     stopping: bool,
@@ -61,8 +62,9 @@ impl Lifecycle {
         judge(code)
     }
 
-    /// The packet of a wait has come. Tells whether to ask the system at once: the wait was cut short though nobody
-    /// cancelled it, or it was the last connection's and there has been a `connect` since.
+    /// The packet of a wait has come. Tells whether to ask the system at once: the wait was cut
+    /// short though nobody cancelled it, or it was the last connection's and there has been a
+    /// `connect` since.
     pub(crate) fn on_packet(&mut self, code: u32) -> bool {
         let stopping = std::mem::take(&mut self.stopping);
         if self.slot.complete() == Claim::Unwanted {
@@ -86,7 +88,8 @@ impl Lifecycle {
         self.stopping
     }
 
-    /// The connection is over: a result that is on its way is not for the next one. Tells whether to cancel.
+    /// The connection is over: a result that is on its way is not for the next one. Tells whether
+    /// to cancel.
     pub(crate) fn reset(&mut self) -> bool {
         self.result = None;
         self.asked = false;

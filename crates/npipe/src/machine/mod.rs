@@ -1,12 +1,15 @@
-//! The decisions, without an operating system: what to submit next, whom to wake, what an outcome means.
+//! The decisions, without an operating system: what to submit next, whom to wake, what an outcome
+//! means.
 //!
-//! Events go in, effects come out. No handle, no clock, no thread, no lock and no waker in here, so every schedule of a
-//! kernel can be played through on any machine, from a seed. [`verdict`] is the one place that knows what a Win32 code
-//! means; its constants are the only thing taken from Windows.
+//! Events go in, effects come out. No handle, no clock, no thread, no lock and no waker in here, so
+//! every schedule of a kernel can be played through on any machine, from a seed. [`verdict`] is the
+//! one place that knows what a Win32 code means; its constants are the only thing taken from
+//! Windows.
 //!
-//! A connected pipe is two independent machines, [`ReadAhead`] and [`WriteBehind`]; a server's instance has a third for
-//! its [`Lifecycle`]. Each owns a [`slot::Slot`], which says whose the operation is. A listener's instances are a [`Backlog`];
-//! whoever waits for what may be had later pauses as a [`BackOff`] says.
+//! A connected pipe is two independent machines, [`ReadAhead`] and [`WriteBehind`]; a server's
+//! instance has a third for its [`Lifecycle`]. Each owns a [`slot::Slot`], which says whose the
+//! operation is. A listener's instances are a [`Backlog`]; whoever waits for what may be had later
+//! pauses as a [`BackOff`] says.
 
 mod back_off;
 mod backlog;
@@ -29,7 +32,8 @@ pub(crate) enum Framing {
     Bytes,
     /// Messages: what one call wrote is one unit.
     Messages,
-    /// Not asked yet. A client cannot tell from how it opened a pipe whether its writes are messages.
+    /// Not asked yet. A client cannot tell from how it opened a pipe whether its writes are
+    /// messages.
     Unknown,
 }
 
@@ -62,8 +66,9 @@ pub(crate) fn total_length(lengths: impl IntoIterator<Item = usize>) -> usize {
     lengths.into_iter().fold(0, usize::saturating_add)
 }
 
-/// What one read into a buffer of ours or one write of bytes moves at most. More costs the kernel's allocator what it saves in
-/// calls, and a pipe with Windows' usual quota of 64 KiB would make it wait (measured: 128 KiB is no faster).
+/// What one read into a buffer of ours or one write of bytes moves at most. More costs the kernel's
+/// allocator what it saves in calls, and a pipe with Windows' usual quota of 64 KiB would make it
+/// wait (measured: 128 KiB is no faster).
 const LARGEST_TRANSFER: usize = 64 * 1024;
 
 #[cfg(test)]

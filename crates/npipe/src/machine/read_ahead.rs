@@ -1,18 +1,21 @@
 //! The inbound direction: what has been read from the pipe and not yet by the caller.
 //!
-//! A read that may have to wait goes into a buffer of ours, because a caller of Tokio's or futures' traits may take its
-//! own away at any time. That buffer starts at 512 bytes, so that a pipe that waits holds next to nothing; it grows
-//! while reads come back full and is small again when the pipe has been idle.
+//! A read that may have to wait goes into a buffer of ours, because a caller of Tokio's or futures'
+//! traits may take its own away at any time. That buffer starts at 512 bytes, so that a pipe that
+//! waits holds next to nothing; it grows while reads come back full and is small again when the
+//! pipe has been idle.
 //!
-//! Two things make it fast. A read that filled its buffer suggests that more is there: then the next goes straight into
-//! the caller's buffer, if that is large ([`ReadStep::Direct`]), and is taken back if it would have to wait. A read that
-//! did not fill its buffer suggests that the pipe is empty: then the next is submitted from where the packet was
-//! dequeued, before the caller asks.
+//! Two things make it fast. A read that filled its buffer suggests that more is there: then the
+//! next goes straight into the caller's buffer, if that is large ([`ReadStep::Direct`]), and is
+//! taken back if it would have to wait. A read that did not fill its buffer suggests that the pipe
+//! is empty: then the next is submitted from where the packet was dequeued, before the caller asks.
 //!
-//! On a message pipe a read brings one message at most, and a message larger than our buffer continues straight into
-//! the caller's, so a message arrives whole wherever the caller's buffer has room for it. Whoever receives whole messages
-//! ([`ReadAhead::message_step`]) gets each in one piece, with no bytes in between kept by anybody else: what has been read of one
-//! that is not whole yet stays here. An empty message is kept like any other, and passed over by who reads bytes.
+//! On a message pipe a read brings one message at most, and a message larger than our buffer
+//! continues straight into the caller's, so a message arrives whole wherever the caller's buffer
+//! has room for it. Whoever receives whole messages ([`ReadAhead::message_step`]) gets each in one
+//! piece, with no bytes in between kept by anybody else: what has been read of one that is not
+//! whole yet stays here. An empty message is kept like any other, and passed over by who reads
+//! bytes.
 
 use super::slot::{Claim, Slot};
 use super::{Framing, LARGEST_TRANSFER, verdict};
@@ -21,8 +24,8 @@ use super::{Framing, LARGEST_TRANSFER, verdict};
 const SMALLEST: usize = 512;
 /// The next size after [`SMALLEST`]; from here it grows fourfold.
 const SECOND: usize = 4 * 1024;
-/// A read straight into the caller's buffer saves a copy but may cost a cancellation; below this, or where our own buffer
-/// would bring more for one system call, it does not pay.
+/// A read straight into the caller's buffer saves a copy but may cost a cancellation; below this,
+/// or where our own buffer would bring more for one system call, it does not pay.
 const DIRECT: usize = 4 * 1024;
 
 #[derive(Debug)]
@@ -49,7 +52,8 @@ pub(crate) struct ReadAhead {
     given: bool,
     /// The last exchange was not begun, and its caller has not received the reason yet.
     exchange_refused: Option<verdict::ExchangeRefused>,
-    /// No more reading ahead: someone waits for the operation in flight to be over, whatever it brings.
+    /// No more reading ahead: someone waits for the operation in flight to be over, whatever it
+    /// brings.
     stopping: bool,
     forecast: Forecast,
     /// A used-up buffer, kept for the next read.
@@ -108,7 +112,8 @@ pub(crate) enum ReadStep {
     Submit(usize),
     /// A read is in flight.
     Wait,
-    /// Throw away what there is of a refused message: read it, without waiting, into memory that nobody wants.
+    /// Throw away what there is of a refused message: read it, without waiting, into memory that
+    /// nobody wants.
     Discard,
     /// What has been copied is the result.
     Done,
@@ -121,7 +126,8 @@ pub(crate) enum ReadStep {
 pub(crate) enum MessageStep {
     /// [`ReadAhead::buffered`] is the message: [`ReadAhead::consume`] all of it.
     Whole,
-    /// [`ReadAhead::buffered`] is its beginning. Ask the pipe how much is left, offer that to [`ReadAhead::rest`], and read it.
+    /// [`ReadAhead::buffered`] is its beginning. Ask the pipe how much is left, offer that to
+    /// [`ReadAhead::rest`], and read it.
     Rest,
     /// As [`ReadStep::Discard`].
     Discard,
@@ -165,10 +171,11 @@ pub(crate) struct ReadDone {
 
 /// Whether a read straight into the caller's buffer is likely to find data.
 ///
-/// A right guess saves a copy, a wrong one costs two system calls, so a guess has to be nearly always right. The last read
-/// tells half of it: one that was not filled left the pipe empty. The other half is habit: a writer fills the pipe and
-/// is stopped, so a busy pipe runs empty after about as many reads as the last time. Around that number reads go into a
-/// buffer of ours, which may wait as well as not.
+/// A right guess saves a copy, a wrong one costs two system calls, so a guess has to be nearly
+/// always right. The last read tells half of it: one that was not filled left the pipe empty. The
+/// other half is habit: a writer fills the pipe and is stopped, so a busy pipe runs empty after
+/// about as many reads as the last time. Around that number reads go into a buffer of ours, which
+/// may wait as well as not.
 #[derive(Debug, Default)]
 struct Forecast {
     /// The last read was filled: more may be there.
@@ -316,7 +323,8 @@ impl ReadAhead {
         }
     }
 
-    /// Offers room for the rest of a message, of which the pipe has `left` bytes, unless that is more than `limit` in all.
+    /// Offers room for the rest of a message, of which the pipe has `left` bytes, unless that is
+    /// more than `limit` in all.
     pub(crate) fn rest(&mut self, left: usize, limit: usize) -> Result<usize, MessageStep> {
         let length = self.buffered().len().saturating_add(left);
         if length > limit {
@@ -327,8 +335,8 @@ impl ReadAhead {
         Ok(if left == 0 { SECOND } else { left })
     }
 
-    /// The rest of a message, read straight into the caller's memory, came with this code and these bytes; `None`: it would have
-    /// had to wait.
+    /// The rest of a message, read straight into the caller's memory, came with this code and these
+    /// bytes; `None`: it would have had to wait.
     pub(crate) fn on_rest(&mut self, outcome: Option<(u32, &[u8])>) -> RestDone {
         let Some((code, bytes)) = outcome else { return RestDone::Submit(self.size) };
         match verdict::read(code) {
@@ -356,8 +364,8 @@ impl ReadAhead {
         self.position = if goes_on { Position::Refused } else { Position::Between };
     }
 
-    /// A part of a refused message was read and thrown away, or it would have had to wait (`None`): then a read of the given
-    /// size has to be submitted.
+    /// A part of a refused message was read and thrown away, or it would have had to wait (`None`):
+    /// then a read of the given size has to be submitted.
     pub(crate) fn on_discarded(&mut self, code: Option<u32>) -> Option<usize> {
         match code.map(verdict::read) {
             Some(verdict::Read::Complete) => self.position = Position::Between,
@@ -374,8 +382,8 @@ impl ReadAhead {
         self.position == Position::Refused && self.slot == Slot::Free && self.end.is_none()
     }
 
-    /// Returns whether a message has not been received, or not to its end. It would be taken for the
-    /// reply of an exchange.
+    /// Returns whether a message has not been received, or not to its end. It would be taken for
+    /// the reply of an exchange.
     pub(crate) fn has_message(&self) -> bool {
         self.front.is_some() || self.is_inside()
     }
@@ -456,8 +464,8 @@ impl ReadAhead {
         Unread { bytes: pipe.saturating_add(self.buffered().len() + behind), in_message }
     }
 
-    /// Whether a read would have a result without waiting. If not, and nothing is in flight, a read has to be
-    /// submitted for it to become so.
+    /// Whether a read would have a result without waiting. If not, and nothing is in flight, a read
+    /// has to be submitted for it to become so.
     pub(crate) fn is_ready(&self) -> bool {
         self.front.is_some() || (self.slot == Slot::Free && self.end.is_some())
     }
@@ -497,8 +505,8 @@ impl ReadAhead {
         }
     }
 
-    /// The whole of a read's result, for a reader with this much room who takes it without a copy. `None`: there is none, or not
-    /// in one piece.
+    /// The whole of a read's result, for a reader with this much room who takes it without a copy.
+    /// `None`: there is none, or not in one piece.
     pub(crate) fn take(&mut self, room: usize) -> Option<Vec<u8>> {
         let whole = self.front.take_if(|chunk| {
             chunk.consumed == 0 && !chunk.message_goes_on && (1..=room).contains(&chunk.bytes.len())
@@ -516,7 +524,8 @@ impl ReadAhead {
         }
     }
 
-    /// Everything that was read ahead, in the units in which it came: of a message pipe each is a message, or a part of one.
+    /// Everything that was read ahead, in the units in which it came: of a message pipe each is a
+    /// message, or a part of one.
     #[cfg(any(windows, test))]
     pub(crate) fn surrender(&mut self) -> Vec<Vec<u8>> {
         let chunks = self.front.take().into_iter().chain(self.back.take());
@@ -538,8 +547,8 @@ impl ReadAhead {
         self.wanted = true;
     }
 
-    /// The read that was submitted goes into a buffer that its reader gave away, as the next one will: reading ahead would bring
-    /// bytes into a buffer of ours, to be copied.
+    /// The read that was submitted goes into a buffer that its reader gave away, as the next one
+    /// will: reading ahead would bring bytes into a buffer of ours, to be copied.
     pub(crate) fn on_given(&mut self) {
         self.given = self.slot == Slot::InFlight;
     }
@@ -567,8 +576,9 @@ impl ReadAhead {
         if !news {
             return ReadDone { wake: stopping, submit: self.wanted.then_some(self.size) };
         }
-        // More reading ahead only for those who read, only when the pipe seems empty (else the caller can read
-        // directly), and never inside a message, whose rest belongs straight into the caller's buffer.
+        // More reading ahead only for those who read, only when the pipe seems empty (else the caller can
+        // read directly), and never inside a message, whose rest belongs straight into the caller's
+        // buffer.
         let ahead = std::mem::take(&mut self.wanted)
             && !given
             && self.end.is_none()
@@ -617,8 +627,8 @@ impl ReadAhead {
             return true;
         }
         if buffer.is_empty() {
-            // An empty message, or the empty write of a byte pipe's peer: not the end, and no bytes. It may also be
-            // the end of a message of which the caller has had every byte.
+            // An empty message, or the empty write of a byte pipe's peer: not the end, and no bytes. It may
+            // also be the end of a message of which the caller has had every byte.
             self.reuse(buffer);
             if self.front.is_none() && self.is_inside() {
                 self.position = Position::Between;
@@ -646,8 +656,8 @@ impl ReadAhead {
         }
     }
 
-    /// A read straight into `room` bytes of the caller's ended, or would have had to wait (`None`). Gives the number of
-    /// bytes it brought.
+    /// A read straight into `room` bytes of the caller's ended, or would have had to wait (`None`).
+    /// Gives the number of bytes it brought.
     pub(crate) fn on_direct(&mut self, outcome: Option<(u32, usize)>, room: usize) -> usize {
         let Some((code, bytes)) = outcome else {
             self.on_direct_waiting();
@@ -707,8 +717,8 @@ impl ReadAhead {
     }
 
     /// A thread that receives a message has read this into its own memory. If it is the end of a
-    /// message that is to be received, returns the beginning, which may be nothing. Otherwise a part
-    /// of it is kept here, and so is the end of the pipe: ask for the next step.
+    /// message that is to be received, returns the beginning, which may be nothing. Otherwise a
+    /// part of it is kept here, and so is the end of the pipe: ask for the next step.
     #[cfg(any(windows, test))]
     pub(crate) fn on_thread_received(&mut self, code: u32, bytes: &[u8]) -> Option<Vec<u8>> {
         if self.position == Position::Refused {
@@ -730,13 +740,14 @@ impl ReadAhead {
         self.slot == Slot::InFlight && self.size > SMALLEST
     }
 
-    /// The pipe has been idle: the read in flight, if any, is being cancelled to give its buffer back.
+    /// The pipe has been idle: the read in flight, if any, is being cancelled to give its buffer
+    /// back.
     pub(crate) fn on_idle(&mut self) {
         self.shrink();
     }
 
-    /// Reading goes on elsewhere, behind what is here: the read in flight, if any, is being cancelled. Tells whether there is
-    /// one; what it brings all the same is here then.
+    /// Reading goes on elsewhere, behind what is here: the read in flight, if any, is being
+    /// cancelled. Tells whether there is one; what it brings all the same is here then.
     pub(crate) fn stop(&mut self) -> bool {
         self.wanted = false;
         self.stopping = self.slot != Slot::Free;
@@ -818,8 +829,8 @@ mod tests {
         assert_eq!(machine.step(SMALLEST + 100_000, 0), ReadStep::Done);
     }
 
-    /// Reads `count` times from a pipe that has data for so many and is empty then; tells how many reads were direct, and
-    /// whether the one that found nothing was.
+    /// Reads `count` times from a pipe that has data for so many and is empty then; tells how many
+    /// reads were direct, and whether the one that found nothing was.
     fn drain(machine: &mut ReadAhead, count: u32) -> (u32, bool) {
         const ROOM: usize = LARGEST_TRANSFER;
         let mut direct = 0;

@@ -1,4 +1,5 @@
-//! Whose an operation is. Between submission and packet it is the kernel's, and whoever wanted it may have gone.
+//! Whose an operation is. Between submission and packet it is the kernel's, and whoever wanted it
+//! may have gone.
 
 /// The one operation that a direction may have in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,5 +1,5 @@
-//! (operation, Win32 code) → meaning. The same number means different things to a reader, a writer and a listener, so it
-//! is judged here, once for each, and nowhere else.
+//! (operation, Win32 code) → meaning. The same number means different things to a reader, a writer
+//! and a listener, so it is judged here, once for each, and nowhere else.
 //!
 //! Sources: the pages of
 //! [`ReadFile`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-readfile),
@@ -67,7 +67,8 @@ pub(crate) const UNREAD_MESSAGES: u32 = ERROR_PIPE_BUSY;
 pub(crate) enum Flush {
     /// It has, or there was nothing to read.
     Complete,
-    /// The system does not do this as an operation: Wine, or the network behind a pipe of another machine.
+    /// The system does not do this as an operation: Wine, or the network behind a pipe of another
+    /// machine.
     Unsupported,
     /// Cancelled: by us, by someone else with a duplicate of the handle, or by the system.
     Aborted,
@@ -98,7 +99,8 @@ pub(crate) enum Obstacle {
 pub(crate) enum Create {
     /// There are as many instances as there may be, which passes.
     Full,
-    /// Of the first instance: another program has the name, perhaps one that is about to end; or we may not create it.
+    /// Of the first instance: another program has the name, perhaps one that is about to end; or we
+    /// may not create it.
     NameTaken,
     /// The system's error.
     Failed,
@@ -171,8 +173,8 @@ pub(crate) fn flush(code: u32) -> Flush {
     }
 }
 
-/// Whether the error of waiting until the peer has read everything says that there is nothing to wait for: the peer has gone, or
-/// this end may not write and so has written nothing.
+/// Whether the error of waiting until the peer has read everything says that there is nothing to
+/// wait for: the peer has gone, or this end may not write and so has written nothing.
 #[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
 pub(crate) fn nothing_is_unread(code: u32) -> bool {
     matches!(code, ERROR_ACCESS_DENIED | ERROR_BROKEN_PIPE | ERROR_NO_DATA | ERROR_PIPE_NOT_CONNECTED)

@@ -1,17 +1,20 @@
 //! The outbound direction: what has been accepted from the caller and not yet by the pipe.
 //!
-//! A write is submitted with a copy of the caller's bytes, since a caller of Tokio's or futures' traits may drop its
-//! buffer at any time and a write that was begun cannot be taken back. If the pipe takes it at once, nothing remains. If
-//! not, the caller is told that it was written all the same, and what it writes next is queued behind, up to a *window*
-//! that starts small and grows while the queue keeps running full. The window is a right, not memory: a queue that has run
+//! A write is submitted with a copy of the caller's bytes, since a caller of Tokio's or futures'
+//! traits may drop its buffer at any time and a write that was begun cannot be taken back. If the
+//! pipe takes it at once, nothing remains. If not, the caller is told that it was written all the
+//! same, and what it writes next is queued behind, up to a *window* that starts small and grows
+//! while the queue keeps running full. The window is a right, not memory: a queue that has run
 //! dry holds nothing.
 //!
 //! What was queued in small pieces goes out in large ones. So a slow reader costs memory up to the
 //! limit and then stops the writer.
 //!
-//! Whoever gives its bytes away ([`WriteBehind::queue_given`]) saves the copy, and has them accepted as a whole.
+//! Whoever gives its bytes away ([`WriteBehind::queue_given`]) saves the copy, and has them
+//! accepted as a whole.
 //!
-//! On a message pipe the unit is a message: never merged with the next, never split, and one alone may exceed the limit.
+//! On a message pipe the unit is a message: never merged with the next, never split, and one alone
+//! may exceed the limit.
 
 use std::collections::VecDeque;
 
@@ -120,8 +123,8 @@ pub(crate) enum FlushStep {
 pub(crate) struct WriteDone {
     /// Submit this next.
     pub(crate) next: Option<Bytes>,
-    /// There is news for those who wait. A writer is woken when most of the queue is free, not for every write that
-    /// ends: a thread switch for each would cost more than the write.
+    /// There is news for those who wait. A writer is woken when most of the queue is free, not for
+    /// every write that ends: a thread switch for each would cost more than the write.
     pub(crate) wake: bool,
 }
 
@@ -141,15 +144,16 @@ impl WriteBehind {
         }
     }
 
-    /// Accepts nothing any more while a write is in flight: what was accepted is then with the system, and arrives also when
-    /// nobody dequeues packets. In return, one write takes up to the limit.
+    /// Accepts nothing any more while a write is in flight: what was accepted is then with the
+    /// system, and arrives also when nobody dequeues packets. In return, one write takes up to
+    /// the limit.
     #[cfg(any(windows, test))]
     pub(crate) fn stop_queueing(&mut self) {
         self.queueing = false;
     }
 
-    /// Ends a direction of messages with an empty one, behind what was accepted and however full the queue is. Nothing is
-    /// accepted from then on.
+    /// Ends a direction of messages with an empty one, behind what was accepted and however full
+    /// the queue is. Nothing is accepted from then on.
     pub(crate) fn end(&mut self) -> EndStep {
         if let Some(code) = self.error.take() {
             return EndStep::Fail(code);
@@ -166,7 +170,8 @@ impl WriteBehind {
         EndStep::Done
     }
 
-    /// Whether a write of this length is never accepted, nor the request of an exchange, which goes past the queue.
+    /// Whether a write of this length is never accepted, nor the request of an exchange, which goes
+    /// past the queue.
     pub(crate) fn refuses(&self, length: usize) -> Option<Refused> {
         if self.ended {
             return Some(Refused::Ended);
@@ -274,7 +279,8 @@ impl WriteBehind {
         self.slot.submit();
     }
 
-    /// A write that was submitted for a caller was over at once: nothing remains, or the caller gets this error.
+    /// A write that was submitted for a caller was over at once: nothing remains, or the caller
+    /// gets this error.
     pub(crate) fn on_finished(&mut self, code: u32) -> Result<(), u32> {
         match verdict::write(code) {
             verdict::Write::Complete => Ok(()),
@@ -300,7 +306,8 @@ impl WriteBehind {
         last
     }
 
-    /// Queues the caller's own bytes, all of them however full the queue gets: they take no memory that was not there.
+    /// Queues the caller's own bytes, all of them however full the queue gets: they take no memory
+    /// that was not there.
     pub(crate) fn queue_given(&mut self, mut bytes: Bytes) {
         self.queued += self.cost(bytes.len()) as u64;
         if self.framing != Framing::Messages {

@@ -111,16 +111,16 @@ impl ClientOptions {
         self
     }
 
-    /// Asks for the right to read the pipe's security descriptor (`READ_CONTROL`). Reading and writing include it: only a
-    /// client that asks for neither has to say so.
+    /// Asks for the right to read the pipe's security descriptor (`READ_CONTROL`). Reading and
+    /// writing include it: only a client that asks for neither has to say so.
     pub fn read_control(&mut self, requested: bool) -> &mut Self {
         self.read_control = requested;
         self
     }
 
-    /// What the server may do in our name: `SECURITY_ANONYMOUS` (0), `SECURITY_IDENTIFICATION` (0x10000, the default),
-    /// `SECURITY_IMPERSONATION` (0x20000) or `SECURITY_DELEGATION` (0x30000) of
-    /// [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew#parameters).
+    /// What the server may do in our name: `SECURITY_ANONYMOUS` (0), `SECURITY_IDENTIFICATION`
+    /// (0x10000, the default), `SECURITY_IMPERSONATION` (0x20000) or `SECURITY_DELEGATION`
+    /// (0x30000) of [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew#parameters).
     ///
     /// `SECURITY_SQOS_PRESENT` is added, since without it the server would get full impersonation.
     ///
@@ -134,8 +134,8 @@ impl ClientOptions {
         self
     }
 
-    /// Opens a pipe only if its server is who it should be. That is checked before a byte is sent, and a server that is
-    /// somebody else gets no more from this client than that it came.
+    /// Opens a pipe only if its server is who it should be. That is checked before a byte is sent,
+    /// and a server that is somebody else gets no more from this client than that it came.
     ///
     /// ```no_run
     /// # #[cfg(windows)] {
@@ -148,9 +148,10 @@ impl ClientOptions {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// It makes [`open`](Self::open) and its like fail with [`PermissionDenied`](io::ErrorKind::PermissionDenied), with
-    /// a text and no number of the system, when the server is somebody else, and with an error of the same kind as the system's when that
-    /// cannot be known.
+    /// It makes [`open`](Self::open) and its like fail with
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied), with a text and no number of the
+    /// system, when the server is somebody else, and with an error of the same kind as the system's
+    /// when that cannot be known.
     ///
     /// # Above identification
     ///
@@ -174,23 +175,24 @@ impl ClientOptions {
         self
     }
 
-    /// Whether to read bytes or messages. [`PipeMode::Message`] needs a pipe that was created for messages, else
-    /// [`open`](Self::open) fails with [`InvalidInput`](io::ErrorKind::InvalidInput) (`ERROR_INVALID_PARAMETER`). What is
+    /// Whether to read bytes or messages. [`PipeMode::Message`] needs a pipe that was created for
+    /// messages, else [`open`](Self::open) fails with
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) (`ERROR_INVALID_PARAMETER`). What is
     /// written to such a pipe is a message a call in either mode.
     pub fn pipe_mode(&mut self, pipe_mode: PipeMode) -> &mut Self {
         self.pipe_mode = pipe_mode;
         self
     }
 
-    /// Whether [`connect`](Self::connect) also waits while nobody serves the name, for a server that is about to start. It waits
-    /// for a free instance anyway.
+    /// Whether [`connect`](Self::connect) also waits while nobody serves the name, for a server
+    /// that is about to start. It waits for a free instance anyway.
     pub fn wait_for_server(&mut self, wait: bool) -> &mut Self {
         self.wait_for_server = wait;
         self
     }
 
-    /// Bounds how long [`connect`](Self::connect) takes in all, whatever it waits for; `None`: as long as it takes. With zero it
-    /// tries once.
+    /// Bounds how long [`connect`](Self::connect) takes in all, whatever it waits for; `None`: as
+    /// long as it takes. With zero it tries once.
     pub fn connect_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
         self.connect_timeout = timeout;
         self
@@ -243,7 +245,8 @@ impl ClientOptions {
         refuse_inheritable(self.inheritable)
     }
 
-    /// Opens the pipe `addr`, in any of the forms of [`PipeName::new`]. It neither waits nor needs a runtime.
+    /// Opens the pipe `addr`, in any of the forms of [`PipeName::new`]. It neither waits nor needs
+    /// a runtime.
     ///
     /// Calls [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew) and, for messages,
     /// [`SetNamedPipeHandleState`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-setnamedpipehandlestate).
@@ -263,12 +266,12 @@ impl ClientOptions {
     }
 
     /// [`open`](Self::open) that waits while every instance of the pipe is taken, and, with
-    /// [`wait_for_server`](Self::wait_for_server), while nobody serves the name. [`connect_timeout`](Self::connect_timeout)
-    /// bounds all of it.
+    /// [`wait_for_server`](Self::wait_for_server), while nobody serves the name.
+    /// [`connect_timeout`](Self::connect_timeout) bounds all of it.
     ///
-    /// It opens, and pauses and opens again if that fails: for a millisecond at first, then longer, 50 milliseconds at most, and never
-    /// as long as the others who wait. `WaitNamedPipe` would block a thread, and promises nothing: another client may take the
-    /// instance that it saw.
+    /// It opens, and pauses and opens again if that fails: for a millisecond at first, then longer,
+    /// 50 milliseconds at most, and never as long as the others who wait. `WaitNamedPipe` would
+    /// block a thread, and promises nothing: another client may take the instance that it saw.
     ///
     /// ```no_run
     /// # async fn f() -> std::io::Result<()> {
@@ -293,8 +296,8 @@ impl ClientOptions {
     ///
     /// As [`open`](Self::open), at once, but for what it waits for. When the time is over,
     /// [`TimedOut`](io::ErrorKind::TimedOut) with a text that says what for; the error's
-    /// [`source`](std::error::Error::source) is the system's, an [`io::Error`] of `ERROR_PIPE_BUSY` or of
-    /// `ERROR_FILE_NOT_FOUND`.
+    /// [`source`](std::error::Error::source) is the system's, an [`io::Error`] of `ERROR_PIPE_BUSY`
+    /// or of `ERROR_FILE_NOT_FOUND`.
     pub async fn connect(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
         let name = PipeName::new(addr)?;
         let mut patience = self.patience();
@@ -314,7 +317,8 @@ impl ClientOptions {
         Patience::new(self.connect_timeout)
     }
 
-    /// After an attempt to open the pipe that failed: what was in the way, and how long to pause before the next.
+    /// After an attempt to open the pipe that failed: what was in the way, and how long to pause
+    /// before the next.
     pub(crate) fn pause_before_retry(
         &self,
         name: &PipeName,

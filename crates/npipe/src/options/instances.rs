@@ -19,7 +19,8 @@ pub(crate) struct Instances {
     pub(super) later: ServerOptions,
     /// How many are to wait for clients.
     pub(super) size: usize,
-    /// Whether the last one that waits is to stay, since it keeps the name. Of a pipe that may have one instance it cannot.
+    /// Whether the last one that waits is to stay, since it keeps the name. Of a pipe that may have
+    /// one instance it cannot.
     pub(super) keeps_the_last: bool,
 }
 

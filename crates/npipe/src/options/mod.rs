@@ -1,5 +1,5 @@
-//! How to create and how to open a pipe: data with defaults, which become Win32's bits in `sys`. Here is what both kinds of
-//! options refuse before the system is asked.
+//! How to create and how to open a pipe: data with defaults, which become Win32's bits in `sys`.
+//! Here is what both kinds of options refuse before the system is asked.
 
 mod client;
 mod instances;
@@ -29,7 +29,8 @@ fn packets(releasable: bool) -> sys::Packets {
     if releasable { sys::Packets::OfAll } else { sys::Packets::default() }
 }
 
-/// The packets of what a child does with the handle would come to the port, from memory of the child's.
+/// The packets of what a child does with the handle would come to the port, from memory of the
+/// child's.
 fn refuse_inheritable(inheritable: bool) -> io::Result<()> {
     if inheritable {
         return Err(invalid(

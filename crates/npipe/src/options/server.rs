@@ -17,11 +17,12 @@ use crate::sys;
 
 /// How many instances a pipe may have when its number is not limited.
 const UNLIMITED_INSTANCES: usize = 255;
-/// With one, clients that come together meet `ERROR_PIPE_BUSY`, and many (OpenSSH's among them) do not try again.
+/// With one, clients that come together meet `ERROR_PIPE_BUSY`, and many (OpenSSH's among them) do
+/// not try again.
 const DEFAULT_BACKLOG: usize = 4;
-/// The quota of a direction, in bytes. A write beyond it cannot finish at once, which costs both sides a wake-up: a busy
-/// pipe runs in turns as long as its quota. It is a right, not memory; measured: 64 KiB and 256 KiB are slower by a fifth and a
-/// tenth, 1 MiB is faster by a twentieth.
+/// The quota of a direction, in bytes. A write beyond it cannot finish at once, which costs both
+/// sides a wake-up: a busy pipe runs in turns as long as its quota. It is a right, not memory;
+/// measured: 64 KiB and 256 KiB are slower by a fifth and a tenth, 1 MiB is faster by a twentieth.
 const DEFAULT_QUOTA: u32 = 512 * 1024;
 
 /// Options for a pipe's server end.
@@ -103,22 +104,25 @@ impl ServerOptions {
         }
     }
 
-    /// Whether the pipe carries bytes or messages. Both ends write in this unit; this end reads in it too.
+    /// Whether the pipe carries bytes or messages. Both ends write in this unit; this end reads in
+    /// it too.
     #[doc(alias = "dwPipeMode")]
     pub fn pipe_mode(&mut self, pipe_mode: PipeMode) -> &mut Self {
         self.pipe_mode = pipe_mode;
         self
     }
 
-    /// Whether data may flow from the client to this server (`PIPE_ACCESS_INBOUND`). Without it, a client that asks for
-    /// write access is refused with `ERROR_ACCESS_DENIED`, and so is a read here.
+    /// Whether data may flow from the client to this server (`PIPE_ACCESS_INBOUND`). Without it, a
+    /// client that asks for write access is refused with `ERROR_ACCESS_DENIED`, and so is a
+    /// read here.
     pub fn access_inbound(&mut self, allowed: bool) -> &mut Self {
         self.access_inbound = allowed;
         self
     }
 
-    /// Whether data may flow from this server to the client (`PIPE_ACCESS_OUTBOUND`). Without it, a client that asks for
-    /// read access is refused with `ERROR_ACCESS_DENIED`, and so is a write here.
+    /// Whether data may flow from this server to the client (`PIPE_ACCESS_OUTBOUND`). Without it, a
+    /// client that asks for read access is refused with `ERROR_ACCESS_DENIED`, and so is a
+    /// write here.
     pub fn access_outbound(&mut self, allowed: bool) -> &mut Self {
         self.access_outbound = allowed;
         self
@@ -150,14 +154,15 @@ impl ServerOptions {
         self
     }
 
-    /// Asks for the right to change the pipe's owner (`WRITE_OWNER`) on this handle, and its integrity label.
+    /// Asks for the right to change the pipe's owner (`WRITE_OWNER`) on this handle, and its
+    /// integrity label.
     pub fn write_owner(&mut self, requested: bool) -> &mut Self {
         self.write_owner = requested;
         self
     }
 
-    /// Asks for the right to read and change the pipe's audit list (`ACCESS_SYSTEM_SECURITY`) on this handle. It needs a
-    /// privilege that services have and users have not.
+    /// Asks for the right to read and change the pipe's audit list (`ACCESS_SYSTEM_SECURITY`) on
+    /// this handle. It needs a privilege that services have and users have not.
     pub fn access_system_security(&mut self, requested: bool) -> &mut Self {
         self.access_system_security = requested;
         self
@@ -181,44 +186,49 @@ impl ServerOptions {
     }
 
     /// How many instances a listener holds ready for clients: [`listen`](Self::listen) and
-    /// [`PipeListener::bind_with`](crate::blocking::PipeListener::bind_with) create so many, and one more for each client that
-    /// they hand out. So many clients can come while nobody accepts; one more is told that the pipe is busy
-    /// (`ERROR_PIPE_BUSY`), and programs that do not try again then fail. An instance that waits costs a handle and some kernel memory: choose as
-    /// many as clients may come in a burst. 0 makes them fail with [`InvalidInput`](io::ErrorKind::InvalidInput).
+    /// [`PipeListener::bind_with`](crate::blocking::PipeListener::bind_with) create so many, and
+    /// one more for each client that they hand out. So many clients can come while nobody
+    /// accepts; one more is told that the pipe is busy (`ERROR_PIPE_BUSY`), and programs that
+    /// do not try again then fail. An instance that waits costs a handle and some kernel memory:
+    /// choose as many as clients may come in a burst. 0 makes them fail with
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput).
     pub fn backlog(&mut self, instances: usize) -> &mut Self {
         self.backlog = instances;
         self
     }
 
-    /// The system's quota, in bytes, for what this server writes and the client has not read. Advisory: Windows rounds
-    /// it, and takes a larger write too, which then ends when the client has read enough of it.
+    /// The system's quota, in bytes, for what this server writes and the client has not read.
+    /// Advisory: Windows rounds it, and takes a larger write too, which then ends when the
+    /// client has read enough of it.
     ///
-    /// It is a right and not memory: what the client has read costs nothing. What it has not read is kept in the kernel's
-    /// nonpaged memory, so a service with many clients that may be hostile or slow should choose less than the default of
-    /// 512 KiB, as it should for [`write_buffer_limit`](Self::write_buffer_limit).
+    /// It is a right and not memory: what the client has read costs nothing. What it has not read
+    /// is kept in the kernel's nonpaged memory, so a service with many clients that may be
+    /// hostile or slow should choose less than the default of 512 KiB, as it should for
+    /// [`write_buffer_limit`](Self::write_buffer_limit).
     pub fn out_buffer_size(&mut self, buffer: u32) -> &mut Self {
         self.out_buffer_size = buffer;
         self
     }
 
-    /// The system's quota, in bytes, for what the client writes and this server has not read: 512 KiB unless told
-    /// otherwise. See [`out_buffer_size`](Self::out_buffer_size).
+    /// The system's quota, in bytes, for what the client writes and this server has not read: 512
+    /// KiB unless told otherwise. See [`out_buffer_size`](Self::out_buffer_size).
     pub fn in_buffer_size(&mut self, buffer: u32) -> &mut Self {
         self.in_buffer_size = buffer;
         self
     }
 
-    /// What this end may have read from the pipe ahead of its reader, in bytes: at most. It holds 512 bytes while it
-    /// waits, more under sustained traffic, and gives that back after a second of idleness. 0 makes
-    /// [`create`](Self::create) fail with [`InvalidInput`](io::ErrorKind::InvalidInput).
+    /// What this end may have read from the pipe ahead of its reader, in bytes: at most. It holds
+    /// 512 bytes while it waits, more under sustained traffic, and gives that back after a
+    /// second of idleness. 0 makes [`create`](Self::create) fail with
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput).
     pub fn read_buffer_limit(&mut self, bytes: usize) -> &mut Self {
         self.read_buffer_limit = bytes;
         self
     }
 
-    /// What this end may have accepted from its writer and not yet passed to the pipe, in bytes: at most, except that one
-    /// message is always accepted whole. 0 makes [`create`](Self::create) fail with
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput).
+    /// What this end may have accepted from its writer and not yet passed to the pipe, in bytes: at
+    /// most, except that one message is always accepted whole. 0 makes [`create`](Self::create)
+    /// fail with [`InvalidInput`](io::ErrorKind::InvalidInput).
     pub fn write_buffer_limit(&mut self, bytes: usize) -> &mut Self {
         self.write_buffer_limit = bytes;
         self
@@ -235,12 +245,15 @@ impl ServerOptions {
         self
     }
 
-    /// Whether child processes inherit the handle: no, unless told so. It is for the [`blocking`](crate::blocking) face, where an
-    /// end can be made for a child; ends on a completion port cannot have it, and their `create` fails with
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput): what a child does on the handle would be reported to the port of this process.
+    /// Whether child processes inherit the handle: no, unless told so. It is for the
+    /// [`blocking`](crate::blocking) face, where an end can be made for a child; ends on a
+    /// completion port cannot have it, and their `create` fails with
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput): what a child does on the handle would be
+    /// reported to the port of this process.
     ///
-    /// *Every* child that this process starts while the handle is open inherits it, and keeps the pipe open. To give an end to
-    /// one child only, make it the child's stdin instead: see the example `child_process`.
+    /// *Every* child that this process starts while the handle is open inherits it, and keeps the
+    /// pipe open. To give an end to one child only, make it the child's stdin instead: see the
+    /// example `child_process`.
     #[doc(alias = "bInheritHandle")]
     pub fn inheritable(&mut self, inheritable: bool) -> &mut Self {
         self.inheritable = inheritable;
@@ -274,12 +287,13 @@ impl ServerOptions {
         self.security_descriptor.get_or_insert_with(|| descriptor.clone());
     }
 
-    /// Who may do what with the pipe, instead of the system's default: full access for the creator, administrators and the
-    /// system, and reading for everyone.
+    /// Who may do what with the pipe, instead of the system's default: full access for the creator,
+    /// administrators and the system, and reading for everyone.
     ///
-    /// It counts when the first instance of a name is created, and every later one is checked against it: the process that
-    /// adds an instance must have the right to (0x4, `FILE_CREATE_PIPE_INSTANCE`). So set it for all instances, and do not
-    /// leave yourself out.
+    /// It counts when the first instance of a name is created, and every later one is checked
+    /// against it: the process that adds an instance must have the right to (0x4,
+    /// `FILE_CREATE_PIPE_INSTANCE`). So set it for all instances, and do not leave yourself
+    /// out.
     ///
     /// A descriptor with an integrity label that Windows would not obey makes
     /// [`create`](Self::create) fail with [`InvalidInput`](io::ErrorKind::InvalidInput). One with
@@ -302,13 +316,15 @@ impl ServerOptions {
         self
     }
 
-    /// Creates an instance of the pipe `addr`, in any of the forms of [`PipeName::new`]. It needs no runtime.
+    /// Creates an instance of the pipe `addr`, in any of the forms of [`PipeName::new`]. It needs
+    /// no runtime.
     ///
     /// Clients can open it from now on, also before [`NamedPipeServer::connect`] is called.
     ///
     /// Calls [`CreateNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
-    /// Unless [`security_descriptor`](Self::security_descriptor) was given, the pipe has the default access list: full access
-    /// for its creator, administrators and the system, reading for everyone.
+    /// Unless [`security_descriptor`](Self::security_descriptor) was given, the pipe has the
+    /// default access list: full access for its creator, administrators and the system, reading
+    /// for everyone.
     ///
     /// # Errors
     ///
@@ -323,7 +339,8 @@ impl ServerOptions {
 
     /// [`create`](Self::create) with a
     /// [`SECURITY_ATTRIBUTES`](https://learn.microsoft.com/windows/win32/api/wtypesbase/ns-wtypesbase-security_attributes),
-    /// which counts instead of [`security_descriptor`](Self::security_descriptor) unless it is null.
+    /// which counts instead of [`security_descriptor`](Self::security_descriptor) unless it is
+    /// null.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
-//! A pipe on the port of a poll: turns "pending, and your waker will be called" into "would block, and an event will come".
+//! A pipe on the port of a poll: turns "pending, and your waker will be called" into "would block,
+//! and an event will come".
 //!
-//! The pipe itself is a [`Stream`], as in the async face. Its wakers are bells, which put what has become ready on the poll's
-//! list.
+//! The pipe itself is a [`Stream`], as in the async face. Its wakers are bells, which put what has
+//! become ready on the poll's list.
 
 use std::io;
 use std::mem;
@@ -167,7 +168,8 @@ impl Attached {
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(count)) => {
                 match count {
-                    // Whether there is more is cheaper to find out by the next read, into the caller's buffer.
+                    // Whether there is more is cheaper to find out by the next read, into the caller's
+                    // buffer.
                     count if count == room => self.show_readable(false),
                     0 if self.stream.is_read_over() => {}
                     _ => self.arm_reading(interest),
@@ -344,7 +346,8 @@ impl Attached {
         }
     }
 
-    /// Whether reading has nothing to report before a client comes, not even an error: `connect` will tell.
+    /// Whether reading has nothing to report before a client comes, not even an error: `connect`
+    /// will tell.
     fn is_without_client(&self) -> bool {
         let mut connection = lock(&self.connection);
         if matches!(*connection, Connection::Unasked) && self.stream.client() == Client::Here {

@@ -5,7 +5,8 @@ use std::{io, slice};
 use super::{Registry, Token};
 use crate::interest::{Interest, Ready};
 
-/// That something has become ready. What it is, is a hint: the operation tells, and may say "would block" all the same.
+/// That something has become ready. What it is, is a hint: the operation tells, and may say "would
+/// block" all the same.
 #[derive(Debug, Clone)]
 pub struct Event {
     token: Token,
@@ -22,7 +23,8 @@ impl Event {
         self.token
     }
 
-    /// A read would have a result: bytes, the end, or an error. Also what a [`Waker`](super::Waker) shows.
+    /// A read would have a result: bytes, the end, or an error. Also what a [`Waker`](super::Waker)
+    /// shows.
     pub fn is_readable(&self) -> bool {
         self.ready.is_readable()
     }
@@ -32,14 +34,15 @@ impl Event {
         self.ready.is_writable()
     }
 
-    /// A [`connect`](super::NamedPipe::connect) has failed: [`take_error`](super::NamedPipe::take_error) has the reason. Other
-    /// errors are told by the read or the write that they belong to.
+    /// A [`connect`](super::NamedPipe::connect) has failed:
+    /// [`take_error`](super::NamedPipe::take_error) has the reason. Other errors are told by
+    /// the read or the write that they belong to.
     pub fn is_error(&self) -> bool {
         self.ready.is_error()
     }
 
-    /// The next read will report the end or an error, as far as is known. An end behind bytes shows up later, when those
-    /// have been read.
+    /// The next read will report the end or an error, as far as is known. An end behind bytes shows
+    /// up later, when those have been read.
     pub fn is_read_closed(&self) -> bool {
         self.ready.is_read_closed()
     }
@@ -72,11 +75,13 @@ pub struct Events {
     capacity: usize,
 }
 
-/// How many events [`Events::with_capacity`] makes room for ahead. Beyond, room is made when they come.
+/// How many events [`Events::with_capacity`] makes room for ahead. Beyond, room is made when they
+/// come.
 const ALLOCATED_AHEAD: usize = 1024;
 
 impl Events {
-    /// Room for so many events a poll. What does not fit comes with the next poll. A poll refuses a capacity of 0.
+    /// Room for so many events a poll. What does not fit comes with the next poll. A poll refuses a
+    /// capacity of 0.
     pub fn with_capacity(capacity: usize) -> Self {
         Self { events: Vec::with_capacity(capacity.min(ALLOCATED_AHEAD)), capacity }
     }
@@ -137,8 +142,9 @@ impl<'a> Iterator for Iter<'a> {
 
 impl ExactSizeIterator for Iter<'_> {}
 
-/// What can be registered with a [`Poll`](super::Poll): a [`NamedPipe`](super::NamedPipe), or a type of yours that passes
-/// these calls on to one. They are called by the methods of the same names of [`Registry`], which document them.
+/// What can be registered with a [`Poll`](super::Poll): a [`NamedPipe`](super::NamedPipe), or a
+/// type of yours that passes these calls on to one. They are called by the methods of the same
+/// names of [`Registry`], which document them.
 pub trait Source {
     /// See [`Registry::register`].
     ///

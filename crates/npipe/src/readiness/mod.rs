@@ -1,8 +1,10 @@
-//! Pipes for programs with an event loop of their own: calls that never wait, and a [`Poll`] that tells when to try again.
+//! Pipes for programs with an event loop of their own: calls that never wait, and a [`Poll`] that
+//! tells when to try again.
 //!
-//! The names are those of `mio` and of its `mio::windows::NamedPipe`, and so are the rules: readiness is *edge-triggered*, so
-//! an event comes when something becomes ready, and again after it was tried. See
-//! [coming from mio](crate::guide::readiness) for what is the same and what differs.
+//! The names are those of `mio` and of its `mio::windows::NamedPipe`, and so are the rules:
+//! readiness is *edge-triggered*, so an event comes when something becomes ready, and again after
+//! it was tried. See [coming from mio](crate::guide::readiness) for what is the same and what
+//! differs.
 //!
 //! ```no_run
 //! use std::io::{self, Read, Write};
@@ -37,7 +39,8 @@
 //! # How it works
 //!
 //! A registered pipe is a `Stream`, as in the async face. `attached` gives it wakers that put what
-//! has become ready on the list in `queue`; `poll` dequeues from the port, which wakes them, and hands the list out.
+//! has become ready on the list in `queue`; `poll` dequeues from the port, which wakes them, and
+//! hands the list out.
 
 pub mod event;
 

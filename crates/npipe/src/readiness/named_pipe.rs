@@ -23,11 +23,12 @@ use crate::sync::{Arc, Mutex, lock};
 use crate::sys;
 use crate::{ClientOptions, ServerOptions};
 
-/// A pipe end, server's or client's, whose calls never wait: they say [`WouldBlock`](io::ErrorKind::WouldBlock), and the
-/// [`Poll`](super::Poll) that it is [registered](Registry::register) with tells when to try again.
+/// A pipe end, server's or client's, whose calls never wait: they say
+/// [`WouldBlock`](io::ErrorKind::WouldBlock), and the [`Poll`](super::Poll) that it is
+/// [registered](Registry::register) with tells when to try again.
 ///
-/// Before it is registered, everything would block. Reading and writing are those of the traits, which `&NamedPipe` has too,
-/// so that two threads can share one.
+/// Before it is registered, everything would block. Reading and writing are those of the traits,
+/// which `&NamedPipe` has too, so that two threads can share one.
 ///
 /// Dropping it closes the connection. Written data arrives if the peer reads within five minutes,
 /// which [`set_linger`](Self::set_linger) changes, also when the `Poll` is dropped too. The end of
@@ -35,19 +36,20 @@ use crate::{ClientOptions, ServerOptions};
 ///
 /// # Reading
 ///
-/// `Ok(0)` means that the peer has closed its end and everything it wrote has been read. On a message pipe a read takes from
-/// one message at most; empty messages are passed over. Before a client has come, reading would block, and
-/// [`connect`](Self::connect) tells when one has.
+/// `Ok(0)` means that the peer has closed its end and everything it wrote has been read. On a
+/// message pipe a read takes from one message at most; empty messages are passed over. Before a
+/// client has come, reading would block, and [`connect`](Self::connect) tells when one has.
 ///
 /// Else the system's errors:
 #[doc = crate::documentation::read_errors!()]
 ///
 /// # Writing
 ///
-/// One write may be on its way, of up to 256 KiB ([`write_buffer_limit`](ServerOptions::write_buffer_limit)), and the next
-/// would block. It arrives if the peer reads, whether anybody polls or not. [`flush`](Write::flush) says "would block" until
-/// the system has it. On a message pipe a write takes a message whole; an empty one is an empty message there, and nothing on a
-/// pipe of bytes.
+/// One write may be on its way, of up to 256 KiB
+/// ([`write_buffer_limit`](ServerOptions::write_buffer_limit)), and the next would block. It
+/// arrives if the peer reads, whether anybody polls or not. [`flush`](Write::flush) says "would
+/// block" until the system has it. On a message pipe a write takes a message whole; an empty one is
+/// an empty message there, and nothing on a pipe of bytes.
 ///
 /// Else the system's errors, of this write or of one that was accepted earlier:
 #[doc = crate::documentation::write_errors!()]
@@ -67,8 +69,9 @@ enum State {
 }
 
 impl NamedPipe {
-    /// Creates the first instance of the pipe `addr`, in any of the forms of [`PipeName::new`](crate::PipeName::new), for
-    /// bytes, both ways, and local clients only. For other wishes there is [`create`](Self::create).
+    /// Creates the first instance of the pipe `addr`, in any of the forms of
+    /// [`PipeName::new`](crate::PipeName::new), for bytes, both ways, and local clients only.
+    /// For other wishes there is [`create`](Self::create).
     ///
     /// Calls [`CreateNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
     ///
@@ -140,22 +143,22 @@ impl NamedPipe {
 
     /// Asks for a client, on a server's end. `Ok`: one is there.
     ///
-    /// When it would block, the wait goes on, and its end shows as *writable*, whatever the interest.
-    /// [`take_error`](Self::take_error) then says whether it ended well. A client that came and left without a word is
-    /// passed over.
+    /// When it would block, the wait goes on, and its end shows as *writable*, whatever the
+    /// interest. [`take_error`](Self::take_error) then says whether it ended well. A client
+    /// that came and left without a word is passed over.
     ///
     /// Calls [`ConnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when no client is there yet, and before the pipe is registered: then nothing
-    /// has been asked for. Else the system's.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when no client is there yet, and before the pipe
+    /// is registered: then nothing has been asked for. Else the system's.
     pub fn connect(&self) -> io::Result<()> {
         self.working()?.connect()
     }
 
-    /// Why the last [`connect`](Self::connect) that would block has failed: told once. `None` when a client is there, and when
-    /// the wait goes on.
+    /// Why the last [`connect`](Self::connect) that would block has failed: told once. `None` when
+    /// a client is there, and when the wait goes on.
     ///
     /// # Errors
     ///
@@ -164,16 +167,18 @@ impl NamedPipe {
         Ok(self.attached().and_then(|attached| attached.take_error()))
     }
 
-    /// Ends the connection, so that the instance can [`connect`](Self::connect) to the next client. What the client has not
-    /// read is discarded, and so is what was read ahead from it; nothing of either reaches the next one.
-    /// [`drain`](Self::drain) first if the client must have everything.
+    /// Ends the connection, so that the instance can [`connect`](Self::connect) to the next client.
+    /// What the client has not read is discarded, and so is what was read ahead from it;
+    /// nothing of either reaches the next one. [`drain`](Self::drain) first if the client must
+    /// have everything.
     ///
     /// Calls [`DisconnectNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
     ///
     /// # Errors
     ///
-    /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already, `ERROR_PIPE_LISTENING` when no client has
-    /// come (a `connect` that was under way is over all the same), and one for a client's end, which has no such thing.
+    /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already,
+    /// `ERROR_PIPE_LISTENING` when no client has come (a `connect` that was under way is over
+    /// all the same), and one for a client's end, which has no such thing.
     pub fn disconnect(&self) -> io::Result<()> {
         match self.attached() {
             Some(attached) => attached.disconnect(),
@@ -185,14 +190,14 @@ impl NamedPipe {
     /// and a writable event comes when the peer has. A write that follows begins a new wait.
     ///
     /// It is what [`FlushFileBuffers`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers) waits for,
-    /// as an operation (`FSCTL_PIPE_FLUSH`), or, where the system does not have it as one, on a thread that lasts as long as the
-    /// call. Dropping the pipe ends either.
+    /// as an operation (`FSCTL_PIPE_FLUSH`), or, where the system does not have it as one, on a
+    /// thread that lasts as long as the call. Dropping the pipe ends either.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock). Else the system's: `ERROR_BROKEN_PIPE` when the peer closes its end while
-    /// this waits, `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us, `ERROR_ACCESS_DENIED` on an end that may not
-    /// write.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock). Else the system's: `ERROR_BROKEN_PIPE` when the
+    /// peer closes its end while this waits, `ERROR_PIPE_NOT_CONNECTED` when the server
+    /// disconnected us, `ERROR_ACCESS_DENIED` on an end that may not write.
     pub fn drain(&self) -> io::Result<()> {
         self.working()?.drain()
     }
@@ -231,34 +236,37 @@ impl NamedPipe {
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) while a write is on its way: nothing of the message was taken then.
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe. Else the system's:
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) while a write is on its way: nothing of the
+    /// message was taken then. [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe. Else
+    /// the system's:
     #[doc = crate::documentation::write_errors!()]
     pub fn send_message(&self, message: &[u8]) -> io::Result<()> {
         self.working()?.send_message(message)
     }
 
-    /// Tells the peer that this end has no more to say, and still listens, by an empty message: half-close, by the convention of
-    /// go-winio. It [drains](Self::drain) first, which would block, and writing fails once it is done. Whoever has no more patience
-    /// for a peer that does not read sends the empty message with [`send_message`](Self::send_message).
+    /// Tells the peer that this end has no more to say, and still listens, by an empty message:
+    /// half-close, by the convention of go-winio. It [drains](Self::drain) first, which would
+    /// block, and writing fails once it is done. Whoever has no more patience for a peer that
+    /// does not read sends the empty message with [`send_message`](Self::send_message).
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock); [`Unsupported`](io::ErrorKind::Unsupported) on a byte pipe; those of
-    /// [`drain`](Self::drain).
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock); [`Unsupported`](io::ErrorKind::Unsupported) on a
+    /// byte pipe; those of [`drain`](Self::drain).
     #[doc(alias = "CloseWrite")]
     pub fn close_write(&self) -> io::Result<()> {
         self.working()?.close_write()
     }
 
     /// Whether what was read last, by whatever means, ends with the end of a message.
-    /// [`NamedPipeServer::is_message_complete`](crate::NamedPipeServer::is_message_complete) tells more.
+    /// [`NamedPipeServer::is_message_complete`](crate::NamedPipeServer::is_message_complete) tells
+    /// more.
     pub fn is_message_complete(&self) -> bool {
         self.attached().is_none_or(|attached| attached.stream().is_message_complete())
     }
 
-    /// How much could be read now, and how much of it belongs to one message. Nothing is taken by it.
-    /// [`NamedPipeServer::peek`](crate::NamedPipeServer::peek) tells more.
+    /// How much could be read now, and how much of it belongs to one message. Nothing is taken by
+    /// it. [`NamedPipeServer::peek`](crate::NamedPipeServer::peek) tells more.
     ///
     /// # Errors
     ///
@@ -268,7 +276,8 @@ impl NamedPipe {
         self.working()?.stream().peek()
     }
 
-    /// Whether an empty message reads as the end, as in the convention of Docker and of others who use go-winio.
+    /// Whether an empty message reads as the end, as in the convention of Docker and of others who
+    /// use go-winio.
     /// [`NamedPipeServer::set_empty_message_is_end`](crate::NamedPipeServer::set_empty_message_is_end) tells more.
     ///
     /// # Errors
@@ -317,8 +326,8 @@ impl NamedPipe {
     ///
     /// # Errors
     ///
-    /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`) on a client's end that was
-    /// opened for neither reading nor writing nor
+    /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`)
+    /// on a client's end that was opened for neither reading nor writing nor
     /// [`read_control`](crate::ClientOptions::read_control).
     pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
         SecurityDescriptor::of(self.handle())
@@ -431,7 +440,8 @@ impl Write for &NamedPipe {
         self.working()?.write(&buffers)
     }
 
-    /// Says "would block" until the system has everything that was written, and reports an error of it.
+    /// Says "would block" until the system has everything that was written, and reports an error of
+    /// it.
     fn flush(&mut self) -> io::Result<()> {
         self.attached().map_or(Ok(()), |attached| attached.flush())
     }
@@ -456,7 +466,8 @@ impl Write for NamedPipe {
         (&*self).write_vectored(buffers)
     }
 
-    /// Says "would block" until the system has everything that was written, and reports an error of it.
+    /// Says "would block" until the system has everything that was written, and reports an error of
+    /// it.
     fn flush(&mut self) -> io::Result<()> {
         (&*self).flush()
     }

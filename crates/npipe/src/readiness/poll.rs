@@ -39,11 +39,12 @@ impl Poll {
         Ok(Self::on(Driver::new()?, Alarm::Port))
     }
 
-    /// A `Poll` beside a loop of mio's: whenever something becomes ready, `waker` is woken, once. The loop, when it sees the
-    /// waker's token, then calls [`poll`](Self::poll) with a time-out of zero and handles the events.
+    /// A `Poll` beside a loop of mio's: whenever something becomes ready, `waker` is woken, once.
+    /// The loop, when it sees the waker's token, then calls [`poll`](Self::poll) with a
+    /// time-out of zero and handles the events.
     ///
-    /// The loop sleeps in mio's port, so the thread that serves the async pipes takes the completions: a thread switch each,
-    /// which [`Poll::new`] has not.
+    /// The loop sleeps in mio's port, so the thread that serves the async pipes takes the
+    /// completions: a thread switch each, which [`Poll::new`] has not.
     ///
     /// # Errors
     ///
@@ -81,8 +82,8 @@ impl Poll {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when `events` has no capacity, or when a `Poll` that is attached to a loop
-    /// of mio's is to wait: that loop waits.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when `events` has no capacity, or when a
+    /// `Poll` that is attached to a loop of mio's is to wait: that loop waits.
     pub fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         if events.capacity() == 0 {
@@ -93,7 +94,8 @@ impl Poll {
         }
         self.hand_out(events);
         if !events.is_empty() {
-            // Looking at the port costs a system call and can wait, but not for ever: every other time it is looked at.
+            // Looking at the port costs a system call and can wait, but not for ever: every other time it is
+            // looked at.
             self.passed_over = !self.passed_over;
             if !self.passed_over {
                 self.collect(Some(Duration::ZERO));

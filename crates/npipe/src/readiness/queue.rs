@@ -1,4 +1,5 @@
-//! Who has become ready and has not been handed out: the list between those who find it out, on any thread, and the poll.
+//! Who has become ready and has not been handed out: the list between those who find it out, on any
+//! thread, and the poll.
 //!
 //! Knows tokens and readiness; no pipe.
 
@@ -56,8 +57,8 @@ impl Queue {
 
     /// Ties a pipe to the port of the poll.
     pub(super) fn admit(&self, handle: Arc<OwnedHandle>, settings: Settings) -> io::Result<Stream> {
-        // Under the lock: a poll that goes now either sees the pipe on its port, and leaves the port to somebody, or is
-        // seen here to have gone.
+        // Under the lock: a poll that goes now either sees the pipe on its port, and leaves the port to
+        // somebody, or is seen here to have gone.
         let list = lock(&self.list);
         list.check_open()?;
         Stream::on(handle, self.driver.clone(), settings)
@@ -242,7 +243,8 @@ impl Registration {
         state.connected = None;
     }
 
-    /// `ready` is about to be acted upon. What becomes so from here on is told again. Gives the interest, if registered.
+    /// `ready` is about to be acted upon. What becomes so from here on is told again. Gives the
+    /// interest, if registered.
     pub(super) fn use_up(&self, ready: Ready) -> Option<Interest> {
         let mut state = lock(&self.state);
         state.ready -= ready;

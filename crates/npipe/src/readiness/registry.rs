@@ -10,8 +10,8 @@ use crate::sync::Arc;
 
 /// Registers pipes with a [`Poll`](super::Poll), from any thread.
 ///
-/// A handle is tied to a completion port for life, so a pipe that was registered with one `Poll` cannot be with another,
-/// also when it has been deregistered.
+/// A handle is tied to a completion port for life, so a pipe that was registered with one `Poll`
+/// cannot be with another, also when it has been deregistered.
 pub struct Registry {
     queue: Arc<Queue>,
 }
@@ -25,16 +25,18 @@ impl Registry {
         &self.queue
     }
 
-    /// From now on the `Poll` tells when something of `interests` becomes ready, and that `token` is concerned. What is
-    /// ready already is told by the next poll.
+    /// From now on the `Poll` tells when something of `interests` becomes ready, and that `token`
+    /// is concerned. What is ready already is told by the next poll.
     ///
     /// # Errors
     ///
-    /// - [`AlreadyExists`](io::ErrorKind::AlreadyExists) when it is registered already, or has once been with another `Poll`.
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) when `interests` has neither reading nor writing in it.
+    /// - [`AlreadyExists`](io::ErrorKind::AlreadyExists) when it is registered already, or has once
+    ///   been with another `Poll`.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) when `interests` has neither reading nor
+    ///   writing in it.
     /// - [`NotConnected`](io::ErrorKind::NotConnected) when the `Poll` is gone.
-    /// - The system's, when a handle that was made elsewhere is not a pipe's, was not opened with `FILE_FLAG_OVERLAPPED`, or
-    ///   belongs to a completion port already.
+    /// - The system's, when a handle that was made elsewhere is not a pipe's, was not opened with
+    ///   `FILE_FLAG_OVERLAPPED`, or belongs to a completion port already.
     ///
     /// It is then as before.
     pub fn register<S>(&self, source: &mut S, token: Token, interests: Interest) -> io::Result<()>
@@ -50,7 +52,8 @@ impl Registry {
     ///
     /// - [`NotFound`](io::ErrorKind::NotFound) when it is not registered.
     /// - [`AlreadyExists`](io::ErrorKind::AlreadyExists) when it is with another `Poll`.
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) when `interests` has neither reading nor writing in it.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) when `interests` has neither reading nor
+    ///   writing in it.
     pub fn reregister<S>(&self, source: &mut S, token: Token, interests: Interest) -> io::Result<()>
     where
         S: Source + ?Sized,
@@ -58,7 +61,8 @@ impl Registry {
         source.reregister(self, token, interests)
     }
 
-    /// From now on no poll tells of it. Reads and writes say "would block" until it is registered again.
+    /// From now on no poll tells of it. Reads and writes say "would block" until it is registered
+    /// again.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! The user's name for what it registered.
 
-/// Tells events apart: chosen by the caller of [`Registry::register`](super::Registry::register), and part of each
-/// [`Event`](super::Event).
+/// Tells events apart: chosen by the caller of [`Registry::register`](super::Registry::register),
+/// and part of each [`Event`](super::Event).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub usize);
 

@@ -7,10 +7,11 @@ use super::{Registry, Token};
 use crate::interest::{Interest, Ready};
 use crate::sync::Arc;
 
-/// Makes a [`Poll`](super::Poll) return, from any thread, with a readable event that has the waker's token.
+/// Makes a [`Poll`](super::Poll) return, from any thread, with a readable event that has the
+/// waker's token.
 ///
-/// Wakes before a poll asks count as one. A `Poll` may have several wakers. When one is dropped, nothing more is heard of
-/// it.
+/// Wakes before a poll asks count as one. A `Poll` may have several wakers. When one is dropped,
+/// nothing more is heard of it.
 pub struct Waker {
     registration: Arc<Registration>,
 }

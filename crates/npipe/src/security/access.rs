@@ -10,8 +10,8 @@ pub enum AccessList {
     Unspecified,
     /// Everyone may do everything: a list that is "null".
     Everyone,
-    /// What the entries say, read in their order: the first that concerns somebody's wish decides. What none allows is
-    /// refused; with no entry at all, everything.
+    /// What the entries say, read in their order: the first that concerns somebody's wish decides.
+    /// What none allows is refused; with no entry at all, everything.
     Entries(Vec<AccessEntry>),
 }
 
@@ -37,7 +37,8 @@ pub enum AccessEntry {
         /// Rights, as those of [`Allow`](Self::Allow).
         mask: u32,
     },
-    /// Another kind: with a condition, or for children only, which a pipe has not. The descriptor's SDDL shows it.
+    /// Another kind: with a condition, or for children only, which a pipe has not. The descriptor's
+    /// SDDL shows it.
     Other {
         /// Its
         /// [`AceType`](https://learn.microsoft.com/windows/win32/api/winnt/ns-winnt-ace_header).

@@ -1,5 +1,6 @@
-//! Security descriptors in words: who, what, and how much of it. The words become SDDL, which the system makes a descriptor of,
-//! so that nothing here is laid out in memory and everything can be tested on any machine.
+//! Security descriptors in words: who, what, and how much of it. The words become SDDL, which the
+//! system makes a descriptor of, so that nothing here is laid out in memory and everything can be
+//! tested on any machine.
 
 use std::io;
 
@@ -13,15 +14,16 @@ pub enum Trustee {
     CurrentUser,
     /// The system itself, `S-1-5-18`: the account of most services.
     System,
-    /// The group of administrators, `S-1-5-32-544`. Their programs belong to it when they run elevated.
+    /// The group of administrators, `S-1-5-32-544`. Their programs belong to it when they run
+    /// elevated.
     Administrators,
     /// Whoever has logged on, `S-1-5-11`: not guests, not anonymous users.
     AuthenticatedUsers,
     /// Everyone, `S-1-1-0`, guests included, and on most systems not anonymous users.
     Everyone,
-    /// Programs in an app container, as those of the Store, `S-1-15-2-1`. Needed beside the user's own entry, since such a
-    /// program has the rights only that both allow; and as it runs at low integrity, the pipe needs the label
-    /// [`Integrity::Low`] too.
+    /// Programs in an app container, as those of the Store, `S-1-15-2-1`. Needed beside the user's
+    /// own entry, since such a program has the rights only that both allow; and as it runs at
+    /// low integrity, the pipe needs the label [`Integrity::Low`] too.
     #[doc(alias = "ALL APPLICATION PACKAGES")]
     AppPackages,
     /// Another account or group.
@@ -75,11 +77,13 @@ impl From<Sid> for Trustee {
 /// | `CreateInstance` | serving the name, and `Connect` | 0x12019f | 0x4 |
 /// | `Full` | all that, and changing the access list and the owner | 0x1f01ff | the same |
 ///
-/// None but the last two holds the right to create instances (0x4, `FILE_CREATE_PIPE_INSTANCE`). The system's generic writing
-/// does, because it is the same bit as a file's `FILE_APPEND_DATA`. A client that opens the pipe with `GENERIC_WRITE`,
-/// as all do, is not refused for lack of it: the system leaves it out when it checks a client.
+/// None but the last two holds the right to create instances (0x4, `FILE_CREATE_PIPE_INSTANCE`).
+/// The system's generic writing does, because it is the same bit as a file's `FILE_APPEND_DATA`. A
+/// client that opens the pipe with `GENERIC_WRITE`, as all do, is not refused for lack of it: the
+/// system leaves it out when it checks a client.
 ///
-/// Denying takes away what is named and no more, so whoever is denied `Read` may be allowed to `Write`.
+/// Denying takes away what is named and no more, so whoever is denied `Read` may be allowed to
+/// `Write`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Access {
@@ -89,7 +93,8 @@ pub enum Access {
     Read,
     /// Being a client that only writes. It opens the pipe with `read(false)`.
     Write,
-    /// Being a server: creating instances of the pipe, and reading and writing. Whoever has it gets some of the clients.
+    /// Being a server: creating instances of the pipe, and reading and writing. Whoever has it gets
+    /// some of the clients.
     #[doc(alias = "FILE_CREATE_PIPE_INSTANCE")]
     CreateInstance,
     /// Everything: being client and server, and changing this very list.
@@ -105,8 +110,8 @@ impl Access {
     const READ_EXTENDED_ATTRIBUTES: u32 = 0x0008;
     const WRITE_EXTENDED_ATTRIBUTES: u32 = 0x0010;
 
-    /// Both attribute rights come with each: `CreateFile` always asks for the one, and a reader needs the other to choose between
-    /// bytes and messages.
+    /// Both attribute rights come with each: `CreateFile` always asks for the one, and a reader
+    /// needs the other to choose between bytes and messages.
     fn allowed(self) -> u32 {
         match self {
             Self::Connect => Self::CONNECT,
@@ -173,7 +178,8 @@ impl Integrity {
 /// Puts a [`SecurityDescriptor`](crate::SecurityDescriptor) together. Made by
 /// [`SecurityDescriptor::builder`](crate::SecurityDescriptor::builder).
 ///
-/// Whoever is not named may do nothing. What is denied is denied, whatever is allowed, in whichever order it was said.
+/// Whoever is not named may do nothing. What is denied is denied, whatever is allowed, in whichever
+/// order it was said.
 ///
 /// ```no_run
 /// # #[cfg(windows)] {
@@ -204,35 +210,38 @@ impl SecurityDescriptorBuilder {
 
     /// Allows `trustee`, and whoever belongs to it, an access.
     ///
-    /// Do not leave yourself out: the server's account needs [`Access::CreateInstance`] or [`Access::Full`] for each instance
-    /// after the first.
+    /// Do not leave yourself out: the server's account needs [`Access::CreateInstance`] or
+    /// [`Access::Full`] for each instance after the first.
     pub fn allow(&mut self, trustee: impl Into<Trustee>, access: Access) -> &mut Self {
         self.allowed.push((trustee.into(), access));
         self
     }
 
-    /// Denies `trustee`, and whoever belongs to it, an access that it may have been allowed as somebody else.
+    /// Denies `trustee`, and whoever belongs to it, an access that it may have been allowed as
+    /// somebody else.
     pub fn deny(&mut self, trustee: impl Into<Trustee>, access: Access) -> &mut Self {
         self.denied.push((trustee.into(), access));
         self
     }
 
-    /// The owner, who may change the access list whatever it says. Unless told, the system takes the account that
-    /// creates the pipe, and for an elevated administrator the group of all of them.
+    /// The owner, who may change the access list whatever it says. Unless told, the system takes
+    /// the account that creates the pipe, and for an elevated administrator the group of all of
+    /// them.
     ///
-    /// Creating the pipe fails with `ERROR_INVALID_OWNER` where the process may not give it to that owner: it may to its own
-    /// account, and elevated to the administrators.
+    /// Creating the pipe fails with `ERROR_INVALID_OWNER` where the process may not give it to that
+    /// owner: it may to its own account, and elevated to the administrators.
     pub fn owner(&mut self, trustee: impl Into<Trustee>) -> &mut Self {
         self.owner = Some(trustee.into());
         self
     }
 
-    /// Programs below this level may neither open the pipe for reading nor for writing, whatever the list says. Without a label
-    /// the pipe is of [`Medium`](Integrity::Medium) integrity, which programs below may read.
+    /// Programs below this level may neither open the pipe for reading nor for writing, whatever
+    /// the list says. Without a label the pipe is of [`Medium`](Integrity::Medium) integrity,
+    /// which programs below may read.
     ///
-    /// So [`Low`](Integrity::Low) opens a pipe for programs in a sandbox, as far as the list does, and [`High`](Integrity::High)
-    /// keeps out what is not elevated. Creating the pipe fails with `ERROR_PRIVILEGE_NOT_HELD` where the level is above that of
-    /// the process.
+    /// So [`Low`](Integrity::Low) opens a pipe for programs in a sandbox, as far as the list does,
+    /// and [`High`](Integrity::High) keeps out what is not elevated. Creating the pipe fails
+    /// with `ERROR_PRIVILEGE_NOT_HELD` where the level is above that of the process.
     #[doc(alias = "SYSTEM_MANDATORY_LABEL_ACE")]
     pub fn integrity(&mut self, level: Integrity) -> &mut Self {
         self.integrity = Some(level);
@@ -243,14 +252,15 @@ impl SecurityDescriptorBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when nobody was allowed anything: not even the server could create a
-    /// second instance of such a pipe. Else the system's.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when nobody was allowed anything: not even the
+    /// server could create a second instance of such a pipe. Else the system's.
     #[cfg(windows)]
     pub fn build(&self) -> io::Result<super::SecurityDescriptor> {
         super::SecurityDescriptor::from_sddl(&self.sddl(Trustee::sid)?)
     }
 
-    /// Denying comes first, since the first entry that concerns a right decides. `P`: nothing is inherited.
+    /// Denying comes first, since the first entry that concerns a right decides. `P`: nothing is
+    /// inherited.
     fn sddl(&self, sid: impl Fn(&Trustee) -> io::Result<Sid>) -> io::Result<String> {
         if self.allowed.is_empty() {
             let why = "nobody is allowed anything: say whom to allow what, and do not leave yourself out";
@@ -326,7 +336,8 @@ mod tests {
     }
 
     /// `CreateFile` asks for it with everything
-    /// (FILE_READ_ATTRIBUTES and SYNCHRONIZE), and a client that could not have it could not open the pipe.
+    /// (FILE_READ_ATTRIBUTES and SYNCHRONIZE), and a client that could not have it could not open
+    /// the pipe.
     #[test]
     fn every_client_may_have_what_opening_needs() {
         const ALWAYS: u32 = 0x0010_0080;

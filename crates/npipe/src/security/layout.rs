@@ -148,7 +148,8 @@ mod tests {
 
     use super::*;
 
-    /// `O:BAG:SYD:(A;;FA;;;SY)(D;;FR;;;WD)(A;IO;FR;;;WD)(XA;..)`, put together by hand from the published layout.
+    /// `O:BAG:SYD:(A;;FA;;;SY)(D;;FR;;;WD)(A;IO;FR;;;WD)(XA;..)`, put together by hand from the
+    /// published layout.
     fn recorded() -> Vec<u8> {
         let mut bytes = vec![1, 0, 4, 0x80];
         for offset in [20_u32, 36, 0, 48] {

@@ -1,7 +1,8 @@
 //! Who may do what with a pipe: the system's security descriptors without `unsafe`.
 //!
-//! Text becomes a descriptor and back by the system itself. What a descriptor says is decoded from its bytes, here and
-//! without the system, so that hostile or damaged ones can be shown on any machine to do no harm.
+//! Text becomes a descriptor and back by the system itself. What a descriptor says is decoded from
+//! its bytes, here and without the system, so that hostile or damaged ones can be shown on any
+//! machine to do no harm.
 
 mod access;
 mod builder;
@@ -28,9 +29,10 @@ mod descriptor {
 
     /// A pipe's security descriptor: its owner, and the access list that says who may do what.
     ///
-    /// Made in words, with [`builder`](Self::builder) or one of the two ready-made ones below; or from SDDL, the system's own
-    /// text for it ([its grammar](https://learn.microsoft.com/windows/win32/secauthz/security-descriptor-string-format)); or
-    /// read from a pipe, on either end: [`NamedPipeServer::security_descriptor`](crate::NamedPipeServer::security_descriptor)
+    /// Made in words, with [`builder`](Self::builder) or one of the two ready-made ones below; or
+    /// from SDDL, the system's own text for it ([its grammar](https://learn.microsoft.com/windows/win32/secauthz/security-descriptor-string-format)); or
+    /// read from a pipe, on either end:
+    /// [`NamedPipeServer::security_descriptor`](crate::NamedPipeServer::security_descriptor)
     /// and its like. Given to a server's options it holds for the pipe that they create:
     ///
     /// ```no_run
@@ -60,8 +62,9 @@ mod descriptor {
     /// | 0x12019b | reading and writing, as a client needs it: [`Access::Connect`] |
     /// | `FW` (0x120116) or `GW` | writing, **and creating instances** (0x4): who has this can serve the name beside you |
     ///
-    /// The server's own process needs the right to create instances (0x4) for every instance after the first, so a list that
-    /// leaves its account out makes the second [`create`](crate::ServerOptions::create) fail with `ERROR_ACCESS_DENIED`.
+    /// The server's own process needs the right to create instances (0x4) for every instance after
+    /// the first, so a list that leaves its account out makes the second
+    /// [`create`](crate::ServerOptions::create) fail with `ERROR_ACCESS_DENIED`.
     #[derive(Clone)]
     #[doc(alias = "SECURITY_DESCRIPTOR")]
     #[doc(alias = "SDDL")]
@@ -78,8 +81,9 @@ mod descriptor {
         ///
         /// # Errors
         ///
-        /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an empty text, which would ask for
-        /// nothing and get the system's default, and for one with a NUL character. Else the system's, which depend on what
+        /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an empty
+        /// text, which would ask for nothing and get the system's default, and for one with
+        /// a NUL character. Else the system's, which depend on what
         /// is wrong: `ERROR_INVALID_PARAMETER`, `ERROR_INVALID_ACL`, `ERROR_INVALID_SID`
         /// and others.
         pub fn from_sddl(sddl: &str) -> io::Result<Self> {
@@ -97,13 +101,15 @@ mod descriptor {
             SecurityDescriptorBuilder::new()
         }
 
-        /// Everything for the account that this process runs as, and nothing for anybody else, not even administrators or the
-        /// system. The account is the owner, also where an administrator's programs would make that the group of all
-        /// administrators: so a client can ask for it with
+        /// Everything for the account that this process runs as, and nothing for anybody else, not
+        /// even administrators or the system. The account is the owner, also where an
+        /// administrator's programs would make that the group of all administrators: so a
+        /// client can ask for it with
         /// [`verify_server`](crate::ClientOptions::verify_server).
         ///
-        /// It is about users and not about programs: each program of the same user can open the pipe, and serve it too. An
-        /// administrator who wants to gets in all the same, as he can become the owner of anything.
+        /// It is about users and not about programs: each program of the same user can open the
+        /// pipe, and serve it too. An administrator who wants to gets in all the same, as
+        /// he can become the owner of anything.
         ///
         /// ```no_run
         /// use npipe::{SecurityDescriptor, ServerOptions};
@@ -120,8 +126,9 @@ mod descriptor {
             Self::builder().owner(Trustee::CurrentUser).allow(Trustee::CurrentUser, Access::Full).build()
         }
 
-        /// Everything for the account that this process runs as, which is the owner, and for the system itself, whose services
-        /// can then use the pipe; nothing for anybody else. Otherwise [`current_user_only`](Self::current_user_only).
+        /// Everything for the account that this process runs as, which is the owner, and for the
+        /// system itself, whose services can then use the pipe; nothing for anybody else.
+        /// Otherwise [`current_user_only`](Self::current_user_only).
         ///
         /// # Errors
         ///
@@ -182,7 +189,8 @@ mod descriptor {
             Ok(Self { parts: Arc::new(decode(&system)?), system })
         }
 
-        /// The descriptor as SDDL, whole: owner, group, access list, audit list and integrity label, as far as it has them.
+        /// The descriptor as SDDL, whole: owner, group, access list, audit list and integrity
+        /// label, as far as it has them.
         ///
         /// Calls
         /// [`ConvertSecurityDescriptorToStringSecurityDescriptorW`](https://learn.microsoft.com/windows/win32/api/sddl/nf-sddl-convertsecuritydescriptortostringsecuritydescriptorw).
@@ -210,8 +218,9 @@ mod descriptor {
             &self.parts.access_list
         }
 
-        /// The integrity label, if there is one, as [`SecurityDescriptorBuilder::integrity`] sets it. Without one the system
-        /// treats the pipe as of [medium](Integrity::Medium) integrity, which programs below it may read.
+        /// The integrity label, if there is one, as [`SecurityDescriptorBuilder::integrity`] sets
+        /// it. Without one the system treats the pipe as of [medium](Integrity::Medium)
+        /// integrity, which programs below it may read.
         #[doc(alias = "SYSTEM_MANDATORY_LABEL_ACE")]
         pub fn integrity(&self) -> Option<Integrity> {
             self.parts.system_list.integrity

@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-/// The security identifier of an account or a group, such as `S-1-5-18`, the system itself. Parsed from that text, or had from
-/// a [`SecurityDescriptor`](crate::SecurityDescriptor), a [`Peer`](crate::Peer) or a [`Trustee`](crate::Trustee).
+/// The security identifier of an account or a group, such as `S-1-5-18`, the system itself. Parsed
+/// from that text, or had from a [`SecurityDescriptor`](crate::SecurityDescriptor), a
+/// [`Peer`](crate::Peer) or a [`Trustee`](crate::Trustee).
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[doc(alias = "PSID")]
 pub struct Sid {
@@ -62,11 +63,13 @@ impl Sid {
     /// The account's name, with its domain: `NT AUTHORITY\SYSTEM`.
     ///
     /// Calls [`LookupAccountSidW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-lookupaccountsidw), which
-    /// asks other machines for accounts that this one does not know, and so may take seconds. It blocks the calling thread.
+    /// asks other machines for accounts that this one does not know, and so may take seconds. It
+    /// blocks the calling thread.
     ///
     /// # Errors
     ///
-    /// The system's: `ERROR_NONE_MAPPED` when nobody knows a name, as of accounts that have been deleted.
+    /// The system's: `ERROR_NONE_MAPPED` when nobody knows a name, as of accounts that have been
+    /// deleted.
     #[cfg(windows)]
     pub fn account_name(&self) -> io::Result<String> {
         crate::sys::account_name(self.authority, &self.sub_authorities)

@@ -176,7 +176,8 @@ impl Stream {
     }
 }
 
-/// What a look at the bytes that are there says of a client: one that may not write cannot be looked at.
+/// What a look at the bytes that are there says of a client: one that may not write cannot be
+/// looked at.
 pub(crate) fn has_left(available: io::Result<usize>) -> bool {
     let code = available.err().and_then(|error| error.raw_os_error());
     code.is_some_and(|code| verdict::read(code as u32) == verdict::Read::EndOfFile)

@@ -1,7 +1,7 @@
 //! Waiting until the peer has read everything.
 //!
-//! It is an operation like others where the system has it as one, and any number of them may be in flight: each reports to the
-//! [`Drain`] that asked for it. Elsewhere a thread waits in its place.
+//! It is an operation like others where the system has it as one, and any number of them may be in
+//! flight: each reports to the [`Drain`] that asked for it. Elsewhere a thread waits in its place.
 
 use std::io;
 use std::pin::pin;
@@ -128,7 +128,8 @@ impl Drop for Drain {
 }
 
 impl Stream {
-    /// Waits until the pipe has accepted everything that was written. Other tasks may be writing meanwhile.
+    /// Waits until the pipe has accepted everything that was written. Other tasks may be writing
+    /// meanwhile.
     pub(crate) async fn flush(&self) -> io::Result<()> {
         let flushing = Flushing { stream: self, key: self.writer_key() };
         poll_fn(|context| self.poll_flush(context, flushing.key)).await

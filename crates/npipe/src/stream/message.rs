@@ -1,4 +1,5 @@
-//! Whole messages, and what there is to them beyond reading and writing: the end of a direction, exchanges, a look ahead.
+//! Whole messages, and what there is to them beyond reading and writing: the end of a direction,
+//! exchanges, a look ahead.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -84,9 +85,10 @@ impl Stream {
         }
     }
 
-    /// Receives a message as far as that takes no waiting: one that was read ahead before the stream
-    /// came to rest, or the rest of one that was begun. `None`: the calling thread has to read from
-    /// the pipe, and reports that to [`on_thread_received`](Self::on_thread_received).
+    /// Receives a message as far as that takes no waiting: one that was read ahead before the
+    /// stream came to rest, or the rest of one that was begun. `None`: the calling thread has
+    /// to read from the pipe, and reports that to
+    /// [`on_thread_received`](Self::on_thread_received).
     #[cfg(windows)]
     pub(crate) fn recv_now(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<Received>> {
         match self.receive(&mut lock(&self.core.inbound), buffer, limit, &mut Skips::new())? {
@@ -175,7 +177,8 @@ impl Stream {
         }
     }
 
-    /// Reads the rest of a message behind its beginning, straight into `buffer`. `None`: the machine has to be asked again.
+    /// Reads the rest of a message behind its beginning, straight into `buffer`. `None`: the
+    /// machine has to be asked again.
     fn receive_rest(&self, inbound: &mut Inbound, buffer: &mut BytesMut, room: usize) -> Option<Receiving> {
         let start = buffer.len();
         buffer.extend_from_slice(inbound.machine.buffered());
@@ -233,7 +236,8 @@ impl Stream {
         Ok(outbound.machine.framing() == Framing::Messages)
     }
 
-    /// Ends this direction with an empty message, once the peer has read everything before it or the time has come.
+    /// Ends this direction with an empty message, once the peer has read everything before it or
+    /// the time has come.
     pub(crate) async fn close_write(&self, end: Option<Instant>) -> io::Result<()> {
         self.require_messages()?;
         if self.is_write_ended() {
@@ -249,8 +253,8 @@ impl Stream {
         lock(&self.core.outbound).machine.is_ended()
     }
 
-    /// Sends the empty message that ends this direction, which carries messages. It has to wait only while a write of the last
-    /// connection is on its way.
+    /// Sends the empty message that ends this direction, which carries messages. It has to wait
+    /// only while a write of the last connection is on its way.
     pub(crate) fn poll_end_write(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {
         let mut outbound = lock(&self.core.outbound);
         match outbound.machine.end() {

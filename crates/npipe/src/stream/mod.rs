@@ -1,9 +1,10 @@
 //! A pipe end: feeds the machine, and does with the driver what the machine asks for.
 //!
-//! No decision is taken here. Each direction is a machine, its waiters and its operation behind one lock, so that the two
-//! directions do not disturb each other; a server's wait for its client is a third. A lock is held across the system
-//! call that starts an operation: the packet may be dequeued before that call returns, and must then find the state that
-//! the call leaves. Wakers are woken, and handles closed, after the lock is released.
+//! No decision is taken here. Each direction is a machine, its waiters and its operation behind one
+//! lock, so that the two directions do not disturb each other; a server's wait for its client is a
+//! third. A lock is held across the system call that starts an operation: the packet may be
+//! dequeued before that call returns, and must then find the state that the call leaves. Wakers are
+//! woken, and handles closed, after the lock is released.
 
 mod close;
 mod connect;
@@ -233,7 +234,8 @@ impl OperationPlace {
         }
     }
 
-    /// The operation in flight, to be cancelled once the lock is released: that may close the handle.
+    /// The operation in flight, to be cancelled once the lock is released: that may close the
+    /// handle.
     fn give_up(&mut self) -> Option<InFlight> {
         match std::mem::replace(self, Self::Empty) {
             Self::Away(in_flight) => Some(in_flight),
@@ -243,7 +245,8 @@ impl OperationPlace {
 }
 
 impl Stream {
-    /// Takes over a pipe handle that was opened for overlapped I/O and is tied to no completion port.
+    /// Takes over a pipe handle that was opened for overlapped I/O and is tied to no completion
+    /// port.
     pub(crate) fn new(handle: OwnedHandle, driver: Arc<Driver>, settings: Settings) -> io::Result<Self> {
         Self::on(Arc::new(handle), driver, settings)
     }

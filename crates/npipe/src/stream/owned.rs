@@ -1,6 +1,8 @@
-//! Reading into buffers, and writing from buffers, that the caller gives away: without a copy of ours.
+//! Reading into buffers, and writing from buffers, that the caller gives away: without a copy of
+//! ours.
 //!
-//! What is given away may stay with the kernel for as long as the operation takes, whatever becomes of the caller.
+//! What is given away may stay with the kernel for as long as the operation takes, whatever becomes
+//! of the caller.
 
 use std::io;
 use std::mem;
@@ -112,7 +114,8 @@ impl Stream {
                 // It was given away, and what came instead is not to be had without a copy.
                 *buffer = BytesMut::with_capacity(room);
             }
-            // An empty buffer is submitted, which costs no more than a read that must not wait, and needs no memory with values.
+            // An empty buffer is submitted, which costs no more than a read that must not wait, and needs no
+            // memory with values.
             let mut nothing = BytesMut::new();
             let destination = if buffer.is_empty() && !ready { &mut nothing } else { &mut *buffer };
             match self.fill(&mut inbound, &mut Spare { buffer: destination }, &mut skips)? {
@@ -126,8 +129,8 @@ impl Stream {
         }
     }
 
-    /// Submits a read into `buffer`, if it is empty, nobody else has a part of it, and it takes as much as a buffer of ours of
-    /// `size` would: else the copy costs less than the calls.
+    /// Submits a read into `buffer`, if it is empty, nobody else has a part of it, and it takes as
+    /// much as a buffer of ours of `size` would: else the copy costs less than the calls.
     fn submit_given(&self, inbound: &mut Inbound, buffer: &mut BytesMut, size: usize) {
         let is_given = buffer.is_empty() && buffer.capacity() >= size;
         let given = if is_given { Vec::from(mem::take(buffer)) } else { Vec::new() };
@@ -139,8 +142,8 @@ impl Stream {
         }
     }
 
-    /// [`read_owned`](Self::read_owned) into the first buffer, and of what is there then into the next ones, as far as that goes
-    /// on: without waiting, and not into the next message.
+    /// [`read_owned`](Self::read_owned) into the first buffer, and of what is there then into the
+    /// next ones, as far as that goes on: without waiting, and not into the next message.
     pub(crate) async fn read_owned_vectored(&self, mut buffers: Vec<BytesMut>) -> io::Result<Vec<BytesMut>> {
         let Some(first) = buffers.first_mut() else { return Ok(buffers) };
         let full = if first.len() < first.capacity() { first.capacity() } else { first.len() + LEAST_ROOM };

@@ -221,7 +221,8 @@ impl Stream {
         Poll::Pending
     }
 
-    /// A key for waiting on readability, to be given back with [`forget_reader`](Self::forget_reader).
+    /// A key for waiting on readability, to be given back with
+    /// [`forget_reader`](Self::forget_reader).
     pub(crate) fn reader_key(&self) -> Key {
         lock(&self.core.inbound).waiters.key()
     }

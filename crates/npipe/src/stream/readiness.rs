@@ -87,7 +87,8 @@ impl Stream {
         if ready { operation() } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
-    /// Calls `operation` whenever something of `interest` has become ready, until it does not say "would block".
+    /// Calls `operation` whenever something of `interest` has become ready, until it does not say
+    /// "would block".
     pub(crate) async fn async_io<R>(
         &self,
         interest: Interest,

@@ -1,5 +1,6 @@
-//! Bringing a pipe end to rest, so that its handle can be used without the driver: nothing is in flight, and what was read
-//! ahead is there to be taken first. The stream stays whole: it can be driven again at any time.
+//! Bringing a pipe end to rest, so that its handle can be used without the driver: nothing is in
+//! flight, and what was read ahead is there to be taken first. The stream stays whole: it can be
+//! driven again at any time.
 
 use std::future::poll_fn;
 use std::io;
@@ -76,7 +77,8 @@ impl Stream {
         }
     }
 
-    /// Gives up a stream at rest: the handle, which no port has a part in any more, and what was read ahead.
+    /// Gives up a stream at rest: the handle, which no port has a part in any more, and what was
+    /// read ahead.
     pub(crate) fn surrender(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
         // Of a message that a blocking call refused.
         while self.discard_refused() {}
@@ -93,9 +95,9 @@ impl Stream {
         Ok((handle, read_ahead.into_iter().map(Bytes::from).collect()))
     }
 
-    /// Reads as far as that takes no waiting: what was read ahead before the stream came to rest, or
-    /// the rest of a message that was begun. `None`: the calling thread has to read from the pipe,
-    /// and reports that to [`on_thread_read`](Self::on_thread_read).
+    /// Reads as far as that takes no waiting: what was read ahead before the stream came to rest,
+    /// or the rest of a message that was begun. `None`: the calling thread has to read from the
+    /// pipe, and reports that to [`on_thread_read`](Self::on_thread_read).
     pub(crate) fn read_rest(&self, destination: &mut dyn Destination) -> io::Result<Option<usize>> {
         match self.fill(&mut lock(&self.core.inbound), destination, &mut Skips::new())? {
             Progress::Read(count) => Ok(Some(count)),
@@ -103,8 +105,8 @@ impl Stream {
         }
     }
 
-    /// Waits on the stream's port for up to `limit`, if that is this thread's to do: inside the `block_on` or task that the port
-    /// belongs to, nobody else would. Tells whether it was.
+    /// Waits on the stream's port for up to `limit`, if that is this thread's to do: inside the
+    /// `block_on` or task that the port belongs to, nobody else would. Tells whether it was.
     pub(crate) fn attend(&self, limit: Option<Duration>) -> bool {
         let Some(port) = self.core.driver.0.get() else { return false };
         let port: &Driver = port;

@@ -1,6 +1,7 @@
 //! The caller's side of a read or a write: where bytes go to or come from.
 //!
-//! The machine decides in counts; these move the bytes, for each kind of buffer that a face accepts.
+//! The machine decides in counts; these move the bytes, for each kind of buffer that a face
+//! accepts.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem;
@@ -98,8 +99,8 @@ impl Destination for Slices<'_, '_> {
     }
 }
 
-/// A `BufMut`. It lends no memory that is known to be initialised, so what is read directly goes through a buffer of its
-/// own.
+/// A `BufMut`. It lends no memory that is known to be initialised, so what is read directly goes
+/// through a buffer of its own.
 pub(crate) struct Growing<'a, B> {
     buffer: &'a mut B,
     /// The number of bytes that this read may still append. The buffer's own room may be more than

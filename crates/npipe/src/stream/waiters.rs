@@ -5,7 +5,8 @@ use std::task::{Context, Poll};
 use crate::driver::Waiting;
 use crate::sync::{Mutex, MutexGuard, lock};
 
-/// Names a waiter. The poll functions of the traits share one: the last caller's waker counts, as the traits say.
+/// Names a waiter. The poll functions of the traits share one: the last caller's waker counts, as
+/// the traits say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(u32);
 
@@ -97,8 +98,8 @@ pub(crate) fn wait<A: Awaited, T>(
     Poll::Pending
 }
 
-/// Registers the context's waker under `key`, for a task that has to wait by what `locked` shows. An
-/// error says that what it waits for happened while the waker was cloned. The caller has to look
+/// Registers the context's waker under `key`, for a task that has to wait by what `locked` shows.
+/// An error says that what it waits for happened while the waker was cloned. The caller has to look
 /// again, or wake the task if it holds no lock.
 ///
 /// Wakers are code of the caller's executor. So they are cloned and dropped with no lock held: else

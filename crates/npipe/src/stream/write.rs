@@ -87,7 +87,8 @@ impl Stream {
         self.try_accept(&mut outbound, source)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
-    /// Accepts nothing any more behind a write in flight: for who dequeues packets only when it suits.
+    /// Accepts nothing any more behind a write in flight: for who dequeues packets only when it
+    /// suits.
     #[cfg(windows)]
     pub(crate) fn stop_queueing(&self) {
         lock(&self.core.outbound).machine.stop_queueing();
@@ -107,7 +108,8 @@ impl Stream {
         lock(&self.core.outbound).machine.is_ready()
     }
 
-    /// Waits until a write would be accepted, or fail. `used_up`: readiness of that tick does not count.
+    /// Waits until a write would be accepted, or fail. `used_up`: readiness of that tick does not
+    /// count.
     pub(crate) fn poll_writable(&self, context: &Context<'_>, key: Key, used_up: Option<u64>) -> Poll<u64> {
         let mut outbound = lock(&self.core.outbound);
         if outbound.machine.is_ready() && used_up != Some(outbound.ticks) {
@@ -116,7 +118,8 @@ impl Stream {
         wait(&self.core.outbound, outbound, key, context)
     }
 
-    /// A key for waiting on writability, to be given back with [`forget_writer`](Self::forget_writer).
+    /// A key for waiting on writability, to be given back with
+    /// [`forget_writer`](Self::forget_writer).
     pub(crate) fn writer_key(&self) -> Key {
         lock(&self.core.outbound).waiters.key()
     }
@@ -160,7 +163,8 @@ impl Core {
             }
         }
         drop(outbound);
-        // The handle may be closed here, with no lock held: this was the last write of a pipe that was dropped.
+        // The handle may be closed here, with no lock held: this was the last write of a pipe that was
+        // dropped.
         drop(handle);
     }
 }

@@ -1,7 +1,8 @@
 //! Win32 without decisions: one function a call, which reports what the system said.
 //!
-//! Nothing here knows what a code means for a reader or a writer, when to call what, or what a pipe is for. The
-//! layers above see the same small surface on Windows and, in native tests, on a simulated kernel.
+//! Nothing here knows what a code means for a reader or a writer, when to call what, or what a pipe
+//! is for. The layers above see the same small surface on Windows and, in native tests, on a
+//! simulated kernel.
 
 #![expect(unsafe_code, reason = "the door to the operating system")]
 

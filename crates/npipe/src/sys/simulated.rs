@@ -152,8 +152,8 @@ pub(crate) struct Temper {
     pub(crate) seed: u64,
     /// Operations that could end at once may answer *pending*.
     pub(crate) hesitates: bool,
-    /// Reads of a byte pipe may get less than there is; on a message pipe, what could be read may seem not to be there yet to who does
-    /// not wait, as on another machine's.
+    /// Reads of a byte pipe may get less than there is; on a message pipe, what could be read may
+    /// seem not to be there yet to who does not wait, as on another machine's.
     pub(crate) splits: bool,
     /// A cancellation may take effect later.
     pub(crate) cancels_late: bool,
@@ -270,7 +270,8 @@ struct Pending {
     final_with_packet: bool,
 }
 
-// SAFETY: whoever submitted the operation guarantees that its memory may be written from any thread.
+// SAFETY: whoever submitted the operation guarantees that its memory may be written from any
+// thread.
 unsafe impl Send for Pending {}
 
 impl Pending {
@@ -597,7 +598,8 @@ fn pending(
     Pending { submission, overlapped: Address(overlapped), buffer, length, port, final_with_packet }
 }
 
-/// An operation that is over when the call returns: at once, or, if the kernel hesitates, by a packet.
+/// An operation that is over when the call returns: at once, or, if the kernel hesitates, by a
+/// packet.
 fn ended(
     state: &mut State,
     handle: &OwnedHandle,
@@ -895,7 +897,8 @@ impl Drop for OwnedHandle {
             return;
         }
         state.phase = Phase::Closing;
-        // What was queued towards the closer is gone, what it wrote stays, and the peer's waiting read ends.
+        // What was queued towards the closer is gone, what it wrote stays, and the peer's waiting read
+        // ends.
         let State { quota, temper, .. } = *state;
         state.queues[mine].end_all(ERROR_BROKEN_PIPE, quota, temper.discards_with_success);
         state.serve(1 - mine);

@@ -13,15 +13,17 @@ use crate::sync::Arc;
 /// How often a future that wakes itself is polled before the port is looked at.
 const POLLS_BEFORE_LOOKING: u32 = 32;
 
-/// Runs a future to its end on the calling thread, which waits on a completion port meanwhile. No other thread takes part in the
-/// reads and writes of pipes that are made in here.
+/// Runs a future to its end on the calling thread, which waits on a completion port meanwhile. No
+/// other thread takes part in the reads and writes of pipes that are made in here.
 ///
-/// Inside a Tokio context, as [`Runtime::enter`](tokio::runtime::Runtime::enter) gives one, Tokio's timers, sockets and
-/// channels work in the future, served by that runtime's threads. No Tokio is needed otherwise.
+/// Inside a Tokio context, as [`Runtime::enter`](tokio::runtime::Runtime::enter) gives one, Tokio's
+/// timers, sockets and channels work in the future, served by that runtime's threads. No Tokio is
+/// needed otherwise.
 ///
-/// Pipes may outlive the call. A thread of ours then waits on the port for them, until they are gone or the thread that made
-/// them calls `block_on` again: they go on working, at the price of a thread switch. So one `block_on` around a program is
-/// faster than one around each operation; for the latter there are blocking pipes.
+/// Pipes may outlive the call. A thread of ours then waits on the port for them, until they are
+/// gone or the thread that made them calls `block_on` again: they go on working, at the price of a
+/// thread switch. So one `block_on` around a program is faster than one around each operation; for
+/// the latter there are blocking pipes.
 ///
 /// # Inside a task
 ///

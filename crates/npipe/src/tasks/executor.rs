@@ -15,18 +15,20 @@ use crate::sync::{Arc, Mutex, lock};
 /// How many tasks are polled before the port is looked at.
 const POLLS_BEFORE_LOOKING: usize = 64;
 
-/// Runs a future on the process's executor, which has one thread and starts when it is first needed. That thread waits on a completion
-/// port of its own, so the reads and writes of pipes that are made in here involve no other.
+/// Runs a future on the process's executor, which has one thread and starts when it is first
+/// needed. That thread waits on a completion port of its own, so the reads and writes of pipes that
+/// are made in here involve no other.
 ///
-/// Spawned inside a Tokio context, the future runs in that context: Tokio's timers, sockets and channels work in it, served by
-/// that runtime. No Tokio is needed otherwise.
+/// Spawned inside a Tokio context, the future runs in that context: Tokio's timers, sockets and
+/// channels work in it, served by that runtime. No Tokio is needed otherwise.
 ///
-/// A future that computes for long or blocks keeps all others of its thread waiting; an [`Executor`] has as many threads as it is
-/// told.
+/// A future that computes for long or blocks keeps all others of its thread waiting; an
+/// [`Executor`] has as many threads as it is told.
 ///
 /// # Panics
 ///
-/// When the system gives no thread or no completion port for the first task. [`Executor::new`] reports that instead.
+/// When the system gives no thread or no completion port for the first task. [`Executor::new`]
+/// reports that instead.
 ///
 /// ```no_run
 /// # #[cfg(all(windows, feature = "tokio"))]
@@ -60,9 +62,10 @@ where
 
 /// Threads that run tasks, each waiting on a completion port of its own.
 ///
-/// A task stays on its thread, and so do the pipes that it makes. What a task spawns on its own executor stays on the same
-/// thread, beside its pipes; what is spawned from elsewhere goes to the threads in turn. A server of several threads thus has a
-/// task on each that creates instances of the pipe and accepts.
+/// A task stays on its thread, and so do the pipes that it makes. What a task spawns on its own
+/// executor stays on the same thread, beside its pipes; what is spawned from elsewhere goes to the
+/// threads in turn. A server of several threads thus has a task on each that creates instances of
+/// the pipe and accepts.
 ///
 /// Dropping it lets its tasks come to their ends; then its threads end.
 #[derive(Debug)]
@@ -87,7 +90,8 @@ impl Executor {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for 0 threads; the system's when it gives no thread or no completion port.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for 0 threads; the system's when it gives no
+    /// thread or no completion port.
     pub fn new(threads: usize) -> io::Result<Self> {
         if threads == 0 {
             return Err(io::Error::new(

@@ -36,14 +36,14 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// Stops the task: its future is not polled again, and dropped on its thread soon after. If it has come to an end already
-    /// its output is dropped.
+    /// Stops the task: its future is not polled again, and dropped on its thread soon after. If it
+    /// has come to an end already its output is dropped.
     pub fn abort(mut self) {
         drop(self.task.take());
     }
 
-    /// [`abort`](Self::abort), and waits until the future has been dropped. Gives the output if the task had come to an end
-    /// already.
+    /// [`abort`](Self::abort), and waits until the future has been dropped. Gives the output if the
+    /// task had come to an end already.
     ///
     /// # Cancellation
     ///
@@ -54,8 +54,8 @@ impl<T> JoinHandle<T> {
             .await
     }
 
-    /// Lets the task go on without anybody waiting for it; the same as dropping the handle, but says so. If it panics, nobody
-    /// learns of it but the panic hook.
+    /// Lets the task go on without anybody waiting for it; the same as dropping the handle, but
+    /// says so. If it panics, nobody learns of it but the panic hook.
     pub fn detach(self) {}
 
     /// Whether the task has come to an end, so that awaiting it would not wait.

@@ -23,10 +23,11 @@ impl Sleeper {
 
     /// Waits for packets, unless `has_work`, and wakes whom they concern.
     ///
-    /// `has_work` is asked after [`wake`](Self::wake) has begun to post: work that was left before is seen by it, work that is
-    /// left later ends the wait.
+    /// `has_work` is asked after [`wake`](Self::wake) has begun to post: work that was left before
+    /// is seen by it, work that is left later ends the wait.
     pub(super) fn sleep(&self, batch: &mut Batch, has_work: impl FnOnce() -> bool) {
-        // A swap like the one in `wake`: whichever of the two comes first, the other sees what was done before it.
+        // A swap like the one in `wake`: whichever of the two comes first, the other sees what was done
+        // before it.
         self.asleep.swap(true, Ordering::AcqRel);
         if has_work() {
             self.asleep.store(false, Ordering::Release);

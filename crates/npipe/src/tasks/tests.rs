@@ -1,5 +1,6 @@
-//! Tasks over the simulated kernel, on any host: who dequeues, and who owns what when an owner goes. Run under AddressSanitizer
-//! they show that nothing is left to a kernel that nobody listens to.
+//! Tasks over the simulated kernel, on any host: who dequeues, and who owns what when an owner
+//! goes. Run under AddressSanitizer they show that nothing is left to a kernel that nobody listens
+//! to.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -149,7 +149,8 @@ pub(crate) fn create_protected(name: &str, sddl: &str) -> Outcome<Handle> {
         bInheritHandle: 0,
     };
     let open_mode = PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED;
-    // SAFETY: the name is NUL-terminated and outlives the call, as do the attributes and the descriptor.
+    // SAFETY: the name is NUL-terminated and outlives the call, as do the attributes and the
+    // descriptor.
     let pipe = owned(unsafe {
         CreateNamedPipeW(
             name.as_ptr(),
@@ -259,7 +260,8 @@ struct Block {
     buffer: Vec<u8>,
 }
 
-/// An OVERLAPPED with its buffer. Once it was pending it is never freed: a test does not wait for every packet.
+/// An OVERLAPPED with its buffer. Once it was pending it is never freed: a test does not wait for
+/// every packet.
 pub(crate) struct Operation {
     block: *mut Block,
     was_pending: bool,
@@ -347,7 +349,8 @@ impl Drop for Operation {
 
 pub(crate) fn read(pipe: &Handle, count: usize, operation: &mut Operation) -> Issued {
     let (buffer, length, overlapped) = operation.prepare(vec![0; count]);
-    // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in flight.
+    // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in
+    // flight.
     let done = unsafe { ReadFile(pipe.as_raw_handle(), buffer, length, null_mut(), overlapped) };
     operation.issued(done)
 }
@@ -365,7 +368,8 @@ pub(crate) fn read_with(pipe: &Handle, event: &Event, count: usize, operation: &
 
 pub(crate) fn write(pipe: &Handle, data: &[u8], operation: &mut Operation) -> Issued {
     let (buffer, length, overlapped) = operation.prepare(data.to_vec());
-    // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in flight.
+    // SAFETY: buffer and OVERLAPPED live in the operation's block, which outlives the operation in
+    // flight.
     let done = unsafe { WriteFile(pipe.as_raw_handle(), buffer, length, null_mut(), overlapped) };
     operation.issued(done)
 }
@@ -375,7 +379,8 @@ pub(crate) fn exchange(pipe: &Handle, request: &[u8], room: usize, operation: &m
     let (reply, length, overlapped) = operation.prepare(vec![0; room]);
     // Copied by the system before the call returns, or in its hands for good.
     let request: &'static [u8] = request.to_vec().leak();
-    // SAFETY: the request is never freed; reply and OVERLAPPED live in the operation's block, which outlives the operation in flight.
+    // SAFETY: the request is never freed; reply and OVERLAPPED live in the operation's block, which
+    // outlives the operation in flight.
     let done = unsafe {
         TransactNamedPipe(
             pipe.as_raw_handle(),
@@ -441,8 +446,8 @@ pub(crate) fn connect_with(server: &Handle, event: &Event, operation: &mut Opera
 /// `FSCTL_PIPE_FLUSH`.
 pub(crate) fn flush(pipe: &Handle, operation: &mut Operation) -> Issued {
     let (_, _, overlapped) = operation.prepare(Vec::new());
-    // SAFETY: the OVERLAPPED, which begins with an IO_STATUS_BLOCK, lives in the operation's block, which outlives the
-    // operation in flight; the request has no buffers.
+    // SAFETY: the OVERLAPPED, which begins with an IO_STATUS_BLOCK, lives in the operation's block,
+    // which outlives the operation in flight; the request has no buffers.
     let status = unsafe {
         NtFsControlFile(
             pipe.as_raw_handle(),
@@ -556,7 +561,8 @@ pub(crate) struct Packet {
 pub(crate) fn untie(pipe: &Handle) -> Outcome<()> {
     let none = FILE_COMPLETION_INFORMATION { Port: null_mut(), Key: null_mut() };
     let mut status_block = IO_STATUS_BLOCK::default();
-    // SAFETY: the handle is open for the call, which reads the structure that is lent, of the size that is told.
+    // SAFETY: the handle is open for the call, which reads the structure that is lent, of the size that
+    // is told.
     let status = unsafe {
         NtSetInformationFile(
             pipe.as_raw_handle(),

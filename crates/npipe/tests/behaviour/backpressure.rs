@@ -12,10 +12,12 @@ use crate::stream_data::StreamData;
 /// What a direction holds unless told otherwise.
 const DEFAULT_LIMIT: usize = 256 * 1024;
 
-/// The quota the kernel gives a direction unless told otherwise (`out_buffer_size`, `in_buffer_size`).
+/// The quota the kernel gives a direction unless told otherwise (`out_buffer_size`,
+/// `in_buffer_size`).
 const DEFAULT_QUOTA: usize = 512 * 1024;
 
-/// Accepted bytes are in the writer's buffer, in the kernel, or in the reader's buffer: nowhere else.
+/// Accepted bytes are in the writer's buffer, in the kernel, or in the reader's buffer: nowhere
+/// else.
 fn most_that_fits(limit_of_writer: usize, limit_of_reader: usize) -> usize {
     limit_of_writer + DEFAULT_QUOTA + limit_of_reader
 }
@@ -137,7 +139,8 @@ async fn directions_tell_their_readiness_separately<F: NonBlockingFamily>() {
     }
 }
 
-/// `flush` waits for the kernel, never for what the peer does with the bytes: two ends that flush at once both return.
+/// `flush` waits for the kernel, never for what the peer does with the bytes: two ends that flush
+/// at once both return.
 async fn both_ends_flush_at_once<F: Family>() {
     let (mut server, mut client) = pair::<F>().await;
     for _ in 0..100 {

@@ -1,4 +1,5 @@
-//! Dropping a future loses nothing (promise 1): whatever the stage, the bytes are counted and compared afterwards.
+//! Dropping a future loses nothing (promise 1): whatever the stage, the bytes are counted and
+//! compared afterwards.
 
 use std::io;
 use std::pin::pin;
@@ -29,7 +30,8 @@ async fn read_dropped_after_its_data_came<F: NonBlockingFamily>() {
         assert!(poll_once(read.as_mut()).is_pending());
         client.write_all(b"taken").within("write").await.unwrap();
         client.flush().within("flush").await.unwrap();
-        // The kernel has given the bytes to the pending read by now; nobody has looked at its result.
+        // The kernel has given the bytes to the pending read by now; nobody has looked at its
+        // result.
     }
     let mut received = [0; 5];
     server.read_exact(&mut received).within("read after a dropped read").await.unwrap();
@@ -59,7 +61,8 @@ async fn read_after_a_dropped_read_of_another_size<F: NonBlockingFamily>() {
     }
 }
 
-/// A `select!` loop that gives each read one poll: most are dropped, and what they had taken comes with a later one.
+/// A `select!` loop that gives each read one poll: most are dropped, and what they had taken comes
+/// with a later one.
 async fn thousands_of_dropped_reads<F: NonBlockingFamily>(
     server: F::Server,
     mut client: F::Client,
@@ -100,7 +103,8 @@ async fn thousands_of_dropped_reads<F: NonBlockingFamily>(
                 }
                 Poll::Pending => {
                     dropped += 1;
-                    // Spinning on one processor keeps the completions away; waiting brings them at once. Try both.
+                    // Spinning on one processor keeps the completions away; waiting brings them at once. Try
+                    // both.
                     match chunks.u8(0..8) {
                         0 => smol::future::yield_now().await,
                         _ => client.readable().await.unwrap(),
@@ -137,8 +141,8 @@ async fn thousands_of_dropped_reads_of_messages<F: NonBlockingFamily>() {
     thousands_of_dropped_reads::<F>(server, client, 5000).await;
 }
 
-/// A write that was dropped while pending has written nothing: exactly the accepted bytes arrive, then what is written
-/// later.
+/// A write that was dropped while pending has written nothing: exactly the accepted bytes arrive,
+/// then what is written later.
 async fn write_dropped_while_pending_wrote_nothing<F: NonBlockingFamily>() {
     let (mut server, client) = pair::<F>().await;
     let (_reader, mut client) = client.split();
@@ -256,7 +260,8 @@ async fn write_moves_to_another_waker<F: NonBlockingFamily>() {
     client.flush().within("flush").await.unwrap();
 }
 
-/// The halves of one pipe may be polled from tasks that know nothing of each other: neither steals the other's wake-up.
+/// The halves of one pipe may be polled from tasks that know nothing of each other: neither steals
+/// the other's wake-up.
 async fn pending_read_does_not_keep_a_write_waiting<F: Family>() {
     let (server, mut client) = pair::<F>().await;
     let (mut reader, mut writer) = server.split();

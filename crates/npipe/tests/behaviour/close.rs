@@ -1,4 +1,5 @@
-//! `flush`, `drain`, `set_linger` and `close`: what each waits for, and what it reports (promises 2 and 3).
+//! `flush`, `drain`, `set_linger` and `close`: what each waits for, and what it reports (promises 2
+//! and 3).
 
 use std::io::{ErrorKind, Read};
 use std::pin::pin;
@@ -18,7 +19,8 @@ use crate::harness::{
 use crate::stream_data::StreamData;
 use crate::sys;
 
-/// A server of the library and a foreign client, which reads nothing ahead: what it has not asked for is unread.
+/// A server of the library and a foreign client, which reads nothing ahead: what it has not asked
+/// for is unread.
 async fn server_and_foreign_client<F: Family>() -> (F::Server, std::fs::File) {
     let name = unique_name();
     let server = F::create(&ServerOptions::new(), &name).unwrap();
@@ -84,8 +86,8 @@ async fn dropped_drain_leaves_the_pipe_as_it_was<F: NonBlockingFamily>() {
     server.drain().within("drain after dropped drains").await.unwrap();
 }
 
-/// Once the peer has closed, the system no longer tells whether it had read everything: a drain ends, with
-/// ERROR_BROKEN_PIPE if it was waiting in the kernel by then.
+/// Once the peer has closed, the system no longer tells whether it had read everything: a drain
+/// ends, with ERROR_BROKEN_PIPE if it was waiting in the kernel by then.
 async fn drain_ends_when_the_peer_leaves_without_reading<F: Family>() {
     let (mut server, client) = server_and_foreign_client::<F>().await;
     server.write_all(b"never read").within("write").await.unwrap();
@@ -143,7 +145,8 @@ async fn both_ends_drain_at_once_when_both_read<F: Family>() {
     second.unwrap();
 }
 
-/// A server that reads nothing and accepts little; `linger` is that of the client that writes to it and is dropped.
+/// A server that reads nothing and accepts little; `linger` is that of the client that writes to it
+/// and is dropped.
 async fn drop_with_linger<F: NonBlockingFamily>(linger: Option<Duration>) -> (F::Server, usize) {
     let name = unique_name();
     let mut options = ServerOptions::new();
@@ -224,7 +227,8 @@ async fn client_closes<F: AsyncFamily>() {
     assert_eq!(received.unwrap(), b"goodbye");
 }
 
-/// Dropped like the pipe itself: what was written is there for the reader, then the end of the file.
+/// Dropped like the pipe itself: what was written is there for the reader, then the end of the
+/// file.
 async fn dropped_close_is_a_dropped_pipe<F: AsyncFamily>() {
     let (mut server, client) = server_and_foreign_client::<F>().await;
     server.write_all(b"read later").within("write").await.unwrap();

@@ -70,8 +70,8 @@ async fn client_that_wrote_and_left_before_connect_is_served<F: Family>() {
     assert_eq!(received, b"last words");
 }
 
-/// Asking again whether a client is there must not throw out one that has left: its bytes may be with a read that nobody has
-/// looked at.
+/// Asking again whether a client is there must not throw out one that has left: its bytes may be
+/// with a read that nobody has looked at.
 async fn connect_on_a_server_whose_client_has_left_keeps_its_bytes<F: NonBlockingFamily>() {
     let (mut server, mut client) = crate::harness::pair::<F>().await;
     assert!(poll_and_drop(server.read(&mut [0; 16])).is_pending());
@@ -229,7 +229,8 @@ async fn dropping_a_server_that_waits_frees_the_name<F: NonBlockingFamily>() {
     .await;
 }
 
-/// Futures of the library borrow the pipe and may be sent to another thread, as `tokio::spawn` needs.
+/// Futures of the library borrow the pipe and may be sent to another thread, as `tokio::spawn`
+/// needs.
 #[test]
 fn futures_are_send_and_pipes_are_send_and_sync() {
     fn send<T: Send>(_: &T) {}

@@ -1,6 +1,6 @@
-//! The system's errors by number and kind, each with the situation that causes it (promises 6 and 8). Codes that must
-//! *not* reach the user are here too: the end of a file, a client that is already there, a message longer than the
-//! buffer, a cancelled operation.
+//! The system's errors by number and kind, each with the situation that causes it (promises 6 and
+//! 8). Codes that must *not* reach the user are here too: the end of a file, a client that is
+//! already there, a message longer than the buffer, a cancelled operation.
 
 use std::io;
 use std::pin::pin;
@@ -131,7 +131,8 @@ async fn pending_write_ends_when_the_peer_closes<F: Family>() {
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{error:?}");
 }
 
-/// Bytes that were accepted and then could not be delivered: the next call says so, be it a write or a flush.
+/// Bytes that were accepted and then could not be delivered: the next call says so, be it a write
+/// or a flush.
 async fn lost_background_write_is_reported<F: NonBlockingFamily>() {
     for report_by_flush in [true, false] {
         let (mut server, client) = pair_with::<F>(
@@ -186,7 +187,8 @@ async fn pending_read_of_a_disconnected_client<F: Family>() {
     assert_os_error(read, ERROR_PIPE_NOT_CONNECTED, "pending read, disconnected by the server");
 }
 
-/// What was read ahead before the disconnect is still handed out; then comes 233, never an end of file.
+/// What was read ahead before the disconnect is still handed out; then comes 233, never an end of
+/// file.
 async fn disconnect_is_not_an_end_of_file<F: Family>() {
     let (mut server, mut client) = pair::<F>().await;
     server.write_all(b"before").within("write").await.unwrap();

@@ -187,8 +187,8 @@ async fn a_disconnect_discards_what_was_not_read<F: AsyncFamily>() {
     }
 }
 
-/// Coming from Tokio, before a client has come: readiness comes at once, and the call that follows has
-/// the error, also while a `connect` waits. Its session has none.
+/// Coming from Tokio, before a client has come: readiness comes at once, and the call that follows
+/// has the error, also while a `connect` waits. Its session has none.
 async fn before_a_client_comes_calls_fail_and_do_not_wait<F: AsyncFamily>() {
     for connect_waits in [false, true] {
         let name = unique_name();

@@ -102,7 +102,8 @@ async fn our_handle_is_the_pipe<F: Family>() {
 }
 
 async fn values_that_are_no_handles_are_errors<F: Family>() {
-    // Null, INVALID_HANDLE_VALUE, the pseudo handle of the thread, and a number far beyond any handle table.
+    // Null, INVALID_HANDLE_VALUE, the pseudo handle of the thread, and a number far beyond any handle
+    // table.
     for value in [0, usize::MAX, usize::MAX - 1, 0x7FFF_FFF0] {
         assert!(F::adopt_server(sys::nonsense(value)).is_err(), "{value:#x} was taken for a server");
         assert!(F::adopt_client(sys::nonsense(value)).is_err(), "{value:#x} was taken for a client");
@@ -235,7 +236,8 @@ mod given_up {
     use crate::family::on_tokio::Tokio;
     use crate::harness::{run, with_foreign};
 
-    /// A pair with a message or bytes of which a part has been read, and what follows has been read ahead or is on its way.
+    /// A pair with a message or bytes of which a part has been read, and what follows has been read
+    /// ahead or is on its way.
     async fn half_read(mode: PipeMode) -> (NamedPipeServer, NamedPipeClient) {
         let (server, mut client) =
             npipe::pair_with(ServerOptions::new().pipe_mode(mode), ClientOptions::new().pipe_mode(mode))
@@ -323,7 +325,8 @@ mod given_up {
         });
     }
 
-    /// What the next owner does with it may queue packets on the port of the library, which must not look into them.
+    /// What the next owner does with it may queue packets on the port of the library, which must
+    /// not look into them.
     #[test]
     fn the_next_owner_may_use_it_overlapped() {
         run::<Tokio>("given_up::the_next_owner_may_use_it_overlapped", async {

@@ -1,5 +1,6 @@
-//! What keeps tests independent and finite: pipe names, deadlines, the lock of tests that measure the whole process,
-//! and the one condition by which a test is skipped. Knows nothing of pipes beyond their names.
+//! What keeps tests independent and finite: pipe names, deadlines, the lock of tests that measure
+//! the whole process, and the one condition by which a test is skipped. Knows nothing of pipes
+//! beyond their names.
 
 use std::fs::File;
 use std::future::Future;
@@ -16,13 +17,16 @@ use crate::family::{Family, ServerEnd, Writing};
 use crate::stream_data::StreamData;
 use crate::sys;
 
-/// How long one awaited step may take. Far above what any takes, also on a loaded machine; only a lost wake-up reaches it.
+/// How long one awaited step may take. Far above what any takes, also on a loaded machine; only a
+/// lost wake-up reaches it.
 const STEP: Duration = Duration::from_secs(100);
 
-/// How long a step may take that moves megabytes or goes round thousands of times, in a debug build on a busy machine.
+/// How long a step may take that moves megabytes or goes round thousands of times, in a debug build
+/// on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(180);
 
-/// How long a whole test may take before the process is given up: for what blocks a thread and so defeats [`STEP`].
+/// How long a whole test may take before the process is given up: for what blocks a thread and so
+/// defeats [`STEP`].
 const TEST: Duration = Duration::from_secs(240);
 
 /// Tests share this; those that measure the process take it for themselves.
@@ -73,7 +77,8 @@ pub(crate) fn wine() -> bool {
     sys::runs_under_wine()
 }
 
-/// To be called first by a test that Wine cannot show: `if skipped_under_wine(..) { return }`. A run collects the lines.
+/// To be called first by a test that Wine cannot show: `if skipped_under_wine(..) { return }`. A
+/// run collects the lines.
 pub(crate) fn skipped_under_wine(test: &str, reason: &str) -> bool {
     if wine() {
         // Not `println!`: libtest keeps the output of tests that pass to itself.
@@ -82,7 +87,8 @@ pub(crate) fn skipped_under_wine(test: &str, reason: &str) -> bool {
     wine()
 }
 
-/// Deadlines for single steps. The timer is that of `async-io`: it runs on a thread of its own, under any executor.
+/// Deadlines for single steps. The timer is that of `async-io`: it runs on a thread of its own,
+/// under any executor.
 pub(crate) trait Within: Future + Sized {
     /// Ends with the future, or fails the test saying which step hung.
     fn within(self, step: &str) -> impl Future<Output = Self::Output> {
@@ -128,7 +134,8 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
 
 /// Writes, or tells that the writer is stopped.
 ///
-/// A single write that has to wait may only wait for a completion that is under way; a writer is stopped when it stays so.
+/// A single write that has to wait may only wait for a completion that is under way; a writer is
+/// stopped when it stays so.
 pub(crate) async fn write_unless_stopped(writer: &mut impl Writing, data: &[u8]) -> Option<usize> {
     for _ in 0..10 {
         if let Poll::Ready(written) = writer.write_without_waiting(data).await {
@@ -154,7 +161,8 @@ pub(crate) async fn write_until_stopped(writer: &mut impl Writing, data: &mut St
     accepted
 }
 
-/// Waits until its waker is called. It blocks no thread: the caller's may be the one that the wake-up comes from.
+/// Waits until its waker is called. It blocks no thread: the caller's may be the one that the
+/// wake-up comes from.
 pub(crate) struct Alarm {
     rung: smol::channel::Receiver<()>,
 }
@@ -179,7 +187,8 @@ impl Wake for Bell {
     }
 }
 
-/// What the closure returns, or its panic, from a thread of its own, which has ended by then. It blocks no thread meanwhile.
+/// What the closure returns, or its panic, from a thread of its own, which has ended by then. It
+/// blocks no thread meanwhile.
 pub(crate) async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (end, ended) = smol::channel::bounded::<()>(1);
     let thread = std::thread::spawn(move || {

@@ -1,4 +1,5 @@
-//! Who is at the other end, acting in a client's name, and clients that look whom they talk to first.
+//! Who is at the other end, acting in a client's name, and clients that look whom they talk to
+//! first.
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
@@ -50,8 +51,8 @@ async fn a_server_that_is_who_it_should_be_is_taken<F: Family>() {
     }
 }
 
-/// Somebody who took the name first, in the case of the owner: for want of a second account, his pipe is ours, and the right
-/// server would be the system.
+/// Somebody who took the name first, in the case of the owner: for want of a second account, his
+/// pipe is ours, and the right server would be the system.
 async fn a_server_that_is_somebody_else_is_refused<F: Family>() {
     for identity in [ServerIdentity::PipeOwner(Trustee::System), ServerIdentity::ProcessUser(Trustee::System)]
     {

@@ -1,4 +1,5 @@
-//! Listeners and clients that wait: bursts, probes, the end, a limit of instances, and what a client waits for.
+//! Listeners and clients that wait: bursts, probes, the end, a limit of instances, and what a
+//! client waits for.
 
 use std::error::Error;
 use std::fs::File;
@@ -191,7 +192,8 @@ async fn close_ends_accepts_and_frees_the_name_at_once<F: ListeningFamily>() {
         listener.accept().within("accept").await.map(drop).unwrap_err().kind(),
         io::ErrorKind::ConnectionAborted
     );
-    // What was accepted goes on, and keeps the name in use. A cancelled wait may keep its instance until its packet has come.
+    // What was accepted goes on, and keeps the name in use. A cancelled wait may keep its instance
+    // until its packet has come.
     eventually("nobody waits for clients", || fails_to_open(&name, ERROR_PIPE_BUSY)).await;
     assert_eq!(number_of::<F>(&mut server).await, 1);
     server.write_all(b"!").within("write").await.unwrap();
@@ -546,7 +548,8 @@ mod two_hundred_clients {
     use crate::family::on_tokio::Tokio;
     use crate::harness::{on_a_thread, run_alone};
 
-    /// Clients that do not try again, as many as the backlog, all at the same moment; and ours, on a backlog that is far too small.
+    /// Clients that do not try again, as many as the backlog, all at the same moment; and ours, on
+    /// a backlog that is far too small.
     async fn come_at_once<F: ListeningFamily>() {
         const CLIENTS: u32 = 200;
         let name = unique_name();

@@ -1,10 +1,11 @@
 //! The behaviour suite: what a user of the library sees on real pipes, on Windows and under Wine.
 //!
-//! Every generic body takes a [`Family`](family::Family), a way of driving a pipe, and [`for_each_family!`] makes one test
-//! of it for each. The async face is three of them: Tokio's traits on a Tokio runtime and on `npipe::block_on`, and those of
-//! `futures-io` on smol, outside any Tokio context. The readiness face and the blocking face are one each. A new face of
-//! the library joins the suite by implementing `Family`. Nothing here knows how the library works: only its public API
-//! and, in [`sys`], the Win32 calls that play the part of a foreign process.
+//! Every generic body takes a [`Family`](family::Family), a way of driving a pipe, and
+//! [`for_each_family!`] makes one test of it for each. The async face is three of them: Tokio's
+//! traits on a Tokio runtime and on `npipe::block_on`, and those of `futures-io` on smol, outside
+//! any Tokio context. The readiness face and the blocking face are one each. A new face of
+//! the library joins the suite by implementing `Family`. Nothing here knows how the library works:
+//! only its public API and, in [`sys`], the Win32 calls that play the part of a foreign process.
 #![cfg(windows)]
 #![cfg_attr(
     not(any(feature = "tokio", feature = "futures-io")),

@@ -1,5 +1,5 @@
-//! Message pipes read through the stream traits: boundaries where the buffer allows it, and an end of file only at the
-//! end.
+//! Message pipes read through the stream traits: boundaries where the buffer allows it, and an end
+//! of file only at the end.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
@@ -128,7 +128,8 @@ async fn message_read_in_pieces_of_every_size<F: Family>() {
     }
 }
 
-/// A message of no bytes is not an end of file: it is skipped by reads of a stream, before, between and after others.
+/// A message of no bytes is not an end of file: it is skipped by reads of a stream, before, between
+/// and after others.
 async fn empty_messages_are_no_end_of_file<F: Family>() {
     let (mut server, mut client) = server_and_foreign_client::<F>().await;
     for message in ["", "one", "", "", "two", "", "three", ""] {

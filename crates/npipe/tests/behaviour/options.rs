@@ -127,7 +127,8 @@ async fn message_client_that_only_reads<F: Family>() {
 }
 
 async fn no_access_at_all<F: Family>() {
-    // Windows takes the two directions for a number and refuses zero; which error it gives is its own affair.
+    // Windows takes the two directions for a number and refuses zero; which error it gives is its own
+    // affair.
     let name = unique_name();
     let created = F::create(ServerOptions::new().access_inbound(false).access_outbound(false), &name);
     assert!(created.is_err(), "a pipe without a direction was created");
@@ -274,7 +275,8 @@ async fn remote_clients_are_refused_unless_told_otherwise<F: Family>() {
     ) {
         return;
     }
-    // By its network name the machine's own pipe is another machine's, if its service for the network runs.
+    // By its network name the machine's own pipe is another machine's, if its service for the network
+    // runs.
     let by_network = |name: &str| name.replacen(r"\\.\", r"\\localhost\", 1);
     let name = unique_name();
     let _open_to_all = F::create(ServerOptions::new().reject_remote_clients(false), &name).unwrap();

@@ -1,4 +1,5 @@
-//! Buffers that are given away: reads and writes without a copy, and what becomes of both when nobody waits for them any more.
+//! Buffers that are given away: reads and writes without a copy, and what becomes of both when
+//! nobody waits for them any more.
 
 use std::io::Write;
 
@@ -61,8 +62,9 @@ async fn reads_that_were_dropped_lose_nothing<F: AsyncFamily>() {
     StreamData::new(91).expect(&received);
 }
 
-/// One read of the system fills many small buffers, as with the reads of the traits: it would cost a call each otherwise. A foreign
-/// writer beyond the quota shows it: it ends when all but 4 KiB has been read, by whomever.
+/// One read of the system fills many small buffers, as with the reads of the traits: it would cost
+/// a call each otherwise. A foreign writer beyond the quota shows it: it ends when all but 4 KiB
+/// has been read, by whomever.
 async fn small_buffers_are_filled_from_what_was_read_ahead<F: AsyncFamily>() {
     const SMALL: usize = 4 * 1024;
     const TOTAL: usize = 16 * SMALL;
@@ -113,7 +115,8 @@ async fn bulk_of_owned_buffers_arrives<F: AsyncFamily>() {
     assert!(all == expected, "what came is not what was written");
 }
 
-/// A reader that does not read: the first is accepted whole however large, the next waits before its first byte.
+/// A reader that does not read: the first is accepted whole however large, the next waits before
+/// its first byte.
 async fn writes_that_were_dropped_wrote_nothing<F: AsyncFamily>() {
     let (mut server, client) = pair_with::<F>(
         ServerOptions::new().in_buffer_size(4096).read_buffer_limit(4096),

@@ -1,4 +1,5 @@
-//! The readiness calls on both ends: `ready`, `readable`, `writable`, `poll_*_ready`, `try_*`, `try_io`, `async_io`.
+//! The readiness calls on both ends: `ready`, `readable`, `writable`, `poll_*_ready`, `try_*`,
+//! `try_io`, `async_io`.
 
 use std::cell::Cell;
 use std::future::poll_fn;

@@ -1,5 +1,6 @@
-//! The defects and limits other libraries are known for, one test each, named after the report. What a report describes
-//! as memory corruption cannot be asserted from outside: its test does what provoked it, often, and compares the data.
+//! The defects and limits other libraries are known for, one test each, named after the report.
+//! What a report describes as memory corruption cannot be asserted from outside: its test does what
+//! provoked it, often, and compares the data.
 
 use std::io;
 use std::pin::pin;
@@ -48,7 +49,8 @@ async fn mio_2004_failure_right_after_submission<F: Family>() {
 }
 
 /// <https://github.com/tokio-rs/mio/pull/1954>: a connect that completed while it was being submitted was dropped twice.
-/// Every round races a client against the call; the report says "within 2 million connects", so this is a smoke test.
+/// Every round races a client against the call; the report says "within 2 million connects", so
+/// this is a smoke test.
 async fn mio_1954_connect_completes_while_submitted<F: NonBlockingFamily>() {
     let name = unique_name();
     let (open, requests) = std::sync::mpsc::channel::<()>();
@@ -121,8 +123,9 @@ async fn mio_1983_stale_result_after_reuse<F: NonBlockingFamily>() {
 
 /// <https://github.com/tokio-rs/mio/issues/1984>, <https://github.com/tokio-rs/mio/issues/1819>,
 /// <https://github.com/tokio-rs/mio/issues/1660>, <https://github.com/firezone/firezone/pull/10543>: `unreachable!` when
-/// the system ends operations with codes nobody expected (device unplugged, machine asleep). Neither can be provoked on
-/// a pipe; the nearest is a server that throws its client out at every stage.
+/// the system ends operations with codes nobody expected (device unplugged, machine asleep).
+/// Neither can be provoked on a pipe; the nearest is a server that throws its client out at every
+/// stage.
 async fn mio_1819_unexpected_end_of_an_operation<F: NonBlockingFamily>() {
     for stage in 0..4 {
         let (server, mut client) = pair::<F>().await;
@@ -167,8 +170,9 @@ async fn mio_1838_handle_closed_after_disconnect<F: NonBlockingFamily>() {
 }
 
 /// CVE-2024-27308, <https://github.com/tokio-rs/tokio/issues/6365>, <https://github.com/tokio-rs/tokio/issues/6364>: a
-/// completion that came after the pipe had been dropped used freed memory. Here every pipe is dropped with its operations
-/// in flight and its peer completing them, while others take the freed memory.
+/// completion that came after the pipe had been dropped used freed memory. Here every pipe is
+/// dropped with its operations in flight and its peer completing them, while others take the freed
+/// memory.
 async fn tokio_6365_completion_after_drop<F: NonBlockingFamily>() {
     for round in 0..300_u32 {
         let (mut server, mut client) = pair::<F>().await;
@@ -216,8 +220,8 @@ async fn tokio_5307_reads_exceed_4096<F: Family>() {
     assert!(most > 4096, "64 KiB were there, but no read of 64 KiB gave more than {most} bytes");
 }
 
-/// Tokio: a zero-length message is `Ok(0)`, which `read_to_end` takes for the end. Tokio has no report of its own of it;
-/// see <https://github.com/dotnet/runtime/issues/81053> for who sends such messages.
+/// Tokio: a zero-length message is `Ok(0)`, which `read_to_end` takes for the end. Tokio has no
+/// report of its own of it; see <https://github.com/dotnet/runtime/issues/81053> for who sends such messages.
 async fn tokio_zero_length_message_is_not_the_end<F: Family>() {
     let (mut server, mut client) = message_pair::<F>().await;
     client.write_all(b"before").within("write").await.unwrap();
@@ -227,7 +231,8 @@ async fn tokio_zero_length_message_is_not_the_end<F: Family>() {
     assert_eq!(server.read_to_end().within("read_to_end").await.unwrap(), b"beforeafter");
 }
 
-/// mio's write path: the whole buffer of a caller was copied and reported as written, without any bound.
+/// mio's write path: the whole buffer of a caller was copied and reported as written, without any
+/// bound.
 async fn mio_unbounded_write_buffer<F: Family>() {
     let (mut server, _client) = pair::<F>().await;
     let written = server.write_without_waiting(&vec![0; 64 << 20]).within("one write of 64 MiB").await;
@@ -235,8 +240,8 @@ async fn mio_unbounded_write_buffer<F: Family>() {
     assert!(written <= 1 << 20, "{written} bytes were accepted at once");
 }
 
-/// mio's write path: the error of a write that failed in the background was reported by the next write or never.
-/// `errors::lost_background_write_is_reported` has the codes.
+/// mio's write path: the error of a write that failed in the background was reported by the next
+/// write or never. `errors::lost_background_write_is_reported` has the codes.
 async fn mio_background_write_error_is_not_swallowed<F: Family>() {
     let (mut server, client) = pair::<F>().await;
     write_until_stopped(&mut server, &mut StreamData::new(65)).await;
@@ -268,8 +273,8 @@ async fn tokio_connect_does_not_report_who_has_left<F: Family>() {
 }
 
 /// <https://github.com/tokio-rs/tokio/pull/8379>: what a pending read had taken ahead is not lost on the way to the next
-/// owner. Giving the handle itself away is not part of this API yet; the nearest is to move the pipe, with its read-ahead,
-/// to another task and thread.
+/// owner. Giving the handle itself away is not part of this API yet; the nearest is to move the
+/// pipe, with its read-ahead, to another task and thread.
 async fn tokio_8379_read_ahead_moves_with_the_pipe<F: NonBlockingFamily>() {
     let (mut server, mut client) = pair::<F>().await;
     assert!(poll_and_drop(server.read(&mut [0; 8])).is_pending());

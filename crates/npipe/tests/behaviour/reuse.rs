@@ -1,4 +1,5 @@
-//! One server instance for many clients, one after the other: nothing of one is seen by the next (promise 7).
+//! One server instance for many clients, one after the other: nothing of one is seen by the next
+//! (promise 7).
 
 use std::io;
 use std::pin::pin;
@@ -44,7 +45,8 @@ async fn exchange<F: Family>(server: &mut F::Server, client: &mut F::Client, num
     assert_eq!(u32::from_le_bytes(received), !number, "the client read another client's reply");
 }
 
-/// A reply larger than the quota: what a write that waits brings along with it is this client's, too.
+/// A reply larger than the quota: what a write that waits brings along with it is this client's,
+/// too.
 async fn large_reply<F: Family>(server: &mut F::Server, client: &mut F::Client, number: u32) {
     let reply = vec![number as u8; 12_000];
     let mut received = vec![0; reply.len()];
@@ -176,7 +178,8 @@ async fn client_that_was_thrown_out_does_not_get_the_next_ones_data<F: NonBlocki
     }
 }
 
-/// A client that came while nobody waited for it, and was thrown out, is not what the next `connect` reports.
+/// A client that came while nobody waited for it, and was thrown out, is not what the next
+/// `connect` reports.
 async fn connection_nobody_took_is_not_the_next_one<F: NonBlockingFamily>() {
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();
@@ -202,7 +205,8 @@ async fn connection_nobody_took_is_not_the_next_one<F: NonBlockingFamily>() {
     }
 }
 
-/// The documented way to serve one client after the other: read to the end, then disconnect, then connect.
+/// The documented way to serve one client after the other: read to the end, then disconnect, then
+/// connect.
 async fn one_instance_serves_clients_in_turn<F: NonBlockingFamily>() {
     let name = unique_name();
     let mut server = F::create(&ServerOptions::new(), &name).unwrap();

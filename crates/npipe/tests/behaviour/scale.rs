@@ -1,5 +1,5 @@
-//! Many connections at once and many one after the other: no thread a connection, nothing left behind. These tests have
-//! the process to themselves, as they measure it.
+//! Many connections at once and many one after the other: no thread a connection, nothing left
+//! behind. These tests have the process to themselves, as they measure it.
 
 use npipe::{ClientOptions, ServerOptions};
 

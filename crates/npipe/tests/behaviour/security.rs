@@ -215,7 +215,8 @@ async fn reading_only<F: Family>() {
     F::open(ClientOptions::new().write(false), &name).expect("reading is allowed");
 }
 
-/// The right to create instances is not needed for being a client, though `GENERIC_WRITE` contains it.
+/// The right to create instances is not needed for being a client, though `GENERIC_WRITE` contains
+/// it.
 async fn clients_connect_and_cannot_serve<F: Family>() {
     if skipped_under_wine("security::clients_connect_and_cannot_serve", "access lists are not enforced") {
         return;

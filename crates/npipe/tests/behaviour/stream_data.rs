@@ -1,9 +1,10 @@
-//! Reproducible data for transfers: what is written and what is expected come from the same seed, so that every byte of
-//! any volume is compared without keeping it. Knows no pipe.
+//! Reproducible data for transfers: what is written and what is expected come from the same seed,
+//! so that every byte of any volume is compared without keeping it. Knows no pipe.
 
 const BLOCK: usize = 64 * 1024;
 
-/// An endless pseudo-random sequence of bytes that a seed determines, whatever the pieces it is taken in.
+/// An endless pseudo-random sequence of bytes that a seed determines, whatever the pieces it is
+/// taken in.
 pub(crate) struct StreamData {
     generator: fastrand::Rng,
     block: Vec<u8>,
@@ -74,7 +75,8 @@ impl StreamData {
     }
 }
 
-/// Chunk sizes as programs use them: mostly small, sometimes large, now and then just around a page or a buffer.
+/// Chunk sizes as programs use them: mostly small, sometimes large, now and then just around a page
+/// or a buffer.
 pub(crate) fn random_chunk(generator: &mut fastrand::Rng, largest: usize) -> usize {
     let size = match generator.u8(0..10) {
         0 => 1,

@@ -1,5 +1,6 @@
-//! Every Win32 call of the suite: a foreign process's side of a pipe, handles made elsewhere, and the measures of the
-//! process (threads, memory, handles). No assertion and no use of the library beyond handing it a handle.
+//! Every Win32 call of the suite: a foreign process's side of a pipe, handles made elsewhere, and
+//! the measures of the process (threads, memory, handles). No assertion and no use of the library
+//! beyond handing it a handle.
 #![expect(unsafe_code, reason = "tests play the part of programs that do not use the library")]
 
 use std::ffi::c_void;
@@ -251,8 +252,9 @@ pub(crate) fn tie_to_own_port(handle: &impl AsRawHandle) -> io::Result<OwnedHand
     Ok(unsafe { OwnedHandle::from_raw_handle(port) })
 }
 
-/// An overlapped read without an event, whose packet goes to the port that the handle is tied to, if any. Its memory is never freed, and has
-/// nothing but zeros around it: who takes it for something else is found out.
+/// An overlapped read without an event, whose packet goes to the port that the handle is tied to,
+/// if any. Its memory is never freed, and has nothing but zeros around it: who takes it for
+/// something else is found out.
 pub(crate) fn begin_read_for_ever(pipe: &impl AsRawHandle) {
     let buffer = Box::leak(Box::new([0_u8; 64]));
     let overlapped = &mut Box::leak(Box::new([OVERLAPPED::default(); 64]))[32];
@@ -353,7 +355,8 @@ pub(crate) fn adopt_blocking(handle: OwnedHandle) -> io::Result<npipe::blocking:
 
 /// What passes for a handle and is none.
 pub(crate) fn nonsense(value: usize) -> OwnedHandle {
-    // SAFETY: no handle of this process has the value, so nothing is owned twice, and closing it does nothing.
+    // SAFETY: no handle of this process has the value, so nothing is owned twice, and closing it does
+    // nothing.
     unsafe { OwnedHandle::from_raw_handle(value as RawHandle) }
 }
 
@@ -411,8 +414,9 @@ pub(crate) fn memory() -> Memory {
     Memory { resident: counters.WorkingSetSize, committed: counters.PagefileUsage }
 }
 
-/// A number that grows with the handles this process leaks. Windows counts them. Wine answers 0, but gives a new handle
-/// the lowest free place in its table, so that the value of a fresh handle tells how far the table is filled.
+/// A number that grows with the handles this process leaks. Windows counts them. Wine answers 0,
+/// but gives a new handle the lowest free place in its table, so that the value of a fresh handle
+/// tells how far the table is filled.
 pub(crate) fn handle_watermark() -> usize {
     let mut count = 0;
     // SAFETY: takes no pointers; the pseudo handle needs no closing.

@@ -122,7 +122,8 @@ async fn a_refused_message_is_gone_for_who_reads_bytes<F: Family>() {
     assert_eq!(&bytes[..read], b"next");
 }
 
-/// Nor does what is left of it keep those from the next message who wait until there is something to read.
+/// Nor does what is left of it keep those from the next message who wait until there is something
+/// to read.
 async fn a_refused_message_is_gone_for_who_waits_to_read<F: AsyncFamily>() {
     let (server, client) = message_pair::<F>().await;
     client.send_message(&[1; 50_000]).within("send").await.unwrap();
@@ -251,7 +252,8 @@ async fn a_dropped_wait_for_a_message_loses_nothing<F: NonBlockingFamily>() {
     }
 }
 
-/// The peer never reads: the wait is bounded, and the mark is there when it comes to read after all.
+/// The peer never reads: the wait is bounded, and the mark is there when it comes to read after
+/// all.
 async fn half_close_waits_for_no_longer_than_it_has_patience<F: AsyncFamily>() {
     let (mut server, client) = message_pair::<F>().await;
     // More than the pipe takes: a write is on its way, and others wait behind it.
@@ -316,7 +318,8 @@ async fn a_dropped_exchange_leaves_its_reply_to_the_next_receiver<F: AsyncFamily
     assert!(reply.is_empty());
 }
 
-/// The read that is under way when an exchange begins is taken back, and what it brings all the same is not lost.
+/// The read that is under way when an exchange begins is taken back, and what it brings all the
+/// same is not lost.
 async fn an_exchange_takes_back_a_read_that_is_under_way<F: AsyncFamily>() {
     let (server, mut client) = message_pair::<F>().await;
     let answering = F::spawn(answer(server));
@@ -520,7 +523,8 @@ for_each_family!(
     a_server_that_goes_instead_of_answering_is_an_error => asynchronous,
 );
 
-/// Those who send by the sink and receive by the stream. Both are of the async face and know no executor.
+/// Those who send by the sink and receive by the stream. Both are of the async face and know no
+/// executor.
 #[test]
 fn messages_are_a_stream_and_a_sink() {
     crate::harness::run::<Readiness>("messages_are_a_stream_and_a_sink", async {

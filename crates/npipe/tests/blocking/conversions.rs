@@ -1,4 +1,5 @@
-//! The same end as a blocking and as an asynchronous one, to and fro, with everything that it had read or not yet written.
+//! The same end as a blocking and as an asynchronous one, to and fro, with everything that it had
+//! read or not yet written.
 
 use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
 use std::os::windows::io::{AsHandle, OwnedHandle};

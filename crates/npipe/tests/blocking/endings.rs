@@ -83,7 +83,8 @@ fn a_drain_with_a_time_out_waits_for_a_slow_reader_and_ends_with_one_that_dies()
     thread::scope(|scope| {
         let draining = scope.spawn(|| server.drain_timeout(LONG));
         drop(client);
-        // Where it had closed before the drain began, the system does not tell whether it had read everything.
+        // Where it had closed before the drain began, the system does not tell whether it had read
+        // everything.
         let ended = draining.join().unwrap();
         assert!(matches!(ended.map_err(|error| error.raw_os_error()), Ok(()) | Err(Some(ERROR_BROKEN_PIPE))));
     });

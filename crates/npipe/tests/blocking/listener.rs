@@ -1,4 +1,5 @@
-//! Accepting clients with threads: time-outs, cancellation, and a name that stays; and the client that waits.
+//! Accepting clients with threads: time-outs, cancellation, and a name that stays; and the client
+//! that waits.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read, Write};
@@ -209,7 +210,8 @@ fn several_threads_accept_from_one_listener() {
     assert_eq!(served.into_inner(), CLIENTS);
 }
 
-/// One may come to any instance at any moment, also while the next is made to wait, which resets the event of all.
+/// One may come to any instance at any moment, also while the next is made to wait, which resets
+/// the event of all.
 #[test]
 fn an_accept_hears_of_every_client_of_its_backlog() {
     let _watchdog = watchdog();
@@ -230,7 +232,8 @@ fn an_accept_hears_of_every_client_of_its_backlog() {
     });
 }
 
-/// The system ends what a thread began when it ends: then another one begins anew, also one that waits already.
+/// The system ends what a thread began when it ends: then another one begins anew, also one that
+/// waits already.
 #[test]
 fn an_accept_outlives_the_thread_that_began_to_wait() {
     let _watchdog = watchdog();

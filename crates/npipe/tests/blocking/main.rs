@@ -1,5 +1,5 @@
-//! The blocking face on real pipes: what only threads can do. Time-outs and cancellation are raced against completion, and
-//! every byte and every client is accounted for.
+//! The blocking face on real pipes: what only threads can do. Time-outs and cancellation are raced
+//! against completion, and every byte and every client is accounted for.
 //!
 //! What all faces have in common is tested by the behaviour suite.
 #![cfg(windows)]

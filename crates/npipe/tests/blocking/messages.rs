@@ -314,8 +314,8 @@ fn the_longest_message_is_what_the_options_say() {
     }
 }
 
-/// Any number of reads may be needed to discard it: they do not outlast the time-out, and none of it is
-/// received later.
+/// Any number of reads may be needed to discard it: they do not outlast the time-out, and none of
+/// it is received later.
 #[test]
 fn discarding_a_refused_message_ends_in_time_and_goes_on_with_the_next_call() {
     let _watchdog = watchdog();

@@ -1,5 +1,5 @@
-//! What the tests of the blocking face need of Win32: to act on a stream's handle as other code of the process may. Knows no
-//! test.
+//! What the tests of the blocking face need of Win32: to act on a stream's handle as other code of
+//! the process may. Knows no test.
 #![expect(unsafe_code, reason = "tests play the part of code that does not use the library")]
 
 use std::io;

@@ -1,4 +1,5 @@
-//! Time-outs of reads and writes, raced against what they wait for, and writes that go on after theirs.
+//! Time-outs of reads and writes, raced against what they wait for, and writes that go on after
+//! theirs.
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -239,7 +240,8 @@ fn a_write_on_its_way_lingers_as_long_as_it_was_told() {
     client.set_linger(Some(SHORT));
     (&server).write_all(b"x").unwrap();
     drop(client);
-    // Nobody reads, neither here nor there: only the close of the other end ends this, with an error if it still waits.
+    // Nobody reads, neither here nor there: only the close of the other end ends this, with an error if
+    // it still waits.
     let _ = server.drain();
     assert_code((&server).write(b"x"), ERROR_NO_DATA);
 }

@@ -1,4 +1,5 @@
-//! What the tests of the blocking face share: pairs of ends, data, and a limit of time. Knows no test.
+//! What the tests of the blocking face share: pairs of ends, data, and a limit of time. Knows no
+//! test.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,7 +22,8 @@ pub(crate) const SHORT: Duration = Duration::from_millis(20);
 /// Far more than a test waits for anything that comes.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
-/// Ends the process, naming the test, unless dropped in time: a thread that is blocked cannot be ended otherwise.
+/// Ends the process, naming the test, unless dropped in time: a thread that is blocked cannot be
+/// ended otherwise.
 pub(crate) struct Watchdog {
     _ended: mpsc::Sender<()>,
 }
@@ -92,7 +94,8 @@ pub(crate) fn assert_code<T: std::fmt::Debug>(result: io::Result<T>, code: i32) 
     }
 }
 
-/// An endless sequence of bytes in which a lost, repeated or moved piece shows: its period is a prime.
+/// An endless sequence of bytes in which a lost, repeated or moved piece shows: its period is a
+/// prime.
 pub(crate) struct Pattern {
     block: Vec<u8>,
     at: usize,

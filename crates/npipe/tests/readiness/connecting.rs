@@ -224,7 +224,8 @@ fn disconnecting_without_a_client_ends_the_wait() {
     assert_eq!(events.read(&server, SERVER, 1), b"x");
 }
 
-/// Each client leaves something behind that the next must not see: unread bytes, an unread answer, an event.
+/// Each client leaves something behind that the next must not see: unread bytes, an unread answer,
+/// an event.
 #[test]
 fn a_reused_instance_starts_clean() {
     let mut events = Loop::new();

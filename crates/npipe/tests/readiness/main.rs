@@ -1,7 +1,8 @@
-//! The readiness face, by what a user of it can see: which events come, which do not, and what the calls say in between.
+//! The readiness face, by what a user of it can see: which events come, which do not, and what the
+//! calls say in between.
 //!
-//! What every face promises of the bytes is tested by the behaviour suite; this is about edges, registration, and who may be
-//! dropped when.
+//! What every face promises of the bytes is tested by the behaviour suite; this is about edges,
+//! registration, and who may be dropped when.
 #![cfg(windows)]
 
 #[cfg(feature = "mio")]

@@ -1,4 +1,5 @@
-//! What the tests of the readiness face share: a loop with patience, pipes in it, data. Knows no test.
+//! What the tests of the readiness face share: a loop with patience, pipes in it, data. Knows no
+//! test.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -15,11 +16,13 @@ pub(crate) const SERVER: Token = Token(1);
 pub(crate) const CLIENT: Token = Token(2);
 pub(crate) const FILE_FLAG_OVERLAPPED: u32 = 0x4000_0000;
 
-/// How long one awaited event may take: far above what any does, so only one that was lost gets here.
+/// How long one awaited event may take: far above what any does, so only one that was lost gets
+/// here.
 pub(crate) const STEP: Duration = Duration::from_secs(100);
 /// How long a whole test may take before the process is given up: for what blocks a thread.
 pub(crate) const TEST: Duration = Duration::from_secs(240);
-/// For how long nothing must happen where nothing must. A test can pass wrongly for this being short, not fail.
+/// For how long nothing must happen where nothing must. A test can pass wrongly for this being
+/// short, not fail.
 pub(crate) const QUIET: Duration = Duration::from_millis(30);
 
 pub(crate) fn unique_name() -> String {
@@ -46,7 +49,8 @@ pub(crate) fn assert_code<T: std::fmt::Debug>(result: io::Result<T>, code: u32) 
     assert_eq!(result.expect_err("failed").raw_os_error(), Some(code as i32));
 }
 
-/// A `Poll` with a pipe or two and the patience of a test. Ends the process if the test does not end.
+/// A `Poll` with a pipe or two and the patience of a test. Ends the process if the test does not
+/// end.
 pub(crate) struct Loop {
     pub(crate) poll: Poll,
     pub(crate) events: Events,
@@ -214,7 +218,8 @@ impl Loop {
         (server, client, name)
     }
 
-    /// A server that is registered and connected to a client that knows nothing of npipe and reads nothing ahead.
+    /// A server that is registered and connected to a client that knows nothing of npipe and reads
+    /// nothing ahead.
     pub(crate) fn server_and_foreign_client(&mut self) -> (NamedPipe, File) {
         let name = unique_name();
         let mut server = NamedPipe::new(&name).unwrap();

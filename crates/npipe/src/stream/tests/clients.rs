@@ -1,4 +1,5 @@
-//! What a listener asks an instance: whether there is a client, or only one that came and left without a word.
+//! What a listener asks an instance: whether there is a client, or only one that came and left
+//! without a word.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Every interleaving of a pipe end's holder with the thread that dequeues packets: who owns the operation, who is woken.
+//! Every interleaving of a pipe end's holder with the thread that dequeues packets: who owns the
+//! operation, who is woken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

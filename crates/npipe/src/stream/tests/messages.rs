@@ -1,5 +1,5 @@
-//! Messages over the simulated kernel. An exchange: its request and its reply share a buffer with the kernel, and it has to take back
-//! the read that is under way. A flood.
+//! Messages over the simulated kernel. An exchange: its request and its reply share a buffer with
+//! the kernel, and it has to take back the read that is under way. A flood.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -188,9 +188,9 @@ fn an_exchange_that_the_kernel_refuses_reports_the_code_and_sends_nothing() {
     }
 }
 
-/// The driver reads on for a task that waits, behind what is no result: empty messages for a reader of
-/// bytes, and parts of a refused message. A peer decides how much of it there is, and other pipes
-/// have their packets in the port too.
+/// The driver reads on for a task that waits, behind what is no result: empty messages for a reader
+/// of bytes, and parts of a refused message. A peer decides how much of it there is, and other
+/// pipes have their packets in the port too.
 #[test]
 #[cfg_attr(miri, ignore = "passes over a MiB in small messages")]
 fn the_driver_passes_over_so_much_and_leaves_the_rest_to_the_task() {

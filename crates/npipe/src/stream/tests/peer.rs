@@ -65,7 +65,8 @@ pub(super) struct Ledger {
     received: usize,
     /// The messages on their way, by what remains of them.
     lengths: VecDeque<usize>,
-    /// Whether bytes are read, too, which passes over empty messages, at a time that the reader does not see.
+    /// Whether bytes are read, too, which passes over empty messages, at a time that the reader
+    /// does not see.
     reads_bytes: bool,
 }
 
@@ -237,7 +238,8 @@ impl Peer {
         self.writer.poll(|context| stream.poll_flush(context, Key::POLL))
     }
 
-    /// Goes on waiting until the other end has read what the pipe has, and tells whether that is over.
+    /// Goes on waiting until the other end has read what the pipe has, and tells whether that is
+    /// over.
     pub(super) fn drain(&mut self) -> Poll<std::io::Result<()>> {
         let drain = self.drain.get_or_insert_with(|| self.stream.start_drain());
         let result = self.drainer.poll(|context| drain.poll(context));

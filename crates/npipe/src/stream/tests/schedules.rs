@@ -21,7 +21,8 @@ fn schedules() -> u32 {
     std::env::var("NPIPE_SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(2_000)
 }
 
-/// The seed of the whole corpus: `NPIPE_SEED`, else a fixed one, so that a run is the same everywhere.
+/// The seed of the whole corpus: `NPIPE_SEED`, else a fixed one, so that a run is the same
+/// everywhere.
 fn seed() -> u64 {
     std::env::var("NPIPE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }

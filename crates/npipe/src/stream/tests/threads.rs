@@ -1,5 +1,5 @@
-//! Streams with a driver thread beside them: the races that a single thread cannot have. Run under AddressSanitizer they
-//! show who touches an operation's memory when.
+//! Streams with a driver thread beside them: the races that a single thread cannot have. Run under
+//! AddressSanitizer they show who touches an operation's memory when.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -32,12 +32,14 @@ pub(crate) fn open_pipe_directory() -> io::Result<OwnedHandle> {
 }
 
 /// [`NtQueryDirectoryFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntquerydirectoryfile): the
-/// entries that follow those of the last call, as many as there is room for. `None`: there are no more.
+/// entries that follow those of the last call, as many as there is room for. `None`: there are no
+/// more.
 pub(crate) fn next_pipes<'b>(directory: &OwnedHandle, buffer: &'b mut [u64]) -> io::Result<Option<&'b [u8]>> {
     let mut status_block = IO_STATUS_BLOCK::default();
     let size = size_of_val(buffer);
-    // SAFETY: the handle is open for the call and not overlapped, so the call writes nothing after it has returned; the
-    // buffer is aligned and writable for as many bytes as are named; no name selects all.
+    // SAFETY: the handle is open for the call and not overlapped, so the call writes nothing after it
+    // has returned; the buffer is aligned and writable for as many bytes as are named; no name
+    // selects all.
     let status = unsafe {
         NtQueryDirectoryFile(
             directory.as_raw_handle(),

@@ -1,9 +1,10 @@
-//! Overlapped calls that the calling thread waits for: each is over when its function returns, so it may use the caller's
-//! memory.
+//! Overlapped calls that the calling thread waits for: each is over when its function returns, so
+//! it may use the caller's memory.
 //!
-//! The calls report to an event, whose low bit keeps their packets from a port: a pipe may be tied to one already, or be tied
-//! by another thread while the call waits. The event is the thread's own, and is used again: the kernel resets it when
-//! an operation starts, so an operation that ends at once costs one system call.
+//! The calls report to an event, whose low bit keeps their packets from a port: a pipe may be tied
+//! to one already, or be tied by another thread while the call waits. The event is the thread's
+//! own, and is used again: the kernel resets it when an operation starts, so an operation that ends
+//! at once costs one system call.
 
 use std::cell::Cell;
 use std::io;
@@ -112,7 +113,8 @@ pub(crate) enum Cut {
 /// The end of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waited {
-    /// What it came to: of a call that was cancelled too late, or after it had moved bytes, just that.
+    /// What it came to: of a call that was cancelled too late, or after it had moved bytes, just
+    /// that.
     pub(crate) outcome: Outcome,
     /// Whether it was cancelled here.
     pub(crate) cut: Option<Cut>,
@@ -124,7 +126,8 @@ pub(crate) fn read_waiting(handle: &OwnedHandle, buffer: &mut [u8], until: Until
     read_within(handle, buffer, Some(until))
 }
 
-/// Reads straight into `buffer`, for as long as that takes no waiting: `None` when there is nothing to read yet.
+/// Reads straight into `buffer`, for as long as that takes no waiting: `None` when there is nothing
+/// to read yet.
 pub(crate) fn read_now(handle: &OwnedHandle, buffer: &mut [u8]) -> Option<Outcome> {
     let outcome = read_within(handle, buffer, None).ok()?.outcome;
     (outcome.bytes > 0 || outcome.code != ERROR_OPERATION_ABORTED).then_some(outcome)
@@ -133,7 +136,8 @@ pub(crate) fn read_now(handle: &OwnedHandle, buffer: &mut [u8]) -> Option<Outcom
 fn read_within(handle: &OwnedHandle, buffer: &mut [u8], until: Option<Until<'_>>) -> io::Result<Waited> {
     let length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
     run(handle, until, |overlapped| {
-        // SAFETY: the handle is open; buffer and block outlive the operation, which is over when `run` returns.
+        // SAFETY: the handle is open; buffer and block outlive the operation, which is over when `run`
+        // returns.
         code_of(unsafe {
             ReadFile(handle.as_raw_handle(), buffer.as_mut_ptr(), length, ptr::null_mut(), overlapped)
         })
@@ -147,7 +151,8 @@ fn read_within(handle: &OwnedHandle, buffer: &mut [u8], until: Option<Until<'_>>
 pub(crate) fn write_waiting<S>(handle: &OwnedHandle, bytes: &[u8], submitting: S) -> io::Result<Outcome> {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let waited = run(handle, Some(Until::default()), |overlapped| {
-        // SAFETY: the handle is open; bytes and block outlive the operation, which is over when `run` returns.
+        // SAFETY: the handle is open; bytes and block outlive the operation, which is over when `run`
+        // returns.
         let code = code_of(unsafe {
             WriteFile(handle.as_raw_handle(), bytes.as_ptr(), length, ptr::null_mut(), overlapped)
         });
@@ -158,8 +163,9 @@ pub(crate) fn write_waiting<S>(handle: &OwnedHandle, bytes: &[u8], submitting: S
 }
 
 /// [`TransactNamedPipe`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-transactnamedpipe), 4 GiB
-/// each way at most. Cut short, it may have sent the request all the same. An error says that nothing was tried, for lack of an
-/// event. `submitting` is dropped once the kernel has the request.
+/// each way at most. Cut short, it may have sent the request all the same. An error says that
+/// nothing was tried, for lack of an event. `submitting` is dropped once the kernel has the
+/// request.
 pub(crate) fn exchange_waiting<S>(
     handle: &OwnedHandle,
     request: &[u8],
@@ -170,7 +176,8 @@ pub(crate) fn exchange_waiting<S>(
     let length = u32::try_from(request.len()).unwrap_or(u32::MAX);
     let room = u32::try_from(reply.len()).unwrap_or(u32::MAX);
     run(handle, Some(until), |overlapped| {
-        // SAFETY: the handle is open; buffers and block outlive the operation, which is over when `run` returns.
+        // SAFETY: the handle is open; buffers and block outlive the operation, which is over when `run`
+        // returns.
         let code = code_of(unsafe {
             TransactNamedPipe(
                 handle.as_raw_handle(),
@@ -187,8 +194,8 @@ pub(crate) fn exchange_waiting<S>(
     })
 }
 
-/// Waits until the peer has read everything, as `FlushFileBuffers` does, but no longer than it may. An error says that nothing was
-/// tried, for lack of an event.
+/// Waits until the peer has read everything, as `FlushFileBuffers` does, but no longer than it may.
+/// An error says that nothing was tried, for lack of an event.
 pub(crate) fn flush_waiting(handle: &OwnedHandle, until: Until<'_>) -> io::Result<Waited> {
     control_within(
         handle,
@@ -220,7 +227,8 @@ fn control_within(handle: &OwnedHandle, request: &Control<'_>, until: Until<'_>)
     })
 }
 
-/// Submits an operation, which gives a code, and sees it to its end. Without `until` it is cancelled if it has to wait.
+/// Submits an operation, which gives a code, and sees it to its end. Without `until` it is
+/// cancelled if it has to wait.
 fn run(
     handle: &OwnedHandle,
     until: Option<Until<'_>>,

@@ -1,6 +1,7 @@
-//! Server instances whose wait for a client outlasts the call that began it: many of them are waited for together, by one
-//! event. It is reset by the wait that it ends, and by the kernel when an operation that reports to it begins; so who waits has to
-//! look at every instance after the last one was asked, and before it waits.
+//! Server instances whose wait for a client outlasts the call that began it: many of them are
+//! waited for together, by one event. It is reset by the wait that it ends, and by the kernel when
+//! an operation that reports to it begins; so who waits has to look at every instance after the
+//! last one was asked, and before it waits.
 
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::rc::Rc;
@@ -60,7 +61,8 @@ impl Instance {
             return Asked::Over(outcome);
         }
         let overlapped = Rc::new(Overlapped::with_event(self.event.handle()));
-        // SAFETY: the handle is open, and so is the event; the block stays in place until it is final, by `waiting` and by `drop`.
+        // SAFETY: the handle is open, and so is the event; the block stays in place until it is final, by
+        // `waiting` and by `drop`.
         let connected = unsafe { ConnectNamedPipe(self.handle().as_raw_handle(), overlapped.as_ptr()) };
         match if connected != 0 { 0 } else { super::last_error() } {
             ERROR_IO_PENDING => {

@@ -25,7 +25,8 @@ use crate::sys::{Outcome, Submission};
 #[repr(transparent)]
 pub(crate) struct Overlapped(UnsafeCell<OVERLAPPED>);
 
-/// What an operation starts with: not every call marks it as pending itself (Wine's `TransactNamedPipe` does not).
+/// What an operation starts with: not every call marks it as pending itself (Wine's
+/// `TransactNamedPipe` does not).
 const NOT_FINAL: OVERLAPPED = OVERLAPPED {
     Internal: STATUS_PENDING as usize,
     InternalHigh: 0,
@@ -38,8 +39,8 @@ impl Overlapped {
         Self(UnsafeCell::new(OVERLAPPED::default()))
     }
 
-    /// A block whose operation sets `event` when it ends, and queues no packet on any port: that is what the low bit says
-    /// ([documentation](https://learn.microsoft.com/windows/win32/api/ioapiset/nf-ioapiset-getqueuedcompletionstatus)).
+    /// A block whose operation sets `event` when it ends, and queues no packet on any port: that is
+    /// what the low bit says ([documentation](https://learn.microsoft.com/windows/win32/api/ioapiset/nf-ioapiset-getqueuedcompletionstatus)).
     pub(super) fn with_event(event: &OwnedHandle) -> Self {
         let event = event.as_raw_handle().map_addr(|address| address | 1);
         Self(UnsafeCell::new(OVERLAPPED { hEvent: event, ..NOT_FINAL }))
@@ -53,7 +54,8 @@ impl Overlapped {
     /// neither the block nor the buffer any more. On Windows that can be when its packet is
     /// dequeued, and not before.
     pub(super) fn is_final(&self) -> bool {
-        // SAFETY: the block is valid for as long as `self`; no reference is made to what the kernel may write.
+        // SAFETY: the block is valid for as long as `self`; no reference is made to what the kernel may
+        // write.
         let status = unsafe { &raw mut (*self.as_ptr()).Internal };
         // SAFETY: the word is valid and aligned for as long as `self`, and while the kernel may
         // write it, it is read in this way alone, as the macro HasOverlappedIoCompleted does.
@@ -73,8 +75,8 @@ impl Overlapped {
     ///
     /// `overlapped` must be valid, and the kernel must not own it.
     unsafe fn reset(overlapped: *const Self) {
-        // SAFETY: per the contract the block is valid and nobody else accesses it now. The type is transparent
-        // around a cell.
+        // SAFETY: per the contract the block is valid and nobody else accesses it now. The type is
+        // transparent around a cell.
         unsafe { overlapped.cast_mut().cast::<OVERLAPPED>().write(NOT_FINAL) }
     }
 
@@ -95,8 +97,9 @@ pub(super) fn code_of(succeeded: i32) -> u32 {
 
 /// What a call that ended with `code` means for its operation.
 ///
-/// On an immediate failure the block is untouched, so the count is zero; a message cut short (`ERROR_MORE_DATA`,
-/// answered at once by Wine and Windows 7 with no packet to follow) has its count in the block.
+/// On an immediate failure the block is untouched, so the count is zero; a message cut short
+/// (`ERROR_MORE_DATA`, answered at once by Wine and Windows 7 with no packet to follow) has its
+/// count in the block.
 ///
 /// # Safety
 ///
@@ -121,8 +124,9 @@ fn raw(handle: &OwnedHandle) -> HANDLE {
 ///
 /// # Safety
 ///
-/// `overlapped` and `length` bytes at `buffer` must stay valid, in place and untouched until the operation is over:
-/// at once when this returns [`Submission::Finished`], else when its packet has been dequeued.
+/// `overlapped` and `length` bytes at `buffer` must stay valid, in place and untouched until the
+/// operation is over: at once when this returns [`Submission::Finished`], else when its packet has
+/// been dequeued.
 pub(crate) unsafe fn read(
     handle: &OwnedHandle,
     buffer: *mut u8,
@@ -131,7 +135,8 @@ pub(crate) unsafe fn read(
 ) -> Submission {
     // SAFETY: the caller owns a valid block that is not in flight.
     unsafe { Overlapped::reset(overlapped) };
-    // SAFETY: the handle is open for the call; buffer and block stay valid per this function's contract.
+    // SAFETY: the handle is open for the call; buffer and block stay valid per this function's
+    // contract.
     let succeeded =
         unsafe { ReadFile(raw(handle), buffer, length, ptr::null_mut(), overlapped.cast_mut().cast()) };
     // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
@@ -151,7 +156,8 @@ pub(crate) unsafe fn write(
 ) -> Submission {
     // SAFETY: the caller owns a valid block that is not in flight.
     unsafe { Overlapped::reset(overlapped) };
-    // SAFETY: the handle is open for the call; buffer and block stay valid per this function's contract.
+    // SAFETY: the handle is open for the call; buffer and block stay valid per this function's
+    // contract.
     let succeeded =
         unsafe { WriteFile(raw(handle), buffer, length, ptr::null_mut(), overlapped.cast_mut().cast()) };
     // SAFETY: the block is valid, and this call has not given it away: a pending outcome is not read.
@@ -174,7 +180,8 @@ pub(crate) unsafe fn exchange(
 ) -> Submission {
     // SAFETY: the caller owns a valid block that is not in flight.
     unsafe { Overlapped::reset(overlapped) };
-    // SAFETY: the handle is open for the call; buffers and block stay valid per this function's contract.
+    // SAFETY: the handle is open for the call; buffers and block stay valid per this function's
+    // contract.
     let succeeded = unsafe {
         TransactNamedPipe(
             raw(handle),
@@ -215,7 +222,8 @@ pub(crate) unsafe fn flush(handle: &OwnedHandle, overlapped: *const Overlapped) 
     // SAFETY: the caller owns a valid block that is not in flight.
     unsafe { Overlapped::reset(overlapped) };
     let request = Control { code: FSCTL_PIPE_FLUSH, input: &[], output: (ptr::null_mut(), 0) };
-    // SAFETY: the block stays valid per this function's contract. Its packet is to name it, as that of a Win32 function would.
+    // SAFETY: the block stays valid per this function's contract. Its packet is to name it, as that of
+    // a Win32 function would.
     let code = unsafe {
         control(handle, &request, ptr::null_mut(), overlapped.cast(), overlapped.cast_mut().cast())
     };

@@ -47,7 +47,8 @@ fn last_error() -> u32 {
     unsafe { GetLastError() }
 }
 
-/// A time to wait as Win32 takes it. Rounded up: a wait that ends a fraction early would come round again at once.
+/// A time to wait as Win32 takes it. Rounded up: a wait that ends a fraction early would come round
+/// again at once.
 fn milliseconds(limit: Option<Duration>) -> u32 {
     limit.map_or(INFINITE, |limit| {
         u32::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(INFINITE - 1).min(INFINITE - 1)

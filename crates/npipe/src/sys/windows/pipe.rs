@@ -33,7 +33,8 @@ use super::Descriptor;
 use super::event::control;
 use crate::sys::Peeked;
 
-/// A `SECURITY_ATTRIBUTES` that stays valid for as long as the value, or none: the system's default.
+/// A `SECURITY_ATTRIBUTES` that stays valid for as long as the value, or none: the system's
+/// default.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SecurityAttributes(*const c_void);
 
@@ -42,7 +43,8 @@ impl SecurityAttributes {
 
     /// # Safety
     ///
-    /// `attributes` must be null or point to a `SECURITY_ATTRIBUTES` that is valid for as long as the value is used.
+    /// `attributes` must be null or point to a `SECURITY_ATTRIBUTES` that is valid for as long as
+    /// the value is used.
     pub(crate) unsafe fn from_raw(attributes: *const c_void) -> Self {
         Self(attributes)
     }
@@ -137,8 +139,8 @@ pub(crate) fn create(
     };
     let own_attributes = own_attributes(parameters.security_descriptor, parameters.inheritable);
     let attributes = attributes.or(&own_attributes);
-    // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says, or our own, whose descriptor is
-    // borrowed for the call.
+    // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says, or our
+    // own, whose descriptor is borrowed for the call.
     let handle = unsafe {
         CreateNamedPipeW(
             parameters.name.as_ptr(),
@@ -171,7 +173,8 @@ pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) ->
         access |= READ_CONTROL;
     }
     let own_attributes = own_attributes(None, parameters.inheritable);
-    // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says, or our own.
+    // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says, or our
+    // own.
     let handle = unsafe {
         CreateFileW(
             parameters.name.as_ptr(),
@@ -208,7 +211,8 @@ pub(crate) fn set_message_reads(handle: &OwnedHandle) -> io::Result<()> {
 }
 
 /// [`WaitNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-waitnamedpipew): waits
-/// until an instance of the pipe seems to be free, at least for a millisecond, since 0 means the server's default.
+/// until an instance of the pipe seems to be free, at least for a millisecond, since 0 means the
+/// server's default.
 pub(crate) fn wait_for_instance(name: &[u16], limit: Duration) -> io::Result<()> {
     debug_assert_eq!(name.last(), Some(&0));
     // SAFETY: the name ends with a NUL.
@@ -270,8 +274,8 @@ pub(crate) fn reads_messages(handle: &OwnedHandle) -> io::Result<bool> {
     Ok(state & PIPE_READMODE_MESSAGE != 0)
 }
 
-/// Whether the handle was opened with `FILE_FLAG_OVERLAPPED`: only then do calls on it not wait for one another
-/// ([`NtQueryInformationFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntqueryinformationfile),
+/// Whether the handle was opened with `FILE_FLAG_OVERLAPPED`: only then do calls on it not wait for
+/// one another ([`NtQueryInformationFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntqueryinformationfile),
 /// `FileModeInformation`).
 pub(crate) fn is_overlapped(handle: &OwnedHandle) -> io::Result<bool> {
     let mut mode = 0_u32;

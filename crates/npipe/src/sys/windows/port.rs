@@ -28,8 +28,8 @@ pub(crate) struct Port(OwnedHandle);
 #[repr(transparent)]
 pub(crate) struct Entry(OVERLAPPED_ENTRY);
 
-// SAFETY: what the kernel wrote is copied out and final; the address is a name until somebody takes the packet, which is
-// that one's matter.
+// SAFETY: what the kernel wrote is copied out and final; the address is a name until somebody takes
+// the packet, which is that one's matter.
 unsafe impl Send for Entry {}
 // SAFETY: as above; nothing is reached through a shared entry.
 unsafe impl Sync for Entry {}
@@ -90,7 +90,8 @@ impl Port {
     pub(crate) fn dissociate(handle: &OwnedHandle) -> io::Result<()> {
         let none = FILE_COMPLETION_INFORMATION { Port: ptr::null_mut(), Key: ptr::null_mut() };
         let mut status_block = IO_STATUS_BLOCK::default();
-        // SAFETY: the handle is open for the call, which reads the structure that is lent, of the size that is told.
+        // SAFETY: the handle is open for the call, which reads the structure that is lent, of the size that
+        // is told.
         let status = unsafe {
             NtSetInformationFile(
                 handle.as_raw_handle(),
@@ -116,8 +117,8 @@ impl Port {
         timeout: Option<Duration>,
     ) -> io::Result<&'e [Entry]> {
         let mut count = 0;
-        // SAFETY: the port is open; `Entry` is a transparent OVERLAPPED_ENTRY and the slice is writable for as many
-        // as are named.
+        // SAFETY: the port is open; `Entry` is a transparent OVERLAPPED_ENTRY and the slice is writable for
+        // as many as are named.
         let succeeded = unsafe {
             GetQueuedCompletionStatusEx(
                 self.0.as_raw_handle(),

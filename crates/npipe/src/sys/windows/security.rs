@@ -19,13 +19,15 @@ use windows_sys::Win32::Security::{
     SACL_SECURITY_INFORMATION, SE_SELF_RELATIVE, SetKernelObjectSecurity,
 };
 
-/// What a handle that may read the descriptor may read of it: the audit list is a privilege of its own.
+/// What a handle that may read the descriptor may read of it: the audit list is a privilege of its
+/// own.
 const READABLE: u32 = OWNER_SECURITY_INFORMATION
     | GROUP_SECURITY_INFORMATION
     | DACL_SECURITY_INFORMATION
     | LABEL_SECURITY_INFORMATION;
 
-/// A self-relative security descriptor that the system made: valid, whole, and aligned as it wants them.
+/// A self-relative security descriptor that the system made: valid, whole, and aligned as it wants
+/// them.
 #[derive(Clone, Debug)]
 pub(crate) struct Descriptor(Arc<[u32]>);
 
@@ -34,11 +36,12 @@ impl Descriptor {
         self.0.as_ptr().cast()
     }
 
-    /// Copies what the system allocated. One that is not self-relative would have parts elsewhere, and is refused; no call
-    /// here is known to give one.
+    /// Copies what the system allocated. One that is not self-relative would have parts elsewhere,
+    /// and is refused; no call here is known to give one.
     fn copy(allocated: &Allocated) -> io::Result<Self> {
         let (mut control, mut revision) = (0, 0);
-        // SAFETY: the system has just made the descriptor, and it is not freed before `allocated` is dropped.
+        // SAFETY: the system has just made the descriptor, and it is not freed before `allocated` is
+        // dropped.
         let done = unsafe { GetSecurityDescriptorControl(allocated.0, &mut control, &mut revision) };
         if done == 0 {
             return Err(io::Error::last_os_error());
@@ -49,7 +52,8 @@ impl Descriptor {
         // SAFETY: as above.
         let length = unsafe { GetSecurityDescriptorLength(allocated.0) } as usize;
         let mut words = vec![0_u32; length.div_ceil(size_of::<u32>())];
-        // SAFETY: the descriptor is self-relative, so all of it is in the `length` bytes, for which there is room.
+        // SAFETY: the descriptor is self-relative, so all of it is in the `length` bytes, for which there
+        // is room.
         unsafe { ptr::copy_nonoverlapping(allocated.0.cast::<u8>(), words.as_mut_ptr().cast(), length) };
         Ok(Self(words.into()))
     }
@@ -153,15 +157,16 @@ pub(crate) fn set_descriptor(
         | flag(parts.access_list, DACL_SECURITY_INFORMATION)
         | flag(parts.label, LABEL_SECURITY_INFORMATION)
         | flag(parts.audits, SACL_SECURITY_INFORMATION);
-    // SAFETY: the handle is open for the call; the descriptor is valid, as its type says, and only read.
+    // SAFETY: the handle is open for the call; the descriptor is valid, as its type says, and only
+    // read.
     let done = unsafe {
         SetKernelObjectSecurity(handle.as_raw_handle(), information, descriptor.as_ptr().cast_mut())
     };
     if done == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The bytes of a security identifier, aligned as the system wants them. One that is too long is cut short, and nobody's: 15
-/// numbers are all that one has.
+/// The bytes of a security identifier, aligned as the system wants them. One that is too long is
+/// cut short, and nobody's: 15 numbers are all that one has.
 pub(super) fn encode_sid(authority: u64, sub_authorities: &[u32]) -> [u32; 2 + 15] {
     let mut sid = [0; 2 + 15];
     let numbers = sub_authorities.len().min(15);
@@ -180,7 +185,8 @@ pub(crate) fn account_name(authority: u64, sub_authorities: &[u32]) -> io::Resul
     let (mut name, mut domain) = ([0_u16; UNITS], [0_u16; UNITS]);
     let (mut name_length, mut domain_length) = (UNITS as u32, UNITS as u32);
     let mut account_type = 0;
-    // SAFETY: the SID is well formed and aligned; both buffers are writable for as many units as are named.
+    // SAFETY: the SID is well formed and aligned; both buffers are writable for as many units as are
+    // named.
     let done = unsafe {
         LookupAccountSidW(
             ptr::null(),

@@ -28,8 +28,8 @@ pub(crate) enum ThreadToken {
     Of(OwnedHandle),
 }
 
-/// The user of this process, as the bytes of a security identifier. It can be asked in anybody's name: nothing is opened, which
-/// a thread that impersonates somebody would be refused.
+/// The user of this process, as the bytes of a security identifier. It can be asked in anybody's
+/// name: nothing is opened, which a thread that impersonates somebody would be refused.
 pub(crate) fn user_of_this_process() -> io::Result<Vec<u8>> {
     /// `GetCurrentProcessToken`, of which the system has no function: its header has this number.
     const THIS_PROCESS: HANDLE = ptr::without_provenance_mut(-4_isize as usize);
@@ -79,8 +79,8 @@ fn user_of(token: BorrowedHandle<'_>) -> io::Result<Vec<u8>> {
     Ok(unsafe { std::slice::from_raw_parts(sid.cast::<u8>(), length) }.to_vec())
 }
 
-/// How far a token that is not a process's allows to act in its user's name (`TokenImpersonationLevel`): 0, anonymous, to 3,
-/// delegation.
+/// How far a token that is not a process's allows to act in its user's name
+/// (`TokenImpersonationLevel`): 0, anonymous, to 3, delegation.
 pub(crate) fn impersonation_level(token: &OwnedHandle) -> io::Result<SECURITY_IMPERSONATION_LEVEL> {
     let mut level = 0;
     let place = (&raw mut level).cast();
@@ -112,13 +112,15 @@ unsafe fn information(
 pub(crate) fn is_member(token: &OwnedHandle, authority: u64, sub_authorities: &[u32]) -> io::Result<bool> {
     let mut sid = encode_sid(authority, sub_authorities);
     let mut member = 0;
-    // SAFETY: the handle is open for the call; the SID is well formed and aligned; the place is writable.
+    // SAFETY: the handle is open for the call; the SID is well formed and aligned; the place is
+    // writable.
     let done = unsafe { CheckTokenMembership(token.as_raw_handle(), sid.as_mut_ptr().cast(), &mut member) };
     if done == 0 { Err(io::Error::last_os_error()) } else { Ok(member != 0) }
 }
 
 /// [`OpenThreadToken`](https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-openthreadtoken) of
-/// the calling thread, to ask. The process asks, since the one whose name the thread bears may not be allowed to.
+/// the calling thread, to ask. The process asks, since the one whose name the thread bears may not
+/// be allowed to.
 pub(crate) fn thread_token() -> io::Result<ThreadToken> {
     const AS_THE_PROCESS: i32 = 1;
     let mut token = ptr::null_mut();

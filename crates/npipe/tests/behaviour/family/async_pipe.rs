@@ -1,5 +1,5 @@
-//! What the two ends of the async face have by the same name, as a trait, and what follows from it for the streams of the
-//! families that are made of them.
+//! What the two ends of the async face have by the same name, as a trait, and what follows from it
+//! for the streams of the families that are made of them.
 
 use std::future::Future;
 use std::io;

@@ -1,6 +1,7 @@
-//! A *family* is a way of driving a pipe: a face of the library, or a set of I/O traits, with something that runs
-//! futures. Test bodies are written once against [`Family`], or against one of its sub-traits if they need more than every
-//! face has, and know neither face nor executor; nothing here knows a test.
+//! A *family* is a way of driving a pipe: a face of the library, or a set of I/O traits, with
+//! something that runs futures. Test bodies are written once against [`Family`], or against one of
+//! its sub-traits if they need more than every face has, and know neither face nor executor;
+//! nothing here knows a test.
 
 #[macro_use]
 mod async_pipe;
@@ -164,7 +165,8 @@ pub(crate) trait Listener<Server>: Listening<Server> + Clone + Sync {
     fn close(&self);
 }
 
-/// The server loop of faces without a listener: the next instance is made before the last one is handed on.
+/// The server loop of faces without a listener: the next instance is made before the last one is
+/// handed on.
 pub(crate) struct InstanceLoop<F: Family> {
     next: F::Server,
     options: ServerOptions,
@@ -221,15 +223,16 @@ pub(crate) trait Family: Send + Sync + 'static {
     type Client: End;
     type Listener: Listening<Self::Server>;
 
-    /// What an operation costs, that of the async face being 1: a switch of threads or more. The longest bodies do that much
-    /// less.
+    /// What an operation costs, that of the async face being 1: a switch of threads or more. The
+    /// longest bodies do that much less.
     const COST: u32 = 1;
 
-    /// Whether tasks end, and drop what they hold, with the `block_on` that they were spawned in. Not those of
-    /// `npipe::spawn`: their executor is the process's.
+    /// Whether tasks end, and drop what they hold, with the `block_on` that they were spawned in.
+    /// Not those of `npipe::spawn`: their executor is the process's.
     const TASKS_END_WITH_BLOCK_ON: bool = true;
 
-    /// Whether a handle is tied to a completion port when it is taken over, so that one that is tied to another is refused.
+    /// Whether a handle is tied to a completion port when it is taken over, so that one that is
+    /// tied to another is refused.
     const TIES_HANDLES_TO_A_PORT: bool = true;
 
     fn create(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<Self::Server>;
@@ -265,10 +268,11 @@ pub(crate) trait Family: Send + Sync + 'static {
     ) -> impl Future<Output = T> + Send + Unpin;
 }
 
-/// A family of a face whose calls do not wait. So its futures may be given up half-way: dropping one, or polling it once and
-/// no more, does to the pipe what the face promises for it, where a future of the blocking face's family merely waits for a
-/// thread that is in the call. It can be told how long to linger, as it closes behind writes that are on their way. And a
-/// server can be connected again after a disconnect; a blocking listener creates its instances itself instead.
+/// A family of a face whose calls do not wait. So its futures may be given up half-way: dropping
+/// one, or polling it once and no more, does to the pipe what the face promises for it, where a
+/// future of the blocking face's family merely waits for a thread that is in the call. It can be
+/// told how long to linger, as it closes behind writes that are on their way. And a server can be
+/// connected again after a disconnect; a blocking listener creates its instances itself instead.
 pub(crate) trait NonBlockingFamily:
     Family<Server: Waiting + Lingering, Client: Waiting + Lingering>
 {
@@ -296,12 +300,13 @@ pub(crate) trait AsyncFamily:
 {
 }
 
-/// `for_each_family!(body, other => words);` makes a test of each generic `async fn body<F: Family>()` for each family.
-/// Words, if there are any, are `alone` for a body that measures the whole process, and `nonblocking`, `listening` or
-/// `asynchronous` for one that takes a [`NonBlockingFamily`], a [`ListeningFamily`] or an [`AsyncFamily`].
+/// `for_each_family!(body, other => words);` makes a test of each generic `async fn body<F:
+/// Family>()` for each family. Words, if there are any, are `alone` for a body that measures the
+/// whole process, and `nonblocking`, `listening` or `asynchronous` for one that takes a
+/// [`NonBlockingFamily`], a [`ListeningFamily`] or an [`AsyncFamily`].
 ///
-/// Where every completion is queued (`--cfg npipe_test_always_queue`), a family for each kind of port is enough: that of
-/// the process and one's own. Blocking calls have nothing queued at all.
+/// Where every completion is queued (`--cfg npipe_test_always_queue`), a family for each kind of
+/// port is enough: that of the process and one's own. Blocking calls have nothing queued at all.
 macro_rules! for_each_family {
     // Whatever the words say of families.
     (@every $family:ty, $body:ident alone $($words:ident)*) => {

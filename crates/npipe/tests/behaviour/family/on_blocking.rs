@@ -1,5 +1,6 @@
-//! The blocking face, made into futures by threads: each call runs on one, and its future waits for that. So a future may be
-//! polled late or never, but one that is dropped does not end its call. The futures run on smol.
+//! The blocking face, made into futures by threads: each call runs on one, and its future waits for
+//! that. So a future may be polled late or never, but one that is dropped does not end its call.
+//! The futures run on smol.
 
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -18,7 +19,8 @@ pub(crate) struct BlockingStream(Arc<PipeStream>);
 #[derive(Debug)]
 pub(crate) struct BlockingServer {
     instance: Arc<Instance>,
-    /// Ends the accept that a dropped `connect` has left behind. `None` for a handle that was made elsewhere.
+    /// Ends the accept that a dropped `connect` has left behind. `None` for a handle that was made
+    /// elsewhere.
     canceller: Option<Canceller>,
 }
 
@@ -61,8 +63,8 @@ impl Streaming for BlockingServer {
 
 type Call = Box<dyn FnOnce(&dyn Fn()) + Send>;
 
-/// Threads that have nothing to do. As many come to be as there are calls at once; none ends, because Wine cancels the
-/// operations of a thread that does.
+/// Threads that have nothing to do. As many come to be as there are calls at once; none ends,
+/// because Wine cancels the operations of a thread that does.
 static IDLE: Mutex<Vec<mpsc::Sender<Call>>> = Mutex::new(Vec::new());
 
 /// Runs a call that waits.
@@ -136,7 +138,8 @@ impl<S: Streaming> Writing for S {
         .await
     }
 
-    /// With a time-out: one that is over before anything was taken is that of a writer who would have to wait.
+    /// With a time-out: one that is over before anything was taken is that of a writer who would
+    /// have to wait.
     async fn write_without_waiting(&mut self, data: &[u8]) -> Poll<io::Result<usize>> {
         let (stream, data) = (self.stream().clone(), data.to_vec());
         on_a_thread(move || {
@@ -323,8 +326,8 @@ impl Family for Blocking {
 
     const COST: u32 = 4;
 
-    /// A listener wants to be the first of its name unless told otherwise, and to have several instances; bodies create many
-    /// of one name, each with one.
+    /// A listener wants to be the first of its name unless told otherwise, and to have several
+    /// instances; bodies create many of one name, each with one.
     fn create(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<BlockingServer> {
         PipeListener::bind_with(options.clone().first_pipe_instance(false).backlog(1), name)
             .map(BlockingServer::listening)

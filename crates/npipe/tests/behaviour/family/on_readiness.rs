@@ -1,6 +1,7 @@
-//! The readiness face, made into futures in the plainest way: an operation that would block waits for the next event of its
-//! direction and tries again. Nothing else wakes it, so an event that does not come is a test that hangs. One `Poll`, on a
-//! thread of its own, serves all pipes of the process; the futures run on smol.
+//! The readiness face, made into futures in the plainest way: an operation that would block waits
+//! for the next event of its direction and tries again. Nothing else wakes it, so an event that
+//! does not come is a test that hangs. One `Poll`, on a thread of its own, serves all pipes of the
+//! process; the futures run on smol.
 
 use std::collections::HashMap;
 use std::future::poll_fn;

@@ -1,5 +1,6 @@
-//! Tokio's traits on a thread that waits on the completion port itself, with Tokio nowhere else: `npipe::block_on` for the
-//! body, `npipe::spawn` for what runs beside it. So the bodies' tasks are on two threads, with a port each.
+//! Tokio's traits on a thread that waits on the completion port itself, with Tokio nowhere else:
+//! `npipe::block_on` for the body, `npipe::spawn` for what runs beside it. So the bodies' tasks are
+//! on two threads, with a port each.
 
 use super::on_tokio::TokioStream;
 use super::*;
