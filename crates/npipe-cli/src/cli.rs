@@ -198,8 +198,10 @@ pub(crate) struct ForwardArguments {
 
     /// For each client, try again while the target does not exist, does not answer or is busy
     ///
-    /// A client that leaves meanwhile cannot be told from one that has said all it has to say, so its place is kept until
-    /// the target is there or the deadline is over.
+    /// A client that leaves meanwhile frees its place. That of a TCP client is kept until the
+    /// target is there or the deadline is over, since a closed socket looks like one that only
+    /// ended its writing; so is that of a client on Linux that left bytes behind, for a few
+    /// seconds.
     #[arg(long, conflicts_with = "wait")]
     pub(crate) poll: bool,
 

@@ -15,9 +15,9 @@ use crate::cli::ForwardArguments;
 use crate::dial::{Connection, Dialer, Stream};
 use crate::endpoint::{Listener, Target};
 use crate::exit::{Exit, Failure};
-use crate::listener::Socket;
 #[cfg(windows)]
 use crate::listener::pipe::{self, Pipe};
+use crate::listener::{Client, Socket, left};
 use crate::patience::Patience;
 use crate::progress::{Progress, When};
 use crate::relay::{End, Kind, Session, Summary, relay};
@@ -136,7 +136,7 @@ struct Forward {
 }
 
 impl Forward {
-    async fn serve_in_background(self: &Arc<Self>, mut client: impl Stream + 'static, kind: Kind) {
+    async fn serve_in_background(self: &Arc<Self>, mut client: impl Client + 'static, kind: Kind) {
         let number = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
         let forward = Arc::clone(self);
         let permit = Arc::clone(&self.room).acquire_owned().await;
@@ -157,18 +157,24 @@ impl Forward {
         }
     }
 
-    async fn serve<C: Stream>(&self, number: u64, client: &mut C, kind: Kind) {
+    async fn serve<C: Client>(&self, number: u64, client: &mut C, kind: Kind) {
         let report = self.report;
         let account = Account::of_client(number, report);
         let started = Instant::now();
         report.step(format_args!("client {number}: came, connecting to {}", self.dialer.target()));
-        let mut server = match self.dialer.dial().await {
+        let target = self.dialer.target();
+        let dialed = tokio::select! {
+            dialed = self.dialer.dial() => dialed,
+            () = left(client) => {
+                return report.detail(format_args!("client {number}: left before {target} was there"));
+            }
+        };
+        let mut server = match dialed {
             Ok(server) => server,
             Err(failure) => {
                 return report.warning(format_args!("client {number}: {failure}; connection closed"));
             }
         };
-        let target = self.dialer.target();
         report.detail(format_args!("client {number}: connected to {target}"));
         report.step(format_args!("client {number}: that took {}", Lasted(started.elapsed())));
         let session = Session { client: kind, server: server.kind, idle_timeout: self.idle_timeout };

@@ -1,12 +1,12 @@
 //! The half of the bridge that runs on Linux: connections to Windows pipes for whoever asks, all through one Windows
 //! process. It is started by the first connection, again after it has died, and ended when it has been idle for as long
-//! as told. When it dies, its connections end with an error.
+//! as told. When it dies or answers no more, its connections end with an error.
 
 use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 use yamux::Mode;
 
-use super::mux::{MOST_CONNECTIONS, Mux, mux};
-use super::process::{self, Process, Transport};
-use super::protocol::{Answer, EndOfInput, Hello, OpenRequest, read_block, shake_hands, write_block};
+use super::liveness::{Heard, Monitored, ping};
+use super::mux::{MOST_CONNECTIONS, Mux, mux, poll_inbound};
+use super::process::{self, FAREWELL, Process, Transport};
+use super::protocol::{
+    Answer, EndOfInput, Hello, LONGEST_START, OpenRequest, Silence, read_block, shake_hands, write_block,
+};
 use super::records::Records;
 use crate::account::Lasted;
 use crate::cli::BridgeArguments;
 use crate::patience::Patience;
 use crate::report::Report;
-
-/// A program on a Linux file system, seen from Windows and read by its virus scanner, has been seen to take 30 s.
-const LONGEST_START: Duration = Duration::from_secs(60);
 
 /// The pauses after a failure to start. Connections asked for meanwhile are refused at once with what went wrong.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -83,6 +83,15 @@ struct Session {
     streams: mpsc::Sender<oneshot::Sender<yamux::Stream>>,
     connections: Arc<watch::Sender<usize>>,
     hello: Arc<Hello>,
+    /// Why it ended, if not in order.
+    cause: Arc<OnceLock<String>>,
+}
+
+impl Session {
+    fn broke_off(&self) -> io::Error {
+        let cause = self.cause.get().map(|cause| format!(": {cause}")).unwrap_or_default();
+        io::Error::new(io::ErrorKind::ConnectionReset, format!("the bridge to Windows broke off{cause}"))
+    }
 }
 
 /// What is asked of the Windows side.
@@ -156,8 +165,8 @@ impl Bridge {
         let request = request.encode()?;
         // The process may end, idle or not, between two of these steps: then a new one is asked once.
         let (stream, counted) = match self.stream().await? {
-            Some(stream) => stream,
-            None => self.stream().await?.ok_or_else(broke_off)?,
+            Ok(stream) => stream,
+            Err(_) => self.stream().await?.map_err(|ended| ended.broke_off())?,
         };
         let (id, begin) = (stream.id(), Instant::now());
         let mut stream = stream.compat();
@@ -166,7 +175,7 @@ impl Bridge {
             read_block(&mut stream).await
         };
         // yamux's words for the end of its transport ("unexpected end of file", "write zero") say nothing to people.
-        let answer = answer.await.map_err(|_| broke_off())?;
+        let answer = answer.await.map_err(|_| counted.session.broke_off())?;
         match Answer::decode(&answer)? {
             Answer::Opened => {
                 let time = Lasted(begin.elapsed());
@@ -179,20 +188,27 @@ impl Bridge {
         }
     }
 
-    /// A new stream to the Windows process, or none if the process has ended meanwhile.
-    async fn stream(&self) -> io::Result<Option<(yamux::Stream, Counted)>> {
+    /// A new stream to the Windows process, or the session if the process has ended meanwhile.
+    async fn stream(&self) -> io::Result<Result<(yamux::Stream, Counted), Session>> {
         let room = Arc::clone(&self.shared.room).acquire_owned().await.map_err(io::Error::other)?;
         let session = self.session().await?;
         let counted = Counted::new(session, room);
         let (send, receive) = oneshot::channel();
-        if counted.session.streams.send(send).await.is_err() {
-            return Ok(None);
-        }
-        Ok(receive.await.ok().map(|stream| (stream, counted)))
+        let _ = counted.session.streams.send(send).await;
+        Ok(match receive.await {
+            Ok(stream) => Ok((stream, counted)),
+            Err(_) => Err(counted.session.clone()),
+        })
     }
 
-    /// The session that runs, or a new one. Who comes while it starts waits for the same one.
+    /// The session that runs, or a new one. Clients that come while it starts wait for the same
+    /// one, and one that leaves meanwhile does not end the start.
     async fn session(&self) -> io::Result<Session> {
+        let bridge = self.clone();
+        tokio::spawn(async move { bridge.current_session().await }).await.map_err(io::Error::other)?
+    }
+
+    async fn current_session(&self) -> io::Result<Session> {
         let mut state = self.shared.state.lock().await;
         let pause = match &*state {
             State::Up(session) if !session.streams.is_closed() => return Ok(session.clone()),
@@ -234,21 +250,26 @@ impl Bridge {
             Err(_) => format!("it did not answer within {LONGEST_START:?}"),
         };
         drop(transport);
-        Err(format!("the Windows program {shown} is of no use: {cause}; it {}", process.end().await))
+        Err(format!("the Windows program {shown} is of no use: {cause}; it {}", process.end(FAREWELL).await))
     }
 
     fn look_after(&self, process: Process, transport: Transport, hello: Hello) -> Session {
         let Shared { settings, report, .. } = &*self.shared;
         let (streams, asked) = mpsc::channel(1);
         let (connections, counted) = watch::channel(0);
-        let mux = mux(transport, Mode::Client);
-        tokio::spawn(look_after(process, mux, asked, idle(counted, settings.idle), *report));
-        Session { streams, connections: Arc::new(connections), hello: Arc::new(hello) }
+        let (transport, heard) = Monitored::new(transport);
+        let cause = Arc::default();
+        tokio::spawn(look_after(
+            process,
+            mux(transport, Mode::Client),
+            heard,
+            asked,
+            idle(counted, settings.idle),
+            Arc::clone(&cause),
+            *report,
+        ));
+        Session { streams, connections: Arc::new(connections), hello: Arc::new(hello), cause }
     }
-}
-
-fn broke_off() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, "the bridge to Windows broke off")
 }
 
 /// Ends when there has been no connection for `limit`.
@@ -266,31 +287,62 @@ async fn idle(mut connections: watch::Receiver<usize>, limit: Option<Duration>) 
 
 enum Ended {
     Idle,
-    /// Nobody has the bridge or a connection any more.
+    /// Neither the bridge nor a connection exists any more.
     Unused,
-    Broken(String),
+    Broken {
+        cause: String,
+        /// The time that the process has to end by itself.
+        farewell: Duration,
+    },
+}
+
+impl Ended {
+    fn broken(cause: impl Into<String>) -> Ended {
+        Ended::Broken { cause: cause.into(), farewell: FAREWELL }
+    }
 }
 
 /// Looks after one Windows process until it ends, or is to be ended.
 async fn look_after(
     process: Process,
-    mut mux: Mux<Transport>,
+    mut mux: Mux<Monitored<Transport>>,
+    heard: Heard,
     mut asked: mpsc::Receiver<oneshot::Sender<yamux::Stream>>,
     idle: impl Future<Output = ()>,
+    session_cause: Arc<OnceLock<String>>,
     report: Report,
 ) {
-    let ended = tokio::select! {
-        ended = hand_out_streams(&mut mux, &mut asked) => ended,
-        () = idle => Ended::Idle,
+    let silence = Silence::of_environment();
+    let ended = match poll_fn(|cx| mux.poll_new_outbound(cx)).await {
+        Ok(pings) => tokio::select! {
+            // In this order: the process is not silent if something of it can be read now.
+            biased;
+            ended = hand_out_streams(&mut mux, &mut asked) => ended,
+            () = heard.silence(silence) => Ended::Broken {
+                cause: format!("the Windows process did not answer for {:?}", silence.limit),
+                farewell: Duration::ZERO,
+            },
+            _ = ping(pings.compat(), silence) => Ended::broken("the Windows process takes no pings"),
+            () = idle => Ended::Idle,
+        },
+        Err(error) => Ended::broken(error.to_string()),
     };
-    // From here on whoever asks is told to start another; without its stdin the process ends.
+    if let Ended::Broken { cause, .. } = &ended {
+        // The first one; there is no second.
+        let _ = session_cause.set(cause.clone());
+    }
+    // From here on a new process is started for new connections; without its stdin the process
+    // ends.
     drop(asked);
     drop(mux);
-    let end = process.end().await;
     match ended {
-        Ended::Idle => report.detail(format_args!("the Windows process was idle and {end}")),
-        Ended::Unused => {}
-        Ended::Broken(cause) => {
+        Ended::Idle => {
+            let end = process.end(FAREWELL).await;
+            report.detail(format_args!("the Windows process was idle and {end}"));
+        }
+        Ended::Unused => drop(process.end(FAREWELL).await),
+        Ended::Broken { cause, farewell } => {
+            let end = process.end(farewell).await;
             report.warning(format_args!(
                 "the bridge to Windows broke off ({cause}): the Windows process {end}"
             ));
@@ -299,19 +351,19 @@ async fn look_after(
 }
 
 /// Drives the transport, without which no connection moves, and makes a stream for each who asks.
-async fn hand_out_streams(
-    mux: &mut Mux<Transport>,
+async fn hand_out_streams<T: AsyncRead + AsyncWrite + Unpin>(
+    mux: &mut Mux<T>,
     asked: &mut mpsc::Receiver<oneshot::Sender<yamux::Stream>>,
 ) -> Ended {
     let mut asking = None;
     poll_fn(|cx| {
         loop {
-            match mux.poll_next_inbound(cx) {
+            match poll_inbound(mux, cx) {
                 Poll::Ready(Some(Ok(_))) => {
-                    return Poll::Ready(Ended::Broken("it opened a connection to us".to_owned()));
+                    return Poll::Ready(Ended::broken("it opened a connection to us"));
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Ended::Broken(error.to_string())),
-                Poll::Ready(None) => return Poll::Ready(Ended::Broken("its stdout ended".to_owned())),
+                Poll::Ready(Some(Err(reason))) => return Poll::Ready(Ended::broken(reason)),
+                Poll::Ready(None) => return Poll::Ready(Ended::broken("its stdout ended")),
                 Poll::Pending => {}
             }
             if asking.is_none() {
@@ -323,12 +375,12 @@ async fn hand_out_streams(
             }
             match mux.poll_new_outbound(cx) {
                 Poll::Ready(Ok(stream)) => {
-                    // Who does not want it any more drops it.
+                    // Dropped if its client has left meanwhile.
                     if let Some(asking) = asking.take() {
                         let _ = asking.send(stream);
                     }
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Ended::Broken(error.to_string())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Ended::broken(error.to_string())),
                 Poll::Pending => return Poll::Pending,
             }
         }

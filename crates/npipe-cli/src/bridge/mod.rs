@@ -3,12 +3,14 @@
 //!
 //! `protocol` is what the two processes say to each other, `records` the bytes of one connection within it. `server` is the
 //! Windows half, which opens pipes, and `relay` what it does with one of them. `client` is the Linux half: it starts that
-//! process (`process`) and ends it.
+//! process (`process`) and ends it. `liveness` is how either half notices that the other has
+//! stopped answering.
 
 #[cfg(unix)]
 pub(crate) mod client;
 #[cfg(unix)]
 pub(crate) mod connect;
+mod liveness;
 mod mux;
 #[cfg(unix)]
 pub(crate) mod process;

@@ -25,7 +25,7 @@ const PROGRAM: &str = "npipe.exe";
 pub(crate) const PROGRAM_VARIABLE: &str = "NPIPE_WINDOWS_EXE";
 
 /// How long the process may take to end after its stdin has.
-const FAREWELL: Duration = Duration::from_secs(3);
+pub(super) const FAREWELL: Duration = Duration::from_secs(3);
 
 /// How long what it wrote to stderr may take to arrive after its end: a process that it left behind may keep it open.
 const LAST_STDERR: Duration = Duration::from_millis(500);
@@ -101,13 +101,15 @@ impl Process {
         Ok((Process { child, group, stderr, last_words }, tokio::io::join(stdout, stdin)))
     }
 
-    /// Waits for the end that is due, now that the process's stdin has ended, and makes it come if it does not. Gives back
-    /// how it ended, in words, with what it said last.
-    pub(super) async fn end(mut self) -> String {
-        let how = match timeout(FAREWELL, self.child.wait()).await {
+    /// Waits for the end that is due, now that the process's stdin has ended, and makes it come if
+    /// it takes longer than
+    /// `farewell`. Returns how it ended, in words, with its last lines of stderr.
+    pub(super) async fn end(mut self, farewell: Duration) -> String {
+        let how = match timeout(farewell, self.child.wait()).await {
             Ok(Ok(status)) => in_words(status),
             Ok(Err(error)) => format!("cannot be waited for: {error}"),
-            Err(_) => format!("was killed, since it went on for {FAREWELL:?} after it was told to end"),
+            Err(_) if farewell.is_zero() => "was killed".to_owned(),
+            Err(_) => format!("was killed, since it went on for {farewell:?} after it was told to end"),
         };
         // The process is gone, but what it was started through, or what it started, may not be.
         self.kill();

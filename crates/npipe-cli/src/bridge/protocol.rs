@@ -14,19 +14,25 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The versions of this protocol that this program speaks.
-const VERSIONS: RangeInclusive<u16> = 1..=1;
+///
+/// Version 2 has the stream of pings, and targets of any length that Windows has.
+const VERSIONS: RangeInclusive<u16> = 2..=2;
 
 /// First on the transport in both directions. A byte that no text begins with, so that the words of a shell or a
 /// loader that answers instead of npipe are told apart at once; CR, LF and end-of-file of DOS, which a transport that
 /// translates text would damage.
 const MAGIC: [u8; 8] = *b"\x93npipe\r\n";
 
-/// Far above what any block needs, and small enough to be of no use to an attacker.
-pub(super) const LONGEST_BLOCK: usize = 4096;
+/// Above what any block needs, and small enough to be of no use to an attacker.
+pub(super) const LONGEST_BLOCK: usize = LONGEST_TARGET + 1024;
 const LONGEST_PROGRAM: usize = 64;
-/// The path of a pipe has at most 256 characters; a host name has fewer.
-const LONGEST_TARGET: usize = 1024;
+/// A command line of Windows has at most 32,767 characters; no other target is that long.
+const LONGEST_TARGET: usize = 32 * 1024;
 const LONGEST_ERROR_TEXT: usize = 1024;
+
+/// The limit for the start of the Windows half, until both halves have shaken hands. A program on a Linux file system, seen from
+/// Windows and read by its virus scanner, has been seen to take 30 s.
+pub(super) const LONGEST_START: Duration = Duration::from_secs(60);
 
 /// How much of an answer that is not the bridge's is shown.
 const LONGEST_QUOTE: usize = 200;
@@ -76,7 +82,7 @@ impl Hello {
         if versions.is_empty() {
             return Err(Malformed("a range of versions with nothing in it"));
         }
-        let program = fields.rest_as_text(LONGEST_PROGRAM)?;
+        let program = fields.rest_as_line(LONGEST_PROGRAM)?;
         Ok(Hello { versions, program })
     }
 
@@ -175,6 +181,35 @@ async fn quote<T: AsyncRead + Unpin>(beginning: &[u8], transport: &mut T) -> Str
     String::from_utf8_lossy(&[beginning, &more[..length]].concat()).into_owned()
 }
 
+/// The first block of the first stream, which carries pings afterwards: for how long a half may
+/// send nothing before the other takes it for dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Silence {
+    pub(super) limit: Duration,
+}
+
+impl Default for Silence {
+    fn default() -> Silence {
+        Silence { limit: Duration::from_secs(20) }
+    }
+}
+
+impl Silence {
+    pub(super) fn encode(self) -> [u8; 4] {
+        u32::try_from(self.limit.as_millis()).unwrap_or(u32::MAX).to_be_bytes()
+    }
+
+    pub(super) fn decode(body: &[u8]) -> Result<Silence, Malformed> {
+        let mut fields = Fields(body);
+        match fields.u32()? {
+            milliseconds @ 1.. if fields.0.is_empty() => {
+                Ok(Silence { limit: Duration::from_millis(milliseconds.into()) })
+            }
+            _ => Err(Malformed("a limit of silence that is zero or has another length")),
+        }
+    }
+}
+
 /// The first block of a connection: what to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenRequest {
@@ -240,9 +275,9 @@ impl OpenRequest {
         if flags & !known != 0 {
             return Err(Malformed("a request for what this version does not know"));
         }
-        let target = fields.rest_as_text(LONGEST_TARGET)?;
-        if target.is_empty() {
-            return Err(Malformed("an empty target"));
+        let target = fields.rest(LONGEST_TARGET)?;
+        if target.is_empty() || target.contains('\0') {
+            return Err(Malformed("a target that is empty or has a NUL character"));
         }
         let has = |flag| flags & flag != 0;
         let end_of_input =
@@ -335,7 +370,7 @@ impl RemoteError {
             None if number == 0 => io::ErrorKind::Other,
             None => return Err(Malformed("an unknown kind of error")),
         };
-        Ok(RemoteError { code, kind, text: fields.rest_as_text(LONGEST_ERROR_TEXT)? })
+        Ok(RemoteError { code, kind, text: fields.rest_as_line(LONGEST_ERROR_TEXT)? })
     }
 }
 
@@ -360,7 +395,7 @@ impl fmt::Display for RemoteError {
 
 impl std::error::Error for RemoteError {}
 
-/// A text that [`Fields::rest_as_text`] takes: messages of Windows may have several lines.
+/// A text that [`Fields::rest_as_line`] takes: messages of Windows may have several lines.
 fn one_line(text: &str) -> String {
     let mut line = String::new();
     for character in text.chars().map(|character| if character.is_control() { ' ' } else { character }) {
@@ -413,17 +448,22 @@ impl Fields<'_> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// Without control characters: these texts reach terminals, and names of pipes that the system would cut short.
-    fn rest_as_text(&mut self, limit: usize) -> Result<String, Malformed> {
+    fn rest(&mut self, limit: usize) -> Result<String, Malformed> {
         let bytes = std::mem::take(&mut self.0);
         if bytes.len() > limit {
             return Err(Malformed("a text that is too long"));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| Malformed("a text that is not UTF-8"))?;
+        Ok(text.to_owned())
+    }
+
+    /// Without control characters: these texts reach terminals.
+    fn rest_as_line(&mut self, limit: usize) -> Result<String, Malformed> {
+        let text = self.rest(limit)?;
         if text.contains(char::is_control) {
             return Err(Malformed("a text with control characters"));
         }
-        Ok(text.to_owned())
+        Ok(text)
     }
 }
 
@@ -437,8 +477,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::{
-        Answer, EndOfInput, Hello, LONGEST_ERROR_TEXT, LONGEST_TARGET, MAGIC, OpenRequest, RemoteError,
-        read_block, shake_hands, write_block,
+        Answer, EndOfInput, Hello, LONGEST_BLOCK, LONGEST_ERROR_TEXT, LONGEST_TARGET, MAGIC, OpenRequest,
+        RemoteError, Silence, read_block, shake_hands, write_block,
     };
 
     fn hello(versions: RangeInclusive<u16>, program: &str) -> Hello {
@@ -508,7 +548,10 @@ mod tests {
         there.write_all(&[0xff, 0xff]).await.unwrap();
         let error = read_block(&mut here).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert_eq!(write_block(&mut there, &[0; 5000]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            write_block(&mut there, &[0; LONGEST_BLOCK + 1]).await.unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         drop(there);
         assert_eq!(here.read(&mut [0; 16]).await.unwrap(), 0);
     }
@@ -554,7 +597,23 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_empty_too_long_or_has_control_characters_is_refused_by_both_halves() {
+    fn a_command_line_of_windows_is_carried_with_its_white_space() {
+        let target = format!("exec:tab\tline\n{}", "x".repeat(32_000));
+        let sent = request(&target);
+        assert_eq!(OpenRequest::decode(&sent.encode().unwrap()), Ok(sent));
+    }
+
+    #[test]
+    fn a_limit_of_silence_comes_back_as_it_was_and_zero_is_none() {
+        let silence = Silence { limit: Duration::from_millis(20_001) };
+        assert_eq!(Silence::decode(&silence.encode()), Ok(silence));
+        for body in [&[][..], &[0; 4], &[0, 0, 0, 1, 0]] {
+            assert!(Silence::decode(body).is_err(), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_empty_too_long_or_has_a_nul_character_is_refused_by_both_halves() {
         for target in [String::new(), "x".repeat(LONGEST_TARGET + 1), "npipe:a\0b".to_owned()] {
             let body = [&[0; 5], target.as_bytes()].concat();
             assert!(OpenRequest::decode(&body).is_err(), "{target:?}");

@@ -255,7 +255,7 @@ mod tests {
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-    use super::{LONGEST_DATA, Records};
+    use super::{LONGEST_BLOCK, LONGEST_DATA, Records};
 
     fn pair(room: usize) -> (Records<tokio::io::DuplexStream>, Records<tokio::io::DuplexStream>) {
         let (here, there) = duplex(room);
@@ -335,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_record_of_impossible_length_is_refused() {
-        for number in [LONGEST_DATA as u32 + 1, 0xffff_0000 + 4097, 0xfffe_ffff] {
+        for number in [LONGEST_DATA as u32 + 1, 0xffff_0001 + LONGEST_BLOCK as u32, 0xfffe_ffff] {
             let (mut there, here) = duplex(100);
             there.write_all(&number.to_be_bytes()).await.unwrap();
             let error = Records::new(here).read(&mut [0; 10]).await.unwrap_err();

@@ -1,5 +1,6 @@
 //! The half of the bridge that runs on Windows: it takes connections from its stdin and stdout, opens a pipe for each,
-//! and ends when stdin ends, so that nothing is left behind however the Linux half went.
+//! and ends when stdin ends or nothing arrives there any more, so that nothing is left behind
+//! however the Linux half went.
 
 use std::future::poll_fn;
 use std::io;
@@ -7,13 +8,17 @@ use std::time::Duration;
 
 use npipe::PipeName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use yamux::Mode;
 
-use super::mux::mux;
-use super::protocol::{Answer, Hello, OpenRequest, read_block, shake_hands, write_block};
+use super::liveness::{Heard, Monitored, echo};
+use super::mux::{mux, poll_inbound};
+use super::protocol::{
+    Answer, Hello, LONGEST_START, OpenRequest, Silence, read_block, shake_hands, write_block,
+};
 use super::records::Records;
 use super::relay::{Moved, Opened, relay};
 use crate::account::Lasted;
@@ -52,24 +57,56 @@ fn stdio() -> io::Result<impl AsyncRead + AsyncWrite + Unpin> {
 }
 
 async fn serve<T: AsyncRead + AsyncWrite + Unpin>(mut transport: T, report: Report) -> io::Result<()> {
-    let client = shake_hands(&mut transport, &Hello::ours())
+    let client = timeout(LONGEST_START, shake_hands(&mut transport, &Hello::ours()))
         .await
+        .map_err(|_| io::Error::other(format!("the Linux half said nothing within {LONGEST_START:?}")))?
         .map_err(|error| io::Error::other(format!("cannot agree with the Linux half: {error}")))?;
     report.detail(format_args!("serving {client}"));
+    let (transport, heard) = Monitored::new(transport);
     let mut mux = mux(transport, Mode::Server);
+    let (announce, announced) = oneshot::channel();
+    let mut announce = Some(announce);
     let mut connections = JoinSet::new();
-    let ended = loop {
-        match poll_fn(|cx| mux.poll_next_inbound(cx)).await {
-            Some(Ok(stream)) => {
-                connections.spawn(connection(stream, report));
+    let accept = async {
+        loop {
+            match poll_fn(|cx| poll_inbound(&mut mux, cx)).await {
+                Some(Ok(stream)) => match announce.take() {
+                    Some(announce) => drop(connections.spawn(answer_pings(stream, announce, report))),
+                    None => drop(connections.spawn(connection(stream, report))),
+                },
+                Some(Err(reason)) => return Err(io::Error::other(reason)),
+                None => return Ok(()),
             }
-            Some(Err(error)) => break Err(io::Error::other(error)),
-            None => break Ok(()),
+            while connections.try_join_next().is_some() {}
         }
-        while connections.try_join_next().is_some() {}
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = accept => ended,
+        silence = silence(&heard, announced) => {
+            Err(io::Error::other(format!("the Linux half sent nothing for {:?}", silence.limit)))
+        }
     };
     let _ = timeout(LAST_DELIVERY, connections.join_all()).await;
     ended
+}
+
+async fn answer_pings(stream: yamux::Stream, announce: oneshot::Sender<Silence>, report: Report) {
+    if let Err(error) = echo(stream.compat(), announce).await {
+        report.detail(format_args!("pings ended: {error}"));
+    }
+}
+
+/// Completes when the Linux half is silent for as long as it has announced, or as is usual until
+/// then.
+async fn silence(heard: &Heard, announced: oneshot::Receiver<Silence>) -> Silence {
+    let usual = Silence::default();
+    let silence = tokio::select! {
+        announced = announced => announced.unwrap_or(usual),
+        () = heard.silence(usual) => return usual,
+    };
+    heard.silence(silence).await;
+    silence
 }
 
 async fn connection(stream: yamux::Stream, report: Report) {

@@ -10,6 +10,7 @@ mod connect;
 mod kills;
 mod load;
 mod programs;
+mod silence;
 mod soak;
 mod world;
 

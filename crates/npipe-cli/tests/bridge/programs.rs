@@ -207,7 +207,7 @@ async fn gnupg_signs_with_a_key_of_an_agent_behind(side: Side, form: Form) {
         Side::Windows(_) => format!("windows:assuan:Z:{}", file.display()),
     };
     let here = ours.agent_socket().await;
-    let _bridge = start_bridge_at(&here, side.program(), &target, &[]).await;
+    let _bridge = start_bridge_at(&here, side.program(), &target, &[], None).await;
 
     let use_it = async {
         let talk = ["--no-autostart", "GETINFO version", "/bye"];

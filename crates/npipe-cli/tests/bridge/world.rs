@@ -24,6 +24,9 @@ const WINDOWS_PROGRAM: &str = "NPIPE_TEST_WINDOWS_EXE";
 /// Assertion `poll_users[user] == fd'") and leave every Windows process waiting for ever. The example's threads block.
 const PIPE_SERVER: &str = "NPIPE_TEST_PIPE_TO_TCP";
 
+/// The variable with the time that a half of the bridge may send nothing, in milliseconds.
+const SILENCE: &str = "NPIPE_BRIDGE_SILENCE";
+
 /// Far above what any step takes on a slow machine: reached only when something hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -96,8 +99,12 @@ impl Drop for Npipe {
 }
 
 impl Npipe {
-    pub(crate) fn start(program: &Path, arguments: &[&str]) -> Npipe {
-        let mut child = Command::new(program)
+    pub(crate) fn start(program: &Path, arguments: &[&str], silence: Option<Duration>) -> Npipe {
+        let mut command = Command::new(program);
+        if let Some(silence) = silence {
+            command.env(SILENCE, silence.as_millis().to_string());
+        }
+        let mut child = command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -149,6 +156,15 @@ impl World {
     }
 
     pub(crate) async fn with(side: Side, options: &[&str]) -> World {
+        World::start(side, options, None).await
+    }
+
+    /// A world where either half takes the other for dead after `silence`.
+    pub(crate) async fn with_silence(side: Side, silence: Duration) -> World {
+        World::start(side, &[], Some(silence)).await
+    }
+
+    async fn start(side: Side, options: &[&str], silence: Option<Duration>) -> World {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap().to_string();
         let (target, pipe) = match &side {
@@ -158,7 +174,8 @@ impl World {
                 (format!("npipe:{name}"), Some(serve_pipe(&name, &address).await))
             }
         };
-        let (bridge, socket) = start_bridge(side.program(), &target, options).await;
+        let socket = socket();
+        let bridge = start_bridge_at(&socket, side.program(), &target, options, silence).await;
         World { side, server, bridge, socket, _pipe: pipe }
     }
 
@@ -238,15 +255,26 @@ async fn serve_pipe_with(name: &str, server: &str, options: &[&str]) -> Child {
 }
 
 pub(crate) async fn start_bridge(program: &Path, target: &str, options: &[&str]) -> (Npipe, PathBuf) {
-    let socket = env::temp_dir().join(format!("{}.sock", unique()));
-    (start_bridge_at(&socket, program, target, options).await, socket)
+    let socket = socket();
+    (start_bridge_at(&socket, program, target, options, None).await, socket)
 }
 
-pub(crate) async fn start_bridge_at(socket: &Path, program: &Path, target: &str, options: &[&str]) -> Npipe {
+pub(crate) fn socket() -> PathBuf {
+    env::temp_dir().join(format!("{}.sock", unique()))
+}
+
+pub(crate) async fn start_bridge_at(
+    socket: &Path,
+    program: &Path,
+    target: &str,
+    options: &[&str],
+    silence: Option<Duration>,
+) -> Npipe {
     let listen = format!("unix:{}", socket.display());
     let program = program.to_str().unwrap();
     let arguments = ["-v", "forward", &listen, target, "--windows-exe", program];
-    let mut bridge = Npipe::start(Path::new(env!("CARGO_BIN_EXE_npipe")), &[&arguments, options].concat());
+    let mut bridge =
+        Npipe::start(Path::new(env!("CARGO_BIN_EXE_npipe")), &[&arguments, options].concat(), silence);
     bridge.socket = Some(socket.to_owned());
     bridge.line("listening on").await;
     bridge
@@ -262,12 +290,12 @@ fn children(process: u32) -> Vec<u32> {
 
 /// Whether it does something still: a process that has ended stays visible until its parent asks for it.
 pub(crate) fn runs(process: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    status
-        .rsplit(')')
-        .next()
-        .and_then(|rest| rest.trim().chars().next())
-        .is_some_and(|state| !"ZX".contains(state))
+    state(process).is_some_and(|state| !"ZX".contains(state))
+}
+
+fn state(process: u32) -> Option<char> {
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    status.rsplit(')').next()?.trim().chars().next()
 }
 
 /// The memory that a process has, in bytes.
@@ -282,7 +310,21 @@ pub(crate) fn handles(process: u32) -> usize {
 }
 
 pub(crate) fn kill(process: u32) {
-    kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    send(process, Signal::KILL);
+}
+
+/// Keeps it from running until [`go_on`]: it answers nothing, and none of its files is closed.
+pub(crate) async fn stop(process: u32) {
+    send(process, Signal::STOP);
+    until("the process to stop", || state(process) == Some('T')).await;
+}
+
+pub(crate) fn go_on(process: u32) {
+    send(process, Signal::CONT);
+}
+
+fn send(process: u32, signal: Signal) {
+    kill_process(Pid::from_raw(process.cast_signed()).unwrap(), signal).unwrap();
 }
 
 pub(crate) async fn exchange(client: UnixStream, seed: usize, length: usize) -> UnixStream {
