@@ -12,7 +12,7 @@ use crate::assuan;
 #[cfg(unix)]
 use crate::bridge::client::{Bridge, Opening};
 #[cfg(unix)]
-use crate::bridge::protocol::{EndOfInput, RemoteError};
+use crate::bridge::protocol::{EndOfInput, OpenRequest, RemoteError};
 use crate::endpoint::{Target, TcpAddress};
 use crate::exec::Process;
 use crate::exit::{Exit, Failure};
@@ -60,6 +60,12 @@ impl Dialer {
         report: Report,
         #[cfg(unix)] bridge: Bridge,
     ) -> Result<Dialer, Failure> {
+        #[cfg(unix)]
+        if let Some((address, _)) = on_windows_side(&target) {
+            OpenRequest::check_target(&address).map_err(|reason| {
+                Failure::new(Exit::Usage, format!("cannot connect to the target: {reason}"))
+            })?;
+        }
         match &target {
             #[cfg(not(unix))]
             Target::Windows(target) => Err(Failure::new(

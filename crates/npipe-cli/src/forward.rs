@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::account::{Account, Lasted};
@@ -15,6 +15,9 @@ use crate::cli::ForwardArguments;
 use crate::dial::{Connection, Dialer, Stream};
 use crate::endpoint::{Listener, Target};
 use crate::exit::{Exit, Failure};
+#[cfg(unix)]
+use crate::limit;
+use crate::limit::Limit;
 #[cfg(windows)]
 use crate::listener::pipe::{self, Pipe};
 use crate::listener::{Client, Socket, left};
@@ -25,6 +28,8 @@ use crate::report::Report;
 
 pub(crate) async fn run(arguments: ForwardArguments, report: Report) -> Result<(), Failure> {
     check(&arguments)?;
+    #[cfg(unix)]
+    limit::raise_open_files();
     tokio::select! {
         // In this order: by the time that clients are told to come, signals no longer end the process by themselves.
         biased;
@@ -84,9 +89,7 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
         dialer,
         report,
         idle_timeout,
-        room: Arc::new(Semaphore::new(
-            max_connections.map_or(Semaphore::MAX_PERMITS, |limit| limit.get().into()),
-        )),
+        room: Limit::new(max_connections.map_or(Semaphore::MAX_PERMITS, |limit| limit.get().into())),
         clients: AtomicU64::new(0),
     });
     match listen {
@@ -130,8 +133,8 @@ struct Forward {
     dialer: Dialer,
     report: Report,
     idle_timeout: Option<Duration>,
-    /// One permit for each connection. Clients that find none wait, the next of them here, the others in the system.
-    room: Arc<Semaphore>,
+    /// Clients beyond it wait, the next of them here, the others in the kernel.
+    room: Limit,
     clients: AtomicU64,
 }
 
@@ -139,7 +142,7 @@ impl Forward {
     async fn serve_in_background(self: &Arc<Self>, mut client: impl Client + 'static, kind: Kind) {
         let number = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
         let forward = Arc::clone(self);
-        let permit = Arc::clone(&self.room).acquire_owned().await;
+        let permit = self.place(number).await;
         tokio::spawn(async move {
             let _permit = permit;
             forward.serve(number, &mut client, kind).await;
@@ -151,10 +154,17 @@ impl Forward {
         loop {
             instance.connect().await;
             let number = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
-            let _permit = self.room.acquire().await;
+            let _permit = self.place(number).await;
             self.serve(number, &mut instance.pipe, Kind::Pipe).await;
             instance.release().await;
         }
+    }
+
+    async fn place(&self, number: u64) -> OwnedSemaphorePermit {
+        let what = || {
+            format!("client {number} waits until another has left: --max-connections allows no more at once")
+        };
+        self.room.acquire(self.report, what).await
     }
 
     async fn serve<C: Client>(&self, number: u64, client: &mut C, kind: Kind) {

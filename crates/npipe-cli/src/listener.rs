@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+#[cfg(unix)]
+use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +17,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::dial::Stream;
 use crate::endpoint::{Listener, TcpAddress};
 use crate::exit::{Exit, Failure};
+#[cfg(unix)]
+use crate::limit;
+use crate::limit::Recurring;
 use crate::report::Report;
 
 /// The pause before another attempt when a client cannot be taken: the causes, such as memory or the limit of
@@ -29,23 +34,51 @@ fn failure(listener: &dyn fmt::Display, error: &io::Error) -> Failure {
     Failure::new(exit, format!("cannot listen on {listener}: {error}"))
 }
 
-/// Repeats `attempt` until it succeeds. A cause that lasts is reported once.
-async fn until_it_succeeds<T, F>(report: Report, what: &'static str, mut attempt: impl FnMut() -> F) -> T
-where
-    F: Future<Output = io::Result<T>>,
-{
-    let mut reported = false;
-    loop {
-        match attempt().await {
-            Ok(done) => return done,
-            Err(error) => {
-                if !reported {
-                    report.warning(format_args!("{what}, trying on: {error}"));
-                    reported = true;
+/// Accepts clients for a listener, whose errors pass.
+struct Acceptor {
+    report: Report,
+    failure: Recurring,
+}
+
+impl Acceptor {
+    fn new(report: Report) -> Acceptor {
+        Acceptor { report, failure: Recurring::default() }
+    }
+
+    /// Repeats `attempt` until it succeeds. A cause that lasts is reported once.
+    async fn until_it_succeeds<T, F>(&self, mut attempt: impl FnMut() -> F) -> T
+    where
+        F: Future<Output = io::Result<T>>,
+    {
+        let mut reported = false;
+        loop {
+            match attempt().await {
+                Ok(done) => return done,
+                Err(error) => {
+                    if !reported {
+                        self.report(&error);
+                        reported = true;
+                    }
+                    sleep(PAUSE_AFTER_ERROR).await;
                 }
-                sleep(PAUSE_AFTER_ERROR).await;
             }
         }
+    }
+
+    fn report(&self, error: &io::Error) {
+        #[cfg(unix)]
+        if error.raw_os_error() == Some(Errno::MFILE.raw_os_error())
+            && let Some(limit) = limit::open_files()
+        {
+            return self.failure.report(
+                self.report,
+                format_args!(
+                    "a client waits until another has left: {limit} files are open, and the kernel \
+                     allows no more; raise that with `ulimit -n` (LimitNOFILE= in a unit)"
+                ),
+            );
+        }
+        self.failure.report(self.report, format_args!("cannot take a client, trying on: {error}"));
     }
 }
 
@@ -197,7 +230,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for SocketClient<S> {
 
 pub(crate) struct Tcp {
     listener: TcpListener,
-    report: Report,
+    acceptor: Acceptor,
 }
 
 impl Tcp {
@@ -217,12 +250,11 @@ impl Tcp {
             ));
         }
         report.listening(&format_args!("tcp:{local}"));
-        Ok(Tcp { listener, report })
+        Ok(Tcp { listener, acceptor: Acceptor::new(report) })
     }
 
     async fn accept(&self) -> SocketClient<TcpStream> {
-        let what = "cannot take a client";
-        let (stream, _) = until_it_succeeds(self.report, what, || self.listener.accept()).await;
+        let (stream, _) = self.acceptor.until_it_succeeds(|| self.listener.accept()).await;
         // Small replies would otherwise wait for an acknowledgement. A client that has gone already shows soon enough.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&PROBES);
@@ -264,7 +296,7 @@ pub(crate) mod unix {
     use tokio::net::{UnixListener, UnixStream};
     use tokio::time::{Instant, sleep};
 
-    use super::{Connected, Presence, SocketClient, until_it_succeeds};
+    use super::{Acceptor, Connected, Presence, SocketClient};
     use crate::endpoint::Listener;
     use crate::exit::{Exit, Failure};
     use crate::report::Report;
@@ -278,7 +310,7 @@ pub(crate) mod unix {
         /// served, and leaves it alone.
         _file: Option<SocketFile>,
         listener: UnixListener,
-        report: Report,
+        acceptor: Acceptor,
     }
 
     struct SocketFile {
@@ -307,17 +339,16 @@ pub(crate) mod unix {
             };
             let file = SocketFile { path: path.to_owned(), identity: identity(path).map_err(failure)? };
             report.listening(&address);
-            Ok(Unix { listener, _file: Some(file), report })
+            Ok(Unix { listener, _file: Some(file), acceptor: Acceptor::new(report) })
         }
 
         /// A socket that somebody else made, and will remove.
         pub(super) fn inherited(listener: UnixListener, report: Report) -> Unix {
-            Unix { listener, _file: None, report }
+            Unix { listener, _file: None, acceptor: Acceptor::new(report) }
         }
 
         pub(super) async fn accept(&self) -> SocketClient<UnixStream> {
-            let what = "cannot take a client";
-            SocketClient::new(until_it_succeeds(self.report, what, || self.listener.accept()).await.0)
+            SocketClient::new(self.acceptor.until_it_succeeds(|| self.listener.accept()).await.0)
         }
     }
 
@@ -460,18 +491,16 @@ pub(crate) mod pipe {
     use npipe::{NamedPipeListener, NamedPipeServer, PipeName, ServerOptions};
     use tokio::time::timeout;
 
-    use super::{Client, Presence, until_it_succeeds};
+    use super::{Acceptor, Client, Presence};
     use crate::exit::{Exit, Failure};
     use crate::report::Report;
 
     /// How long a client may take to read the last bytes before its instance is given to the next one.
     const LONGEST_DRAIN: Duration = Duration::from_secs(30);
 
-    const CANNOT_ACCEPT: &str = "cannot take a client";
-
     pub(crate) struct Pipe {
         listener: NamedPipeListener,
-        report: Report,
+        acceptor: Acceptor,
     }
 
     impl Pipe {
@@ -482,11 +511,11 @@ pub(crate) mod pipe {
         ) -> Result<Pipe, Failure> {
             let listener = options.listen(name).map_err(|error| failure(name, &error))?;
             report.listening(name);
-            Ok(Pipe { listener, report })
+            Ok(Pipe { listener, acceptor: Acceptor::new(report) })
         }
 
         pub(crate) async fn accept(&self) -> NamedPipeServer {
-            until_it_succeeds(self.report, CANNOT_ACCEPT, || self.listener.accept()).await
+            self.acceptor.until_it_succeeds(|| self.listener.accept()).await
         }
     }
 
@@ -525,7 +554,7 @@ pub(crate) mod pipe {
         let instances = (0..limit)
             .map(|number| {
                 let pipe = options.first_pipe_instance(number == 0).create(name)?;
-                Ok(Instance { pipe, report })
+                Ok(Instance { pipe, acceptor: Acceptor::new(report) })
             })
             .collect::<io::Result<_>>()
             .map_err(|error| failure(name, &error))?;
@@ -536,19 +565,19 @@ pub(crate) mod pipe {
     /// One of a fixed number.
     pub(crate) struct Instance {
         pub(crate) pipe: NamedPipeServer,
-        report: Report,
+        acceptor: Acceptor,
     }
 
     impl Instance {
         pub(crate) async fn connect(&self) {
-            until_it_succeeds(self.report, CANNOT_ACCEPT, || async {
+            let connect = async || {
                 let connected = self.pipe.connect().await;
                 if connected.is_err() {
                     let _ = self.pipe.disconnect();
                 }
                 connected
-            })
-            .await;
+            };
+            self.acceptor.until_it_succeeds(connect).await;
         }
 
         /// Makes it free for the next client, once this one has read what it was sent.

@@ -30,6 +30,7 @@ mod forward;
 mod info;
 #[cfg(windows)]
 mod launch;
+mod limit;
 #[cfg(any(windows, test))]
 #[cfg_attr(
     not(windows),

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 use yamux::Mode;
@@ -25,6 +25,7 @@ use super::protocol::{
 use super::records::Records;
 use crate::account::Lasted;
 use crate::cli::BridgeArguments;
+use crate::limit::Limit;
 use crate::patience::Patience;
 use crate::report::Report;
 
@@ -61,8 +62,7 @@ struct Shared {
     settings: Settings,
     report: Report,
     state: Mutex<State>,
-    /// One for each connection that there may be.
-    room: Arc<Semaphore>,
+    room: Limit,
 }
 
 #[derive(Debug)]
@@ -137,12 +137,8 @@ impl Drop for Counted {
 
 impl Bridge {
     pub(crate) fn new(settings: Settings, report: Report) -> Bridge {
-        let shared = Shared {
-            settings,
-            report,
-            state: Mutex::new(State::Down),
-            room: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
-        };
+        let shared =
+            Shared { settings, report, state: Mutex::new(State::Down), room: Limit::new(MOST_CONNECTIONS) };
         Bridge { shared: Arc::new(shared) }
     }
 
@@ -190,7 +186,11 @@ impl Bridge {
 
     /// A new stream to the Windows process, or the session if the process has ended meanwhile.
     async fn stream(&self) -> io::Result<Result<(yamux::Stream, Counted), Session>> {
-        let room = Arc::clone(&self.shared.room).acquire_owned().await.map_err(io::Error::other)?;
+        let Shared { room, report, .. } = &*self.shared;
+        let what = || {
+            format!("a client waits until another has left: the bridge carries {MOST_CONNECTIONS} at once")
+        };
+        let room = room.acquire(*report, what).await;
         let session = self.session().await?;
         let counted = Counted::new(session, room);
         let (send, receive) = oneshot::channel();

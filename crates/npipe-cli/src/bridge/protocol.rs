@@ -258,9 +258,20 @@ impl OpenRequest {
         ];
         body.push(flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag));
         body.extend(self.target.as_bytes());
-        // What the other half would refuse is refused here, where the caller can be told.
-        OpenRequest::decode(&body)?;
+        OpenRequest::check_target(&self.target).map_err(Malformed)?;
         Ok(body)
+    }
+
+    /// Returns why the other half would refuse the target, which can be reported before there is a
+    /// client.
+    pub(crate) fn check_target(target: &str) -> Result<(), &'static str> {
+        if target.len() > LONGEST_TARGET {
+            return Err("it is longer than the 32 KiB that the bridge to Windows carries");
+        }
+        if target.is_empty() || target.contains('\0') {
+            return Err("it is empty or has a NUL character");
+        }
+        Ok(())
     }
 
     pub(crate) fn decode(body: &[u8]) -> Result<OpenRequest, Malformed> {
@@ -276,9 +287,7 @@ impl OpenRequest {
             return Err(Malformed("a request for what this version does not know"));
         }
         let target = fields.rest(LONGEST_TARGET)?;
-        if target.is_empty() || target.contains('\0') {
-            return Err(Malformed("a target that is empty or has a NUL character"));
-        }
+        OpenRequest::check_target(&target).map_err(Malformed)?;
         let has = |flag| flags & flag != 0;
         let end_of_input =
             EndOfInput { sends_message: has(Self::SENDS_MESSAGE), ends_session: has(Self::ENDS_SESSION) };

@@ -1,8 +1,10 @@
-//! Either process is killed in the middle of traffic, at moments that a seed chooses. Nobody hangs, nothing is left behind,
-//! what arrived is what was sent, and what was acknowledged had arrived.
+//! Either process is killed or stopped in the middle of traffic, at moments that a seed chooses,
+//! and may go on later. No client hangs, no process is left behind, the bytes that arrived are
+//! those that were sent, and those that were acknowledged had arrived.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -14,29 +16,28 @@ use crate::world::*;
 const CONNECTIONS: usize = 8;
 const LONGEST_PIECE: usize = 100_000;
 
-/// `NPIPE_TEST_LONG` makes it hundreds.
-fn rounds() -> usize {
-    if is_long() { 300 } else { 12 }
+/// Either half takes the other for dead after so long.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// `NPIPE_TEST_LONG` makes it hundreds of kills, and half an hour of stops.
+fn rounds(long: usize) -> usize {
+    if is_long() { long } else { 12 }
 }
 
 on_both_sides! {
     a_kill_at_any_moment_leaves_no_hang_no_orphan_and_no_false_byte
+    a_stop_at_any_moment_leaves_no_hang_no_orphan_and_no_false_byte
 }
 
 async fn a_kill_at_any_moment_leaves_no_hang_no_orphan_and_no_false_byte(side: Side) {
     let first = fastrand::usize(..1_000_000);
     // Rounds of one world, as long as its Linux side lives.
     let mut world = World::new(side.clone()).await;
-    for seed in first..first + rounds() {
+    for seed in first..first + rounds(300) {
         eprintln!("seed {seed}");
         let mut chance = fastrand::Rng::with_seed(seed as u64);
         let moment = Moment::new(chance.usize(0..60));
-        let mut traffic = JoinSet::new();
-        for number in 0..CONNECTIONS {
-            let (client, server) = world.connection().await;
-            traffic.spawn(converse(client, server, seed + number, Arc::clone(&moment)));
-        }
-        within_limit("the moment", moment.reached.notified()).await;
+        let traffic = traffic(&world, seed, &moment).await;
         let windows = world.windows_process();
         let linux_dies = chance.bool();
         kill(if linux_dies { world.bridge.process() } else { windows });
@@ -49,6 +50,54 @@ async fn a_kill_at_any_moment_leaves_no_hang_no_orphan_and_no_false_byte(side: S
         // What is there now, or is started now, serves.
         tokio::join!(world.echo(1), async { drop(exchange(world.client().await, seed, 50_000).await) });
     }
+}
+
+async fn a_stop_at_any_moment_leaves_no_hang_no_orphan_and_no_false_byte(side: Side) {
+    let first = fastrand::usize(..1_000_000);
+    let mut world = World::with_silence(side.clone(), SILENCE).await;
+    for seed in first..first + rounds(3000) {
+        eprintln!("seed {seed}");
+        let mut chance = fastrand::Rng::with_seed(seed as u64);
+        let moment = Moment::new(chance.usize(0..60));
+        let traffic = traffic(&world, seed, &moment).await;
+        let (linux, windows) = (world.bridge.process(), world.windows_process());
+        let (stopped, other) = if chance.bool() { (linux, windows) } else { (windows, linux) };
+        stop(stopped).await;
+        match chance.u8(0..4) {
+            // It goes on before the other half takes it for dead, or after that.
+            0 => go_on(stopped),
+            1 => {
+                tokio::time::sleep(SILENCE.mul_f64(chance.f64() * 2.0)).await;
+                go_on(stopped);
+            }
+            2 => {
+                kill(other);
+                go_on(stopped);
+            }
+            _ => kill(stopped),
+        }
+        // Connections whose halves both live are ended like this.
+        kill(windows);
+        within_limit("the ends of all connections", traffic.join_all()).await;
+        until("the end of the Windows process", || !runs(windows)).await;
+        if !runs(linux) {
+            within_limit("the end of the Linux process", world.bridge.child.wait()).await.unwrap();
+            world = World::with_silence(side.clone(), SILENCE).await;
+        }
+        // The bridge that runs now, or that is started now, serves.
+        tokio::join!(world.echo(1), async { drop(exchange(world.client().await, seed, 50_000).await) });
+    }
+}
+
+/// Starts conversations, and waits for `moment`.
+async fn traffic(world: &World, seed: usize, moment: &Arc<Moment>) -> JoinSet<()> {
+    let mut traffic = JoinSet::new();
+    for number in 0..CONNECTIONS {
+        let (client, server) = world.connection().await;
+        traffic.spawn(converse(client, server, seed + number, Arc::clone(moment)));
+    }
+    within_limit("the moment", moment.reached.notified()).await;
+    traffic
 }
 
 /// Comes after so many acknowledgements, over all connections.

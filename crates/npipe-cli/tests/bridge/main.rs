@@ -119,6 +119,29 @@ async fn what_is_not_there_is_refused_at_once_in_words(side: Side) {
     }
 }
 
+async fn a_command_with_tabs_and_thousands_of_characters_runs_on_the_other_side(side: Side) {
+    let words = format!("a\tb {}", "long ".repeat(1000));
+    let target = match &side {
+        Side::Native => format!("windows:exec:printf %s '{words}'"),
+        Side::Windows(_) => format!("windows:exec:cmd /c echo {words}"),
+    };
+    let (_bridge, socket) = start_bridge(side.program(), &target, &[]).await;
+    let mut client = UnixStream::connect(&socket).await.unwrap();
+    let said = read_to_end(&mut client).await;
+    assert_eq!(String::from_utf8_lossy(&said).trim_end(), words.trim_end());
+}
+
+#[tokio::test]
+async fn a_target_that_is_too_long_for_the_bridge_is_refused_at_the_start() {
+    let target = format!("windows:exec:{}", "x".repeat(33_000));
+    let listen = format!("unix:{}", socket().display());
+    let mut npipe =
+        Npipe::start(Path::new(env!("CARGO_BIN_EXE_npipe")), &["forward", &listen, &target], None);
+    npipe.line("longer than the 32 KiB").await;
+    let ended = within_limit("the end", npipe.child.wait()).await.unwrap();
+    assert_eq!(ended.code(), Some(2));
+}
+
 async fn an_idle_process_is_ended_and_the_next_connection_starts_another(side: Side) {
     let mut world = World::with(side, &["--bridge-idle", "0"]).await;
     for _ in 0..2 {
@@ -191,6 +214,7 @@ on_both_sides! {
     when_the_windows_process_is_killed_its_connections_end_and_the_next_one_works
     when_the_linux_side_is_killed_the_windows_process_ends
     what_is_not_there_is_refused_at_once_in_words
+    a_command_with_tabs_and_thousands_of_characters_runs_on_the_other_side
     an_idle_process_is_ended_and_the_next_connection_starts_another
     each_end_reaches_the_other_side
 }

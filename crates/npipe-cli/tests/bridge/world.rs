@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -324,7 +325,11 @@ pub(crate) fn go_on(process: u32) {
 }
 
 fn send(process: u32, signal: Signal) {
-    kill_process(Pid::from_raw(process.cast_signed()).unwrap(), signal).unwrap();
+    match kill_process(Pid::from_raw(process.cast_signed()).unwrap(), signal) {
+        // It has ended meanwhile.
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => panic!("cannot send {signal:?}: {error}"),
+    }
 }
 
 pub(crate) async fn exchange(client: UnixStream, seed: usize, length: usize) -> UnixStream {
