@@ -431,7 +431,7 @@ async fn running_out_of_handles_does_not_end_the_listener() {
     for _ in 0..40 {
         crowd.push(connect(&socket(&directory)).await);
     }
-    forward.stderr_line("cannot take a client, trying on").await;
+    forward.stderr_line("a client waits until another has left").await;
     drop(crowd);
     // The handles of the crowd come back one by one: a client may get one and find none left for the target.
     let later_clients = async {
