@@ -4,6 +4,7 @@
 mod assuan;
 #[cfg(windows)]
 mod connect;
+mod endings;
 mod forward;
 #[cfg(windows)]
 mod inspect;

@@ -1,0 +1,308 @@
+//! How sessions end, as a table: the cause of the end, the kinds of both sides and the flags, and
+//! for each the exit code, the bytes that arrive, and the words on stderr. A change of a rule is a
+//! change of its row.
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::process::{Npipe, within_limit};
+
+/// More than the pipes of a session hold.
+const BULK: usize = 4 * 1024 * 1024;
+
+/// What the server of a session does.
+#[derive(Clone, Copy, Debug)]
+enum Server {
+    /// Reads so many bytes, replies, and closes.
+    RepliesAfter(usize, &'static [u8]),
+    /// Reads to the end, replies, and closes.
+    RepliesAtTheEnd(&'static [u8]),
+    /// Reads so many bytes, replies, and breaks off: a socket is reset, a pipe disconnected.
+    BreaksOffAfter(usize, &'static [u8]),
+    /// Replies with an empty message behind it, and then reads to the end.
+    #[cfg(windows)]
+    SendsEmptyMessage(&'static [u8]),
+}
+
+/// What is done to stdin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stdin {
+    Ends,
+    StaysOpen,
+    /// The input, and so much after it that nothing holds it.
+    Floods,
+}
+
+struct Row {
+    server: Server,
+    flags: &'static [&'static str],
+    input: &'static [u8],
+    stdin: Stdin,
+    /// Whether stdout has a reader.
+    stdout_is_read: bool,
+    code: i32,
+    stdout: &'static [u8],
+    received: &'static [u8],
+    stderr: &'static str,
+}
+
+const ROW: Row = Row {
+    server: Server::RepliesAfter(0, b""),
+    flags: &[],
+    input: b"",
+    stdin: Stdin::Ends,
+    stdout_is_read: true,
+    code: 0,
+    stdout: b"",
+    received: b"",
+    stderr: "",
+};
+
+/// One connection of the server.
+trait Connection: AsyncRead + AsyncWrite + Unpin {
+    async fn break_off(self);
+}
+
+impl Row {
+    async fn run<C: Connection>(&self, arguments: &[&str], accepted: impl Future<Output = C>) {
+        let arguments = [&arguments[..1], self.flags, &arguments[1..]].concat();
+        let mut npipe = Npipe::start(&arguments);
+        let mut input = npipe.stdin.take().unwrap();
+        if !self.stdout_is_read {
+            drop(npipe.stdout.take());
+        }
+        let feed = async {
+            let _ = input.write_all(self.input).await;
+            let _ = input.flush().await;
+            match self.stdin {
+                Stdin::Ends => None,
+                Stdin::StaysOpen => Some(input),
+                Stdin::Floods => {
+                    let _ = input.write_all(&vec![7; BULK]).await;
+                    Some(input)
+                }
+            }
+        };
+        let serve = async { serve(accepted.await, self.server).await };
+        // Stdin is held until the process has ended.
+        let (outcome, _stdin, received) = tokio::join!(npipe.finish(), feed, serve);
+        outcome.code(self.code).stdout(self.stdout).stderr_has(self.stderr);
+        if self.stderr.is_empty() {
+            outcome.no_stderr();
+        }
+        assert_eq!(received, self.received, "{:?} {:?}", self.server, self.flags);
+    }
+}
+
+/// Returns what the server received.
+async fn serve<C: Connection>(mut connection: C, server: Server) -> Vec<u8> {
+    let mut received = Vec::new();
+    within_limit("the server", async {
+        match server {
+            Server::RepliesAfter(length, reply) => {
+                received.resize(length, 0);
+                connection.read_exact(&mut received).await.unwrap();
+                connection.write_all(reply).await.unwrap();
+            }
+            Server::RepliesAtTheEnd(reply) => {
+                connection.read_to_end(&mut received).await.unwrap();
+                connection.write_all(reply).await.unwrap();
+                connection.shutdown().await.unwrap();
+            }
+            Server::BreaksOffAfter(length, reply) => {
+                received.resize(length, 0);
+                connection.read_exact(&mut received).await.unwrap();
+                connection.write_all(reply).await.unwrap();
+                connection.break_off().await;
+            }
+            #[cfg(windows)]
+            Server::SendsEmptyMessage(reply) => {
+                connection.write_all(reply).await.unwrap();
+                assert_eq!(connection.write(b"").await.unwrap(), 0);
+                let _ = connection.read_to_end(&mut received).await;
+            }
+        }
+    })
+    .await;
+    received
+}
+
+/// `npipe forward stdio TARGET` over sockets, where each direction ends for itself.
+mod sockets {
+    use socket2::SockRef;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{Connection, ROW, Row, Server, Stdin};
+
+    impl Connection for TcpStream {
+        async fn break_off(self) {
+            SockRef::from(&self).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        }
+    }
+
+    async fn row(row: Row) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = format!("tcp:{}", listener.local_addr().unwrap());
+        row.run(&["forward", "stdio", &target], async { listener.accept().await.unwrap().0 }).await;
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_server_ends_the_session_although_stdin_is_open() {
+        let server = Server::RepliesAfter(7, b"bye");
+        row(Row {
+            server,
+            input: b"request",
+            stdin: Stdin::StaysOpen,
+            stdout: b"bye",
+            received: b"request",
+            ..ROW
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_end_of_stdin_is_passed_on_and_the_reply_delivered() {
+        let server = Server::RepliesAtTheEnd(b"reply");
+        row(Row { server, input: b"request", stdout: b"reply", received: b"request", ..ROW }).await;
+    }
+
+    /// Under Wine a reset arrives as an end.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_server_that_breaks_off_has_a_code() {
+        let server = Server::BreaksOffAfter(7, b"");
+        row(Row {
+            server,
+            input: b"request",
+            stdin: Stdin::StaysOpen,
+            code: 7,
+            received: b"request",
+            stderr: "broke off",
+            ..ROW
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_stdout_without_reader_ends_the_session_when_the_server_speaks() {
+        let server = Server::RepliesAfter(7, b"nobody reads this");
+        row(Row {
+            server,
+            input: b"request",
+            stdin: Stdin::StaysOpen,
+            stdout_is_read: false,
+            code: 8,
+            received: b"request",
+            stderr: "the reader of stdout went away",
+            ..ROW
+        })
+        .await;
+    }
+}
+
+/// `npipe forward stdio exec:COMMAND`.
+#[cfg(unix)]
+mod processes {
+    use crate::process::Npipe;
+
+    async fn ends(command: &str, code: i32, stdout: &[u8]) {
+        let outcome = Npipe::start(&["forward", "stdio", &format!("exec:{command}")]).finish_with(b"request");
+        outcome.await.code(code).stdout(stdout);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_stdin_is_passed_on_and_the_reply_delivered() {
+        ends("cat; echo ' and reply'", 0, b"request and reply\n").await;
+    }
+
+    #[tokio::test]
+    async fn what_the_process_did_not_take_has_a_code() {
+        let npipe = Npipe::start(&["forward", "stdio", "exec:head -c 7"]);
+        let outcome = npipe.finish_with(&[b'7'; super::BULK]).await;
+        outcome.code(6).stdout(b"7777777").stderr_has("before it took all that was read from stdin");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_otherwise_than_well_is_not_told_yet() {
+        ends("cat; exit 7", 0, b"request").await;
+        ends("no-such-program-anywhere", 0, b"").await;
+    }
+}
+
+/// `npipe connect`, over a pipe.
+#[cfg(windows)]
+mod pipes {
+    use tokio::net::windows::named_pipe::{NamedPipeServer, PipeMode, ServerOptions};
+
+    use super::{Connection, ROW, Row, Server, Stdin};
+    use crate::connect::{path, unique_name};
+
+    impl Connection for NamedPipeServer {
+        async fn break_off(self) {
+            self.disconnect().unwrap();
+        }
+    }
+
+    async fn row(mode: PipeMode, row: Row) {
+        let name = unique_name();
+        let server = ServerOptions::new().pipe_mode(mode).create(path(&name)).unwrap();
+        row.run(&["connect", &format!("npipe:{name}")], async {
+            server.connect().await.unwrap();
+            server
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_server_ends_the_session_although_stdin_is_open() {
+        for mode in [PipeMode::Byte, PipeMode::Message] {
+            let server = Server::RepliesAfter(7, b"bye");
+            let (stdin, stdout) = (Stdin::StaysOpen, &b"bye"[..]);
+            row(mode, Row { server, input: b"request", stdin, stdout, received: b"request", ..ROW }).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_stdin_ends_a_session_that_is_told_so_after_what_has_come() {
+        let server = Server::SendsEmptyMessage(b"so far");
+        let flags = &["--exit-on-stdin-eof"];
+        let row_of = Row { server, flags, input: b"request", stdout: b"so far", received: b"request", ..ROW };
+        row(PipeMode::Message, row_of).await;
+    }
+
+    #[tokio::test]
+    async fn what_the_server_did_not_take_has_a_code() {
+        let server = Server::RepliesAfter(7, b"too long");
+        let (stdin, code, stdout) = (Stdin::Floods, 6, &b"too long"[..]);
+        let stderr = "before it took all that was read from stdin";
+        let row_of =
+            Row { server, input: b"request", stdin, code, stdout, received: b"request", stderr, ..ROW };
+        row(PipeMode::Byte, row_of).await;
+    }
+
+    #[tokio::test]
+    async fn a_server_that_disconnects_has_a_code_unless_that_is_accepted() {
+        let server = Server::BreaksOffAfter(7, b"");
+        let row_of = |flags, code, stderr| {
+            let (input, stdin, received) = (&b"request"[..], Stdin::StaysOpen, &b"request"[..]);
+            Row { server, flags, input, stdin, code, received, stderr, ..ROW }
+        };
+        row(PipeMode::Byte, row_of(&[], 7, "disconnected")).await;
+        row(PipeMode::Byte, row_of(&["--accept-disconnect"], 0, "")).await;
+    }
+
+    #[tokio::test]
+    async fn a_stdout_without_reader_ends_the_session_when_the_server_speaks() {
+        let server = Server::RepliesAfter(7, b"nobody reads this");
+        let stderr = "the reader of stdout went away";
+        let row_of = Row { server, input: b"request", stdin: Stdin::StaysOpen, code: 8, stderr, ..ROW };
+        row(PipeMode::Byte, Row { stdout_is_read: false, received: b"request", ..row_of }).await;
+    }
+
+    #[tokio::test]
+    async fn an_empty_message_of_the_server_is_passed_over_or_is_the_end() {
+        let server = Server::SendsEmptyMessage(b"so far");
+        let flags = &["--end-at-empty-message"];
+        row(PipeMode::Message, Row { server, flags, stdin: Stdin::StaysOpen, stdout: b"so far", ..ROW })
+            .await;
+    }
+}
