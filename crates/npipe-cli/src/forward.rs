@@ -108,7 +108,7 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
             }
         }
         listen => {
-            let listener = Socket::bind(&listen, report).await?;
+            let mut listener = Socket::bind(&listen, report).await?;
             loop {
                 forward.serve_in_background(listener.accept().await, Kind::Socket).await;
             }

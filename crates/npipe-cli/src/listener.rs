@@ -101,7 +101,7 @@ impl Socket {
         }
     }
 
-    pub(crate) async fn accept(&self) -> Box<dyn Client> {
+    pub(crate) async fn accept(&mut self) -> Box<dyn Client> {
         match self {
             Socket::Tcp(listener) => Box::new(listener.accept().await),
             #[cfg(unix)]
@@ -280,7 +280,8 @@ impl Connected for TcpStream {
 
 #[cfg(unix)]
 pub(crate) mod unix {
-    //! A Unix socket that only its owner may connect to, and that is removed when its listener goes.
+    //! A Unix socket that only its owner may connect to. Its file is removed when the listener
+    //! goes, and made again when another program removes it.
 
     use std::fs;
     use std::io;
@@ -305,56 +306,113 @@ pub(crate) mod unix {
     const LONGEST_LOCK: Duration = Duration::from_secs(2);
     const PAUSE_FOR_LOCK: Duration = Duration::from_millis(10);
 
+    /// How often the socket's file is looked for: programs that clean up may remove it.
+    const LOOK_AT_FILE: Duration = Duration::from_secs(1);
+
     pub(crate) struct Unix {
-        /// The file, if it is ours to remove. It goes before the listener: who finds it meanwhile finds that it is
-        /// served, and leaves it alone.
-        _file: Option<SocketFile>,
+        /// The file, if this process made it and removes it. It goes before the listener: another
+        /// start that finds it meanwhile finds that it is served, and leaves it alone.
+        file: Option<SocketFile>,
         listener: UnixListener,
         acceptor: Acceptor,
     }
 
     struct SocketFile {
         path: PathBuf,
-        /// Device and inode: whoever has put another file there since keeps it.
+        /// Device and inode: a file that another program has put there since stays. The kernel
+        /// gives the number to no other file while the listener lives.
         identity: (u64, u64),
+        /// That the file is missing and cannot be made again has been reported.
+        is_reported_missing: bool,
     }
 
     impl Unix {
         pub(super) async fn bind(path: &Path, report: Report) -> Result<Unix, Failure> {
-            let address = Listener::Unix(path.to_owned());
-            let failure = |error: io::Error| match error.kind() {
-                io::ErrorKind::NotFound => Failure::new(
-                    Exit::Failure,
-                    format!("cannot listen on {address}: the directory does not exist; make it first"),
-                ),
-                _ => super::failure(&address, &error),
-            };
-            let listener = match private_socket(path) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    let _alone = lock_directory(path).await;
-                    remove_stale(path, &address).await?;
-                    private_socket(path).map_err(failure)?
-                }
-                bound => bound.map_err(failure)?,
-            };
-            let file = SocketFile { path: path.to_owned(), identity: identity(path).map_err(failure)? };
-            report.listening(&address);
-            Ok(Unix { listener, _file: Some(file), acceptor: Acceptor::new(report) })
+            let (listener, file) = bind(path).await?;
+            report.listening(&Listener::Unix(path.to_owned()));
+            Ok(Unix { listener, file: Some(file), acceptor: Acceptor::new(report) })
         }
 
-        /// A socket that somebody else made, and will remove.
+        /// A socket that another program made, and will remove.
         pub(super) fn inherited(listener: UnixListener, report: Report) -> Unix {
-            Unix { listener, _file: None, acceptor: Acceptor::new(report) }
+            Unix { listener, file: None, acceptor: Acceptor::new(report) }
         }
 
-        pub(super) async fn accept(&self) -> SocketClient<UnixStream> {
-            SocketClient::new(self.acceptor.until_it_succeeds(|| self.listener.accept()).await.0)
+        pub(super) async fn accept(&mut self) -> SocketClient<UnixStream> {
+            loop {
+                tokio::select! {
+                    // In this order: clients that came before the file was removed are served.
+                    biased;
+                    (stream, _) = self.acceptor.until_it_succeeds(|| self.listener.accept()) => {
+                        return SocketClient::new(stream);
+                    }
+                    () = missing(self.file.as_ref()) => {}
+                }
+                if let Some(file) = &mut self.file {
+                    let report = self.acceptor.report;
+                    let address = Listener::Unix(file.path.clone());
+                    match bind(&file.path).await {
+                        Ok((listener, bound)) => {
+                            // In this order: the old listener keeps the old identity from reuse.
+                            *file = bound;
+                            self.listener = listener;
+                            report.warning(format_args!("{address} was removed, and is bound again"));
+                        }
+                        Err(failure) if !file.is_reported_missing => {
+                            report.warning(format_args!("{address} was removed, trying on: {failure}"));
+                            file.is_reported_missing = true;
+                        }
+                        Err(_) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Completes when another program has removed or replaced the file.
+    async fn missing(file: Option<&SocketFile>) {
+        let Some(file) = file else { return std::future::pending().await };
+        loop {
+            sleep(LOOK_AT_FILE).await;
+            if !file.is_there() {
+                return;
+            }
+        }
+    }
+
+    /// Makes the socket, with the directory locked from before it exists until its identity is
+    /// known: another start would take one that does not listen yet for stale, and both would
+    /// remove the file at their end.
+    async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
+        let address = Listener::Unix(path.to_owned());
+        let failure = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => Failure::new(
+                Exit::Failure,
+                format!("cannot listen on {address}: the directory does not exist; make it first"),
+            ),
+            _ => super::failure(&address, &error),
+        };
+        let _alone = lock_directory(path).await;
+        let listener = match private_socket(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(path, &address).await?;
+                private_socket(path).map_err(failure)?
+            }
+            bound => bound.map_err(failure)?,
+        };
+        let identity = identity(path).map_err(failure)?;
+        Ok((listener, SocketFile { path: path.to_owned(), identity, is_reported_missing: false }))
+    }
+
+    impl SocketFile {
+        fn is_there(&self) -> bool {
+            identity(&self.path).is_ok_and(|found| found == self.identity)
         }
     }
 
     impl Drop for SocketFile {
         fn drop(&mut self) {
-            if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            if self.is_there() {
                 let _ = fs::remove_file(&self.path);
             }
         }
@@ -375,7 +433,8 @@ pub(crate) mod unix {
         }
     }
 
-    /// The mode is the socket's from its first moment. The mask is the process's: nothing else makes files yet.
+    /// The mode is the socket's from its first moment. The mask is the process's: no other thread
+    /// makes files or starts processes.
     fn private_socket(path: &Path) -> io::Result<UnixListener> {
         let before = umask(Mode::from_raw_mode(0o177));
         let bound = UnixListener::bind(path);
@@ -388,9 +447,9 @@ pub(crate) mod unix {
         Ok((metadata.dev(), metadata.ino()))
     }
 
-    /// Of two that start at once, both may find a stale socket, and the second would remove the new one of the first.
-    /// The lock is on the directory, so that no file of it stays. It is held for an instant: where it cannot be had, such
-    /// as on a file system without locks, or because a stranger holds it, things go on without.
+    /// The lock is on the directory, so that no file of it stays. It is held for an instant. Where
+    /// it is not available, such as on a file system without locks, or because another program
+    /// holds it, the start goes on without.
     async fn lock_directory(path: &Path) -> Option<OwnedFd> {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(".".as_ref());
         let directory =

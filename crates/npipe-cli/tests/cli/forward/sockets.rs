@@ -353,31 +353,64 @@ async fn of_several_that_start_at_once_on_a_stale_socket_one_serves_and_the_othe
     }
 }
 
-/// Who looks at a stale socket first finds it gone and a live one in its place, when it is its turn.
+/// A start that has to wait for its turn finds the socket of the one before it, which it would
+/// otherwise take for stale between the two calls that make it.
 #[tokio::test]
-async fn a_stale_socket_is_replaced_by_one_at_a_time() {
-    let directory = tempfile::tempdir().unwrap();
-    drop(std::os::unix::net::UnixListener::bind(socket(&directory)).unwrap());
-    let lock = fs::File::open(directory.path()).unwrap();
-    flock(&lock, FlockOperation::LockExclusive).unwrap();
-    let listen = format!("unix:{}", socket(&directory).display());
-    let forward = Npipe::start(&["forward", &listen, "exec:echo late"]);
-    let handles = format!("/proc/{}/fd", forward.id().as_raw_pid());
-    within_limit("the second one waits for its turn", async {
-        let waits = || {
-            let mut handles = fs::read_dir(&handles).unwrap().flatten();
-            handles.any(|handle| fs::read_link(handle.path()).is_ok_and(|file| file == directory.path()))
-        };
-        while !waits() {
-            tokio::task::yield_now().await;
+async fn a_socket_is_made_by_one_at_a_time() {
+    for is_stale in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        if is_stale {
+            drop(std::os::unix::net::UnixListener::bind(socket(&directory)).unwrap());
         }
-    })
-    .await;
-    fs::remove_file(socket(&directory)).unwrap();
-    let _first = UnixListener::bind(socket(&directory)).unwrap();
-    drop(lock);
-    forward.finish().await.code(5).stderr_has("another program listens there");
-    assert!(socket(&directory).exists());
+        let lock = fs::File::open(directory.path()).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        let listen = format!("unix:{}", socket(&directory).display());
+        let forward = Npipe::start(&["forward", &listen, "exec:echo late"]);
+        let handles = format!("/proc/{}/fd", forward.id().as_raw_pid());
+        within_limit("the second one waits for its turn", async {
+            let waits = || {
+                let mut handles = fs::read_dir(&handles).unwrap().flatten();
+                handles.any(|handle| fs::read_link(handle.path()).is_ok_and(|file| file == directory.path()))
+            };
+            while !waits() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let _ = fs::remove_file(socket(&directory));
+        let _first = UnixListener::bind(socket(&directory)).unwrap();
+        drop(lock);
+        forward.finish().await.code(5).stderr_has("another program listens there");
+        assert!(socket(&directory).exists());
+    }
+}
+
+#[tokio::test]
+async fn a_socket_whose_file_is_removed_is_bound_again() {
+    let mut forward = Forward::start(&[], "exec:echo served").await;
+    for _ in 0..2 {
+        fs::remove_file(forward.path()).unwrap();
+        forward.process.stderr_line("was removed, and is bound again").await;
+        assert_eq!(read_to_end(&mut forward.client().await).await, b"served\n");
+        assert_eq!(fs::metadata(forward.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    // Its directory, too.
+    fs::remove_dir_all(forward.directory.path()).unwrap();
+    forward.process.stderr_line("the directory does not exist").await;
+    fs::create_dir(forward.directory.path()).unwrap();
+    forward.process.stderr_line("is bound again").await;
+    // A socket of another program stays, until that program goes.
+    fs::remove_file(forward.path()).unwrap();
+    let other = UnixListener::bind(forward.path()).unwrap();
+    let line = forward.process.stderr_line("was removed, trying on").await;
+    assert!(line.contains("another program listens there"), "{line}");
+    drop(other);
+    forward.process.stderr_line("is bound again").await;
+    assert_eq!(read_to_end(&mut forward.client().await).await, b"served\n");
+    let Forward { process, directory } = forward;
+    terminate(&process);
+    process.finish().await.code(0);
+    assert!(!socket(&directory).exists());
 }
 
 #[tokio::test]
