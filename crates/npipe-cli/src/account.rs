@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{FormattedDuration, HumanBytes};
 
+use crate::endings::{Direction, Stop};
 use crate::progress::Progress;
-use crate::relay::{Direction, End, Flow, Stop, Summary};
+use crate::relay::{End, Flow, Summary};
 use crate::report::Report;
 
 /// From here on it is of interest how fast bytes moved.
@@ -21,15 +22,25 @@ pub(crate) struct Account {
 }
 
 enum Subject {
-    /// One of many clients, by its number.
-    Client(u64),
+    /// One of many connections, as it is called with its number.
+    Numbered(String),
     /// Stdin and stdout, joined with what is called so.
     Stdio(String),
 }
 
 impl Account {
     pub(crate) fn of_client(number: u64, report: Report) -> Account {
-        Account { report, subject: Subject::Client(number), started: Instant::now(), progress: None }
+        Account::of_number("client", number, report)
+    }
+
+    /// A connection in the Windows half of the bridge.
+    pub(crate) fn of_connection(id: impl fmt::Display, report: Report) -> Account {
+        Account::of_number("connection", id, report)
+    }
+
+    fn of_number(what: &str, number: impl fmt::Display, report: Report) -> Account {
+        let subject = Subject::Numbered(format!("{what} {number}"));
+        Account { report, subject, started: Instant::now(), progress: None }
     }
 
     pub(crate) fn of_stdio(peer: &dyn fmt::Display, progress: Option<Progress>, report: Report) -> Account {
@@ -49,8 +60,8 @@ impl Account {
             return;
         }
         let (sender, receiver) = match (&self.subject, direction) {
-            (Subject::Client(_), Direction::Requests) => ("the client", "the server"),
-            (Subject::Client(_), Direction::Replies) => ("the server", "the client"),
+            (Subject::Numbered(_), Direction::Requests) => ("the client", "the server"),
+            (Subject::Numbered(_), Direction::Replies) => ("the server", "the client"),
             (Subject::Stdio(peer), Direction::Requests) => ("stdin", peer.as_str()),
             (Subject::Stdio(peer), Direction::Replies) => (peer.as_str(), "stdout"),
         };
@@ -61,9 +72,9 @@ impl Account {
             End::Abandoned { undelivered } => format!("{receiver} did not take {undelivered} bytes more"),
         };
         let time = Lasted(self.started.elapsed());
-        match self.subject {
-            Subject::Client(number) => {
-                self.report.step(format_args!("client {number}: {what}, after {bytes} bytes and {time}"));
+        match &self.subject {
+            Subject::Numbered(name) => {
+                self.report.step(format_args!("{name}: {what}, after {bytes} bytes and {time}"));
             }
             Subject::Stdio(_) => self.report.step(format_args!("{what}, after {bytes} bytes and {time}")),
         }
@@ -85,8 +96,8 @@ impl Account {
         let (sent, received) = (requests.bytes, replies.bytes);
         let idle = if stop == Stop::Idle { ", idle" } else { "" };
         match &self.subject {
-            Subject::Client(number) => self.report.detail(format_args!(
-                "client {number}: ended, {sent} bytes to the server, {received} bytes to the client, {lasted}{speed}{idle}"
+            Subject::Numbered(name) => self.report.detail(format_args!(
+                "{name}: ended, {sent} bytes to the server, {received} bytes to the client, {lasted}{speed}{idle}"
             )),
             Subject::Stdio(peer) => self.report.detail(format_args!(
                 "{peer} ended after {lasted}: {sent} bytes sent, {received} bytes received{speed}{idle}"

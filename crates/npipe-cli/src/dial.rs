@@ -13,11 +13,11 @@ use crate::assuan;
 use crate::bridge::client::{Bridge, Opening};
 #[cfg(unix)]
 use crate::bridge::protocol::{EndOfInput, OpenRequest, RemoteError};
+use crate::endings::Kind;
 use crate::endpoint::{Target, TcpAddress};
 use crate::exec::Process;
 use crate::exit::{Exit, Failure};
 use crate::patience::{Obstacle, Patience};
-use crate::relay::Kind;
 use crate::report::Report;
 
 /// How long a target may take to answer. Systems wait two minutes for a machine that is not there, and the client

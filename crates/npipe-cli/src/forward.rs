@@ -13,6 +13,7 @@ use crate::account::{Account, Lasted};
 use crate::bridge::client::Bridge;
 use crate::cli::ForwardArguments;
 use crate::dial::{Connection, Dialer, Stream};
+use crate::endings::{Kind, Session};
 use crate::endpoint::{Listener, Target};
 use crate::exit::{Exit, Failure};
 #[cfg(unix)]
@@ -23,7 +24,7 @@ use crate::listener::pipe::{self, Pipe};
 use crate::listener::{Client, Socket, left};
 use crate::patience::Patience;
 use crate::progress::{Progress, When};
-use crate::relay::{End, Kind, Session, Summary, relay};
+use crate::relay::{End, Summary, relay};
 use crate::report::Report;
 
 pub(crate) async fn run(arguments: ForwardArguments, report: Report) -> Result<(), Failure> {
@@ -187,7 +188,7 @@ impl Forward {
         };
         report.detail(format_args!("client {number}: connected to {target}"));
         report.step(format_args!("client {number}: that took {}", Lasted(started.elapsed())));
-        let session = Session { client: kind, server: server.kind, idle_timeout: self.idle_timeout };
+        let session = Session { idle_timeout: self.idle_timeout, ..Session::new(kind, server.kind) };
         let (_, summary) = relay(client, &mut server.stream, session, &account).await;
         self.report_broken_server(number, &summary);
     }
@@ -235,7 +236,7 @@ async fn join_stdio(
     report: Report,
 ) -> Result<(), Failure> {
     let mut stdio = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
-    let session = Session { client: Kind::Stdio, server: kind, idle_timeout };
+    let session = Session { idle_timeout, ..Session::new(Kind::Stdio, kind) };
     let account = Account::of_stdio(name, Progress::new(progress, report), report);
     let (_, summary) = relay(&mut stdio, &mut peer, session, &account).await;
     let failure = |exit, message: String| Err(Failure::new(exit, message));

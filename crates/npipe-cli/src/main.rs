@@ -21,6 +21,7 @@ mod cli;
 #[cfg(windows)]
 mod connect;
 mod dial;
+mod endings;
 mod endpoint;
 mod exec;
 mod exit;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::relay::Direction;
+use crate::endings::Direction;
 use crate::report::Report;
 
 /// Who waits for less does not look.

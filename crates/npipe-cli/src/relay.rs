@@ -1,11 +1,7 @@
 //! Two byte streams joined: what a client says goes to a server, what the server says goes to the client.
 //!
-//! The rules of endings live here, once for every kind of stream. The end of the client's bytes is passed on
-//! (`shutdown`: half-close where the server's stream has one, else a flush) and the replies keep coming, so that no
-//! reply is lost. When the server has no more to say, and all it said has been taken by the client, the session is
-//! over, unless both streams can end in one direction only: then each direction ends for itself. What else an end
-//! means depends on the [`Kind`] of stream. Relays that stop both directions at the first end lose the reply
-//! (winsocat), those that wait for both ends hang on a stdin that stays open.
+//! [`Endings`] decides when that is over; here its decisions are executed, once for every kind of
+//! stream. An end is passed on by `shutdown`: half-close where the stream has one, else a flush.
 //!
 //! Nothing here opens a stream or knows what an error is called: it sees `AsyncRead` and `AsyncWrite`, and tells an
 //! [`Account`] how it goes.
@@ -20,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::account::Account;
+use crate::endings::{Direction, Ending, Endings, FAREWELL, Next, Progress, Session, Stop};
 
 /// A buffer starts small, because most connections are idle or short, and doubles while reads fill it.
 const SMALLEST_BUFFER: usize = 8 * 1024;
@@ -29,92 +26,41 @@ const LARGEST_BUFFER: usize = 64 * 1024;
 /// is always ready would keep the thread for itself.
 const STEPS_PER_TURN: usize = 32;
 
-/// How long a side may stay silent and open after the other one has ended. It was told and cannot be told more than
-/// that, and one that never ends its side must not hold a connection for ever.
-pub(crate) const FAREWELL: Duration = Duration::from_secs(30);
-
 /// How long the system may take to accept the last bytes for the server once the session is over.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
 
-/// What the end of a stream's bytes says, and what the stream can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Stdin and stdout, as a client. It has no more to say and still listens; when it takes no more, the session is
-    /// over. It can be told an end by the end of the process only.
-    Stdio,
-    /// It ends in both directions at once: a byte pipe. As a client it has gone. What it said is still delivered;
-    /// replies have no reader and are dropped until the server ends its side, or for [`FAREWELL`] at most.
-    Pipe,
-    /// Stdin and stdout of another process, as a server. It can be told the end of its input; when its output ends, it
-    /// has ended itself.
-    Process,
-    /// Each direction ends for itself, and the other goes on. A client that takes no more replies, or breaks off, has
-    /// gone.
-    Socket,
-}
-
-/// Who the two are, and how long both may be silent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Session {
-    pub(crate) client: Kind,
-    pub(crate) server: Kind,
-    pub(crate) idle_timeout: Option<Duration>,
-}
-
-/// Why a session stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    Over,
-    ClientHasGone,
-    /// Nothing moved for as long as the session allowed.
-    Idle,
-}
-
-impl Session {
-    fn has_stopped(self, requests: &Pump<'_>, replies: &Pump<'_>) -> Option<Stop> {
-        let client_has_gone = match self.client {
-            Kind::Stdio | Kind::Process => false,
-            Kind::Pipe => requests.sender_ended() || replies.receiver_failed(),
-            Kind::Socket => requests.sender_failed() || replies.receiver_failed(),
-        };
-        let directions_are_independent = self.client == Kind::Socket && self.server == Kind::Socket;
-        let over = replies.has_ended()
-            && (requests.has_ended() || !(directions_are_independent && replies.ended_well()));
-        match (client_has_gone, over) {
-            (true, _) => Some(Stop::ClientHasGone),
-            (false, true) => Some(Stop::Over),
-            (false, false) => None,
-        }
-    }
-
-    /// How long nothing may happen. A client whose server has ended is given no more time than a server whose client
-    /// has; one whose answer is being computed takes as long as it takes.
-    fn longest_silence(self, replies: &Pump<'_>) -> Option<Duration> {
-        let farewell = replies.has_ended().then_some(FAREWELL);
-        [self.idle_timeout, farewell].into_iter().flatten().min()
-    }
-}
-
-/// Whether a client that has said all goes away, which some streams tell: a read after the end waits for that, and fails.
+/// Whether a client that is watched has left: a read after its end waits for that, and fails.
 enum Departure {
     Unknown,
-    /// This stream has another end to tell, and no more.
-    NotTold,
+    /// This stream reports another end, and no departure.
+    NotReported,
 }
 
 impl Departure {
-    fn is_seen(&mut self, cx: &mut Context<'_>, client: &mut (impl AsyncRead + Unpin)) -> bool {
-        match self {
-            Departure::NotTold => false,
-            Departure::Unknown => match Pin::new(client).poll_read(cx, &mut ReadBuf::new(&mut [0])) {
-                Poll::Pending => false,
-                Poll::Ready(Err(_)) => true,
-                Poll::Ready(Ok(())) => {
-                    *self = Departure::NotTold;
-                    false
-                }
-            },
+    /// `at_end`: the end of the client's bytes has been read. Bytes before it have no receiver any
+    /// more, and are dropped.
+    fn is_seen(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut (impl AsyncRead + Unpin),
+        at_end: &mut bool,
+    ) -> bool {
+        let mut bytes = [0; 1024];
+        for _ in 0..STEPS_PER_TURN {
+            if let Departure::NotReported = self {
+                return false;
+            }
+            let mut read = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut *client).poll_read(cx, &mut read) {
+                Poll::Pending => return false,
+                Poll::Ready(Err(_)) => return true,
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
+                Poll::Ready(Ok(())) if *at_end => *self = Departure::NotReported,
+                Poll::Ready(Ok(())) => *at_end = true,
+            }
         }
+        cx.waker().wake_by_ref();
+        false
     }
 }
 
@@ -131,11 +77,12 @@ impl Silence {
         Silence { limit: None, since: Instant::now(), bytes: 0, timer: None }
     }
 
-    /// Ready when it has lasted for `limit`, counted anew from the last byte and from the last change of the limit.
-    fn poll(&mut self, cx: &mut Context<'_>, bytes: u64, limit: Option<Duration>) -> Poll<()> {
+    /// Ready with what the limit is for when it has lasted for that, counted from the last byte and
+    /// from the last change of the limit.
+    fn poll<T>(&mut self, cx: &mut Context<'_>, bytes: u64, limit: Option<(Duration, T)>) -> Poll<T> {
         let previous = self.limit;
-        self.limit = limit;
-        let Some(limit) = limit else { return Poll::Pending };
+        self.limit = limit.as_ref().map(|(limit, _)| *limit);
+        let Some((limit, reason)) = limit else { return Poll::Pending };
         if previous != Some(limit) || bytes != self.bytes {
             self.bytes = bytes;
             self.since = Instant::now();
@@ -147,20 +94,12 @@ impl Silence {
         }
         while timer.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
-                return Poll::Ready(());
+                return Poll::Ready(reason);
             }
             timer.as_mut().reset(deadline);
         }
         Poll::Pending
     }
-}
-
-/// Which way bytes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// From the client to the server.
-    Requests,
-    Replies,
 }
 
 /// What went through, and how each direction ended.
@@ -206,25 +145,31 @@ where
     let mut replies = Pump::new(Some((account, Direction::Replies)));
     let mut silence = Silence::new();
     let mut departure = Departure::Unknown;
+    let mut endings = Endings::new(session);
     let stop = poll_fn(|cx| {
-        let _ = requests.poll(cx, client, server);
-        let _ = replies.poll(cx, server, client);
-        if let Some(stop) = session.has_stopped(&requests, &replies) {
-            return Poll::Ready(stop);
+        let _ = requests.poll(cx, client, server, |_| true);
+        let _ = replies.poll(cx, server, client, |well| session.tells_client(well));
+        if endings.watches_client(requests.progress())
+            && departure.is_seen(cx, client, &mut requests.sender_said_all)
+        {
+            endings.on_client_left();
         }
-        if session.client == Kind::Socket && requests.sender_ended() && departure.is_seen(cx, client) {
-            return Poll::Ready(Stop::ClientHasGone);
+        match endings.next(requests.progress(), replies.progress()) {
+            Next::Stop(stop) => Poll::Ready(stop),
+            Next::GoOn(limit) => silence.poll(cx, requests.bytes + replies.bytes, limit),
         }
-        let limit = session.longest_silence(&replies);
-        silence.poll(cx, requests.bytes + replies.bytes, limit).map(|()| Stop::Idle)
     })
     .await;
-    if stop == Stop::ClientHasGone {
-        say_farewell(&mut requests, &replies, client, server, session.server).await;
+    if stop == Stop::ClientHasGone && endings.delivers_after_client() {
+        say_farewell(&mut requests, &replies, client, server, endings).await;
     }
     if !requests.has_ended() {
         // The last bytes that the server's stream took may still be on their way to the kernel.
-        if let Ok(Err(error)) = timeout(LAST_FLUSH, server.flush()).await {
+        let flushed = match timeout(LAST_FLUSH, server.flush()).await {
+            Ok(flushed) => flushed,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        if let Err(error) = flushed {
             requests.state = State::Ended(End::WriteFailed(error));
         }
     }
@@ -243,7 +188,7 @@ async fn say_farewell<C, S>(
     replies: &Pump<'_>,
     client: &mut C,
     server: &mut S,
-    kind: Kind,
+    endings: Endings,
 ) where
     C: AsyncRead + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -252,16 +197,16 @@ async fn say_farewell<C, S>(
     let mut nowhere = tokio::io::sink();
     let mut silence = Silence::new();
     let delivered = poll_fn(|cx| {
-        let _ = dropped.poll(cx, server, &mut nowhere);
-        if requests.poll(cx, client, server).is_ready() {
+        let _ = dropped.poll(cx, server, &mut nowhere, |_| true);
+        if requests.poll(cx, client, server, |_| true).is_ready() {
             return Poll::Ready(true);
         }
-        silence.poll(cx, requests.bytes + dropped.bytes, Some(FAREWELL)).map(|()| false)
+        silence.poll(cx, requests.bytes + dropped.bytes, Some((FAREWELL, false)))
     })
     .await;
     // One that has ended already is not asked again: some streams answer that when we have gone.
-    if delivered && kind != Kind::Pipe && !replies.sender_said_all {
-        let _ = timeout(FAREWELL, poll_fn(|cx| dropped.poll(cx, server, &mut nowhere))).await;
+    if delivered && endings.awaits_server() && !replies.sender_said_all {
+        let _ = timeout(FAREWELL, poll_fn(|cx| dropped.poll(cx, server, &mut nowhere, |_| true))).await;
     }
 }
 
@@ -298,8 +243,15 @@ impl<'a> Pump<'a> {
         Pump { buffer: vec![0; SMALLEST_BUFFER], bytes: 0, state, sender_said_all: false, account }
     }
 
-    /// Ready when this direction has ended. May be asked again after that.
-    fn poll<R, W>(&mut self, cx: &mut Context<'_>, sender: &mut R, receiver: &mut W) -> Poll<()>
+    /// Ready when this direction has ended. May be polled again after that. `tells_end` returns whether
+    /// the receiver is told of an end, which came well or not.
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sender: &mut R,
+        receiver: &mut W,
+        tells_end: impl Fn(bool) -> bool,
+    ) -> Poll<()>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -308,14 +260,20 @@ impl<'a> Pump<'a> {
             if self.has_ended() {
                 return Poll::Ready(());
             }
-            self.state = ready!(self.poll_step(cx, sender, receiver));
+            self.state = ready!(self.poll_step(cx, sender, receiver, &tells_end));
             self.tell();
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn poll_step<R, W>(&mut self, cx: &mut Context<'_>, sender: &mut R, receiver: &mut W) -> Poll<State>
+    fn poll_step<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sender: &mut R,
+        receiver: &mut W,
+        tells_end: &impl Fn(bool) -> bool,
+    ) -> Poll<State>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -358,8 +316,8 @@ impl<'a> Pump<'a> {
             State::Closing(read) => {
                 // A shutdown should flush by itself; Tokio's stdout does not.
                 let shutdown = match ready!(receiver.as_mut().poll_flush(cx)) {
-                    Ok(()) => ready!(receiver.poll_shutdown(cx)),
-                    Err(error) => Err(error),
+                    Ok(()) if tells_end(read.is_ok()) => ready!(receiver.poll_shutdown(cx)),
+                    flushed => flushed,
                 };
                 State::Ended(match (std::mem::replace(read, Ok(())), shutdown) {
                     (Err(error), _) => End::ReadFailed(error),
@@ -391,20 +349,16 @@ impl<'a> Pump<'a> {
         matches!(self.state, State::Ended(_))
     }
 
-    fn sender_ended(&self) -> bool {
-        matches!(self.state, State::Ended(End::Eof | End::ReadFailed(_)))
-    }
-
-    fn ended_well(&self) -> bool {
-        matches!(self.state, State::Ended(End::Eof))
-    }
-
-    fn sender_failed(&self) -> bool {
-        matches!(self.state, State::Ended(End::ReadFailed(_)))
-    }
-
-    fn receiver_failed(&self) -> bool {
-        matches!(self.state, State::Ended(End::WriteFailed(_)))
+    fn progress(&self) -> Progress {
+        match &self.state {
+            State::Reading { .. } => Progress::Reading,
+            State::Writing { .. } | State::Closing(_) => Progress::Writing,
+            State::Ended(End::Eof) => Progress::Ended(Ending::Eof),
+            State::Ended(End::ReadFailed(_)) => Progress::Ended(Ending::SenderFailed),
+            State::Ended(End::WriteFailed(_) | End::Abandoned { .. }) => {
+                Progress::Ended(Ending::ReceiverFailed)
+            }
+        }
     }
 
     fn into_flow(self) -> Flow {
@@ -431,7 +385,8 @@ mod tests {
     use tokio::time::{Instant, sleep, timeout};
     use tokio_test::io::Builder;
 
-    use super::{Account, End, FAREWELL, Kind, LAST_FLUSH, Session, Stop, Summary, relay};
+    use super::{Account, End, FAREWELL, LAST_FLUSH, Session, Stop, Summary, relay};
+    use crate::endings::Kind;
     use crate::report::Report;
 
     /// Small, so that a direction that nobody reads is blocked after a few bytes.
@@ -449,7 +404,7 @@ mod tests {
         C: AsyncRead + AsyncWrite + Unpin,
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        session(client, server, Session { client: kind, server: Kind::Socket, idle_timeout: None }).await.1
+        session(client, server, Session::new(kind, Kind::Socket)).await.1
     }
 
     async fn session<C, S>(mut client: C, mut server: S, session: Session) -> (Stop, Summary)
@@ -527,7 +482,7 @@ mod tests {
     async fn a_server_that_ended_is_not_waited_for_again_when_its_client_has_gone() {
         let begin = Instant::now();
         let server = join(GoesAfterAMinute(Box::pin(sleep(FAREWELL * 2)), b"the end"), sink());
-        let kinds = Session { client: Kind::Socket, server: Kind::Socket, idle_timeout: None };
+        let kinds = Session::new(Kind::Socket, Kind::Socket);
         let (_, summary) = session(join(empty(), Gone), server, kinds).await;
         assert!(matches!(summary.replies.end, End::WriteFailed(_)), "{summary:?}");
         assert_eq!(begin.elapsed(), Duration::ZERO);
@@ -539,7 +494,7 @@ mod tests {
         let begin = Instant::now();
         let client = join(GoesAfterAMinute(Box::pin(sleep(minute)), b"question"), sink());
         let (server, _silent, requests) = stream();
-        let kinds = Session { client: Kind::Socket, server: Kind::Pipe, idle_timeout: None };
+        let kinds = Session::new(Kind::Socket, Kind::Pipe);
         let ((stop, summary), heard) = tokio::join!(session(client, server, kinds), drink(requests));
         assert_eq!((stop, heard), (Stop::ClientHasGone, b"question".to_vec()));
         assert!(matches!(summary.requests.end, End::Eof), "{summary:?}");
@@ -742,7 +697,10 @@ mod tests {
             drop(replies);
         });
         assert_eq!(start.elapsed(), LAST_FLUSH);
-        assert!(matches!(summary.requests.end, End::Abandoned { .. }), "{summary:?}");
+        assert!(
+            matches!(&summary.requests.end, End::WriteFailed(error) if error.kind() == io::ErrorKind::TimedOut),
+            "{summary:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -811,7 +769,7 @@ mod tests {
         let (client, _stdin, stdout) = stream();
         let (server, replies, _requests) = stream();
         let start = Instant::now();
-        let kinds = Session { client: Kind::Socket, server: Kind::Socket, idle_timeout: None };
+        let kinds = Session::new(Kind::Socket, Kind::Socket);
         let ((stop, _), (), stdout) = tokio::join!(
             session(client, server, kinds),
             async {
@@ -831,7 +789,7 @@ mod tests {
         drop(stdout);
         let sent = random(9, 10_000);
         let ((_, summary), (), requests) = tokio::join!(
-            session(client, server, Session { client: Kind::Socket, server: Kind::Pipe, idle_timeout: None }),
+            session(client, server, Session::new(Kind::Socket, Kind::Pipe)),
             feed(stdin, &sent),
             async {
                 feed(replies, b"refused").await;
@@ -847,7 +805,7 @@ mod tests {
         for server_kind in [Kind::Pipe, Kind::Process] {
             let (client, _stdin_stays_open, stdout) = stream();
             let (server, replies, _requests) = stream();
-            let kinds = Session { client: Kind::Socket, server: server_kind, idle_timeout: None };
+            let kinds = Session::new(Kind::Socket, server_kind);
             let start = Instant::now();
             let ((_, summary), (), stdout) =
                 tokio::join!(session(client, server, kinds), feed(replies, b"bye"), drink(stdout));
@@ -861,7 +819,7 @@ mod tests {
         let (client, mut stdin, _stdout) = stream();
         let (server, _replies, requests) = stream();
         let idle_timeout = Duration::from_secs(10);
-        let kinds = Session { client: Kind::Socket, server: Kind::Socket, idle_timeout: Some(idle_timeout) };
+        let kinds = Session { idle_timeout: Some(idle_timeout), ..Session::new(Kind::Socket, Kind::Socket) };
         let start = Instant::now();
         let ((stop, summary), (), _) = tokio::join!(
             session(client, server, kinds),

@@ -12,7 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::account::Account;
-use crate::relay::{Direction, End, Flow, Stop, Summary};
+use crate::endings::{Direction, Stop};
+use crate::relay::{End, Flow, Summary};
 
 /// A buffer starts small, because most sessions are a question and an answer, and doubles while reads fill it.
 const SMALLEST_BUFFER: usize = 8 * 1024;

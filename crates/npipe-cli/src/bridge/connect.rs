@@ -8,10 +8,11 @@ use super::process::find;
 use super::protocol::{EndOfInput, RemoteError};
 use crate::account::Account;
 use crate::cli::ConnectArguments;
+use crate::endings::{Kind, Session};
 use crate::exit::{Exit, Failure};
 use crate::patience::Patience;
 use crate::progress::Progress;
-use crate::relay::{End, Kind, Session, Summary, relay};
+use crate::relay::{End, Summary, relay};
 use crate::report::Report;
 use crate::verdict::verdict;
 
@@ -37,7 +38,7 @@ pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(
     let mut server = bridge.open(opening).await.map_err(|error| open_failure(&arguments, &error))?;
     report.detail(format_args!("connected to {name}"));
     let mut stdio = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
-    let session = Session { client: Kind::Stdio, server: Kind::Pipe, idle_timeout: None };
+    let session = Session::new(Kind::Stdio, Kind::Pipe);
     let account = Account::of_stdio(name, Progress::new(arguments.progress.when, report), report);
     let (_, summary) = relay(&mut stdio, &mut server, session, &account).await;
     verdict(name, settled(summary, &server), arguments.accept_disconnect)

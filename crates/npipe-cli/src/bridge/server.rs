@@ -20,18 +20,19 @@ use super::protocol::{
     Answer, Hello, LONGEST_START, OpenRequest, Silence, read_block, shake_hands, write_block,
 };
 use super::records::Records;
-use super::relay::{Moved, Opened, relay};
-use crate::account::Lasted;
+use super::relay::relay;
+use crate::account::{Account, Lasted};
 #[cfg(unix)]
 use crate::bridge::client::{Bridge, Settings};
 #[cfg(windows)]
 use crate::dial;
 use crate::dial::{Connection, Dialer};
+use crate::endings::EndOfInput;
+#[cfg(windows)]
+use crate::endings::Kind;
 use crate::endpoint::Target;
 use crate::exit::{Exit, Failure};
 use crate::patience::Patience;
-#[cfg(windows)]
-use crate::relay::Kind;
 use crate::report::Report;
 
 /// How long pipes may take to accept what their clients had sent when stdin ends.
@@ -135,15 +136,9 @@ async fn connection(stream: yamux::Stream, report: Report) {
     if let (Ok(opened), Ok(())) = (answer, sent) {
         report.detail(format_args!("connection {id}: connected to {target}"));
         report.step(format_args!("connection {id}: that took {}", Lasted(begin.elapsed())));
-        let (sent, received) = (Moved::default(), Moved::default());
-        let ended = relay(Records::new(stream), opened, request.end_of_input, &sent, &received).await;
-        report.step(format_args!("connection {id}: {ended}"));
-        report.detail(format_args!(
-            "connection {id}: ended, {} bytes to {target}, {} bytes from it, {}",
-            sent.bytes(),
-            received.bytes(),
-            Lasted(begin.elapsed())
-        ));
+        let account = Account::of_connection(id, report);
+        relay(Records::new(stream), opened, EndOfInput::new(request.end_of_input.ends_session), &account)
+            .await;
     }
 }
 
@@ -151,7 +146,7 @@ async fn read_request<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<OpenRe
     Ok(OpenRequest::decode(&read_block(stream).await?)?)
 }
 
-async fn open(request: &OpenRequest, report: Report) -> io::Result<Opened> {
+async fn open(request: &OpenRequest, report: Report) -> io::Result<Connection> {
     let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
     let patience = patience(request);
     match request.target.parse().map_err(invalid)? {
@@ -161,7 +156,7 @@ async fn open(request: &OpenRequest, report: Report) -> io::Result<Opened> {
             Err(invalid(format!("{} cannot be reached through the bridge", request.target)))
         }
         target => match dial(target, patience, request.launch, report).await {
-            Ok(Connection { stream, kind }) => Ok(Opened { stream, kind }),
+            Ok(connection) => Ok(connection),
             Err(failure) => {
                 let kind = match failure.exit {
                     Exit::NotFound => io::ErrorKind::NotFound,
@@ -206,7 +201,7 @@ async fn open_pipe(
     patience: Patience,
     request: &OpenRequest,
     report: Report,
-) -> io::Result<Opened> {
+) -> io::Result<Connection> {
     let pipe = dial::pipe::open(name, patience, request.launch, report).await?;
     pipe.set_empty_message_is_end(request.end_at_empty_message)?;
     let stream: Box<dyn dial::Stream> = if request.end_of_input.sends_message {
@@ -214,11 +209,11 @@ async fn open_pipe(
     } else {
         Box::new(pipe)
     };
-    Ok(Opened { stream, kind: Kind::Pipe })
+    Ok(Connection { stream, kind: Kind::Pipe })
 }
 
 #[cfg(not(windows))]
-async fn open_pipe(_: &PipeName, _: Patience, _: &OpenRequest, _: Report) -> io::Result<Opened> {
+async fn open_pipe(_: &PipeName, _: Patience, _: &OpenRequest, _: Report) -> io::Result<Connection> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "this half of the bridge does not run on Windows"))
 }
 
@@ -232,6 +227,7 @@ mod tests {
     use super::{OpenRequest, Report, open_pipe};
     use crate::bridge::protocol::EndOfInput;
     use crate::bridge::relay::tests::{LIMIT, connection, read_to_end};
+    use crate::endings;
     use crate::patience::Patience;
 
     #[tokio::test]
@@ -250,7 +246,7 @@ mod tests {
             let opened =
                 open_pipe(&name, Patience::WhileBusy(LIMIT), &request, Report::new(0)).await.unwrap();
             server.connect().await.unwrap();
-            let mut client = connection(opened, EndOfInput { sends_message: true, ends_session: false });
+            let mut client = connection(opened, endings::EndOfInput::KeepsSession);
             client.write_all(b"all").await.unwrap();
             client.shutdown().await.unwrap();
             let mut buffer = [0; 10];

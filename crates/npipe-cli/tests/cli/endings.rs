@@ -29,6 +29,7 @@ enum Stdin {
     Ends,
     StaysOpen,
     /// The input, and so much after it that nothing holds it.
+    #[cfg(windows)]
     Floods,
 }
 
@@ -76,6 +77,7 @@ impl Row {
             match self.stdin {
                 Stdin::Ends => None,
                 Stdin::StaysOpen => Some(input),
+                #[cfg(windows)]
                 Stdin::Floods => {
                     let _ = input.write_all(&vec![7; BULK]).await;
                     Some(input)

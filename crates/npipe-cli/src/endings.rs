@@ -1,0 +1,308 @@
+//! When a session of two joined streams is over, and what its ends are told: a state machine
+//! without streams, clocks and errors. The relay reports how its two directions end and which side
+//! has left, and asks what follows.
+//!
+//! The end of the client's bytes is passed on, and the replies go on, so that no reply is lost. The
+//! session is over when the server has ended, unless both streams can end in one direction only:
+//! then each direction ends for itself. Relays that stop both directions at the first end lose the
+//! reply (winsocat), those that wait for both ends hang on a stdin that stays open.
+
+use std::time::Duration;
+
+/// How long a side may stay silent and open after the other one has ended. It was told and cannot be told more than
+/// that, and one that never ends its side must not hold a connection for ever.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(30);
+
+/// How long the server has to be silent until the end of the client's bytes ends the session, where
+/// that was asked for. A pipe's buffer is read without waiting, so that only the relay's own turn
+/// counts.
+pub(crate) const SILENCE: Duration = Duration::from_millis(100);
+
+/// What the end of a stream's bytes means, and which end the stream can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Stdin and stdout, as a client. It has no more to say and still listens; when it takes no more, the session is
+    /// over. It can be told an end by the end of the process only.
+    Stdio,
+    /// It ends in both directions at once: a byte pipe. As a client it has gone. What it said is still delivered;
+    /// replies have no reader and are dropped until the server ends its side, or for [`FAREWELL`] at most.
+    Pipe,
+    /// Stdin and stdout of another process, as a server. It can be told the end of its input; when its output ends, it
+    /// has ended itself.
+    Process,
+    /// Each direction ends for itself, and the other goes on. A client that takes no more replies, or breaks off, has
+    /// gone.
+    Socket,
+    /// The client is in the other half of the bridge, which decides how long it may be silent, and
+    /// which wants to know how much the server took before it is told the server's end.
+    Bridge,
+}
+
+impl Kind {
+    fn ends_each_direction(self) -> bool {
+        match self {
+            Kind::Socket | Kind::Bridge => true,
+            Kind::Stdio | Kind::Pipe | Kind::Process => false,
+        }
+    }
+}
+
+/// What the end of the client's bytes means beyond itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndOfInput {
+    /// The session goes on until the server ends.
+    KeepsSession,
+    /// The session ends as soon as the server is silent.
+    EndsSession,
+}
+
+impl EndOfInput {
+    pub(crate) fn new(ends_session: bool) -> EndOfInput {
+        if ends_session { EndOfInput::EndsSession } else { EndOfInput::KeepsSession }
+    }
+}
+
+/// The two sides, and how long both may be silent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Session {
+    pub(crate) client: Kind,
+    pub(crate) server: Kind,
+    pub(crate) end_of_input: EndOfInput,
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+impl Session {
+    pub(crate) fn new(client: Kind, server: Kind) -> Session {
+        Session { client, server, end_of_input: EndOfInput::KeepsSession, idle_timeout: None }
+    }
+
+    fn directions_are_independent(self) -> bool {
+        self.client.ends_each_direction() && self.server.ends_each_direction()
+    }
+
+    /// Whether the client's stream is told that the server has ended, before the session is over.
+    /// `well`: the server did not break off.
+    pub(crate) fn tells_client(self, well: bool) -> bool {
+        self.client != Kind::Bridge || (well && self.directions_are_independent())
+    }
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From the client to the server.
+    Requests,
+    Replies,
+}
+
+/// How far a direction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing is on its way.
+    Reading,
+    /// Bytes have been read, or an end, and the receiver has not taken it.
+    Writing,
+    Ended(Ending),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The sender ended, and the receiver took all.
+    Eof,
+    SenderFailed,
+    ReceiverFailed,
+}
+
+/// Why a session stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Over,
+    ClientHasGone,
+    /// Nothing moved for as long as the session allowed.
+    Idle,
+}
+
+/// What follows now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The relay goes on. It stops as the second says when nothing has moved for as long as the
+    /// first.
+    GoOn(Option<(Duration, Stop)>),
+    Stop(Stop),
+}
+
+/// The state of one session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Endings {
+    session: Session,
+    client_has_left: bool,
+}
+
+impl Endings {
+    pub(crate) fn new(session: Session) -> Endings {
+        Endings { session, client_has_left: false }
+    }
+
+    /// Whether the client can leave without a sign in either direction, so that it is to be watched.
+    /// One in the other half of the bridge is watched also when the server takes no more: its bytes
+    /// are dropped, and do not fill the bridge.
+    pub(crate) fn watches_client(self, requests: Progress) -> bool {
+        match self.session.client {
+            Kind::Socket => requests == Progress::Ended(Ending::Eof),
+            Kind::Bridge => matches!(requests, Progress::Ended(Ending::Eof | Ending::ReceiverFailed)),
+            Kind::Stdio | Kind::Pipe | Kind::Process => false,
+        }
+    }
+
+    /// The client that is watched has left.
+    pub(crate) fn on_client_left(&mut self) {
+        self.client_has_left = true;
+    }
+
+    pub(crate) fn next(self, requests: Progress, replies: Progress) -> Next {
+        use Ending::{Eof, ReceiverFailed, SenderFailed};
+        let Session { client, server: _, end_of_input, idle_timeout } = self.session;
+        let requests_ended = matches!(requests, Progress::Ended(_));
+        let client_has_gone = match client {
+            Kind::Stdio | Kind::Process => false,
+            Kind::Pipe => {
+                matches!(requests, Progress::Ended(Eof | SenderFailed))
+                    || replies == Progress::Ended(ReceiverFailed)
+            }
+            Kind::Socket | Kind::Bridge => {
+                self.client_has_left
+                    || requests == Progress::Ended(SenderFailed)
+                    || replies == Progress::Ended(ReceiverFailed)
+            }
+        };
+        if client_has_gone {
+            return Next::Stop(Stop::ClientHasGone);
+        }
+        let farewell = match replies {
+            Progress::Ended(Eof) if self.session.directions_are_independent() && !requests_ended => {
+                (client != Kind::Bridge).then_some(FAREWELL)
+            }
+            Progress::Ended(_) => return Next::Stop(Stop::Over),
+            Progress::Reading | Progress::Writing => None,
+        };
+        let idle = idle_timeout.into_iter().chain(farewell).min().map(|limit| (limit, Stop::Idle));
+        let silent =
+            (end_of_input == EndOfInput::EndsSession && requests_ended && replies == Progress::Reading)
+                .then_some((SILENCE, Stop::Over));
+        Next::GoOn(idle.into_iter().chain(silent).min_by_key(|(limit, _)| *limit))
+    }
+
+    /// Whether a server whose client has gone is given the time to end its own side: one that can
+    /// be told that its input has ended.
+    pub(crate) fn awaits_server(self) -> bool {
+        matches!(self.session.server, Kind::Socket | Kind::Process)
+    }
+
+    /// Whether the requests of a client that has gone are delivered by this side. Beside a bridge
+    /// the other half has seen to it.
+    pub(crate) fn delivers_after_client(self) -> bool {
+        self.session.client != Kind::Bridge
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Ending::{Eof, ReceiverFailed, SenderFailed};
+    use super::Kind::{Bridge, Pipe, Process, Socket, Stdio};
+    use super::Progress::{Ended, Reading, Writing};
+    use super::{EndOfInput, Endings, FAREWELL, Kind, Next, SILENCE, Session, Stop};
+
+    const GO_ON: Next = Next::GoOn(None);
+    const FOR_A_WHILE: Next = Next::GoOn(Some((FAREWELL, Stop::Idle)));
+    const OVER: Next = Next::Stop(Stop::Over);
+    const GONE: Next = Next::Stop(Stop::ClientHasGone);
+
+    fn endings(client: Kind, server: Kind) -> Endings {
+        Endings::new(Session::new(client, server))
+    }
+
+    /// The causes as columns: the requests end, or fail at the client, or at the server; the replies
+    /// end, or fail at the server, or at the client.
+    #[test]
+    fn the_first_end_of_a_session_by_the_kinds_of_its_sides() {
+        for (client, server, ends) in [
+            (Stdio, Socket, [GO_ON, GO_ON, GO_ON, OVER, OVER, OVER]),
+            (Stdio, Pipe, [GO_ON, GO_ON, GO_ON, OVER, OVER, OVER]),
+            (Stdio, Process, [GO_ON, GO_ON, GO_ON, OVER, OVER, OVER]),
+            (Pipe, Socket, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
+            (Pipe, Pipe, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
+            (Pipe, Process, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
+            (Socket, Socket, [GO_ON, GONE, GO_ON, FOR_A_WHILE, OVER, GONE]),
+            (Socket, Pipe, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
+            (Socket, Process, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
+            (Bridge, Socket, [GO_ON, GONE, GO_ON, GO_ON, OVER, GONE]),
+            (Bridge, Pipe, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
+            (Bridge, Process, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
+        ] {
+            let endings = endings(client, server);
+            let first = [
+                endings.next(Ended(Eof), Reading),
+                endings.next(Ended(SenderFailed), Reading),
+                endings.next(Ended(ReceiverFailed), Reading),
+                endings.next(Reading, Ended(Eof)),
+                endings.next(Reading, Ended(SenderFailed)),
+                endings.next(Reading, Ended(ReceiverFailed)),
+            ];
+            assert_eq!(first, ends, "{client:?} {server:?}");
+        }
+    }
+
+    #[test]
+    fn when_both_directions_have_ended_the_session_is_over() {
+        for client in [Stdio, Socket, Bridge] {
+            for server in [Pipe, Process, Socket] {
+                assert_eq!(endings(client, server).next(Ended(Eof), Ended(Eof)), OVER);
+                assert_eq!(endings(client, server).next(Ended(ReceiverFailed), Ended(Eof)), OVER);
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_said_all_and_leaves_has_gone() {
+        for client in [Socket, Bridge] {
+            let mut endings = endings(client, Pipe);
+            assert!(!endings.watches_client(Reading) && endings.watches_client(Ended(Eof)));
+            endings.on_client_left();
+            assert_eq!(endings.next(Ended(Eof), Reading), GONE);
+        }
+        assert!(!endings(Stdio, Pipe).watches_client(Ended(Eof)));
+    }
+
+    #[test]
+    fn the_end_of_the_input_ends_a_silent_session_where_that_was_asked_for() {
+        let end_of_input = EndOfInput::EndsSession;
+        let endings = Endings::new(Session { end_of_input, ..Session::new(Stdio, Pipe) });
+        let silent = Next::GoOn(Some((SILENCE, Stop::Over)));
+        assert_eq!(endings.next(Reading, Reading), GO_ON);
+        assert_eq!(endings.next(Ended(Eof), Reading), silent);
+        assert_eq!(endings.next(Ended(ReceiverFailed), Reading), silent);
+        assert_eq!(endings.next(Ended(Eof), Writing), GO_ON, "a slow reader of replies");
+        assert_eq!(endings.next(Ended(Eof), Ended(Eof)), OVER);
+    }
+
+    #[test]
+    fn the_shorter_silence_counts() {
+        let limited = |seconds| {
+            let idle_timeout = Some(Duration::from_secs(seconds));
+            Endings::new(Session { idle_timeout, ..Session::new(Socket, Socket) })
+        };
+        let idle = |seconds| Next::GoOn(Some((Duration::from_secs(seconds), Stop::Idle)));
+        assert_eq!(limited(5).next(Reading, Ended(Eof)), idle(5));
+        assert_eq!(limited(50).next(Reading, Ended(Eof)), FOR_A_WHILE);
+        assert_eq!(limited(50).next(Reading, Reading), idle(50));
+    }
+
+    #[test]
+    fn the_other_half_is_told_the_end_by_the_relay_only_where_the_session_goes_on() {
+        let tells = |client, server, well| Session::new(client, server).tells_client(well);
+        assert!(tells(Socket, Pipe, false) && tells(Bridge, Socket, true));
+        assert!(!tells(Bridge, Socket, false) && !tells(Bridge, Pipe, true));
+    }
+}
