@@ -327,9 +327,10 @@ fn seconds(text: &str) -> Result<Duration, ParseIntError> {
 pub(crate) struct WindowsProgram {
     /// The Windows program npipe.exe, by which pipes are reached from Linux
     ///
-    /// Without it the program is looked for beside this one and on PATH. It must be of a version that this one can talk
-    /// to, and starts fastest from a Windows drive.
-    #[arg(long = "windows-exe", value_name = "PATH", env = "NPIPE_WINDOWS_EXE", value_hint = ValueHint::FilePath)]
+    /// Without it NPIPE_WINDOWS_EXE names the program, and without both it is looked for beside
+    /// this one and on PATH. It must speak the same version of the bridge's protocol as this one,
+    /// and starts fastest from a Windows drive.
+    #[arg(long = "windows-exe", value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) path: Option<PathBuf>,
 }
 

@@ -38,22 +38,30 @@ const TRANSPORT_PIPE: usize = 1024 * 1024;
 const LAST_WORDS: usize = 5;
 const LONGEST_LINE: u64 = 500;
 
-/// Where the Windows program is: `told` (a flag or [`PROGRAM_VARIABLE`]), else beside this program, else on PATH.
-pub(crate) fn find(told: Option<&Path>) -> Result<PathBuf, String> {
+/// Finds the Windows program: `flag`, else [`PROGRAM_VARIABLE`] unless it is empty, else beside
+/// this program, else on PATH. The path is absolute, so that no other program of that name is
+/// started.
+pub(crate) fn find(flag: Option<&Path>) -> Result<PathBuf, String> {
     let own = env::current_exe().ok();
-    find_in(told, own.as_deref().and_then(Path::parent), env::var_os("PATH").as_deref())
+    let variable = env::var_os(PROGRAM_VARIABLE).filter(|path| !path.is_empty());
+    let named = flag.or(variable.as_deref().map(Path::new));
+    let found = find_in(named, own.as_deref().and_then(Path::parent), env::var_os("PATH").as_deref())?;
+    std::path::absolute(&found).map_err(|error| format!("cannot find {}: {error}", found.display()))
 }
 
 fn find_in(told: Option<&Path>, beside: Option<&Path>, path: Option<&OsStr>) -> Result<PathBuf, String> {
+    let on_path = || path.map(env::split_paths).into_iter().flatten();
     if let Some(told) = told {
-        return match told.is_file() {
-            true => Ok(told.to_owned()),
-            false => Err(format!("there is no Windows program at {}", told.display())),
-        };
+        // A name alone is that of a file here, or of a program, as in a shell.
+        let is_name = told.file_name() == Some(told.as_os_str());
+        let named = is_name.then(on_path).into_iter().flatten().map(|directory| directory.join(told));
+        return std::iter::once(told.to_owned())
+            .chain(named)
+            .find(|candidate| candidate.is_file())
+            .ok_or_else(|| format!("there is no Windows program at {}", told.display()));
     }
-    let on_path = path.map(env::split_paths).into_iter().flatten();
     let candidates =
-        beside.map(Path::to_owned).into_iter().chain(on_path).map(|directory| directory.join(PROGRAM));
+        beside.map(Path::to_owned).into_iter().chain(on_path()).map(|directory| directory.join(PROGRAM));
     candidates.into_iter().find(|candidate| candidate.is_file()).ok_or_else(|| {
         format!(
             "{PROGRAM} is neither beside this program nor on PATH; install it on Windows and name it with \
@@ -82,9 +90,7 @@ impl Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own: an interrupt from the terminal is for us, and the process ends in order when we do.
         command.process_group(0).kill_on_drop(true);
-        if let Some(socket) = interop::socket_to_use(report) {
-            command.env(interop::SOCKET_VARIABLE, socket);
-        }
+        interop::lead_to_windows(command.as_std_mut(), report);
         let mut child = command.spawn()?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let parts = (child.stdin.take(), child.stdout.take(), child.stderr.take(), group);
@@ -216,6 +222,15 @@ mod tests {
         assert_eq!(find_in(Some(&told.program()), own, Some(&path)), Ok(told.program()));
         assert_eq!(find_in(None, own, Some(&path)), Ok(beside.program()));
         assert_eq!(find_in(None, Some(Path::new("/nonexistent")), Some(&path)), Ok(on_path.program()));
+    }
+
+    #[test]
+    fn a_name_alone_is_a_program_on_path_too_and_a_path_is_not() {
+        let on_path = Directory::with_program("name");
+        let path = Some(on_path.0.as_os_str());
+        assert_eq!(find_in(Some(Path::new(PROGRAM)), None, path), Ok(on_path.program()));
+        assert!(find_in(Some(Path::new("./npipe.exe")), None, path).is_err());
+        assert!(find_in(Some(Path::new("")), None, path).is_err());
     }
 
     #[test]

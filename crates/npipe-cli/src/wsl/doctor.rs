@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::interop::{self, lives};
+use super::interop::{self, leads_to_windows, lives};
 use super::service::{Listening, Service};
 use super::setup;
 use crate::bridge::client::{Bridge, Opening, Settings};
@@ -164,7 +164,7 @@ fn switches_interop_off(configuration: &str) -> bool {
 
 fn check_interop_socket(root: &Path, inherited: Option<&OsStr>, findings: &mut Findings) {
     let variable = interop::SOCKET_VARIABLE;
-    if inherited.is_some_and(|socket| lives(Path::new(socket))) {
+    if inherited.is_some_and(|socket| leads_to_windows(Path::new(socket), &root.join("run/WSL"))) {
         return findings.good(format!("{variable} leads to Windows"));
     }
     let state =

@@ -27,9 +27,7 @@ pub(crate) fn hand_over(windows_exe: Option<&Path>, report: Report) -> Failure {
     };
     let mut command = Command::new(&program);
     command.args(without_flag(env::args_os().skip(1)));
-    if let Some(socket) = interop::socket_to_use(report) {
-        command.env(interop::SOCKET_VARIABLE, socket);
-    }
+    interop::lead_to_windows(&mut command, report);
     let error = command.exec();
     Failure::new(Exit::Failure, format!("cannot start the Windows program {}: {error}", program.display()))
 }

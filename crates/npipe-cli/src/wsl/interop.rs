@@ -1,11 +1,16 @@
 //! The Windows Subsystem for Linux: the socket by which its init starts Windows programs. A shell that is gone takes its
 //! socket with it, and programs that inherited its name (a tmux session, a service) can start nothing any more.
+//!
+//! Every user may make files in the directory of these sockets, and remove those of others. A
+//! socket is used only if root made it and serves it.
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::report::Report;
 
@@ -14,22 +19,43 @@ pub(crate) const SOCKET_VARIABLE: &str = "WSL_INTEROP";
 const DIRECTORY: &str = "/run/WSL";
 const SUFFIX: &str = "_interop";
 
-/// The socket that a Windows program must be started with, where the inherited one does not live.
-pub(crate) fn socket_to_use(report: Report) -> Option<PathBuf> {
-    let inherited = env::var_os(SOCKET_VARIABLE);
-    let replacement = replacement(inherited.as_deref(), Path::new(DIRECTORY))?;
-    report.detail(format_args!(
-        "{SOCKET_VARIABLE} is {}, using {}",
-        if inherited.is_some() { "stale" } else { "not set" },
-        replacement.display()
-    ));
-    Some(replacement)
+/// Gives `command`, which starts a Windows program, a socket to start it with, where the inherited
+/// one does not lead to Windows.
+pub(crate) fn lead_to_windows(command: &mut Command, report: Report) {
+    let directory = Path::new(DIRECTORY);
+    if !directory.is_dir() {
+        return; // This is not WSL.
+    }
+    let Some(inherited) = env::var_os(SOCKET_VARIABLE) else {
+        if let Some(socket) = replacement(None, directory) {
+            report.detail(format_args!("{SOCKET_VARIABLE} is not set, using {}", socket.display()));
+            command.env(SOCKET_VARIABLE, socket);
+        }
+        return;
+    };
+    if leads_to_windows(Path::new(&inherited), directory) {
+        return;
+    }
+    let shown = Path::new(&inherited).display();
+    match replacement(Some(&inherited), directory) {
+        Some(socket) => {
+            report.detail(format_args!("{SOCKET_VARIABLE} is stale ({shown}), using {}", socket.display()));
+            command.env(SOCKET_VARIABLE, socket);
+        }
+        None if lives(Path::new(&inherited)) => {
+            report.warning(format_args!(
+                "{SOCKET_VARIABLE} is not used: {shown} is not a socket that root serves in {DIRECTORY}"
+            ));
+            command.env_remove(SOCKET_VARIABLE);
+        }
+        None => {}
+    }
 }
 
-/// A live socket of `directory`, if `inherited` is none: that of init before those of sessions, which come and go, and
-/// among these the newest.
+/// A socket of `directory` that leads to Windows, if `inherited` does not: that of init before
+/// those of sessions, which come and go, and among these the newest.
 pub(super) fn replacement(inherited: Option<&OsStr>, directory: &Path) -> Option<PathBuf> {
-    if inherited.is_some_and(|socket| lives(Path::new(socket))) {
+    if inherited.is_some_and(|socket| leads_to_windows(Path::new(socket), directory)) {
         return None;
     }
     let entries = fs::read_dir(directory).ok()?.flatten();
@@ -41,22 +67,51 @@ pub(super) fn replacement(inherited: Option<&OsStr>, directory: &Path) -> Option
         })
         .collect();
     sockets.sort_unstable();
-    sockets.into_iter().rev().map(|(_, _, socket)| socket).find(|socket| lives(socket))
+    sockets.into_iter().rev().map(|(_, _, socket)| socket).find(|socket| leads_to_windows(socket, directory))
 }
 
-/// Somebody listens. The name alone does not tell: files of dead sessions stay.
+/// Returns whether `socket` is in `directory`, wherever links lead, and its file and the process
+/// that serves it belong to the owner of `directory`, who is root. The name alone does not show it:
+/// files of dead sessions stay, and other users can take their names.
+pub(super) fn leads_to_windows(socket: &Path, directory: &Path) -> bool {
+    let trusted = || {
+        let directory = directory.canonicalize().ok()?;
+        let owner = fs::metadata(&directory).ok()?.uid();
+        let socket = socket.canonicalize().ok()?;
+        let metadata = fs::symlink_metadata(&socket).ok()?;
+        let is_trusted =
+            socket.starts_with(&directory) && metadata.file_type().is_socket() && metadata.uid() == owner;
+        Some(is_trusted && server_of(&socket)? == owner)
+    };
+    trusted().unwrap_or(false)
+}
+
+/// Returns whether a process listens there. Files of dead sockets stay.
 pub(super) fn lives(socket: &Path) -> bool {
     UnixStream::connect(socket).is_ok()
+}
+
+/// The user whose process listens there.
+#[cfg(target_os = "linux")]
+fn server_of(socket: &Path) -> Option<u32> {
+    let stream = UnixStream::connect(socket).ok()?;
+    Some(rustix::net::sockopt::socket_peercred(&stream).ok()?.uid.as_raw())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn server_of(_: &Path) -> Option<u32> {
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use std::env;
     use std::fs;
+    use std::os::unix::fs::{chown, lchown, symlink};
     use std::os::unix::net::UnixListener;
     use std::path::PathBuf;
 
-    use super::replacement;
+    use super::{leads_to_windows, replacement};
 
     struct Directory(PathBuf);
 
@@ -115,5 +170,43 @@ mod tests {
         directory.dead("12_interop");
         assert_eq!(replacement(None, &directory.0), None);
         assert_eq!(replacement(None, "/nonexistent".as_ref()), None);
+    }
+
+    /// Only root can make a socket that belongs to another user.
+    #[test]
+    fn a_socket_of_another_user_is_not_used() {
+        const OTHER: u32 = 65_534;
+        let directory = Directory::new("planted");
+        let _planted = directory.live("1_interop");
+        if chown(directory.0.join("1_interop"), Some(OTHER), None).is_err() {
+            eprintln!("skipped: this user cannot give a file away");
+            return;
+        }
+        let inherited = directory.0.join("1_interop");
+        assert_eq!(replacement(Some(inherited.as_os_str()), &directory.0), None);
+        let _own = directory.live("7_interop");
+        assert_eq!(
+            replacement(Some(inherited.as_os_str()), &directory.0),
+            Some(directory.0.join("7_interop"))
+        );
+        // The file may be given to root, but not the process that serves it.
+        chown(&directory.0, Some(OTHER), None).unwrap();
+        assert!(!leads_to_windows(&inherited, &directory.0));
+        chown(&directory.0, Some(0), None).unwrap();
+        // Nor is one that a link of another user leads to, outside.
+        let outside = Directory::new("outside");
+        let _outside = outside.live("1_interop");
+        fs::remove_file(&inherited).unwrap();
+        symlink(outside.0.join("1_interop"), &inherited).unwrap();
+        lchown(&inherited, Some(OTHER), None).unwrap();
+        assert!(!leads_to_windows(&inherited, &directory.0));
+    }
+
+    #[test]
+    fn a_link_to_a_socket_beside_it_is_followed() {
+        let directory = Directory::new("link");
+        let _live = directory.live("1_interop");
+        symlink("1_interop", directory.0.join("2_interop")).unwrap();
+        assert!(leads_to_windows(&directory.0.join("2_interop"), &directory.0));
     }
 }

@@ -131,6 +131,36 @@ async fn a_command_with_tabs_and_thousands_of_characters_runs_on_the_other_side(
     assert_eq!(String::from_utf8_lossy(&said).trim_end(), words.trim_end());
 }
 
+/// There is a program of that name in the current directory and another on PATH.
+#[tokio::test]
+async fn a_relative_windows_program_is_the_file_here_and_an_empty_variable_names_none() {
+    let (here, path) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (directory, words) in [(&here, "the one here"), (&path, "the one on PATH")] {
+        let program = script(&format!("echo '{words}' >&2; exit 7")).unwrap();
+        fs::copy(&program, directory.path().join("npipe.exe")).unwrap();
+        fs::remove_file(program).unwrap();
+    }
+    let output = async |flags: &[&str], variable: &str| {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_npipe"))
+            .args(["connect", "npipe:x"])
+            .args(flags)
+            .current_dir(here.path())
+            .env("PATH", path.path())
+            .env("NPIPE_WINDOWS_EXE", variable)
+            .output();
+        let output = within_limit("the end of npipe", output).await.unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for flags in [&["--windows-exe", "npipe.exe"][..], &["--windows-exe", "./npipe.exe"]] {
+        let words = output(flags, "").await;
+        assert!(words.contains("the one here"), "{words}");
+    }
+    let words = output(&[], "npipe.exe").await;
+    assert!(words.contains("the one here"), "{words}");
+    let words = output(&[], "").await;
+    assert!(words.contains("the one on PATH"), "{words}");
+}
+
 #[tokio::test]
 async fn a_target_that_is_too_long_for_the_bridge_is_refused_at_the_start() {
     let target = format!("windows:exec:{}", "x".repeat(33_000));
