@@ -11,7 +11,7 @@ use npipe::PipeName;
 #[cfg(windows)]
 use npipe::SecurityDescriptor;
 
-use crate::endpoint::{Listener, Target, pipe_name};
+use crate::endpoint::{Listener, Target, begins_with_scheme, in_our_form, nearest, pipe_name};
 use crate::exit::Exit;
 use crate::progress::When;
 #[cfg(unix)]
@@ -303,7 +303,11 @@ pub(crate) struct InfoArguments {
 fn any_pipe_name(name: &str) -> Result<PipeName, String> {
     match name.parse() {
         Ok(Target::Pipe(name)) => Ok(name),
-        _ => pipe_name(&format!("npipe:{}", name.strip_prefix("npipe:").unwrap_or(name))),
+        _ if in_our_form(name).starts_with("npipe:") => pipe_name(name),
+        _ if begins_with_scheme(name) => {
+            Err(format!("info is for pipes, and this is another kind of address; did you mean npipe:{name}?"))
+        }
+        _ => pipe_name(&format!("npipe:{name}")),
     }
 }
 
@@ -409,10 +413,22 @@ pub(crate) struct DoctorArguments {
 }
 
 fn connect_target(address: &str) -> Result<PipeName, String> {
-    match address.parse() {
+    let is_pipe = |address: &str| matches!(address.parse(), Ok(Target::Pipe(_)));
+    match address.parse::<Target>() {
         Ok(Target::Pipe(name)) => Ok(name),
         Ok(_) => Err(format!("connect is for pipes; this is: npipe forward stdio {address}")),
-        Err(_) => pipe_name(address),
+        Err(_) if in_our_form(address).starts_with("npipe:") => pipe_name(address),
+        Err(_) => {
+            Err(match (nearest(address, is_pipe), nearest(address, |form| form.parse::<Target>().is_ok())) {
+                (Some(form), _) => format!("expected npipe:NAME; did you mean {form}?"),
+                (None, Some(form)) => {
+                    format!(
+                        "connect is for pipes, expected npipe:NAME; did you mean npipe forward stdio {form}?"
+                    )
+                }
+                (None, None) => "expected npipe:NAME, for example npipe:openssh-ssh-agent".to_owned(),
+            })
+        }
     }
 }
 
@@ -514,7 +530,7 @@ fn exit_codes() -> String {
 mod tests {
     use clap::CommandFactory;
 
-    use super::{Cli, any_pipe_name};
+    use super::{Cli, any_pipe_name, connect_target};
 
     #[test]
     fn info_takes_any_name_and_those_that_stand_for_pipes() {
@@ -522,11 +538,45 @@ mod tests {
             ("ssh-agent", r"\\.\pipe\openssh-ssh-agent"),
             ("npipe:ssh-agent", r"\\.\pipe\ssh-agent"),
             ("my-service", r"\\.\pipe\my-service"),
-            ("tcp:1", r"\\.\pipe\tcp:1"),
+            ("npipe:tcp:1", r"\\.\pipe\tcp:1"),
+            ("npipe:npipe:x", r"\\.\pipe\npipe:x"),
+            (r"np:\\.\pipe\x", r"\\.\pipe\x"),
+            ("pipe://./pipe/x", r"\\.\pipe\x"),
+            ("name with spaces: and colons", r"\\.\pipe\name with spaces: and colons"),
             ("//./pipe/x", r"\\.\pipe\x"),
         ] {
             assert_eq!(any_pipe_name(written).unwrap().to_string(), path);
         }
+    }
+
+    #[test]
+    fn info_refuses_other_kinds_of_addresses() {
+        for (written, reason) in [
+            ("tcp:1", "did you mean npipe:tcp:1?"),
+            ("unix:///x", "info is for pipes"),
+            ("http://x", "info is for pipes"),
+            ("npipe:http://x", "http: is the scheme"),
+            ("../C:/file", "leave the pipes"),
+            ("npipe:../C:/file", "leave the pipes"),
+        ] {
+            let refused = any_pipe_name(written).expect_err(written);
+            assert!(refused.contains(reason), "{written}: {refused}");
+        }
+    }
+
+    #[test]
+    fn connect_offers_the_nearest_form() {
+        for (written, form) in [
+            ("agent", "npipe:agent"),
+            ("//./pipe/x", "npipe://./pipe/x"),
+            ("8080", "npipe forward stdio tcp:127.0.0.1:8080"),
+            ("/tmp/x", "npipe forward stdio unix:/tmp/x"),
+            ("http://x", "npipe forward stdio tcp:x:80"),
+        ] {
+            let refused = connect_target(written).expect_err(written);
+            assert!(refused.contains(&format!("did you mean {form}?")), "{written}: {refused}");
+        }
+        assert_eq!(connect_target(r"np:\\.\pipe\x").unwrap().to_string(), r"\\.\pipe\x");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What may stand at an end of a relay, and how it is written on the command line. Parsing only: nothing is opened
 //! or looked up here, and it behaves alike on every system.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -77,25 +78,120 @@ impl Target {
     }
 }
 
-/// The usual mistake is an address without its kind, so all kinds are listed.
+/// What `address` is refused with: the nearest form that is accepted, then every form. The usual
+/// mistake is an address without its kind.
 fn unknown_listener(address: &str) -> String {
+    let nearest = did_you_mean(address, |candidate| candidate.parse::<Listener>().is_ok());
     format!(
-        "{address:?} is no address to listen at; expected npipe:NAME, tcp:PORT, tcp:HOST:PORT, unix:PATH, stdio, \
+        "no address to listen at{nearest}; expected npipe:NAME, tcp:PORT, tcp:HOST:PORT, unix:PATH, stdio, \
          systemd, ssh-agent or docker, for example tcp:8080"
     )
 }
 
 fn unknown_target(address: &str) -> String {
+    let nearest = did_you_mean(address, |candidate| candidate.parse::<Target>().is_ok());
     format!(
-        "{address:?} is no target; expected tcp:HOST:PORT, npipe:NAME, unix:PATH, exec:COMMAND, assuan:FILE, stdio, \
+        "no target{nearest}; expected tcp:HOST:PORT, npipe:NAME, unix:PATH, exec:COMMAND, assuan:FILE, stdio, \
          ssh-agent, gpg-agent, gpg-agent-ssh or docker, for example tcp:127.0.0.1:8080"
     )
+}
+
+/// `; did you mean FORM?`, or nothing.
+fn did_you_mean(address: &str, is_accepted: impl Fn(&str) -> bool) -> String {
+    match nearest(address, is_accepted) {
+        Some(form) => format!("; did you mean {form}?"),
+        None => String::new(),
+    }
+}
+
+/// The first way of writing `address` in full that is accepted.
+pub(crate) fn nearest(address: &str, is_accepted: impl Fn(&str) -> bool) -> Option<String> {
+    let slashed = address.replace('\\', "/");
+    let mut candidates = Vec::new();
+    if address == "-" {
+        candidates.push("stdio".to_owned());
+    } else if is_path_of_pipe(address) {
+        candidates.push(format!("npipe://{}", slashed.trim_start_matches('/')));
+    } else if slashed.starts_with(['/', '.']) || slashed.ends_with(".sock") {
+        candidates.push(format!("unix:{slashed}"));
+    } else if let Some((scheme, rest)) = address.split_once(':') {
+        candidates.push(format!("{}:{rest}", scheme.to_ascii_lowercase()));
+        candidates.extend(of_url(&scheme.to_ascii_lowercase(), rest));
+        let host = if scheme == "*" { "0.0.0.0" } else { scheme };
+        candidates.push(match scheme {
+            "" => format!("tcp:{rest}"),
+            _ => format!("tcp:{host}:{rest}"),
+        });
+        candidates.push(format!("tcp:127.0.0.1:{rest}"));
+        candidates.push(format!("tcp:{address}"));
+    } else if address.bytes().all(|byte| byte.is_ascii_digit()) {
+        candidates.extend([format!("tcp:{address}"), format!("tcp:127.0.0.1:{address}")]);
+    } else {
+        candidates.extend([address.to_ascii_lowercase(), format!("npipe:{address}")]);
+    }
+    candidates.into_iter().find(|candidate| candidate != address && is_accepted(candidate))
+}
+
+/// The server that a URL names, for schemes whose port is known or written.
+fn of_url(scheme: &str, rest: &str) -> Option<String> {
+    let authority = rest.strip_prefix("//")?;
+    if scheme == "file" {
+        return Some(format!("unix:{authority}"));
+    }
+    let host = authority.split(['/', '?', '#']).next().unwrap_or(authority);
+    let host = host.rsplit('@').next().unwrap_or(host);
+    let port = match scheme {
+        "https" | "wss" => 443,
+        "ssh" | "sftp" => 22,
+        _ => 80,
+    };
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port_number(port).is_some());
+    Some(if has_port { format!("tcp:{host}") } else { format!("tcp:{host}:{port}") })
+}
+
+/// Whether `address` begins like a URL or an address of another kind: two or more characters of a
+/// scheme and a colon. A drive has one letter.
+pub(crate) fn begins_with_scheme(address: &str) -> bool {
+    address.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.len() > 1
+            && scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte))
+    })
+}
+
+/// Whether nothing but a pipe can be meant: `//SERVER/pipe/NAME`, with either slash. The shells of
+/// MSYS, as Git's, hand `//./pipe/x` on with one slash less.
+pub(crate) fn is_path_of_pipe(address: &str) -> bool {
+    let address = address.replace('\\', "/");
+    let server_first = address
+        .strip_prefix("//")
+        .or_else(|| address.strip_prefix('/').filter(|rest| rest.starts_with("./")));
+    server_first.and_then(|path| path.split('/').nth(1)).is_some_and(|part| part.eq_ignore_ascii_case("pipe"))
+}
+
+/// An address as npipe writes it. Other programs write `np:` (SQL Server), `pipe:` and URLs. Docker
+/// writes the path of a pipe as a URL: two slashes, then the path with its own two.
+pub(crate) fn in_our_form(address: &str) -> Cow<'_, str> {
+    match address.split_once(':') {
+        Some(("npipe" | "np" | "pipe", rest)) => {
+            let name = rest.strip_prefix("//").filter(|path| path.starts_with("//")).unwrap_or(rest);
+            Cow::Owned(format!("npipe:{name}"))
+        }
+        Some(("unix", rest)) if rest.starts_with("//") => {
+            Cow::Owned(format!("unix:/{}", rest.trim_start_matches('/')))
+        }
+        Some(("tcp", rest)) if rest.starts_with("//") => {
+            Cow::Owned(format!("tcp:{}", rest.trim_matches('/')))
+        }
+        Some(_) | None => Cow::Borrowed(address),
+    }
 }
 
 impl FromStr for Listener {
     type Err = String;
 
     fn from_str(address: &str) -> Result<Listener, String> {
+        let address = &*in_our_form(address);
         let Some((kind, rest)) = address.split_once(':') else {
             return match address {
                 "stdio" => Ok(Listener::Stdio),
@@ -112,7 +208,7 @@ impl FromStr for Listener {
             "npipe" => pipe_name(address).map(Listener::Pipe),
             "tcp" => tcp_listener(rest).map(Listener::Tcp),
             "unix" => unix_path(rest).map(Listener::Unix),
-            "exec" | "assuan" => {
+            "exec" | "assuan" | "windows" => {
                 Err(format!("{kind}: can be a target only; listen at unix:PATH or tcp:PORT, for example"))
             }
             _ => Err(unknown_listener(address)),
@@ -124,6 +220,7 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(address: &str) -> Result<Target, String> {
+        let address = &*in_our_form(address);
         let Some((kind, rest)) = address.split_once(':') else {
             return match address {
                 "stdio" => Ok(Target::Stdio),
@@ -131,6 +228,7 @@ impl FromStr for Target {
                 "docker" => known_pipe(DOCKER).map(Target::Pipe),
                 "gpg-agent" => Ok(Target::Gpg(GpgSocket::Agent)),
                 "gpg-agent-ssh" => Ok(Target::Gpg(GpgSocket::Ssh)),
+                "systemd" => Err("systemd can be listened at only, as the first of the two ends".to_owned()),
                 _ => Err(unknown_target(address)),
             };
         };
@@ -149,7 +247,7 @@ impl FromStr for Target {
 fn windows_target(address: &str) -> Result<Target, String> {
     match address.parse()? {
         Target::Stdio | Target::Windows(_) => Err(format!(
-            "{address:?} cannot be on the Windows side; expected for example windows:tcp:127.0.0.1:80"
+            "{address} cannot be on the Windows side; expected for example windows:tcp:127.0.0.1:80"
         )),
         target => Ok(Target::Windows(Box::new(target))),
     }
@@ -187,7 +285,17 @@ fn known_pipe(name: &str) -> Result<PipeName, String> {
     PipeName::new(name).map_err(|error| error.to_string())
 }
 
+/// The bytes that `sockaddr_un` has for a path, without the NUL at its end: unix(7).
+const LONGEST_SOCKET_PATH: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
+
 fn unix_path(path: &str) -> Result<PathBuf, String> {
+    if path.len() > LONGEST_SOCKET_PATH {
+        return Err(format!(
+            "a socket path has at most {LONGEST_SOCKET_PATH} bytes, and this one has {}; use a shorter \
+             directory, or a relative path",
+            path.len()
+        ));
+    }
     local_path(path)
         .map_err(|reason| format!("{reason}; expected unix:PATH, for example unix:/tmp/agent.sock"))
 }
@@ -207,7 +315,12 @@ fn local_path(path: &str) -> Result<PathBuf, String> {
         Err("the path contains a NUL character".to_owned())
     } else if path == "~" || path.starts_with("~/") {
         // Shells replace a tilde at the beginning of a word only. A directory of that name is never meant.
-        Err(format!("the shell has left {path:?} as it is: write $HOME instead of the tilde"))
+        Err(format!("the shell has left {path} as it is: write $HOME instead of the tilde"))
+    } else if path.starts_with('~') {
+        Err(format!(
+            "the shell has left {path} as it is: write that user's home directory in full, or ./{path} for a \
+             file whose name begins with a tilde"
+        ))
     } else {
         Ok(PathBuf::from(path))
     }
@@ -225,16 +338,33 @@ fn command(line: &str) -> Result<String, String> {
 
 /// A named pipe, written `npipe:NAME`, where NAME is bare or a path with either slash.
 pub(crate) fn pipe_name(address: &str) -> Result<PipeName, String> {
+    let address = in_our_form(address);
     let written =
         address.strip_prefix("npipe:").ok_or("expected npipe:NAME, for example npipe:openssh-ssh-agent")?;
-    // The library knows Docker's way to write a path as a URL, whose scheme is ours.
-    let written = if written.starts_with("////") { address } else { written };
     if lost_backslashes(written) {
         return Err(format!(
             r"{written} has lost backslashes to a shell; write npipe:NAME, or quote npipe:'\\.\pipe\NAME'"
         ));
     }
-    PipeName::new(written).map_err(|error| error.to_string())
+    if let Some((scheme, _)) = written.split_once("://") {
+        return Err(format!(
+            "{scheme}: is the scheme of another kind of address; expected npipe:NAME{}",
+            did_you_mean(written, |candidate| candidate.parse::<Target>().is_ok()),
+        ));
+    }
+    if let Some(name) =
+        written.strip_prefix("//").filter(|name| !name.is_empty() && !name.contains(['/', '\\']))
+    {
+        return Err(format!("a path of a pipe is //./pipe/NAME; did you mean npipe:{name}?"));
+    }
+    // The library accepts the prefix as well, so it would take one that is part of the name.
+    let begins_with_prefix =
+        written.get(.."npipe:".len()).is_some_and(|start| start.eq_ignore_ascii_case("npipe:"));
+    let name = if begins_with_prefix { format!(r"\\.\pipe\{written}") } else { written.to_owned() };
+    PipeName::new(name).map_err(|error| match written.starts_with('/') && !written.starts_with("//") {
+        true => format!("{error}; did you mean unix:{written}?"),
+        false => error.to_string(),
+    })
 }
 
 /// Whether this was a path of a pipe until a shell read it: `\.\pipe\x` or `.pipex`, with or without a backslash first.
@@ -256,11 +386,15 @@ impl FromStr for TcpAddress {
     fn from_str(address: &str) -> Result<TcpAddress, String> {
         let (host, port) = address
             .strip_prefix("tcp:")
-            .and_then(|rest| rest.rsplit_once(':'))
-            .ok_or("expected tcp:HOST:PORT, for example tcp:127.0.0.1:8080")?;
+            .map(|rest| rest.rsplit_once(':').ok_or(rest))
+            .ok_or("expected tcp:HOST:PORT, for example tcp:127.0.0.1:8080")?
+            .map_err(|port| match port_number(port) {
+                Some(1..) => format!("expected tcp:HOST:PORT; did you mean tcp:127.0.0.1:{port}?"),
+                Some(0) | None => "expected tcp:HOST:PORT, for example tcp:127.0.0.1:8080".to_owned(),
+            })?;
         let host = tcp_host(host, port)?;
         match port_number(port) {
-            None | Some(0) => Err(format!("{port:?} is not a port; expected a number from 1 to 65535")),
+            None | Some(0) => Err(format!("{port} is not a port; expected a number from 1 to 65535")),
             Some(port) => Ok(TcpAddress { host, port }),
         }
     }
@@ -274,7 +408,7 @@ fn tcp_listener(rest: &str) -> Result<TcpAddress, String> {
     };
     let port = port_number(port).ok_or_else(|| {
         format!(
-            "{port:?} is not a port; expected a number from 0 (any free port) to 65535, for example tcp:8080"
+            "{port} is not a port; expected a number from 0 (any free port) to 65535, for example tcp:8080"
         )
     })?;
     Ok(TcpAddress { host, port })
@@ -346,6 +480,124 @@ mod tests {
         assert_eq!(path("npipe://./pipe/agent"), r"\\.\pipe\agent");
         assert_eq!(path(r"npipe:\\.\PIPE\agent"), r"\\.\PIPE\agent");
         assert_eq!(path(r"npipe:\\server\pipe\agent"), r"\\server\pipe\agent");
+    }
+
+    #[test]
+    fn the_forms_of_other_programs_are_taken() {
+        for address in [
+            r"np:\\.\pipe\x",
+            "np:x",
+            "np://./pipe/x",
+            "pipe://./pipe/x",
+            "pipe:////./pipe/x",
+            "npipe:////./pipe/x",
+            "npipe:/./pipe/x",
+        ] {
+            assert_eq!(path(address), r"\\.\pipe\x", "{address}");
+            assert_eq!(address.parse::<Target>().unwrap().to_string(), r"\\.\pipe\x", "{address}");
+            assert_eq!(address.parse::<Listener>().unwrap().to_string(), r"\\.\pipe\x", "{address}");
+        }
+        for (address, ours) in [
+            ("unix:///run/x", "unix:/run/x"),
+            ("unix://run/x", "unix:/run/x"),
+            ("unix:/run//x", "unix:/run//x"),
+            ("tcp://127.0.0.1:2375", "tcp:127.0.0.1:2375"),
+            ("tcp://localhost:80/", "tcp:localhost:80"),
+        ] {
+            assert_eq!(address.parse::<Target>().unwrap().to_string(), ours, "{address}");
+            assert_eq!(address.parse::<Listener>().unwrap().to_string(), ours, "{address}");
+        }
+        assert_eq!("windows:np:x".parse::<Target>().unwrap().to_string(), r"windows:\\.\pipe\x");
+    }
+
+    #[test]
+    fn one_prefix_is_removed_and_a_second_belongs_to_the_name() {
+        assert_eq!(path("npipe:npipe:x"), r"\\.\pipe\npipe:x");
+        assert_eq!(path("npipe:NPipe:x"), r"\\.\pipe\NPipe:x");
+        assert_eq!(path("npipe:np:x"), r"\\.\pipe\np:x");
+        assert_eq!(path("np:npipe:x"), r"\\.\pipe\npipe:x");
+        assert_eq!(path("npipe:tcp:1"), r"\\.\pipe\tcp:1");
+    }
+
+    #[test]
+    fn a_name_that_leaves_the_pipes_or_has_a_scheme_is_refused() {
+        for address in [
+            "npipe:../C:/file",
+            r"npipe:..\C:\file",
+            "npipe:////./pipe/../C:/file",
+            "np:../x",
+            "pipe://./pipe/../x",
+            "npipe:npipe:////./pipe/x",
+            "npipe:http://x",
+            r"npipe:np:\\.\pipe\x",
+            "npipe:pipe://./pipe/x",
+            "npipe:unix:///x",
+            "npipe://name",
+            "npipe:/tmp/x.sock",
+        ] {
+            pipe_error(address);
+        }
+        assert!(pipe_error("npipe://name").contains("did you mean npipe:name?"));
+        assert!(pipe_error("npipe:/tmp/x").contains("did you mean unix:/tmp/x?"));
+    }
+
+    #[test]
+    fn a_refusal_offers_the_nearest_form() {
+        for (address, listener, target) in [
+            ("//./pipe/x", "npipe://./pipe/x", "npipe://./pipe/x"),
+            (r"\\.\pipe\x", "npipe://./pipe/x", "npipe://./pipe/x"),
+            ("/./pipe/x", "npipe://./pipe/x", "npipe://./pipe/x"),
+            ("openssh-ssh-agent", "npipe:openssh-ssh-agent", "npipe:openssh-ssh-agent"),
+            ("SSH-Agent", "ssh-agent", "ssh-agent"),
+            ("/tmp/x", "unix:/tmp/x", "unix:/tmp/x"),
+            ("./x", "unix:./x", "unix:./x"),
+            ("8080", "tcp:8080", "tcp:127.0.0.1:8080"),
+            (":8080", "tcp:8080", "tcp:127.0.0.1:8080"),
+            ("*:8080", "tcp:0.0.0.0:8080", "tcp:0.0.0.0:8080"),
+            ("localhost:80", "tcp:localhost:80", "tcp:localhost:80"),
+            ("[::1]:80", "tcp:[::1]:80", "tcp:[::1]:80"),
+            ("http://x", "tcp:x:80", "tcp:x:80"),
+            ("https://x/path", "tcp:x:443", "tcp:x:443"),
+            ("http://x:8080/y", "tcp:x:8080", "tcp:x:8080"),
+            ("ssh://me@x", "tcp:x:22", "tcp:x:22"),
+            ("file:///x", "unix:/x", "unix:/x"),
+            ("TCP:localhost:80", "tcp:localhost:80", "tcp:localhost:80"),
+            ("UNIX:/x", "unix:/x", "unix:/x"),
+            ("-", "stdio", "stdio"),
+        ] {
+            let offered = |form: &str| format!("did you mean {form}?");
+            let refused = address.parse::<Listener>().expect_err(address);
+            assert!(refused.contains(&offered(listener)), "{address}: {refused}");
+            let refused = address.parse::<Target>().expect_err(address);
+            assert!(refused.contains(&offered(target)), "{address}: {refused}");
+        }
+        for address in ["tcp:80", "tcp:8080"] {
+            let refused = address.parse::<Target>().expect_err(address);
+            let form = address.replace("tcp:", "tcp:127.0.0.1:");
+            assert!(refused.contains(&format!("did you mean {form}?")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn no_refusal_doubles_backslashes() {
+        for address in [r"x\y:z", r"\\.\mailslot\x", r"npipe:\\.\mailslot\x", r"tcp:\x:y", r"unix:~\x"] {
+            for refused in [
+                address.parse::<Listener>().expect_err(address),
+                address.parse::<Target>().expect_err(address),
+            ] {
+                assert!(!refused.contains(r"\\\") && !refused.contains(r"x\\y"), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_path_has_a_greatest_length() {
+        let path = |bytes: usize| format!("unix:/{}", "x".repeat(bytes - 1));
+        let most = super::LONGEST_SOCKET_PATH;
+        assert!(path(most).parse::<Listener>().is_ok() && path(most).parse::<Target>().is_ok());
+        for refused in [path(most + 1).parse::<Listener>().err(), path(most + 1).parse::<Target>().err()] {
+            assert!(refused.unwrap().contains(&format!("at most {most} bytes")));
+        }
     }
 
     #[test]
@@ -451,6 +703,8 @@ mod tests {
             ("tcp::80", "host is empty"),
             ("unix:", "for example unix:/tmp/agent.sock"),
             ("unix:~/agent.sock", "$HOME"),
+            ("unix:~user", "home directory in full"),
+            ("unix:~user/agent.sock", "home directory in full"),
             ("unix:a\0b", "NUL"),
             ("exec:cat", "a target only"),
             ("assuan:x", "a target only"),

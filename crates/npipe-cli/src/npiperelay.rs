@@ -7,6 +7,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use crate::endpoint::{begins_with_scheme, in_our_form, is_path_of_pipe};
+
 /// Each flag of npiperelay (jstarks), albertony's and NZSmartie's forks, and ours.
 const FLAGS: [(&str, &[&str]); 6] = [
     ("p", &["--poll"]),
@@ -36,7 +38,7 @@ fn translate(arguments: &[OsString]) -> Option<Vec<OsString>> {
     let (program, rest) = arguments.split_first()?;
     let Relay { flags, target } = Relay::parse(rest)?;
     let assuan = flags.contains(&ASSUAN);
-    if !(is_npiperelay(program) || assuan || is_path_of_pipe(target)) {
+    if !(is_npiperelay(program) || assuan || means_pipe(target)) {
         return None;
     }
     if assuan {
@@ -64,7 +66,9 @@ fn translate(arguments: &[OsString]) -> Option<Vec<OsString>> {
     if flags.contains(&LIMIT) && flags.contains(&"p") {
         ours.push(LIMIT_ATTEMPTS.into());
     }
-    ours.push([OsStr::new("npipe:"), target].into_iter().collect());
+    // An address of ours, or what looks like one, is judged as such.
+    let prefix = if begins_with_scheme(&target.to_string_lossy()) { "" } else { "npipe:" };
+    ours.push([OsStr::new(prefix), target].into_iter().collect());
     Some(ours)
 }
 
@@ -117,12 +121,10 @@ fn is_npiperelay(program: &OsStr) -> bool {
 }
 
 /// Whether nothing but a pipe can be meant, so that no command of ours is.
-fn is_path_of_pipe(target: &OsStr) -> bool {
-    let target = target.to_string_lossy().replace('\\', "/");
-    // The shells of MSYS, as Git's, hand `//./pipe/x` on with one slash less.
-    let server_first =
-        target.strip_prefix("//").or_else(|| target.strip_prefix('/').filter(|rest| rest.starts_with("./")));
-    server_first.and_then(|path| path.split('/').nth(1)).is_some_and(|part| part.eq_ignore_ascii_case("pipe"))
+fn means_pipe(target: &OsStr) -> bool {
+    let target = target.to_string_lossy();
+    let address = in_our_form(&target);
+    is_path_of_pipe(&target) || address.strip_prefix("npipe:").is_some_and(is_path_of_pipe)
 }
 
 #[cfg(test)]
@@ -212,6 +214,21 @@ mod tests {
     fn under_its_name_any_target_is_one() {
         for program in ["npiperelay", "NPIPERELAY.EXE", "/mnt/c/tools/npiperelay.exe"] {
             assert_eq!(connect(&format!("{program} x")).0.target.to_string(), r"\\.\pipe\x");
+        }
+    }
+
+    #[test]
+    fn a_target_with_a_scheme_is_judged_as_an_address() {
+        for target in [r"np:\\.\pipe\x", "pipe://./pipe/x", "npipe:////./pipe/x"] {
+            assert_eq!(
+                connect(&format!("npipe -ei -s {target}")).0.target.to_string(),
+                r"\\.\pipe\x",
+                "{target}"
+            );
+        }
+        assert_eq!(connect("npiperelay npipe:x").0.target.to_string(), r"\\.\pipe\x");
+        for target in ["http://x", "unix:///x", "tcp:1", "npipe:../C:/file", "../C:/file"] {
+            Cli::try_parse_from(translated(words(&format!("npiperelay -ei {target}")))).expect_err(target);
         }
     }
 

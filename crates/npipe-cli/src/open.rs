@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use npipe::blocking::PipeStream;
 use npipe::{ClientOptions, PipeName};
 
+use crate::account::Lasted;
 use crate::exit::{Exit, Failure};
 use crate::patience::{Obstacle, Patience};
 use crate::report::Report;
@@ -64,13 +65,11 @@ struct Waited {
 
 fn open_failure(name: &PipeName, error: &io::Error, obstacle: Obstacle, waited: Waited) -> Failure {
     let Waited { attempts, time } = waited;
-    let seconds = time.as_secs();
+    let lasted = Lasted(time);
     match obstacle {
         Obstacle::Missing if attempts > 1 => Failure::new(
             Exit::NotFound,
-            format!(
-                "no program served {name} in {attempts} attempts over {seconds} s; is the server running?"
-            ),
+            format!("no program served {name} in {attempts} attempts over {lasted}; is the server running?"),
         ),
         Obstacle::Missing => {
             Failure::new(Exit::NotFound, format!("no program serves {name}; is the server running?"))
@@ -78,7 +77,7 @@ fn open_failure(name: &PipeName, error: &io::Error, obstacle: Obstacle, waited: 
         Obstacle::Busy => Failure::new(
             Exit::Busy,
             format!(
-                "every instance of {name} stayed busy for {seconds} s; try later, or wait longer with --wait or --poll"
+                "every instance of {name} stayed busy for {lasted}; try later, or wait longer with --wait or --poll"
             ),
         ),
         Obstacle::Other if error.kind() == io::ErrorKind::PermissionDenied => Failure::new(

@@ -46,10 +46,19 @@ impl PipeName {
     }
 
     fn parse(given: &OsStr) -> io::Result<Self> {
-        let refuse = |why: &str| {
-            Err(io::Error::new(io::ErrorKind::InvalidInput, format!("invalid pipe name {given:?}: {why}")))
-        };
         let text = given.to_string_lossy();
+        let refuse = |why: &str| {
+            // As it was written, without doubled backslashes; control characters stay visible.
+            let mut shown = String::new();
+            for character in text.chars() {
+                if character.is_control() {
+                    shown.extend(character.escape_default());
+                } else {
+                    shown.push(character);
+                }
+            }
+            Err(io::Error::new(io::ErrorKind::InvalidInput, format!("invalid pipe name '{shown}': {why}")))
+        };
         if text.is_empty() {
             return refuse("it is empty");
         }
@@ -223,6 +232,7 @@ mod tests {
             let error = PipeName::new(name).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains(reason), "{error}");
+            assert!(name.contains('\0') || error.to_string().contains(&format!("'{name}'")), "{error}");
         }
         assert!(PipeName::new("n".repeat(247)).is_ok(), "256 in all");
     }
