@@ -1,16 +1,18 @@
 //! The command line: flags and their help texts, nothing else. What a flag does is decided where it is used.
 
 use std::fmt::Write;
-use std::num::{NonZeroU16, ParseIntError};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueHint, value_parser};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use npipe::PipeName;
 #[cfg(windows)]
 use npipe::SecurityDescriptor;
 
+use crate::bridge::protocol::Hello;
 use crate::endpoint::{Listener, Target, begins_with_scheme, in_our_form, nearest, pipe_name};
 use crate::exit::Exit;
 use crate::progress::When;
@@ -21,7 +23,7 @@ use crate::wsl::service::{Listening, Service};
 ///
 /// Only data goes to stdout; everything that npipe itself has to say goes to stderr.
 #[derive(Debug, Parser)]
-#[command(version, after_long_help = exit_codes())]
+#[command(name = "npipe", version = version(), after_long_help = exit_codes())]
 pub(crate) struct Cli {
     /// Say on stderr what becomes of each connection, with byte counts and durations; twice (-vv): each step of it
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -29,6 +31,29 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The version of the program, its commit, its target, and the bridge protocols that it speaks.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let protocols = Hello::ours().versions;
+        format!(
+            "{} (commit {}, {}, bridge protocol {})",
+            env!("CARGO_PKG_VERSION"),
+            env!("NPIPE_COMMIT"),
+            env!("NPIPE_TARGET"),
+            match (protocols.start(), protocols.end()) {
+                (oldest, newest) if oldest == newest => newest.to_string(),
+                (oldest, newest) => format!("{oldest} to {newest}"),
+            }
+        )
+    });
+    &VERSION
+}
+
+/// Returns whether only npipe itself calls the command `name`.
+pub(crate) fn is_hidden(name: &str) -> bool {
+    Cli::command().find_subcommand(name).is_some_and(clap::Command::is_hide_set)
 }
 
 #[derive(Debug, Subcommand)]
@@ -122,7 +147,7 @@ pub(crate) struct ConnectArguments {
     pub(crate) poll: bool,
 
     /// Give up after so many attempts, of which there are about five a second [npiperelay: -l, which is 300]
-    #[arg(long, value_name = "ATTEMPTS", requires = "poll", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "ATTEMPTS", requires = "poll", value_parser = attempts)]
     pub(crate) poll_limit: Option<u32>,
 
     /// Give up after so many seconds
@@ -209,18 +234,20 @@ pub(crate) struct ForwardArguments {
     #[arg(long, value_name = "SECONDS", requires = "poll", value_parser = seconds)]
     pub(crate) poll_deadline: Option<Duration>,
 
-    /// Serve so many clients at once; others wait until one has left
-    #[arg(long, value_name = "N")]
-    pub(crate) max_connections: Option<NonZeroU16>,
+    /// Serve at most N clients at once; others wait until one has left
+    ///
+    /// Without it 1,024 are served at once, so that a loop over two programs ends.
+    #[arg(long, value_name = "N", value_parser = connections)]
+    pub(crate) max_connections: Option<u16>,
 
     /// Close a connection on which nothing was sent either way for so long
-    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SECONDS", value_parser = some_seconds)]
     pub(crate) idle_timeout: Option<u32>,
 
     /// Make so many instances of the pipe and no more: clients beyond that find it busy
     ///
     /// Without it there are always some that wait, so that clients which come together find one each.
-    #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=254))]
+    #[arg(long, value_name = "N", value_parser = instances)]
     pub(crate) instances: Option<u8>,
 
     /// Make the pipe one of messages: what is sent to a client arrives in messages as it was read from the target
@@ -321,8 +348,40 @@ fn security_descriptor(sddl: &str) -> Result<SecurityDescriptor, String> {
     })
 }
 
-fn seconds(text: &str) -> Result<Duration, ParseIntError> {
-    text.parse().map(|seconds: u32| Duration::from_secs(seconds.into()))
+fn seconds(text: &str) -> Result<Duration, String> {
+    whole_seconds(text).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+fn whole_seconds(text: &str) -> Result<u32, String> {
+    whole_number(text, "a whole number of seconds", 0..=u32::MAX)
+}
+
+fn some_seconds(text: &str) -> Result<u32, String> {
+    whole_number(text, "a whole number of seconds", 1..=u32::MAX)
+}
+
+fn attempts(text: &str) -> Result<u32, String> {
+    whole_number(text, "a whole number of attempts", 1..=u32::MAX)
+}
+
+fn connections(text: &str) -> Result<u16, String> {
+    whole_number(text, "a whole number of clients", 1..=u32::from(u16::MAX))
+        .map(|number| u16::try_from(number).unwrap_or(u16::MAX))
+}
+
+fn instances(text: &str) -> Result<u8, String> {
+    whole_number(text, "a whole number of instances", 1..=254)
+        .map(|number| u8::try_from(number).unwrap_or(u8::MAX))
+}
+
+/// Digits only: the standard library accepts a sign too.
+fn whole_number(text: &str, expected: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| is_number && range.contains(number));
+    number.ok_or_else(|| match (range.start(), range.end()) {
+        _ if !is_number => format!("expected {expected}, for example 5"),
+        (least, most) => format!("expected {expected} from {least} to {most}"),
+    })
 }
 
 /// What reaches pipes from Linux.
@@ -348,7 +407,7 @@ pub(crate) struct BridgeArguments {
     /// End the Windows process when there was no connection for so long; the next one starts it again
     ///
     /// Without it the process stays for as long as this one runs.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = whole_seconds)]
     pub(crate) bridge_idle: Option<u32>,
 }
 
@@ -451,8 +510,8 @@ const FORWARD_EXAMPLES: &str = r#"Examples:
       npipe forward npipe:my-service tcp:127.0.0.1:8080
   Show each connection and what went through it
       npipe -v forward npipe:my-service tcp:[::1]:8080
-  Let programs on TCP use a pipe; only those of this machine can
-      npipe forward tcp:2375 docker
+  Let a program on TCP use the serial console of a virtual machine; every user of this machine can
+      npipe forward tcp:4555 npipe:my-vm-com1
   Join a Unix socket with a program
       npipe forward unix:/tmp/echo.sock exec:cat
   Give programs on TCP the ssh side of GnuPG's agent, started when needed
@@ -528,7 +587,7 @@ fn exit_codes() -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::{Cli, any_pipe_name, connect_target};
 
@@ -562,6 +621,31 @@ mod tests {
             let refused = any_pipe_name(written).expect_err(written);
             assert!(refused.contains(reason), "{written}: {refused}");
         }
+    }
+
+    #[test]
+    fn numbers_are_refused_with_the_expected_form() {
+        for (flag, value, expected) in [
+            ("--wait", "5s", "expected a whole number of seconds, for example 5"),
+            ("--wait", "1.5", "expected a whole number of seconds"),
+            ("--wait", "", "expected a whole number of seconds"),
+            ("--wait", "+5", "expected a whole number of seconds"),
+            ("--wait", "4294967296", "from 0 to 4294967295"),
+            ("--idle-timeout", "0", "expected a whole number of seconds from 1"),
+            ("--idle-timeout", "x", "expected a whole number of seconds"),
+            ("--max-connections", "0", "expected a whole number of clients from 1 to 65535"),
+            ("--max-connections", "many", "expected a whole number of clients, for example 5"),
+            ("--instances", "255", "expected a whole number of instances from 1 to 254"),
+            #[cfg(unix)]
+            ("--bridge-idle", "10m", "expected a whole number of seconds"),
+        ] {
+            let line = ["npipe", "forward", &format!("{flag}={value}"), "tcp:0", "npipe:x"];
+            let refused = Cli::try_parse_from(line).unwrap_err().to_string();
+            assert!(refused.contains(expected), "{flag} {value}: {refused}");
+        }
+        let line = ["npipe", "connect", "--poll", "--poll-limit=0", "npipe:x"];
+        let refused = Cli::try_parse_from(line).unwrap_err().to_string();
+        assert!(refused.contains("expected a whole number of attempts from 1"), "{refused}");
     }
 
     #[test]

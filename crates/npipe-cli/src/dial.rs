@@ -197,7 +197,7 @@ impl Dialer {
 
 /// How the Windows side is told of `target`, if it is there, and what it is.
 #[cfg(unix)]
-fn on_windows_side(target: &Target) -> Option<(String, Kind)> {
+pub(crate) fn on_windows_side(target: &Target) -> Option<(String, Kind)> {
     match target {
         Target::Windows(target) => {
             on_windows_side(target).or_else(|| Some((target.to_string(), Kind::Socket)))

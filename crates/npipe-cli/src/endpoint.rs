@@ -78,8 +78,8 @@ impl Target {
     }
 }
 
-/// What `address` is refused with: the nearest form that is accepted, then every form. The usual
-/// mistake is an address without its kind.
+/// The refusal of `address`: the nearest form that is accepted, then every form. The usual mistake is
+/// an address without its kind.
 fn unknown_listener(address: &str) -> String {
     let nearest = did_you_mean(address, |candidate| candidate.parse::<Listener>().is_ok());
     format!(
@@ -149,8 +149,7 @@ fn of_url(scheme: &str, rest: &str) -> Option<String> {
     Some(if has_port { format!("tcp:{host}") } else { format!("tcp:{host}:{port}") })
 }
 
-/// Whether `address` begins like a URL or an address of another kind: two or more characters of a
-/// scheme and a colon. A drive has one letter.
+/// Returns whether `address` begins with a scheme, of two or more characters, and a colon. A drive has one letter.
 pub(crate) fn begins_with_scheme(address: &str) -> bool {
     address.split_once(':').is_some_and(|(scheme, _)| {
         scheme.len() > 1
@@ -159,7 +158,7 @@ pub(crate) fn begins_with_scheme(address: &str) -> bool {
     })
 }
 
-/// Whether nothing but a pipe can be meant: `//SERVER/pipe/NAME`, with either slash. The shells of
+/// Returns whether `address` is the path of a pipe: `//SERVER/pipe/NAME`, with either slash. The shells of
 /// MSYS, as Git's, hand `//./pipe/x` on with one slash less.
 pub(crate) fn is_path_of_pipe(address: &str) -> bool {
     let address = address.replace('\\', "/");
@@ -315,10 +314,10 @@ fn local_path(path: &str) -> Result<PathBuf, String> {
         Err("the path contains a NUL character".to_owned())
     } else if path == "~" || path.starts_with("~/") {
         // Shells replace a tilde at the beginning of a word only. A directory of that name is never meant.
-        Err(format!("the shell has left {path} as it is: write $HOME instead of the tilde"))
+        Err(format!("the shell did not expand {path}: write $HOME instead of the tilde"))
     } else if path.starts_with('~') {
         Err(format!(
-            "the shell has left {path} as it is: write that user's home directory in full, or ./{path} for a \
+            "the shell did not expand {path}: write that user's home directory in full, or ./{path} for a \
              file whose name begins with a tilde"
         ))
     } else {

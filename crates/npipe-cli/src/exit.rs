@@ -59,6 +59,12 @@ impl Exit {
     }
 }
 
+impl Exit {
+    pub(crate) fn exit_process(self) -> ! {
+        std::process::exit(self as i32)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::account::{Account, Lasted};
 #[cfg(unix)]
-use crate::bridge::client::Bridge;
+use crate::bridge::{client::Bridge, process::find};
 use crate::cli::ForwardArguments;
+#[cfg(unix)]
+use crate::dial::on_windows_side;
 use crate::dial::{Connection, Dialer, Stream};
 use crate::endings::{Kind, Session};
 use crate::endpoint::{Listener, Target};
@@ -22,13 +24,13 @@ use crate::limit::Limit;
 #[cfg(windows)]
 use crate::listener::pipe::{self, Pipe};
 use crate::listener::{Client, Socket, left};
+use crate::output::reader_has_gone;
 use crate::patience::Patience;
 use crate::progress::{Progress, When};
 use crate::relay::{End, Summary, relay};
 use crate::report::Report;
 
 pub(crate) async fn run(arguments: ForwardArguments, report: Report) -> Result<(), Failure> {
-    check(&arguments)?;
     #[cfg(unix)]
     limit::raise_open_files();
     tokio::select! {
@@ -42,33 +44,9 @@ pub(crate) async fn run(arguments: ForwardArguments, report: Report) -> Result<(
     }
 }
 
-/// What can be refused before anything is done.
-fn check(arguments: &ForwardArguments) -> Result<(), Failure> {
-    let ForwardArguments { listen, target, instances, message, sddl, launch, .. } = arguments;
-    let usage = |reason: &str| Err(Failure::new(Exit::Usage, reason));
-    let unsupported =
-        |reason: &str| Err(Failure::new(Exit::Unsupported, format!("cannot listen on {listen}: {reason}")));
-    match (listen, target) {
-        (Listener::Stdio, Target::Stdio) => return usage("stdin and stdout cannot be both ends"),
-        (Listener::Pipe(_), _) if cfg!(not(windows)) => {
-            return unsupported("named pipes of this kind exist on Windows only; use unix: or tcp: here");
-        }
-        (Listener::Systemd, _) if cfg!(not(unix)) => {
-            return unsupported("systemd is not on this system; use npipe: or tcp: here");
-        }
-        (Listener::Unix(_), _) if cfg!(not(unix)) => {
-            return unsupported("npipe has no Unix sockets on this system; use npipe: or tcp: here");
-        }
-        _ => {}
-    }
-    if *launch && !target.can_be_launched() {
-        return usage("--launch is for the targets ssh-agent, gpg-agent, gpg-agent-ssh, docker and assuan:");
-    }
-    if (instances.is_some() || *message || sddl.is_some()) && !matches!(listen, Listener::Pipe(_)) {
-        return usage("--instances, --message and --sddl are for pipes: listen at npipe:NAME to use them");
-    }
-    Ok(())
-}
+/// The default of `--max-connections`. It bounds a loop over two programs, which would otherwise go
+/// on until memory or files run out.
+const MAX_CONNECTIONS: usize = 1024;
 
 async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Failure> {
     let progress = arguments.progress.when;
@@ -78,6 +56,13 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
     }
     let patience = Patience::of_forward(&arguments);
     let ForwardArguments { listen, target, max_connections, launch, .. } = arguments;
+    #[cfg(unix)]
+    if listen != Listener::Stdio
+        && on_windows_side(&target).is_some()
+        && let Err(reason) = find(arguments.bridge.windows_program.path.as_deref())
+    {
+        report.warning(format_args!("{reason}; until then each client is closed"));
+    }
     #[cfg(unix)]
     let dialer = Dialer::new(target, patience, launch, report, Bridge::new(arguments.bridge.into(), report))?;
     #[cfg(windows)]
@@ -90,7 +75,7 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
         dialer,
         report,
         idle_timeout,
-        room: Limit::new(max_connections.map_or(Semaphore::MAX_PERMITS, |limit| limit.get().into())),
+        room: Limit::new(max_connections.map_or(MAX_CONNECTIONS, usize::from)),
         clients: AtomicU64::new(0),
     });
     match listen {
@@ -109,7 +94,7 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
             }
         }
         listen => {
-            let mut listener = Socket::bind(&listen, report).await?;
+            let mut listener = Socket::bind(&listen, forward.dialer.target(), report).await?;
             loop {
                 forward.serve_in_background(listener.accept().await, Kind::Socket).await;
             }
@@ -220,7 +205,7 @@ async fn stdio_serves_the_first_client(
             join_stdio(pipe.accept().await, Kind::Pipe, idle_timeout, listen, progress, report).await
         }
         listen => {
-            let client = Socket::bind(listen, report).await?.accept().await;
+            let client = Socket::bind(listen, &arguments.target, report).await?.accept().await;
             join_stdio(client, Kind::Socket, idle_timeout, listen, progress, report).await
         }
     }
@@ -241,9 +226,10 @@ async fn join_stdio(
     let (_, summary) = relay(&mut stdio, &mut peer, session, &account).await;
     let failure = |exit, message: String| Err(Failure::new(exit, message));
     match (&summary.replies.end, &summary.requests.end) {
-        (End::WriteFailed(_), _) => {
+        (End::WriteFailed(error), _) if reader_has_gone(error) => {
             failure(Exit::OutputClosed, format!("the reader of stdout went away before {name} ended"))
         }
+        (End::WriteFailed(error), _) => failure(Exit::Failure, format!("cannot write to stdout: {error}")),
         (End::ReadFailed(error), _) => failure(Exit::Disconnected, format!("{name} broke off: {error}")),
         (_, End::ReadFailed(error)) => failure(Exit::Failure, format!("cannot read from stdin: {error}")),
         (_, End::WriteFailed(_) | End::Abandoned { undelivered: 1.. }) => failure(

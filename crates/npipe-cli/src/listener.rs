@@ -11,11 +11,14 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::dial::Stream;
-use crate::endpoint::{Listener, TcpAddress};
+use crate::endpoint::{Listener, Target, TcpAddress};
+#[cfg(unix)]
+use crate::ends::leads_back_by_path;
+use crate::ends::{leads_back, leads_to_itself};
 use crate::exit::{Exit, Failure};
 #[cfg(unix)]
 use crate::limit;
@@ -90,13 +93,16 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    pub(crate) async fn bind(listen: &Listener, report: Report) -> Result<Socket, Failure> {
+    /// A listener for connections to `target`, which must not lead back to it.
+    pub(crate) async fn bind(listen: &Listener, target: &Target, report: Report) -> Result<Socket, Failure> {
         match listen {
-            Listener::Tcp(address) => Tcp::bind(address, report).await.map(Socket::Tcp),
+            Listener::Tcp(address) => Tcp::bind(address, target, report).await.map(Socket::Tcp),
+            #[cfg(unix)]
+            Listener::Unix(path) if leads_back_by_path(target, path) => Err(leads_to_itself(listen, target)),
             #[cfg(unix)]
             Listener::Unix(path) => unix::Unix::bind(path, report).await.map(Socket::Unix),
             #[cfg(unix)]
-            Listener::Systemd => systemd::take(report),
+            Listener::Systemd => systemd::take(target, report).await,
             _ => unreachable!("{listen} is no socket, or was refused before"),
         }
     }
@@ -234,8 +240,19 @@ pub(crate) struct Tcp {
 }
 
 impl Tcp {
-    async fn bind(address: &TcpAddress, report: Report) -> Result<Tcp, Failure> {
-        let listener = TcpListener::bind((address.host.as_str(), address.port)).await;
+    async fn bind(address: &TcpAddress, target: &Target, report: Report) -> Result<Tcp, Failure> {
+        let host = (address.host.as_str(), address.port);
+        let listener = TcpListener::bind(host).await;
+        let local = match &listener {
+            Ok(listener) => listener.local_addr().ok(),
+            // Such as one that is taken.
+            Err(_) => lookup_host(host).await.ok().and_then(|mut addresses| addresses.next()),
+        };
+        if let Some(local) = local
+            && leads_back(target, local).await
+        {
+            return Err(leads_to_itself(&Listener::Tcp(address.clone()), target));
+        }
         listener
             .and_then(|listener| Tcp::new(listener, address, report))
             .map_err(|error| failure(address, &error))
@@ -245,7 +262,8 @@ impl Tcp {
         let local = listener.local_addr()?;
         if !local.ip().is_loopback() {
             report.warning(format_args!(
-                "{address} is open to other machines, and nothing here asks who comes; tcp:{} is not",
+                "other machines can connect to {address}, and npipe checks no password; tcp:{} is for \
+                 this machine only",
                 local.port()
             ));
         }
@@ -496,45 +514,74 @@ mod systemd {
     //! the first client. The protocol is that of sd_listen_fds(3).
 
     use std::io;
+    use std::os::fd::AsFd;
 
     use listenfd::ListenFd;
+    use socket2::SockRef;
     use tokio::net::{TcpListener, UnixListener};
 
     use super::unix::Unix;
     use super::{Socket, Tcp};
-    use crate::endpoint::Listener;
+    use crate::endpoint::{Listener, Target};
+    use crate::ends::{leads_back, leads_back_by_path, leads_to_itself};
     use crate::exit::{Exit, Failure};
     use crate::report::Report;
 
-    pub(super) fn take(report: Report) -> Result<Socket, Failure> {
+    pub(super) async fn take(target: &Target, report: Report) -> Result<Socket, Failure> {
+        let refuse =
+            |reason: &str| Err(Failure::new(Exit::Failure, format!("cannot listen on systemd: {reason}")));
         let mut handed_over = ListenFd::from_env();
         match handed_over.len() {
-            1 => first(&mut handed_over, report).map_err(|error| super::failure(&Listener::Systemd, &error)),
-            0 => Err(Failure::new(
-                Exit::Failure,
-                "cannot listen on systemd: no socket was handed over (LISTEN_FDS); it is for the service of a socket \
-                 unit, or for systemd-socket-activate",
-            )),
-            several => Err(Failure::new(
-                Exit::Failure,
-                format!(
-                    "cannot listen on systemd: {several} sockets were handed over, and one is served; give each its \
-                     own service"
-                ),
-            )),
+            1 => {}
+            0 => {
+                return refuse(
+                    "no socket was handed over (LISTEN_FDS); it is for the service of a socket unit, or for \
+                     systemd-socket-activate",
+                );
+            }
+            several => {
+                return refuse(&format!(
+                    "{several} sockets were handed over, and one is served; give each its own service"
+                ));
+            }
         }
+        let failure = |error: io::Error| super::failure(&Listener::Systemd, &error);
+        if let Ok(Some(listener)) = handed_over.take_unix_listener(0) {
+            let address = listener.local_addr().ok();
+            if let Some(path) = address.as_ref().and_then(|address| address.as_pathname())
+                && leads_back_by_path(target, path)
+            {
+                return Err(leads_to_itself(&Listener::Unix(path.to_owned()), target));
+            }
+            if !listens(&listener) {
+                return refuse(CONNECTION);
+            }
+            listener.set_nonblocking(true).map_err(failure)?;
+            report.listening(&Listener::Systemd);
+            let listener = UnixListener::from_std(listener).map_err(failure)?;
+            return Ok(Socket::Unix(Unix::inherited(listener, report)));
+        }
+        let listener = handed_over.take_tcp_listener(0).map_err(failure)?;
+        let listener = listener.ok_or_else(|| failure(io::ErrorKind::NotFound.into()))?;
+        if !listens(&listener) {
+            return refuse(CONNECTION);
+        }
+        if let Ok(address) = listener.local_addr()
+            && leads_back(target, address).await
+        {
+            return Err(leads_to_itself(&Listener::Systemd, target));
+        }
+        listener.set_nonblocking(true).map_err(failure)?;
+        let listener = TcpListener::from_std(listener).map_err(failure)?;
+        Tcp::new(listener, &Listener::Systemd, report).map(Socket::Tcp).map_err(failure)
     }
 
-    fn first(handed_over: &mut ListenFd, report: Report) -> io::Result<Socket> {
-        if let Ok(Some(listener)) = handed_over.take_unix_listener(0) {
-            listener.set_nonblocking(true)?;
-            report.listening(&Listener::Systemd);
-            return UnixListener::from_std(listener)
-                .map(|listener| Socket::Unix(Unix::inherited(listener, report)));
-        }
-        let listener = handed_over.take_tcp_listener(0)?.ok_or(io::ErrorKind::NotFound)?;
-        listener.set_nonblocking(true)?;
-        Tcp::new(TcpListener::from_std(listener)?, &Listener::Systemd, report).map(Socket::Tcp)
+    const CONNECTION: &str = "a connection was handed over and not a listener, as with Accept=yes in the \
+                              socket unit; remove that line, and npipe serves all clients";
+
+    /// Without an answer of the kernel the socket counts as a listener, and then fails as one.
+    fn listens(socket: &impl AsFd) -> bool {
+        SockRef::from(socket).is_listener().unwrap_or(true)
     }
 }
 

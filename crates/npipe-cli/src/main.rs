@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::cli::{Cli, Command};
 #[cfg(unix)]
@@ -23,6 +23,7 @@ mod connect;
 mod dial;
 mod endings;
 mod endpoint;
+mod ends;
 mod exec;
 mod exit;
 mod foreign;
@@ -61,11 +62,11 @@ mod verdict;
 mod wsl;
 
 fn main() -> ExitCode {
-    let Cli { verbose, command } = parse(npiperelay::translated(std::env::args_os().collect()));
+    let (Cli { verbose, command }, given) = parse(npiperelay::translated(std::env::args_os().collect()));
     let report = Report::new(verbose);
     #[cfg(windows)]
     close_window_of_our_own(report);
-    let exit = match run(command, report) {
+    let exit = match check(&command, &given).and_then(|()| run(command, report)) {
         Ok(()) => Exit::Success,
         Err(failure) => {
             report.failure(&failure);
@@ -85,16 +86,50 @@ fn close_window_of_our_own(report: Report) {
     }
 }
 
-/// Does not return where the command line asks for help or cannot be used: then clap has said what there is to say.
-fn parse(arguments: Vec<OsString>) -> Cli {
-    Cli::try_parse_from(&arguments).unwrap_or_else(|error| {
-        let unknown = matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
-        if let Some(words) = foreign::in_our_words(&arguments).filter(|_| unknown) {
-            let failure = Failure::new(Exit::Usage, words);
-            Report::new(0).failure(&failure);
-        }
-        error.exit()
-    })
+/// Returns only for a command line with a command to run.
+fn parse(arguments: Vec<OsString>) -> (Cli, ArgMatches) {
+    let parsed = Cli::command().try_get_matches_from(&arguments).and_then(|given| {
+        let cli = Cli::from_arg_matches(&given).map_err(|error| error.format(&mut Cli::command()))?;
+        Ok((cli, given))
+    });
+    parsed.unwrap_or_else(|error| end_with(error, &arguments).exit_process())
+}
+
+/// Prints help, or why the command line is refused.
+fn end_with(mut error: clap::Error, arguments: &[OsString]) -> Exit {
+    if !error.use_stderr() {
+        return match output::report(error.print()) {
+            Ok(()) => Exit::Success,
+            Err(failure) => {
+                Report::new(0).failure(&failure);
+                failure.exit
+            }
+        };
+    }
+    let unknown = matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
+    if let Some(suggestion) = foreign::suggestion(arguments).filter(|_| unknown) {
+        Report::new(0).failure(&Failure::new(Exit::Usage, suggestion));
+    }
+    // A hidden command is not suggested either.
+    let hidden = |value: &ContextValue| match value {
+        ContextValue::Strings(names) => names.iter().any(|name| cli::is_hidden(name)),
+        ContextValue::String(name) => cli::is_hidden(name),
+        _ => false,
+    };
+    if error.get(ContextKind::SuggestedSubcommand).is_some_and(hidden) {
+        error.remove(ContextKind::SuggestedSubcommand);
+    }
+    // Nothing is left to do where stderr is closed.
+    let _ = error.print();
+    Exit::Usage
+}
+
+/// Refuses what can be refused before anything is done.
+fn check(command: &Command, given: &ArgMatches) -> Result<(), Failure> {
+    match (command, given.subcommand()) {
+        (Command::Forward(arguments), Some((_, given))) => ends::check(arguments, given),
+        _ => Ok(()),
+    }
 }
 
 fn run(command: Command, report: Report) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::endpoint::{begins_with_scheme, in_our_form, is_path_of_pipe};
 
 /// Each flag of npiperelay (jstarks), albertony's and NZSmartie's forks, and ours.
-const FLAGS: [(&str, &[&str]); 6] = [
+pub(crate) const FLAGS: [(&str, &[&str]); 6] = [
     ("p", &["--poll"]),
     ("s", &["--eof-message"]),
     ("ei", &["--exit-on-stdin-eof"]),
@@ -20,11 +20,11 @@ const FLAGS: [(&str, &[&str]); 6] = [
     ("v", &["--verbose"]),
 ];
 /// albertony's fork: the limit of `-p`, after 300 attempts, which is about a minute.
-const LIMIT: &str = "l";
+pub(crate) const LIMIT: &str = "l";
 const LIMIT_ATTEMPTS: &str = "--poll-limit=300";
 const LIMIT_TIME: &str = "--poll-deadline=60";
 /// The target is a socket file of GnuPG.
-const ASSUAN: &str = "a";
+pub(crate) const ASSUAN: &str = "a";
 
 /// The same command line in our words, if it is one of npiperelay; else as it is.
 pub(crate) fn translated(arguments: Vec<OsString>) -> Vec<OsString> {
@@ -66,7 +66,7 @@ fn translate(arguments: &[OsString]) -> Option<Vec<OsString>> {
     if flags.contains(&LIMIT) && flags.contains(&"p") {
         ours.push(LIMIT_ATTEMPTS.into());
     }
-    // An address of ours, or what looks like one, is judged as such.
+    // A target with a scheme is parsed as an address.
     let prefix = if begins_with_scheme(&target.to_string_lossy()) { "" } else { "npipe:" };
     ours.push([OsStr::new(prefix), target].into_iter().collect());
     Some(ours)

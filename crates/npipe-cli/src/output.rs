@@ -8,11 +8,29 @@ use serde_json::Value;
 use crate::exit::{Exit, Failure};
 
 pub(crate) fn write(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::new(Exit::OutputClosed, format!("the reader of stdout went away: {error}")))
+    report(io::stdout().lock().write_all(text.as_bytes()))
+}
+
+/// The outcome of a write to stdout, of which a part may still be buffered.
+pub(crate) fn report(written: io::Result<()>) -> Result<(), Failure> {
+    written.and_then(|()| io::stdout().flush()).map_err(|error| failure(&error))
+}
+
+/// Only a broken pipe means that its reader has gone.
+pub(crate) fn failure(error: &io::Error) -> Failure {
+    if reader_has_gone(error) {
+        Failure::new(Exit::OutputClosed, "the reader of stdout went away")
+    } else {
+        Failure::new(Exit::Failure, format!("cannot write to stdout: {error}"))
+    }
+}
+
+/// Wine reports a broken Linux pipe as ERROR_PIPE_NOT_CONNECTED, which Rust does not count as a
+/// broken pipe.
+pub(crate) fn reader_has_gone(error: &io::Error) -> bool {
+    const PIPE_NOT_CONNECTED: i32 = 233;
+    error.kind() == io::ErrorKind::BrokenPipe
+        || (cfg!(windows) && error.raw_os_error() == Some(PIPE_NOT_CONNECTED))
 }
 
 #[cfg(any(windows, test))]

@@ -7,6 +7,7 @@ use npipe::PipeName;
 
 use crate::bridge::protocol::RemoteError;
 use crate::exit::{Exit, Failure};
+use crate::output::reader_has_gone;
 use crate::relay::{End, Summary};
 
 /// ERROR_PIPE_NOT_CONNECTED.
@@ -49,11 +50,6 @@ pub(crate) fn verdict(name: &PipeName, summary: Summary, accept_disconnect: bool
             ),
         )),
     }
-}
-
-/// Wine reports a broken Linux pipe as ERROR_PIPE_NOT_CONNECTED, which Rust does not count as a broken pipe.
-fn reader_has_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::BrokenPipe || (cfg!(windows) && is_disconnected(error))
 }
 
 fn is_disconnected(error: &io::Error) -> bool {

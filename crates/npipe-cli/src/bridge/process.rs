@@ -58,7 +58,14 @@ fn find_in(told: Option<&Path>, beside: Option<&Path>, path: Option<&OsStr>) -> 
         return std::iter::once(told.to_owned())
             .chain(named)
             .find(|candidate| candidate.is_file())
-            .ok_or_else(|| format!("there is no Windows program at {}", told.display()));
+            .ok_or_else(|| match on_windows_drive(told) {
+                Some(path) => format!(
+                    "there is no Windows program at {}; WSL has that path as {path}, and wslpath translates \
+                     others",
+                    told.display()
+                ),
+                None => format!("there is no Windows program at {}", told.display()),
+            });
     }
     let candidates =
         beside.map(Path::to_owned).into_iter().chain(on_path()).map(|directory| directory.join(PROGRAM));
@@ -67,6 +74,18 @@ fn find_in(told: Option<&Path>, beside: Option<&Path>, path: Option<&OsStr>) -> 
             "{PROGRAM} is neither beside this program nor on PATH; install it on Windows and name it with \
              --windows-exe or {PROGRAM_VARIABLE}"
         )
+    })
+}
+
+/// The place where WSL mounts a Windows path by default. A shell has removed the backslashes of a drive
+/// without a slash.
+fn on_windows_drive(path: &Path) -> Option<String> {
+    let [drive, b':', ..] = path.as_os_str().as_encoded_bytes() else { return None };
+    let path = path.to_string_lossy().replace('\\', "/");
+    let rest = path.get(2..).filter(|_| drive.is_ascii_alphabetic())?;
+    Some(match rest.strip_prefix('/') {
+        Some(rest) => format!("/mnt/{}/{rest}", char::from(drive.to_ascii_lowercase())),
+        None => format!(r#""$(wslpath '{path}')", with its backslashes in single quotes"#),
     })
 }
 
@@ -237,6 +256,12 @@ mod tests {
     fn a_program_that_is_missing_is_named_with_what_to_do() {
         let error = find_in(Some(Path::new("/nonexistent/npipe.exe")), None, None).unwrap_err();
         assert!(error.contains("/nonexistent/npipe.exe"), "{error}");
+        for path in [r"D:\my tools\npipe.exe", "d:/my tools/npipe.exe"] {
+            let error = find_in(Some(Path::new(path)), None, None).unwrap_err();
+            assert!(error.contains(path) && error.contains("/mnt/d/my tools/npipe.exe"), "{error}");
+        }
+        let error = find_in(Some(Path::new("C:toolsnpipe.exe")), None, None).unwrap_err();
+        assert!(error.contains("wslpath") && error.contains("quotes"), "{error}");
         let error = find_in(None, Some(Path::new("/nonexistent")), Some(OsStr::new(""))).unwrap_err();
         assert!(error.contains("--windows-exe") && error.contains("NPIPE_WINDOWS_EXE"), "{error}");
     }

@@ -58,7 +58,7 @@ impl From<Malformed> for io::Error {
 /// What each half says first: which versions of the protocol it speaks, and who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
-    versions: RangeInclusive<u16>,
+    pub(crate) versions: RangeInclusive<u16>,
     /// The version of the program, for people.
     pub(crate) program: String,
 }

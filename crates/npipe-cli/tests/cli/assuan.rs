@@ -294,9 +294,9 @@ mod with_gnupg {
         // By ourselves, and by the other half of the bridge.
         for target in [server.target(), format!("windows:{}", server.target())] {
             for _ in 0..2 {
-                let arguments = ["forward", "--launch", "stdio", &target, "--windows-exe", own];
+                let arguments = ["forward", "--launch", "stdio", &target];
                 let client = Npipe::start_with(&arguments, |command| {
-                    command.env("PATH", &path);
+                    command.env("PATH", &path).env("NPIPE_WINDOWS_EXE", own);
                 });
                 let (outcome, ()) = tokio::join!(client.finish_with(b"hello"), server.echo());
                 outcome.code(0).stdout(b"hello").no_stderr();

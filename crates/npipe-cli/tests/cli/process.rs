@@ -169,6 +169,11 @@ impl Outcome {
     }
 
     #[track_caller]
+    pub(crate) fn no_stderr_has(&self, text: &str) -> &Outcome {
+        self.check(!self.stderr.contains(text), &format!("nothing on stderr with {text:?}"))
+    }
+
+    #[track_caller]
     pub(crate) fn no_stderr(&self) -> &Outcome {
         self.check(self.stderr.is_empty(), "nothing on stderr")
     }

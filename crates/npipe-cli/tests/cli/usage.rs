@@ -60,3 +60,103 @@ async fn elsewhere_it_says_that_pipes_exist_on_windows_only() {
             .stderr_has("exist on Windows only");
     }
 }
+
+#[tokio::test]
+async fn the_version_names_commit_target_and_bridge_protocol() {
+    for flag in ["--version", "-V"] {
+        let outcome = Npipe::start(&[flag]).finish().await;
+        outcome.code(0).no_stderr().stdout_has(concat!("npipe ", env!("CARGO_PKG_VERSION"), " (commit "));
+        outcome.stdout_has(std::env::consts::ARCH).stdout_has("bridge protocol ");
+    }
+}
+
+#[tokio::test]
+async fn the_hidden_command_is_not_suggested() {
+    for mistake in ["bridge-serve", "bridge", "bridge-servers"] {
+        let outcome = Npipe::start(&[mistake]).finish().await;
+        outcome.code(2).stderr_has("unrecognized subcommand").no_stderr_has("bridge-server'");
+    }
+    Npipe::start(&["conect"]).finish().await.code(2).stderr_has("'connect'");
+}
+
+#[tokio::test]
+async fn a_flag_of_npiperelay_inside_a_command_is_refused_with_ours() {
+    let outcome = Npipe::start(&["connect", "-ei", "npipe:x"]).finish().await;
+    outcome.code(2).stdout(b"").stderr_has("npipe connect --exit-on-stdin-eof");
+}
+
+#[tokio::test]
+async fn a_flag_without_effect_is_refused() {
+    for (flag, reason) in [
+        ("--max-connections=5", "several clients"),
+        ("--poll", "is for a target that may be missing"),
+        ("--wait=1", "is for a target that can be busy"),
+        ("--launch", "is for the targets ssh-agent"),
+    ] {
+        let outcome = Npipe::start(&["forward", flag, "tcp:0", "stdio"]).finish().await;
+        outcome.code(2).stdout(b"").stderr_has(flag.split('=').next().unwrap()).stderr_has(reason);
+    }
+    let outcome = Npipe::start(&["forward", "--progress", "tcp:0", "exec:cat"]).finish().await;
+    outcome.code(2).stderr_has("--progress");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_variable_for_the_windows_program_is_no_flag() {
+    let with_variable = |command: &mut tokio::process::Command| {
+        command.env("NPIPE_WINDOWS_EXE", "/nonexistent/npipe.exe");
+    };
+    let mut forward = Npipe::start_with(&["forward", "tcp:0", "exec:cat"], with_variable);
+    forward.stderr_line("listening on").await;
+    let line = ["forward", "--windows-exe=/nonexistent/npipe.exe", "tcp:0", "exec:cat"];
+    Npipe::start(&line).finish().await.code(2).stderr_has("is for targets on the Windows side");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_windows_program_that_is_missing_is_warned_of_at_start() {
+    let line = ["forward", "--windows-exe", r"C:\nonexistent\npipe.exe", "tcp:0", "ssh-agent"];
+    let mut forward = Npipe::start(&line);
+    let warning = forward.stderr_line("there is no Windows program").await;
+    assert!(
+        warning.contains(r"C:\nonexistent\npipe.exe") && warning.contains("/mnt/c/nonexistent/npipe.exe")
+    );
+    forward.stderr_line("listening on").await;
+}
+
+/// A full disk is no reader that has gone.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn only_a_broken_pipe_is_a_reader_that_has_gone() {
+    use std::process::Stdio;
+
+    let world = tempfile::tempdir().unwrap();
+    let windows = world.path().join("npipe.exe");
+    std::fs::write(&windows, "").unwrap();
+    let windows = windows.to_str().unwrap();
+    let lines = [
+        &["completions", "bash"][..],
+        &["man"],
+        &["--help"],
+        &["--version"],
+        &["help", "connect"],
+        &["wsl", "setup", "docker", "--windows-exe", windows],
+        &["wsl", "doctor", "--windows-exe", "/nonexistent/npipe.exe"],
+        &["forward", "stdio", "exec:echo x"],
+    ];
+    for line in lines {
+        let full = |command: &mut tokio::process::Command| {
+            command
+                .stdout(Stdio::from(std::fs::File::create("/dev/full").unwrap()))
+                .env("HOME", world.path());
+        };
+        let outcome = Npipe::start_with(line, full).finish().await;
+        outcome.code(1).stderr_has("cannot write to stdout: No space left on device");
+        let broken = |command: &mut tokio::process::Command| {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            command.stdout(Stdio::from(writer)).env("HOME", world.path());
+        };
+        Npipe::start_with(line, broken).finish().await.code(8).stderr_has("the reader of stdout went away");
+    }
+}

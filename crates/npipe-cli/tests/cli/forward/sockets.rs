@@ -193,7 +193,7 @@ async fn tcp_listens_on_loopback_and_joins_with_a_unix_socket_both_ways_at_once(
 #[tokio::test]
 async fn tcp_that_others_can_reach_is_warned_of() {
     let mut forward = Npipe::start(&["forward", "tcp:0.0.0.0:0", "exec:cat"]);
-    forward.stderr_line("open to other machines").await;
+    forward.stderr_line("other machines can connect to tcp:0.0.0.0:0").await;
     forward.stderr_line("listening on tcp:0.0.0.0:").await;
 }
 
@@ -506,16 +506,17 @@ async fn a_server_that_refuses_costs_one_client_and_not_the_listener() {
 async fn a_target_that_is_not_there_yet_is_waited_for_when_told() {
     let servers = tempfile::tempdir().unwrap();
     let path = servers.path().join("server.sock");
-    let own = env!("CARGO_BIN_EXE_npipe");
+    let windows_exe = concat!("--windows-exe=", env!("CARGO_BIN_EXE_npipe"));
     // By ourselves, and by the other half of the bridge.
-    for target in [format!("unix:{}", path.display()), format!("windows:unix:{}", path.display())] {
-        let options = ["--poll", "--windows-exe", own];
-        let mut forward = Forward::start(&options, &target).await;
+    for (target, options) in [
+        (format!("unix:{}", path.display()), &["--poll"][..]),
+        (format!("windows:unix:{}", path.display()), &["--poll", windows_exe]),
+    ] {
+        let mut forward = Forward::start(options, &target).await;
         let mut client = forward.client().await;
         client.write_all(b"early").await.unwrap();
         forward.process.stderr_line("is not to be had yet, trying again").await;
-        let mut impatient =
-            Forward::start(&["--poll-deadline", "0", options[0], options[1], own], &target).await;
+        let mut impatient = Forward::start(&[&["--poll-deadline", "0"], options].concat(), &target).await;
         assert_eq!(read_to_end(&mut impatient.client().await).await, b"");
         impatient
             .process
@@ -661,4 +662,52 @@ async fn what_makes_no_sense_is_refused_before_anything_is_done() {
     outcome.code(2).stderr_has("--launch is for the targets");
     let outcome = Npipe::start(&["forward", "tcp:0", "windows:stdio"]).finish().await;
     outcome.code(2).stderr_has("cannot be on the Windows side");
+}
+
+/// A socket that the kernel hands over already connected.
+#[tokio::test]
+async fn a_socket_unit_with_accept_is_refused_with_the_reason() {
+    let (ours, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+    activated(ours.into(), &["exec:cat"]).finish().await.code(1).stderr_has("Accept=yes");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let _peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    activated(ours.into(), &["exec:cat"]).finish().await.code(1).stderr_has("Accept=yes");
+}
+
+#[tokio::test]
+async fn a_forward_to_its_own_listener_is_refused() {
+    let refused = async |listen: &str, target: &str| {
+        let outcome = Npipe::start(&["forward", listen, target]).finish().await;
+        outcome.code(2).stdout(b"").stderr_has("are the same").no_stderr_has("listening on");
+    };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    refused(&format!("tcp:{port}"), &format!("tcp:127.0.0.1:{port}")).await;
+    drop(taken);
+    for (listen, target) in
+        [("", "127.0.0.1:"), ("0.0.0.0:", "127.0.0.1:"), ("", "0.0.0.0:"), ("127.0.0.1:", "localhost:")]
+    {
+        refused(&format!("tcp:{listen}{port}"), &format!("tcp:{target}{port}")).await;
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    std::os::unix::fs::symlink(path("x"), path("link")).unwrap();
+    std::os::unix::fs::symlink(directory.path(), path("directory")).unwrap();
+    for target in ["x", "./x", "link", "directory/x", "directory/link"] {
+        refused(&format!("unix:{}", path("x")), &format!("unix:{}", path(target))).await;
+    }
+    refused(&format!("unix:{}", path("x")), &format!("assuan:{}", path("x"))).await;
+    let served = std::os::unix::net::UnixListener::bind(path("x")).unwrap();
+    refused(&format!("unix:{}", path("link")), &format!("unix:{}", path("x"))).await;
+    let outcome = activated(served.into(), &[&format!("unix:{}", path("x"))]).finish().await;
+    outcome.code(2).stderr_has("are the same");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("tcp:{}", taken.local_addr().unwrap());
+    activated(taken.into(), &[&target]).finish().await.code(2).stderr_has("are the same");
+
+    let mut other =
+        Npipe::start(&["forward", &format!("unix:{}", path("y")), &format!("unix:{}", path("z"))]);
+    other.stderr_line("listening on").await;
 }
