@@ -41,6 +41,8 @@ mod limit;
 mod list;
 mod listener;
 mod manual;
+#[cfg(unix)]
+mod nonblocking;
 mod npiperelay;
 #[cfg(windows)]
 mod open;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
             failure.exit
         }
     };
+    report::flush();
     exit.into()
 }
 

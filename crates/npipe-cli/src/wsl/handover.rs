@@ -9,7 +9,7 @@ use std::process::Command;
 use super::interop;
 use crate::bridge::process::find;
 use crate::exit::{Exit, Failure};
-use crate::report::Report;
+use crate::report::{self, Report};
 
 /// As on the command line; it says nothing to the Windows program.
 const FLAG: &str = "--windows-exe";
@@ -28,6 +28,7 @@ pub(crate) fn hand_over(windows_exe: Option<&Path>, report: Report) -> Failure {
     let mut command = Command::new(&program);
     command.args(without_flag(env::args_os().skip(1)));
     interop::lead_to_windows(&mut command, report);
+    report::flush();
     let error = command.exec();
     Failure::new(Exit::Failure, format!("cannot start the Windows program {}: {error}", program.display()))
 }

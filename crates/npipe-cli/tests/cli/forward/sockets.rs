@@ -711,3 +711,39 @@ async fn a_forward_to_its_own_listener_is_refused() {
         Npipe::start(&["forward", &format!("unix:{}", path("y")), &format!("unix:{}", path("z"))]);
     other.stderr_line("listening on").await;
 }
+
+/// 64 KiB of lines, and more, find no reader.
+#[tokio::test]
+async fn a_stderr_that_is_not_read_holds_up_no_client() {
+    let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("tcp:{}", refusing.local_addr().unwrap());
+    drop(refusing);
+    let mut forward = Forward::start(&[], &target).await;
+    for _ in 0..2000 {
+        assert_eq!(read_to_end(&mut forward.client().await).await, b"");
+    }
+    forward.process.stderr_line("client 1: ").await;
+    forward.process.stderr_line("lines were dropped here").await;
+    // And those that come later arrive.
+    read_to_end(&mut forward.client().await).await;
+    forward.process.stderr_line("client 2001: ").await;
+}
+
+#[tokio::test]
+async fn a_stderr_that_is_closed_or_full_holds_up_no_client() {
+    for redirection in ["2>&-", "2>/dev/full"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = socket(&directory);
+        let npipe = env!("CARGO_BIN_EXE_npipe");
+        let line =
+            format!("exec {npipe} -vv forward unix:{} 'exec:echo served' {redirection}", path.display());
+        let _forward = Npipe::start_program(Path::new("/bin/sh"), &["-c", &line], |_| {});
+        within_limit("the socket", async {
+            while UnixStream::connect(&path).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(read_to_end(&mut connect(&path).await).await, b"served\n");
+    }
+}
