@@ -1,66 +1,107 @@
-//! `npipe connect` on Windows: opens a pipe and joins it with stdin and stdout.
+//! `npipe connect`: stdin and stdout, joined with a pipe. On Linux the pipe is on the other side of
+//! the bridge, over a Windows process of its own, and the end of stdin takes effect there.
 
-use std::io::{self, Read, Write};
+use std::io;
 
-use npipe::blocking::PipeStream;
-use npipe::{ClientOptions, PipeName};
+#[cfg(windows)]
+use npipe::PipeMode;
 
 use crate::account::Account;
+#[cfg(unix)]
+use crate::bridge::{
+    client::{Bridge, BridgeStream, Opening, Settings},
+    process::find,
+    protocol,
+};
 use crate::cli::ConnectArguments;
-use crate::dial::pipe::PATIENCE;
+#[cfg(windows)]
+use crate::dial::{Stream, pipe};
+use crate::endings::{EndOfInput, Kind, Session};
 use crate::exit::{Exit, Failure};
-use crate::open::open;
 use crate::patience::Patience;
 use crate::progress::Progress;
-use crate::relay::Summary;
+use crate::relay::relay;
+#[cfg(unix)]
+use crate::relay::{End, Summary};
 use crate::report::Report;
-use crate::session::{self, EndOfInput, Streams};
 use crate::stdio;
-use crate::verdict::verdict;
+use crate::verdict::{open_failure, verdict};
 
-pub(crate) fn run(arguments: &ConnectArguments, report: Report) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(), Failure> {
     let name = &arguments.target;
-    let stdio_failure = |error| Failure::new(Exit::Failure, format!("cannot use stdin and stdout: {error}"));
-    let (stdin, stdout) = (stdio::stdin().map_err(stdio_failure)?, stdio::stdout().map_err(stdio_failure)?);
-    let pipe = open(name, &ClientOptions::new(), Patience::of_connect(arguments), report)?;
+    let mut stdio = stdio::open()?;
+    let mut server = open(&arguments, report).await?;
     report.detail(format_args!("connected to {name}"));
-    let summary = join(stdin, stdout, pipe, arguments, report)
-        .map_err(|error| Failure::new(Exit::Failure, format!("cannot start the session: {error}")))?;
+    let end_of_input = EndOfInput::new(cfg!(windows) && arguments.exit_on_stdin_eof);
+    let session = Session { end_of_input, ..Session::new(Kind::Stdio, Kind::Pipe) };
+    let account = Account::of_stdio(name, Progress::new(arguments.progress.when, report), report);
+    let (_, summary) = relay(&mut stdio, &mut server, session, &account).await;
+    #[cfg(unix)]
+    let summary = settled(summary, &server);
     verdict(name, summary, arguments.accept_disconnect)
 }
 
-fn join(
-    stdin: impl Read + Send + 'static,
-    stdout: impl Write + Send + 'static,
-    pipe: PipeStream,
-    arguments: &ConnectArguments,
-    report: Report,
-) -> io::Result<Summary> {
-    pipe.set_empty_message_is_end(arguments.end_at_empty_message)?;
-    let streams = Streams { stdin, stdout, to_server: pipe.try_clone()?, from_server: pipe };
-    let end_of_input =
-        if arguments.exit_on_stdin_eof { EndOfInput::EndsSession } else { EndOfInput::KeepsSession };
-    let name = arguments.eof_message.then(|| arguments.target.clone());
-    let account =
-        Account::of_stdio(&arguments.target, Progress::new(arguments.progress.when, report), report);
-    session::run(streams, end_of_input, account, move |pipe| {
-        if let Some(name) = name {
-            send_eof_message(pipe, &name, report);
-        }
-    })
+#[cfg(windows)]
+async fn open(arguments: &ConnectArguments, report: Report) -> Result<Box<dyn Stream>, Failure> {
+    let name = &arguments.target;
+    let options = npipe::ClientOptions::new();
+    let patience = Patience::of_connect(arguments);
+    let pipe = match pipe::open(name, &options, patience, false, report).await {
+        Ok(pipe) => pipe,
+        Err(gave_up) => return Err(open_failure(name, &gave_up.error, Some(gave_up.waited))),
+    };
+    pipe.set_empty_message_is_end(arguments.end_at_empty_message).map_err(|error| unusable(name, &error))?;
+    if !arguments.eof_message {
+        return Ok(Box::new(pipe));
+    }
+    if pipe.info().is_ok_and(|info| info.mode == PipeMode::Byte) {
+        report.detail(format_args!(
+            "{name} carries bytes, which have no empty message: the end of stdin is not passed on"
+        ));
+    }
+    Ok(Box::new(pipe::HalfClose::new(pipe)))
 }
 
-/// Nothing is lost when the server has gone before it came: it had all that was said.
-fn send_eof_message(pipe: &PipeStream, name: &PipeName, report: Report) {
-    match pipe.close_write(PATIENCE) {
-        Ok(()) => report.detail(format_args!("stdin ended; {name} has been told by an empty message")),
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => report.detail(format_args!(
-            "stdin ended; {name} has been told by an empty message, behind what it has not read for {} seconds",
-            PATIENCE.as_secs()
-        )),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => report.detail(format_args!(
-            "stdin ended; {name} carries bytes, which have no empty message, so it has not been told"
-        )),
-        Err(error) => report.detail(format_args!("{name} was gone when stdin ended: {error}")),
+#[cfg(windows)]
+fn unusable(name: &npipe::PipeName, error: &io::Error) -> Failure {
+    Failure::new(Exit::Failure, format!("cannot ask what {name} is: {error}"))
+}
+
+#[cfg(unix)]
+async fn open(arguments: &ConnectArguments, report: Report) -> Result<BridgeStream, Failure> {
+    let program = find(arguments.windows_program.path.as_deref()).map_err(|reason| {
+        Failure::new(
+            Exit::Unsupported,
+            format!("named pipes of this kind exist on Windows only, and {reason}"),
+        )
+    })?;
+    let bridge = Bridge::new(Settings { program: Some(program), idle: None }, report);
+    let opening = Opening {
+        target: &format!("npipe:{}", arguments.target),
+        patience: Patience::of_connect(arguments),
+        launch: false,
+        end_of_input: protocol::EndOfInput {
+            sends_message: arguments.eof_message,
+            ends_session: arguments.exit_on_stdin_eof,
+        },
+        end_at_empty_message: arguments.end_at_empty_message,
+    };
+    bridge.open(opening).await.map_err(|error: io::Error| open_failure(&arguments.target, &error, None))
+}
+
+/// What the bridge took is not yet with the server: the other half reports what was.
+#[cfg(unix)]
+fn settled(mut summary: Summary, server: &BridgeStream) -> Summary {
+    let undelivered = match summary.requests.end {
+        End::Abandoned { undelivered } => undelivered as u64,
+        _ => 0,
+    };
+    let read = summary.requests.bytes + undelivered;
+    if let (Some(taken), End::Eof | End::Abandoned { .. }) = (server.taken(), &summary.requests.end)
+        && taken < read
+    {
+        summary.requests.bytes = taken;
+        summary.requests.end = End::Abandoned { undelivered: (read - taken) as usize };
     }
+    summary
 }

@@ -19,6 +19,8 @@ use crate::exec::Process;
 use crate::exit::{Exit, Failure};
 use crate::patience::{Obstacle, Patience};
 use crate::report::Report;
+#[cfg(windows)]
+use crate::verdict::obstacle_of;
 
 /// How long a target may take to answer. Systems wait two minutes for a machine that is not there, and the client
 /// does not know what for.
@@ -124,15 +126,17 @@ impl Dialer {
             Exit::NotFound => Obstacle::Missing,
             _ => Obstacle::Other,
         };
-        self.patience.try_on(&self.target, self.report, attempt, obstacle).await
+        let connection = self.patience.try_on(&self.target, self.report, attempt, obstacle).await;
+        connection.map_err(|gave_up| gave_up.error)
     }
 
     #[cfg(windows)]
     async fn open(&self, name: &npipe::PipeName) -> Result<Connection, Failure> {
-        let pipe = pipe::open(name, self.patience, self.launch, self.report).await;
-        match pipe.map(pipe::HalfClose::new) {
+        let options = npipe::ClientOptions::new();
+        let pipe = pipe::open(name, &options, self.patience, self.launch, self.report).await;
+        match pipe.map(pipe::HalfClose::new).map_err(|gave_up| gave_up.error) {
             Ok(pipe) => Ok(Connection::new(pipe, Kind::Pipe)),
-            Err(error) if pipe::obstacle_of(&error) == Obstacle::Busy => {
+            Err(error) if obstacle_of(&error) == Obstacle::Busy => {
                 Err(Failure::new(Exit::Busy, format!("every instance of {name} stayed busy")))
             }
             Err(error) => Err(Failure::new(exit_for(&error), format!("cannot open {name}: {error}"))),
@@ -241,27 +245,31 @@ pub(crate) mod pipe {
 
     use npipe::{ClientOptions, NamedPipeClient, OwnedReadHalf, OwnedWriteHalf, PipeMode, PipeName};
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-    use windows_sys::Win32::Foundation::ERROR_PIPE_BUSY;
 
     use crate::endpoint::WellKnown;
     use crate::launch;
-    use crate::patience::{Obstacle, Patience};
+    use crate::patience::{GaveUp, Obstacle, Patience, Waited};
     use crate::report::Report;
+    use crate::verdict::obstacle_of;
 
     /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another
     /// client may take the instance it saw. `launch`: if nobody serves the pipe, and who should is known.
     pub(crate) async fn open(
         name: &PipeName,
+        options: &ClientOptions,
         patience: Patience,
         launch: bool,
         report: Report,
-    ) -> io::Result<NamedPipeClient> {
-        let attempt = async || ClientOptions::new().open(name);
+    ) -> Result<NamedPipeClient, GaveUp<io::Error>> {
+        let attempt = async || options.open(name);
         if let Some(server) = WellKnown::of(name).filter(|_| launch) {
             match attempt().await {
                 Err(error) if obstacle_of(&error) == Obstacle::Missing => {
                     report.detail(format_args!("nobody serves {name}, starting who should"));
-                    launch::start(server).await?;
+                    if let Err(error) = launch::start(server).await {
+                        let waited = Waited { attempts: 1, time: Duration::ZERO };
+                        return Err(GaveUp { error, waited });
+                    }
                     return launch::AFTER_START.try_on(name, report, attempt, obstacle_of).await;
                 }
                 Ok(pipe) => return Ok(pipe),
@@ -349,14 +357,6 @@ pub(crate) mod pipe {
             }
             // What was said before has been flushed, and its errors told.
             ready!(self.poll_writer(cx)).poll_shutdown(cx).map(|_| Ok(()))
-        }
-    }
-
-    pub(crate) fn obstacle_of(error: &io::Error) -> Obstacle {
-        match error.kind() {
-            io::ErrorKind::NotFound => Obstacle::Missing,
-            _ if error.raw_os_error() == Some(ERROR_PIPE_BUSY.cast_signed()) => Obstacle::Busy,
-            _ => Obstacle::Other,
         }
     }
 }

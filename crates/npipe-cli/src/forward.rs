@@ -29,6 +29,7 @@ use crate::patience::Patience;
 use crate::progress::{Progress, When};
 use crate::relay::{End, Summary, relay};
 use crate::report::Report;
+use crate::stdio;
 
 pub(crate) async fn run(arguments: ForwardArguments, report: Report) -> Result<(), Failure> {
     #[cfg(unix)]
@@ -220,7 +221,7 @@ async fn join_stdio(
     progress: When,
     report: Report,
 ) -> Result<(), Failure> {
-    let mut stdio = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+    let mut stdio = stdio::open()?;
     let session = Session { idle_timeout, ..Session::new(Kind::Stdio, kind) };
     let account = Account::of_stdio(name, Progress::new(progress, report), report);
     let (_, summary) = relay(&mut stdio, &mut peer, session, &account).await;

@@ -2,27 +2,27 @@
 
 use std::io;
 
-use npipe::blocking::PipeStream;
 use npipe::{
-    AccessEntry, AccessList, ClientOptions, Peer, PipeEnd, PipeInfo, PipeMode, PipeName, SecurityDescriptor,
-    Sid,
+    AccessEntry, AccessList, ClientOptions, NamedPipeClient, Peer, PipeEnd, PipeInfo, PipeMode, PipeName,
+    SecurityDescriptor, Sid,
 };
 use serde_json::{Map, Value, json};
 
 use crate::cli::InfoArguments;
+use crate::dial::pipe;
 use crate::exit::{Exit, Failure};
-use crate::open::open;
 use crate::output;
 use crate::patience::Patience;
 use crate::report::Report;
 use crate::rights;
+use crate::verdict::open_failure;
 
 /// From here on it is any number: PIPE_UNLIMITED_INSTANCES on Windows; Wine shows the greatest number there is.
 const UNLIMITED: u32 = 255;
 
-pub(crate) fn run(arguments: &InfoArguments, report: Report) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: InfoArguments, report: Report) -> Result<(), Failure> {
     let name = &arguments.name;
-    let pipe = open_to_look(name, Patience::WhileBusy(arguments.wait), report)?;
+    let pipe = open_to_look(name, Patience::WhileBusy(arguments.wait), report).await?;
     let info = pipe
         .info()
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot ask what {name} is: {error}")))?;
@@ -49,15 +49,20 @@ pub(crate) fn run(arguments: &InfoArguments, report: Report) -> Result<(), Failu
 
 /// Neither reading nor writing: what is left is the right to ask, and pipes of both directions grant it. The right to see
 /// the access list is one that a pipe may refuse, and then the rest is had without it.
-fn open_to_look(name: &PipeName, patience: Patience, report: Report) -> Result<PipeStream, Failure> {
+async fn open_to_look(
+    name: &PipeName,
+    patience: Patience,
+    report: Report,
+) -> Result<NamedPipeClient, Failure> {
     let mut options = ClientOptions::new();
     options.read(false).write(false).read_control(true);
-    match open(name, &options, patience, report) {
-        Err(failure) if failure.exit == Exit::AccessDenied => {
-            open(name, options.read_control(false), patience, report)
-        }
-        opened => opened,
+    let mut opened = pipe::open(name, &options, patience, false, report).await;
+    if let Err(gave_up) = &opened
+        && gave_up.error.kind() == io::ErrorKind::PermissionDenied
+    {
+        opened = pipe::open(name, options.read_control(false), patience, false, report).await;
     }
+    opened.map_err(|gave_up| open_failure(name, &gave_up.error, Some(gave_up.waited)))
 }
 
 /// What was found, and why something was not.

@@ -18,7 +18,6 @@ mod account;
 mod assuan;
 mod bridge;
 mod cli;
-#[cfg(windows)]
 mod connect;
 mod dial;
 mod endings;
@@ -44,8 +43,6 @@ mod manual;
 #[cfg(unix)]
 mod nonblocking;
 mod npiperelay;
-#[cfg(windows)]
-mod open;
 mod output;
 mod patience;
 mod progress;
@@ -53,9 +50,6 @@ mod relay;
 mod report;
 #[cfg(any(windows, test))]
 mod rights;
-#[cfg(any(windows, test))]
-mod session;
-#[cfg(windows)]
 mod stdio;
 #[cfg(windows)]
 mod sys;
@@ -137,14 +131,11 @@ fn check(command: &Command, given: &ArgMatches) -> Result<(), Failure> {
 
 fn run(command: Command, report: Report) -> Result<(), Failure> {
     match command {
+        Command::Connect(arguments) => on_runtime(connect::run(arguments, report)),
         #[cfg(windows)]
-        Command::Connect(arguments) => connect::run(&arguments, report),
-        #[cfg(windows)]
-        Command::Info(arguments) => info::run(&arguments, report),
+        Command::Info(arguments) => on_runtime(info::run(arguments, report)),
         #[cfg(windows)]
         Command::List(arguments) => list::run(&arguments),
-        #[cfg(unix)]
-        Command::Connect(arguments) => on_runtime(bridge::connect::run(arguments, report)),
         #[cfg(unix)]
         Command::Info(InfoArguments { windows_program, .. })
         | Command::List(ListArguments { windows_program, .. }) => {

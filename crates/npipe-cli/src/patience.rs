@@ -49,12 +49,13 @@ impl Patience {
         }
     }
 
-    /// How long to wait before the next attempt. `None`: no longer.
-    pub(crate) fn pause(self, obstacle: Obstacle, attempts: u32, elapsed: Duration) -> Option<Duration> {
+    /// How long to wait before the next attempt. `None`: no longer. Attempts at what is busy come
+    /// faster and do not count: their time does.
+    fn pause(self, obstacle: Obstacle, attempts: u32, elapsed: Duration) -> Option<Duration> {
         let (most, time) = match (self, obstacle) {
             (_, Obstacle::Other) | (Patience::WhileBusy(_), Obstacle::Missing) => return None,
-            (Patience::WhileBusy(time), Obstacle::Busy) => (None, Some(time)),
-            (Patience::Poll { attempts, time }, _) => (attempts, time),
+            (_, Obstacle::Busy) => (None, self.limit()),
+            (Patience::Poll { attempts, time }, Obstacle::Missing) => (attempts, time),
         };
         if most.is_some_and(|most| attempts >= most) {
             return None;
@@ -69,7 +70,6 @@ impl Patience {
     }
 
     /// How long it lasts, where attempts cannot be counted. `None`: for ever.
-    #[cfg(unix)]
     pub(crate) fn limit(self) -> Option<Duration> {
         match self {
             Patience::WhileBusy(time) => Some(time),
@@ -80,34 +80,47 @@ impl Patience {
         }
     }
 
-    /// Attempts to reach `target` until one succeeds or the patience ends, and gives back what came of the last.
+    /// Attempts to reach `target` until one succeeds or the policy gives up. The error is that of
+    /// the last attempt.
     pub(crate) async fn try_on<T, E, F>(
         self,
         target: &(dyn Display + Sync),
         report: Report,
         mut attempt: impl FnMut() -> F,
         obstacle: impl Fn(&E) -> Obstacle,
-    ) -> Result<T, E>
+    ) -> Result<T, GaveUp<E>>
     where
         E: Display,
         F: Future<Output = Result<T, E>>,
     {
         let mut waited_for = None;
         let begin = Instant::now();
-        let mut attempts = 0;
+        let (mut attempts, mut counted) = (0, 0);
         let mut while_busy = FIRST_PAUSE_WHILE_BUSY;
         loop {
             let error = match attempt().await {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
+            attempts += 1;
+            report.step(format_args!("attempt {attempts} to connect to {target}: {error}"));
             let obstacle = obstacle(&error);
             if obstacle != Obstacle::Busy {
-                attempts += 1;
+                counted += 1;
             }
-            let Some(mut pause) = self.pause(obstacle, attempts, begin.elapsed()) else { return Err(error) };
+            let time = begin.elapsed();
+            let Some(mut pause) = self.pause(obstacle, counted, time) else {
+                return Err(GaveUp { error, waited: Waited { attempts, time } });
+            };
             if waited_for.replace(obstacle) != Some(obstacle) {
-                report.detail(format_args!("{target} is not to be had yet, trying again: {error}"));
+                match obstacle {
+                    Obstacle::Busy => {
+                        report.detail(format_args!("every instance of {target} is busy, waiting"));
+                    }
+                    Obstacle::Missing | Obstacle::Other => {
+                        report.detail(format_args!("no program serves {target} yet, trying again: {error}"))
+                    }
+                }
             }
             if obstacle == Obstacle::Busy {
                 pause = pause.min(while_busy);
@@ -116,6 +129,20 @@ impl Patience {
             sleep(pause).await;
         }
     }
+}
+
+/// The last attempt's error, and what came before it.
+#[derive(Debug)]
+pub(crate) struct GaveUp<E> {
+    pub(crate) error: E,
+    #[cfg_attr(unix, expect(dead_code, reason = "pipes are opened on Windows"))]
+    pub(crate) waited: Waited,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waited {
+    pub(crate) attempts: u32,
+    pub(crate) time: Duration,
 }
 
 #[cfg(test)]
@@ -164,7 +191,12 @@ mod tests {
         assert_eq!(tried(Patience::WhileBusy(Duration::ZERO), Obstacle::Busy).await.0, 1);
     }
 
-    #[cfg(unix)]
+    #[tokio::test(start_paused = true)]
+    async fn attempts_at_what_is_busy_are_limited_by_the_time_that_as_many_take() {
+        let three = Patience::Poll { attempts: Some(3), time: None };
+        assert_eq!(tried(three, Obstacle::Busy).await.1, Duration::from_millis(400));
+    }
+
     #[test]
     fn attempts_last_as_long_as_their_pauses() {
         let limit = |attempts, time| Patience::Poll { attempts, time }.limit();

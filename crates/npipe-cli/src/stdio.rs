@@ -1,30 +1,47 @@
-//! Stdin and stdout for data: whatever they are, with no copy that can be had without.
+//! Stdin and stdout for data. Reads of stdin can be neither polled nor cancelled on Windows, so
+//! threads of Tokio's pool read and write; the end of the process ends one that still waits.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::windows::io::{AsHandle, AsRawHandle};
+use std::io;
 
-/// A console needs the standard library's `Stdin`, which turns UTF-16 into UTF-8, and so does a process without a stdin,
-/// where it reads nothing. All else is read past its buffer, by a file of our own on the same handle.
-pub(crate) fn stdin() -> io::Result<Box<dyn Read + Send>> {
-    let stdin = io::stdin();
-    if stdin.is_terminal() || is_missing(&stdin) {
-        return Ok(Box::new(stdin));
-    }
-    Ok(Box::new(File::from(stdin.as_handle().try_clone_to_owned()?)))
+use crate::dial::Stream;
+use crate::exit::{Exit, Failure};
+
+pub(crate) fn open() -> Result<impl Stream, Failure> {
+    streams().map_err(|error| Failure::new(Exit::Failure, format!("cannot use stdin and stdout: {error}")))
 }
 
-/// `Stdout` splits what it is given at the last newline, which costs binary data a second write for each chunk and a
-/// copy; a file of our own on the same handle does not. A console needs `Stdout`, which turns UTF-8 into UTF-16, and so
-/// does a process without a stdout, whose data goes nowhere.
-pub(crate) fn stdout() -> io::Result<Box<dyn Write + Send>> {
-    let stdout = io::stdout();
-    if stdout.is_terminal() || is_missing(&stdout) {
-        return Ok(Box::new(stdout));
-    }
-    Ok(Box::new(File::from(stdout.as_handle().try_clone_to_owned()?)))
+#[cfg(unix)]
+fn streams() -> io::Result<impl Stream> {
+    Ok(tokio::io::join(tokio::io::stdin(), tokio::io::stdout()))
 }
 
-fn is_missing(stream: &impl AsHandle) -> bool {
-    stream.as_handle().as_raw_handle().is_null()
+/// A console needs the standard library's streams, which convert between UTF-16 and UTF-8, and so
+/// does a process without a stdin or stdout. All else is a file on the same handle: `Stdin` reads
+/// through a buffer of its own, and `Stdout` splits a write at the last newline.
+#[cfg(windows)]
+fn streams() -> io::Result<impl Stream> {
+    use std::io::IsTerminal;
+    use std::os::windows::io::{AsHandle, AsRawHandle};
+
+    use tokio::fs::File;
+    use tokio_util::either::Either;
+
+    fn is_plain(stream: &(impl AsHandle + IsTerminal)) -> bool {
+        !stream.is_terminal() && !stream.as_handle().as_raw_handle().is_null()
+    }
+    let file = |handle: std::os::windows::io::BorrowedHandle<'_>| {
+        Ok::<_, io::Error>(File::from_std(handle.try_clone_to_owned()?.into()))
+    };
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let stdin = if is_plain(&stdin) {
+        Either::Left(file(stdin.as_handle())?)
+    } else {
+        Either::Right(tokio::io::stdin())
+    };
+    let stdout = if is_plain(&stdout) {
+        Either::Left(file(stdout.as_handle())?)
+    } else {
+        Either::Right(tokio::io::stdout())
+    };
+    Ok(tokio::io::join(stdin, stdout))
 }

@@ -1,17 +1,76 @@
-//! How a session of `npipe connect` ended, as exit code and in words. The meaning of the system's error codes for a client
-//! of a pipe is decided here, whether they come from this system or over the bridge.
+//! How `npipe connect` ended, as exit code and in words. The meaning of Windows' error codes for a
+//! client of a pipe is decided here, whether they come from this machine or over the bridge.
 
 use std::io;
 
 use npipe::PipeName;
 
+use crate::account::Lasted;
 use crate::bridge::protocol::RemoteError;
 use crate::exit::{Exit, Failure};
 use crate::output::reader_has_gone;
+use crate::patience::{Obstacle, Waited};
 use crate::relay::{End, Summary};
 
-/// ERROR_PIPE_NOT_CONNECTED.
+/// `ERROR_PIPE_BUSY`.
+const PIPE_BUSY: i32 = 231;
+/// `ERROR_PIPE_NOT_CONNECTED`.
 const PIPE_NOT_CONNECTED: i32 = 233;
+
+/// The code of Windows that an error carries, if any.
+fn code(error: &io::Error) -> Option<i32> {
+    let remote = error.get_ref().and_then(|error| error.downcast_ref::<RemoteError>());
+    match remote {
+        Some(remote) => remote.code,
+        None if cfg!(windows) => error.raw_os_error(),
+        // The numbers of this system mean something else.
+        None => None,
+    }
+}
+
+/// Why a pipe could not be opened, as far as that decides what to do.
+pub(crate) fn obstacle_of(error: &io::Error) -> Obstacle {
+    match error.kind() {
+        io::ErrorKind::NotFound => Obstacle::Missing,
+        _ if code(error) == Some(PIPE_BUSY) => Obstacle::Busy,
+        _ => Obstacle::Other,
+    }
+}
+
+/// `waited`: where it is known.
+pub(crate) fn open_failure(name: &PipeName, error: &io::Error, waited: Option<Waited>) -> Failure {
+    let side = if cfg!(windows) { "" } else { " on the Windows side" };
+    let (exit, words) = match (obstacle_of(error), waited) {
+        (Obstacle::Missing, Some(Waited { attempts: attempts @ 2.., time })) => (
+            Exit::NotFound,
+            format!(
+                "no program served {name} in {attempts} attempts over {}; is the server running?",
+                Lasted(time)
+            ),
+        ),
+        (Obstacle::Missing, _) => {
+            (Exit::NotFound, format!("no program{side} serves {name}; is the server running?"))
+        }
+        (Obstacle::Busy, waited) => {
+            let time = waited.map_or_else(String::new, |waited| format!(" for {}", Lasted(waited.time)));
+            (
+                Exit::Busy,
+                format!(
+                    "every instance of {name} stayed busy{time}; try later, or wait longer with --wait or --poll"
+                ),
+            )
+        }
+        (Obstacle::Other, _) if error.kind() == io::ErrorKind::PermissionDenied => (
+            Exit::AccessDenied,
+            format!(
+                "access to {name} is denied; its server may belong to another user, need elevation, or send in one \
+                 direction only"
+            ),
+        ),
+        (Obstacle::Other, _) => (Exit::Failure, format!("cannot open {name}: {error}")),
+    };
+    Failure::new(exit, words)
+}
 
 pub(crate) fn verdict(name: &PipeName, summary: Summary, accept_disconnect: bool) -> Result<(), Failure> {
     match summary.replies.end {
@@ -53,12 +112,5 @@ pub(crate) fn verdict(name: &PipeName, summary: Summary, accept_disconnect: bool
 }
 
 fn is_disconnected(error: &io::Error) -> bool {
-    let remote = error.get_ref().and_then(|error| error.downcast_ref::<RemoteError>());
-    let code = match remote {
-        Some(remote) => remote.code,
-        None if cfg!(windows) => error.raw_os_error(),
-        // The numbers of this system mean something else.
-        None => None,
-    };
-    code == Some(PIPE_NOT_CONNECTED)
+    code(error) == Some(PIPE_NOT_CONNECTED)
 }

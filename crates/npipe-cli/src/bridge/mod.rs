@@ -8,8 +8,6 @@
 
 #[cfg(unix)]
 pub(crate) mod client;
-#[cfg(unix)]
-pub(crate) mod connect;
 mod liveness;
 mod mux;
 #[cfg(unix)]

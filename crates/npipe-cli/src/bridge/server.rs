@@ -202,7 +202,9 @@ async fn open_pipe(
     request: &OpenRequest,
     report: Report,
 ) -> io::Result<Connection> {
-    let pipe = dial::pipe::open(name, patience, request.launch, report).await?;
+    let options = npipe::ClientOptions::new();
+    let pipe = dial::pipe::open(name, &options, patience, request.launch, report).await;
+    let pipe = pipe.map_err(|gave_up| gave_up.error)?;
     pipe.set_empty_message_is_end(request.end_at_empty_message)?;
     let stream: Box<dyn dial::Stream> = if request.end_of_input.sends_message {
         Box::new(dial::pipe::HalfClose::new(pipe))

@@ -281,7 +281,7 @@ async fn the_verbose_flag_given_twice_tells_each_step() {
     let outcome = client.finish().await;
     outcome.code(0).stdout(b"pong!").stderr_has("ended its side, and stdout took it all, after 5 bytes and ");
     let missing = Npipe::start(&["-vv", "connect", &format!("npipe:{}", unique_name())]).finish().await;
-    missing.code(3).stderr_has("attempt 1 to open");
+    missing.code(3).stderr_has("attempt 1 to connect to");
 }
 
 #[tokio::test]
