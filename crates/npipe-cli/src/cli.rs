@@ -270,6 +270,13 @@ pub(crate) struct ForwardArguments {
     #[arg(long)]
     pub(crate) launch: bool,
 
+    /// Answer OpenSSH's session-bind in the agent's place, with failure
+    ///
+    /// OpenSSH 8.9 and later send it first, and some agents close the connection there. Without the flag
+    /// npipe does so once ssh-agent or gpg-agent-ssh has closed a connection at it.
+    #[arg(long)]
+    pub(crate) agent_compat: bool,
+
     #[command(flatten)]
     pub(crate) progress: ProgressArguments,
 }

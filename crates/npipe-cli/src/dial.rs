@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::agent::{AgentStream, Compatibility};
 use crate::assuan;
 #[cfg(unix)]
 use crate::bridge::client::{Bridge, Opening};
@@ -48,6 +49,8 @@ pub(crate) struct Dialer {
     /// Whether a target that does not run is to be started.
     launch: bool,
     report: Report,
+    /// For the target's answers to OpenSSH, if it is an ssh-agent.
+    agent: Option<Compatibility>,
     /// The way to what is on the Windows side.
     #[cfg(unix)]
     bridge: Bridge,
@@ -83,7 +86,9 @@ impl Dialer {
             )),
             #[cfg(windows)]
             Target::Gpg(socket) => match assuan::find::socket_file(*socket) {
-                Some(file) => Ok(Dialer { target: Target::Assuan(file), patience, launch, report }),
+                Some(file) => {
+                    Ok(Dialer { target: Target::Assuan(file), patience, launch, report, agent: None })
+                }
                 None => Err(Failure::new(
                     Exit::NotFound,
                     format!("cannot find the socket file of {target}; name it with assuan:FILE"),
@@ -94,10 +99,16 @@ impl Dialer {
                 patience,
                 launch,
                 report,
+                agent: None,
                 #[cfg(unix)]
                 bridge,
             }),
         }
+    }
+
+    /// The target is an ssh-agent: its connections are each an [`AgentStream`].
+    pub(crate) fn with_agent(self, compatibility: Compatibility) -> Dialer {
+        Dialer { agent: Some(compatibility), ..self }
     }
 
     pub(crate) fn target(&self) -> &Target {
@@ -105,6 +116,16 @@ impl Dialer {
     }
 
     pub(crate) async fn dial(&self) -> Result<Connection, Failure> {
+        let connection = self.dial_unchanged().await?;
+        Ok(match &self.agent {
+            Some(agent) => {
+                Connection::new(AgentStream::new(connection.stream, agent.clone()), connection.kind)
+            }
+            None => connection,
+        })
+    }
+
+    async fn dial_unchanged(&self) -> Result<Connection, Failure> {
         #[cfg(unix)]
         if let Some((address, kind)) = on_windows_side(&self.target) {
             return self.cross(&address, kind).await;

@@ -2,7 +2,7 @@
 //! this platform does not have, and flags that cannot take effect between the two ends. The flags
 //! are one table, and the refusals are its texts.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,11 @@ const RULES: &[Rule] = &[
         "is for the targets ssh-agent, gpg-agent, gpg-agent-ssh, docker and assuan:",
     ),
     rule("progress", has_stdio, "counts the bytes of stdio, so one end has to be stdio"),
+    rule(
+        "agent-compat",
+        |_, target| *target != Target::Stdio,
+        "is for targets that npipe connects to, which stdio is not",
+    ),
     #[cfg(unix)]
     rule(
         "windows-exe",
@@ -167,9 +172,7 @@ pub(crate) async fn leads_back(target: &Target, listener: SocketAddr) -> bool {
     addresses.any(|address| accepts(listener, address))
 }
 
-fn accepts(listener: SocketAddr, mut connect: SocketAddr) -> bool {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
+fn accepts(listener: SocketAddr, connect: SocketAddr) -> bool {
     let here = listener.ip().to_canonical();
     let there = match connect.ip().to_canonical() {
         // A connection to the unspecified address goes to loopback.
@@ -182,12 +185,22 @@ fn accepts(listener: SocketAddr, mut connect: SocketAddr) -> bool {
         // Linux and macOS accept both on `[::]`.
         IpAddr::V6(_) => there.is_ipv6() || cfg!(unix),
     };
-    // Only addresses of this machine can be bound.
-    let mut is_of_this_machine = || {
-        connect.set_port(0);
-        there.is_loopback() || UdpSocket::bind(connect).is_ok()
+    here == there || (here.is_unspecified() && is_family_accepted && is_of_this_machine(connect))
+}
+
+/// The kernel routes a packet to an address of this machine from that same address. None is sent.
+fn is_of_this_machine(address: SocketAddr) -> bool {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    here == there || (here.is_unspecified() && is_family_accepted && is_of_this_machine())
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(address)?;
+        socket.local_addr()
+    });
+    address.ip().is_loopback()
+        || address.ip().is_unspecified()
+        || source.is_ok_and(|source| source.ip() == address.ip())
 }
 
 /// Returns whether a connection to `target` would come to the socket at `listener`, also where that
@@ -282,6 +295,7 @@ mod tests {
                     || server.starts_with("assuan:")
             }
             "progress" => stdio,
+            "agent-compat" => target != "stdio",
             "windows-exe" => on_windows,
             "bridge-idle" => on_windows && listen != "stdio",
             _ => panic!("--{flag} has no expectation"),
@@ -303,7 +317,7 @@ mod tests {
             let rules = RULES.iter().filter(|rule| rule.flag == flag).count();
             assert_eq!(rules, 1, "--{flag} has a rule");
             let written = match flag {
-                "poll" | "message" | "launch" => format!("--{flag}"),
+                "poll" | "message" | "launch" | "agent-compat" => format!("--{flag}"),
                 "sddl" => "--sddl=D:(A;;FA;;;WD)".to_owned(),
                 "progress" => "--progress=never".to_owned(),
                 _ => format!("--{flag}=7"),

@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::account::{Account, Lasted};
+use crate::agent::{Compatibility, is_ssh_agent};
 #[cfg(unix)]
 use crate::bridge::{client::Bridge, process::find};
 use crate::cli::ForwardArguments;
@@ -56,7 +57,8 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
         return stdio_serves_the_first_client(&arguments, idle_timeout, progress, report).await;
     }
     let patience = Patience::of_forward(&arguments);
-    let ForwardArguments { listen, target, max_connections, launch, .. } = arguments;
+    let ForwardArguments { listen, target, max_connections, launch, agent_compat, .. } = arguments;
+    let agent = (agent_compat || is_ssh_agent(&target)).then(|| Compatibility::new(agent_compat, report));
     #[cfg(unix)]
     if listen != Listener::Stdio
         && on_windows_side(&target).is_some()
@@ -68,6 +70,10 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
     let dialer = Dialer::new(target, patience, launch, report, Bridge::new(arguments.bridge.into(), report))?;
     #[cfg(windows)]
     let dialer = Dialer::new(target, patience, launch, report)?;
+    let dialer = match agent {
+        Some(agent) => dialer.with_agent(agent),
+        None => dialer,
+    };
     if listen == Listener::Stdio {
         let Connection { stream, kind } = dialer.dial().await?;
         return join_stdio(stream, kind, idle_timeout, dialer.target(), progress, report).await;

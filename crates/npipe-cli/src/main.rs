@@ -15,6 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::report::Report;
 
 mod account;
+mod agent;
 mod assuan;
 mod bridge;
 mod cli;

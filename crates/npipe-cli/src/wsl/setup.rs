@@ -418,7 +418,7 @@ fn systemd_word(word: &str) -> String {
     if is_plain(word) { escaped } else { format!("\"{escaped}\"") }
 }
 
-fn shell_word(word: &str) -> String {
+pub(super) fn shell_word(word: &str) -> String {
     if is_plain(word) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 

@@ -411,7 +411,7 @@ async fn the_doctor_follows_what_was_set_up_to_its_end() {
 
     let socket = world.path("run/npipe/ssh-agent.sock");
     fs::create_dir(socket.parent().unwrap()).unwrap();
-    let _ours = UnixListener::bind(&socket).unwrap();
+    serve_agent(&socket, Agent::AnswersAll);
     let other = world.path("other.sock");
     let _other = UnixListener::bind(&other).unwrap();
     let outcome = world.doctor(&[("SSH_AUTH_SOCK", other.to_str().unwrap())]).await;
@@ -422,6 +422,193 @@ async fn the_doctor_follows_what_was_set_up_to_its_end() {
         .stdout_has("where somebody else listens");
     let outcome = world.doctor(&[("SSH_AUTH_SOCK", socket.to_str().unwrap())]).await;
     outcome.code(11).stdout_has("ok       SSH_AUTH_SOCK leads to a socket that is served");
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Agent {
+    AnswersAll,
+    ClosesAtSessionBind,
+    Closes,
+    IsSilent,
+}
+
+/// An agent with two keys, until the test ends.
+fn serve_agent(socket: &Path, agent: Agent) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            match agent {
+                Agent::IsSilent => silent.push(client),
+                Agent::Closes => {}
+                Agent::AnswersAll | Agent::ClosesAtSessionBind => {
+                    drop(std::thread::spawn(move || answer(&mut client, agent)))
+                }
+            }
+        }
+    });
+}
+
+fn answer(client: &mut std::os::unix::net::UnixStream, agent: Agent) -> std::io::Result<()> {
+    use std::io::{Read, Write};
+    loop {
+        let mut length = [0; 4];
+        client.read_exact(&mut length)?;
+        let mut request = vec![0; u32::from_be_bytes(length) as usize];
+        client.read_exact(&mut request)?;
+        match request[0] {
+            11 => client.write_all(&[0, 0, 0, 5, 12, 0, 0, 0, 2])?,
+            27 if agent == Agent::ClosesAtSessionBind => {
+                assert!(request[5..].starts_with(b"session-bind@openssh.com"));
+                return Ok(());
+            }
+            _ => client.write_all(&[0, 0, 0, 1, 5])?,
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_asks_the_relay_for_the_keys_as_openssh_does() {
+    for (agent, finding, remedy) in [
+        (Agent::AnswersAll, "ok       npipe-ssh-agent is served here, and has 2 keys", ""),
+        (
+            Agent::ClosesAtSessionBind,
+            "problem  npipe-ssh-agent is served here, and closes the connection at session-bind@openssh.com",
+            "npipe forward --agent-compat",
+        ),
+        (Agent::Closes, "problem  npipe-ssh-agent is served here, and closes the connection", ""),
+        (
+            Agent::IsSilent,
+            "problem  npipe-ssh-agent is served here, and did not answer for 5 seconds",
+            "systemctl --user restart npipe-ssh-agent.service",
+        ),
+    ] {
+        let world = World::new();
+        world.setup(&["ssh-agent", "--install"]).await.code(0);
+        let socket = world.path("run/npipe/ssh-agent.sock");
+        fs::create_dir(socket.parent().unwrap()).unwrap();
+        serve_agent(&socket, agent);
+        world.doctor(&[]).await.code(11).stdout_has(finding).stdout_has(remedy);
+    }
+}
+
+/// The relay learns it from the agent, and needs no flag for the next client.
+#[tokio::test]
+async fn a_relay_answers_session_bind_for_an_agent_that_closes_there() {
+    let world = World::new();
+    let (socket, agent) = (world.path("relay.sock"), world.path("agent.sock"));
+    serve_agent(&agent, Agent::ClosesAtSessionBind);
+    let (listen, target) = (format!("unix:{}", socket.display()), format!("unix:{}", agent.display()));
+    let mut relay = Npipe::start(&["forward", "--agent-compat", &listen, &target]);
+    relay.stderr_line("listening on").await;
+    let mut client = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    let replies = tokio::task::spawn_blocking(move || {
+        use std::io::{Read, Write};
+        let name = b"session-bind@openssh.com";
+        let mut bind = vec![0, 0, 0, 5 + name.len() as u8 + 100, 27, 0, 0, 0, name.len() as u8];
+        bind.extend_from_slice(name);
+        bind.extend_from_slice(&[0; 100]);
+        client.write_all(&[&bind[..], &[0, 0, 0, 1, 11]].concat()).unwrap();
+        let mut replies = [0; 14];
+        client.read_exact(&mut replies).unwrap();
+        replies
+    });
+    let replies = within_limit("the replies", replies).await.unwrap();
+    assert_eq!(replies, [0, 0, 0, 1, 5, 0, 0, 0, 5, 12, 0, 0, 0, 2]);
+}
+
+#[tokio::test]
+async fn the_doctor_says_what_keeps_systemd_from_serving_a_user() {
+    let world = World::new();
+    world.setup(&["ssh-agent", "--install"]).await.code(0);
+    fs::remove_dir_all(world.path("run/systemd")).unwrap();
+    let outcome = world.doctor(&[]).await;
+    outcome
+        .code(11)
+        .stdout_has("problem  ssh-agent is set up for systemd, and no systemd manages")
+        .stdout_has("systemd=true")
+        .stdout_has("npipe wsl setup ssh-agent --install --listening shell");
+    fs::create_dir_all(world.path("root/run/systemd/system")).unwrap();
+    world.doctor(&[]).await.code(11).stdout_has("sudo loginctl enable-linger");
+}
+
+#[tokio::test]
+async fn the_doctor_names_settings_of_wsl_that_are_in_the_way() {
+    let world = World::new();
+    wsl2(&world);
+    let _interop = UnixListener::bind(world.path("root/run/WSL/1_interop")).unwrap();
+    world.file("etc/wsl.conf", "[interop]\nappendWindowsPath=false\n");
+    world.program("bin/wslinfo", "[ $1 = --networking-mode ] && echo mirrored");
+    let outcome = world.doctor(&[]).await;
+    outcome
+        .code(0)
+        .stdout_has("note     /etc/wsl.conf has appendWindowsPath=false")
+        .stdout_has("export NPIPE_WINDOWS_EXE=")
+        .stdout_has("note     networking is mirrored")
+        .stdout_has("npipe forward unix:PATH TARGET");
+
+    let entry = "proc/sys/fs/binfmt_misc/WSLInterop";
+    fs::remove_file(world.path("root").join(entry)).unwrap();
+    let outcome = world.doctor(&[]).await;
+    outcome
+        .code(11)
+        .stdout_has("sudo sh -c 'echo :WSLInterop:M::MZ::/init:PF > /proc/sys/fs/binfmt_misc/register'");
+    world.file(&format!("{entry}-late"), "enabled\n");
+    let outcome = world.doctor(&[]).await;
+    outcome.code(0).stdout_has("note     only WSLInterop-late").stdout_has("/etc/binfmt.d/WSLInterop.conf");
+    world.file(&format!("{entry}-late"), "disabled\n");
+    world.doctor(&[]).await.code(11).stdout_has("echo 1 > /proc/sys/fs/binfmt_misc/WSLInterop-late");
+}
+
+#[tokio::test]
+async fn the_doctor_names_drives_and_programs_that_may_not_be_executed() {
+    let world = World::new();
+    wsl2(&world);
+    let _interop = UnixListener::bind(world.path("root/run/WSL/1_interop")).unwrap();
+    let own = Path::new(env!("CARGO_BIN_EXE_npipe")).canonicalize().unwrap();
+    let drive = own.parent().unwrap().display();
+    world.file(
+        "proc/self/mounts",
+        &format!("/dev/sdc / ext4 rw 0 0\nC:\\134 {drive} 9p rw,noexec,relatime 0 0\n"),
+    );
+    world.doctor(&[]).await.code(11).stdout_has("may not be started (noexec)").stdout_has("[automount]");
+
+    let program = world.path("windows side/npipe.exe");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).unwrap();
+    let root = world.path("root");
+    let line = ["wsl", "doctor", "--root", root.to_str().unwrap()];
+    let outcome = world.start(Path::new(env!("CARGO_BIN_EXE_npipe")), &line).finish().await;
+    outcome.code(11).stdout_has("it has no execute permission").stdout_has("chmod +x '");
+}
+
+#[tokio::test]
+async fn the_doctor_knows_the_words_of_wsl_that_has_lost_windows() {
+    let world = World::new();
+    world
+        .program("other", "echo '<3>WSL (12 - ) ERROR: UtilAcceptVsock:271: accept4 failed 110' >&2; exit 1");
+    let other = world.path("other");
+    let arguments = ["wsl", "doctor", "--windows-exe", other.to_str().unwrap()];
+    let outcome = world.start(Path::new(env!("CARGO_BIN_EXE_npipe")), &arguments).finish().await;
+    outcome
+        .code(11)
+        .stdout_has("UtilAcceptVsock")
+        .stdout_has("run `wsl.exe --shutdown` on Windows, and open a new shell");
+}
+
+/// Findings come before the Windows program has answered, and stderr has why that takes long.
+#[tokio::test]
+async fn the_doctor_reports_while_it_waits_for_the_windows_program() {
+    let world = World::new();
+    world.program("slow", "exec sleep 1000");
+    let slow = world.path("slow");
+    let arguments = ["wsl", "doctor", "--windows-exe", slow.to_str().unwrap()];
+    let mut doctor = world.start(Path::new(env!("CARGO_BIN_EXE_npipe")), &arguments);
+    let mut stdout = tokio::io::BufReader::new(doctor.stdout.take().unwrap());
+    let mut first = String::new();
+    within_limit("a finding", tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut first)).await.unwrap();
+    assert_eq!(first, "note     this is not WSL\n");
+    doctor.stderr_line("a virus scanner may be reading it").await;
 }
 
 #[tokio::test]
