@@ -15,7 +15,7 @@ use crate::interest::{Interest, Ready};
 use crate::peer::Peer;
 use crate::pipe_end::pipe_end;
 use crate::security::SecurityDescriptor;
-use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream, nothing_is_unread};
+use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream};
 
 /// The client's end of a pipe. Made by [`ClientOptions::open`](crate::ClientOptions::open).
 ///
@@ -45,30 +45,3 @@ pub struct NamedPipeClient {
 }
 
 pipe_end!(NamedPipeClient);
-
-impl NamedPipeClient {
-    /// [`flush`](Self::flush), [`drain`](Self::drain), and the end: the orderly end of a
-    /// connection. It takes as long as the server takes to read, and at most as long as
-    /// [`set_linger`](Self::set_linger) says.
-    ///
-    /// # Cancellation
-    ///
-    /// When the future is dropped the pipe is closed, as by dropping it.
-    ///
-    /// # Errors
-    ///
-    /// The first error of the two; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is
-    /// over: then the pipe is closed as by dropping it. A server that is gone already is none,
-    /// nor is it that this end may not write.
-    pub async fn close(self) -> io::Result<()> {
-        let end = self.stream.end_of_close();
-        self.close_until(end).await
-    }
-
-    async fn close_until(self, end: Option<Instant>) -> io::Result<()> {
-        self.stream
-            .drain_to_close(end)
-            .await
-            .or_else(|error| if nothing_is_unread(&error) { Ok(()) } else { Err(error) })
-    }
-}

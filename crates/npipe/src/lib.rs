@@ -64,6 +64,7 @@
 //! - [`guide::security`]: who may use a pipe, who is at its other end, and acting in a client's
 //!   name.
 //! - [`guide::messages`]: whole messages, empty ones, limits, half-close.
+//! - [`guide::shutting_down`]: how a connection ends, what arrives, and what each side learns.
 //! - [`guide::limits_and_defaults`]: every default with its reason; Wine.
 //!
 //! The crate builds everywhere, so that code for several systems can name it in one place; the
@@ -195,6 +196,9 @@ pub mod guide {
 
     #[doc = include_str!("guide/security.md")]
     pub mod security {}
+
+    #[doc = include_str!("guide/shutting_down.md")]
+    pub mod shutting_down {}
 
     #[doc = include_str!("guide/limits_and_defaults.md")]
     pub mod limits_and_defaults {}

@@ -475,6 +475,23 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
                 self.stream.drain_within(timeout).await
             }
 
+            /// [`flush`](Self::flush), [`drain`](Self::drain), and the end: the orderly end of a
+            /// connection. The peer reads everything, and then the end. It takes as long as the
+            /// peer takes to read, and at most as long as [`set_linger`](Self::set_linger) says.
+            ///
+            /// # Cancellation
+            ///
+            /// When the future is dropped the pipe is closed, as by dropping it.
+            ///
+            /// # Errors
+            ///
+            /// The first error of the two; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is
+            /// over: then the pipe is closed as by dropping it. A peer that is gone already is none,
+            /// nor is it that this end may not write.
+            pub async fn close(self) -> io::Result<()> {
+                self.stream.drain_to_close(self.stream.end_of_close()).await
+            }
+
             /// [`close`](Self::close) that takes no longer than `timeout`, whatever
             /// [`set_linger`](Self::set_linger) was told.
             ///
@@ -486,7 +503,7 @@ while let Some(length) = pipe.recv_message(&mut buffer).await? {
             ///
             /// As [`close`](Self::close).
             pub async fn close_timeout(self, timeout: Duration) -> io::Result<()> {
-                self.close_until(Instant::now().checked_add(timeout)).await
+                self.stream.drain_to_close(Instant::now().checked_add(timeout)).await
             }
 
             /// Reads into `buffer`, behind what it holds, and gives it back: what came is what it holds

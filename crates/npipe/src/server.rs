@@ -16,7 +16,7 @@ use crate::interest::{Interest, Ready};
 use crate::peer::Peer;
 use crate::pipe_end::pipe_end;
 use crate::security::SecurityDescriptor;
-use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream, nothing_is_unread};
+use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream};
 
 /// The server's end of a pipe: one instance, which serves one client at a time. Made by
 /// [`ServerOptions::create`](crate::ServerOptions::create).
@@ -173,31 +173,5 @@ impl NamedPipeServer {
     #[doc(alias = "ImpersonateNamedPipeClient")]
     pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
         Impersonation::during(self.stream.handle(), self.stream.settings().end, act)
-    }
-
-    /// [`flush`](Self::flush), [`drain`](Self::drain), [`disconnect`](Self::disconnect): the
-    /// orderly end of a connection. It takes as long as the client takes to read, and at most
-    /// as long as [`set_linger`](Self::set_linger) says.
-    ///
-    /// # Cancellation
-    ///
-    /// When the future is dropped the pipe is closed, as by dropping it.
-    ///
-    /// # Errors
-    ///
-    /// The first error of the three; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger
-    /// is over: then the pipe is closed as by dropping it. A client that is gone already is
-    /// none, nor is it that this end may not write.
-    pub async fn close(self) -> io::Result<()> {
-        let end = self.stream.end_of_close();
-        self.close_until(end).await
-    }
-
-    async fn close_until(self, end: Option<Instant>) -> io::Result<()> {
-        match self.stream.drain_to_close(end).await {
-            Err(error) if nothing_is_unread(&error) => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => self.disconnect(),
-        }
     }
 }

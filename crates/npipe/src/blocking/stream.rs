@@ -12,7 +12,7 @@ use super::timeout::deadline_after;
 use crate::driver::Driver;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
 use crate::impersonation::Impersonation;
-use crate::info::{PipeEnd, PipeInfo};
+use crate::info::PipeInfo;
 use crate::machine::verdict::Obstacle;
 use crate::name::PipeName;
 use crate::options::{ClientOptions, Verified};
@@ -362,16 +362,15 @@ impl PipeStream {
         self.drain_until(deadline_after(timeout))
     }
 
-    /// Flush, [`drain`](Self::drain), and the end of the connection. On a server that is a
-    /// [`disconnect`](Self::disconnect), so the connection ends for all clones. A client's end is
-    /// closed when its clones are dropped too. It takes as long as the peer takes to read, and at
-    /// most the time of [`set_linger`](Self::set_linger). Data that clones write meanwhile or later
-    /// on a client's end arrives as if this stream had been dropped.
+    /// Flush, [`drain`](Self::drain), and the end: the orderly end of a connection. The peer reads
+    /// everything, and then the end, once the clones are dropped too. It takes as long as the peer
+    /// takes to read, and at most the time of [`set_linger`](Self::set_linger). Data that clones
+    /// write meanwhile or later arrives as if this stream had been dropped.
     ///
     /// # Errors
     ///
-    /// The first error of the three; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger
-    /// is over: then the stream is closed as by dropping it. A peer that is gone already is
+    /// The first error of the two; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is
+    /// over: then the stream is closed as by dropping it. A peer that is gone already is
     /// none, nor is it that this end may not write.
     pub fn close(self) -> io::Result<()> {
         let deadline = self.stream.linger().in_close().and_then(deadline_after);
@@ -390,7 +389,6 @@ impl PipeStream {
 
     fn close_until(self, deadline: Option<Instant>) -> io::Result<()> {
         match self.drain_until(deadline) {
-            Ok(()) if self.stream.settings().end == PipeEnd::Server => self.disconnect(),
             Ok(()) => Ok(()),
             Err(error) if nothing_is_unread(&error) => Ok(()),
             Err(error) => {

@@ -175,11 +175,16 @@ impl Stream {
 
     /// [`drain`](Self::drain) of a pipe end that is closed at `end`. Unread writes then linger no
     /// longer.
+    #[cfg(windows)]
     pub(crate) async fn drain_to_close(&self, end: Option<Instant>) -> io::Result<()> {
-        self.drain_until(end).await.unwrap_or_else(|| {
-            self.set_linger(LingerTime::Set(Some(Duration::ZERO)));
-            Err(unread())
-        })
+        match self.drain_until(end).await {
+            Some(Err(error)) if nothing_is_unread(&error) => Ok(()),
+            Some(result) => result,
+            None => {
+                self.set_linger(LingerTime::Set(Some(Duration::ZERO)));
+                Err(unread())
+            }
+        }
     }
 }
 
