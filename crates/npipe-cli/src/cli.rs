@@ -62,7 +62,8 @@ pub(crate) enum Command {
     ///
     /// Bytes go both ways unchanged. A byte pipe has no way to say "that was all" in one direction only, so the end of
     /// stdin closes nothing: replies are still delivered, and the session ends when the server closes the pipe. It
-    /// then ends at once, even when stdin is still open. When the reader of stdout goes away, the session ends too.
+    /// then ends at once, even when stdin is still open. When the reader of stdout goes away, the session ends too:
+    /// at once on Linux, and with the server's next bytes on Windows.
     ///
     /// The command line of npiperelay and its forks works too, without a command: npipe -ei -s //./pipe/NAME. So a copy
     /// of this program that is called npiperelay.exe takes its place. One flag is accepted and asks for what is always so: -bg,
@@ -207,6 +208,8 @@ pub(crate) struct ForwardArguments {
     ///
     /// exec: starts the command once for each client, joined by its stdin and stdout, and ends it and all that it
     /// started with the connection. On Windows it is a command line, elsewhere a line for /bin/sh.
+    /// The end of its output is the end of the connection. A command that fails is reported; with
+    /// stdio at the other end npipe then exits with 12.
     ///
     /// On Linux pipes, gpg-agent and an assuan: file with a Windows path are on the Windows side; windows:TARGET says so of
     /// any other.

@@ -35,7 +35,7 @@ pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(
     let end_of_input = EndOfInput::new(cfg!(windows) && arguments.exit_on_stdin_eof);
     let session = Session { end_of_input, ..Session::new(Kind::Stdio, Kind::Pipe) };
     let account = Account::of_stdio(name, Progress::new(arguments.progress.when, report), report);
-    let (_, summary) = relay(&mut stdio, &mut server, session, &account).await;
+    let (_, summary) = relay(&mut stdio, &mut server, session, stdio::hang_up(), &account).await;
     #[cfg(unix)]
     let summary = settled(summary, &server);
     verdict(name, summary, arguments.accept_disconnect)

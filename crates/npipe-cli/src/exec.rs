@@ -1,21 +1,38 @@
 //! A process as a stream: what is written goes to its stdin, what it writes to stdout is read. It and all that it
-//! started end with the stream. Its stderr is ours.
+//! started end with the stream. Its stderr is ours. Where it fails, its output ends with an error.
 
 use std::io;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::time::{Instant, Sleep, sleep};
 
 pub(crate) struct Process {
     /// Gone once the process has been told the end of its input.
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
+    output: Output,
     child: Box<dyn ChildWrapper>,
 }
+
+/// How far the output is, at whose end the process has a moment to end itself.
+enum Output {
+    Open,
+    Ended { looks: u32, pause: Pin<Box<Sleep>> },
+    Settled,
+}
+
+/// How often a process is looked at whose output has ended, and how many times.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOKS: u32 = 100;
+
+/// The kind of the error that takes the place of the end of a process that failed.
+pub(crate) const FAILED: io::ErrorKind = io::ErrorKind::UnexpectedEof;
 
 impl Process {
     pub(crate) fn start(line: &str) -> io::Result<Process> {
@@ -26,7 +43,7 @@ impl Process {
         contain(&mut wrapped);
         let mut child = wrapped.spawn()?;
         let stdout = child.stdout().take().ok_or_else(|| io::Error::other("the process has no stdout"))?;
-        Ok(Process { stdin: child.stdin().take(), stdout, child })
+        Ok(Process { stdin: child.stdin().take(), stdout, output: Output::Open, child })
     }
 }
 
@@ -82,7 +99,35 @@ impl AsyncRead for Process {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stdout).poll_read(cx, buffer)
+        let Process { stdout, output, child, .. } = &mut *self;
+        loop {
+            match output {
+                Output::Open => {
+                    let before = buffer.filled().len();
+                    ready!(Pin::new(&mut *stdout).poll_read(cx, buffer))?;
+                    if buffer.filled().len() > before || buffer.remaining() == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                    *output = Output::Ended { looks: 0, pause: Box::pin(sleep(Duration::ZERO)) };
+                }
+                Output::Ended { looks, pause } => match child.try_wait()? {
+                    Some(status) => {
+                        *output = Output::Settled;
+                        if !status.success() {
+                            let failed = io::Error::new(FAILED, format!("the command failed: {status}"));
+                            return Poll::Ready(Err(failed));
+                        }
+                    }
+                    None if *looks == LOOKS => *output = Output::Settled,
+                    None => {
+                        ready!(pause.as_mut().poll(cx));
+                        pause.as_mut().reset(Instant::now() + LOOK);
+                        *looks += 1;
+                    }
+                },
+                Output::Settled => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 

@@ -22,10 +22,11 @@ pub(crate) enum Exit {
     Unsupported = 9,
     NotListed = 10,
     Unhealthy = 11,
+    TargetFailed = 12,
 }
 
 impl Exit {
-    pub(crate) const ALL: [Exit; 12] = [
+    pub(crate) const ALL: [Exit; 13] = [
         Exit::Success,
         Exit::Failure,
         Exit::Usage,
@@ -38,6 +39,7 @@ impl Exit {
         Exit::Unsupported,
         Exit::NotListed,
         Exit::Unhealthy,
+        Exit::TargetFailed,
     ];
 
     /// The line of the help text.
@@ -49,12 +51,13 @@ impl Exit {
             Exit::NotFound => "no program serves the pipe, or whatever the target is",
             Exit::Busy => "every instance of the pipe stayed busy",
             Exit::AccessDenied => "the system refused access, or another program has the name",
-            Exit::InputLost => "the server closed before it took all that was read from stdin",
+            Exit::InputLost => "the session ended before the server took all that was read from stdin",
             Exit::Disconnected => "the server disconnected; what it had sent may be incomplete",
             Exit::OutputClosed => "the reader of stdout went away",
             Exit::Unsupported => "this system does not have what was asked for, such as Windows named pipes",
             Exit::NotListed => "the system does not list its pipes; Wine does not",
             Exit::Unhealthy => "npipe wsl doctor found problems; stdout names them",
+            Exit::TargetFailed => "the command of exec: failed; stderr names its exit code",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `npipe forward`: joins each client of a listener with a connection of its own to the target. What befalls one
 //! client is that client's matter: it is reported, its connection is closed, and the others and the listener go on.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::dial::on_windows_side;
 use crate::dial::{Connection, Dialer, Stream};
 use crate::endings::{Kind, Session};
 use crate::endpoint::{Listener, Target};
+use crate::exec;
 use crate::exit::{Exit, Failure};
 #[cfg(unix)]
 use crate::limit;
@@ -181,7 +183,7 @@ impl Forward {
         report.detail(format_args!("client {number}: connected to {target}"));
         report.step(format_args!("client {number}: that took {}", Lasted(started.elapsed())));
         let session = Session { idle_timeout: self.idle_timeout, ..Session::new(kind, server.kind) };
-        let (_, summary) = relay(client, &mut server.stream, session, &account).await;
+        let (_, summary) = relay(client, &mut server.stream, session, pending(), &account).await;
         self.report_broken_server(number, &summary);
     }
 
@@ -230,13 +232,16 @@ async fn join_stdio(
     let mut stdio = stdio::open()?;
     let session = Session { idle_timeout, ..Session::new(Kind::Stdio, kind) };
     let account = Account::of_stdio(name, Progress::new(progress, report), report);
-    let (_, summary) = relay(&mut stdio, &mut peer, session, &account).await;
+    let (_, summary) = relay(&mut stdio, &mut peer, session, stdio::hang_up(), &account).await;
     let failure = |exit, message: String| Err(Failure::new(exit, message));
     match (&summary.replies.end, &summary.requests.end) {
         (End::WriteFailed(error), _) if reader_has_gone(error) => {
             failure(Exit::OutputClosed, format!("the reader of stdout went away before {name} ended"))
         }
         (End::WriteFailed(error), _) => failure(Exit::Failure, format!("cannot write to stdout: {error}")),
+        (End::ReadFailed(error), _) if error.kind() == exec::FAILED => {
+            failure(Exit::TargetFailed, format!("{name}: {error}"))
+        }
         (End::ReadFailed(error), _) => failure(Exit::Disconnected, format!("{name} broke off: {error}")),
         (_, End::ReadFailed(error)) => failure(Exit::Failure, format!("cannot read from stdin: {error}")),
         (_, End::WriteFailed(_) | End::Abandoned { undelivered: 1.. }) => failure(

@@ -8,7 +8,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,9 +18,13 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use crate::account::Account;
 use crate::endings::{Direction, Ending, Endings, FAREWELL, Next, Progress, Session, Stop};
 
-/// A buffer starts small, because most connections are idle or short, and doubles while reads fill it.
-const SMALLEST_BUFFER: usize = 8 * 1024;
-const LARGEST_BUFFER: usize = 64 * 1024;
+/// What one read brings is one message where the receiver is a pipe of messages: so a buffer has the
+/// size of the largest write of a pipe or a socket that programs commonly make.
+const BUFFER: usize = 64 * 1024;
+
+/// How much is read of what a server says whose client has gone. One that goes on is left, since it
+/// does not read what it would be told.
+const LARGEST_DROP: u64 = 16 * 1024 * 1024;
 
 /// How many steps a direction may take before the other one, and other connections, get their turn: a stream that
 /// is always ready would keep the thread for itself.
@@ -129,12 +133,14 @@ pub(crate) enum End {
     },
 }
 
-/// Joins the two until the session is over. On return all that was delivered is flushed, and neither stream is closed
+/// Joins the two until the session is over. `hang_up` completes when the client takes no more
+/// replies, where its stream shows that only at the next write. On return all that was delivered is flushed, and neither stream is closed
 /// beyond what the rules above say: dropping them is the caller's part.
 pub(crate) async fn relay<C, S>(
     client: &mut C,
     server: &mut S,
     session: Session,
+    hang_up: impl Future<Output = ()>,
     account: &Account,
 ) -> (Stop, Summary)
 where
@@ -146,9 +152,13 @@ where
     let mut silence = Silence::new();
     let mut departure = Departure::Unknown;
     let mut endings = Endings::new(session);
+    let mut hang_up = pin!(hang_up);
     let stop = poll_fn(|cx| {
         let _ = requests.poll(cx, client, server, |_| true);
         let _ = replies.poll(cx, server, client, |well| session.tells_client(well));
+        if !replies.has_ended() && hang_up.as_mut().poll(cx).is_ready() {
+            replies.state = State::Ended(End::WriteFailed(io::ErrorKind::BrokenPipe.into()));
+        }
         if endings.watches_client(requests.progress())
             && departure.is_seen(cx, client, &mut requests.sender_said_all)
         {
@@ -198,6 +208,9 @@ async fn say_farewell<C, S>(
     let mut silence = Silence::new();
     let delivered = poll_fn(|cx| {
         let _ = dropped.poll(cx, server, &mut nowhere, |_| true);
+        if dropped.bytes > LARGEST_DROP {
+            return Poll::Ready(false);
+        }
         if requests.poll(cx, client, server, |_| true).is_ready() {
             return Poll::Ready(true);
         }
@@ -206,7 +219,11 @@ async fn say_farewell<C, S>(
     .await;
     // One that has ended already is not asked again: some streams answer that when we have gone.
     if delivered && endings.awaits_server() && !replies.sender_said_all {
-        let _ = timeout(FAREWELL, poll_fn(|cx| dropped.poll(cx, server, &mut nowhere, |_| true))).await;
+        let ended = poll_fn(|cx| {
+            let ended = dropped.poll(cx, server, &mut nowhere, |_| true);
+            if dropped.bytes > LARGEST_DROP { Poll::Ready(()) } else { ended }
+        });
+        let _ = timeout(FAREWELL, ended).await;
     }
 }
 
@@ -240,7 +257,7 @@ enum State {
 impl<'a> Pump<'a> {
     fn new(account: Option<(&'a Account, Direction)>) -> Pump<'a> {
         let state = State::Reading { unflushed: false };
-        Pump { buffer: vec![0; SMALLEST_BUFFER], bytes: 0, state, sender_said_all: false, account }
+        Pump { buffer: vec![0; BUFFER], bytes: 0, state, sender_said_all: false, account }
     }
 
     /// Ready when this direction has ended. May be polled again after that. `tells_end` returns whether
@@ -306,7 +323,6 @@ impl<'a> Pump<'a> {
                         if start < end {
                             State::Writing { start, end }
                         } else {
-                            self.grow_after(end);
                             State::Reading { unflushed: true }
                         }
                     }
@@ -328,13 +344,6 @@ impl<'a> Pump<'a> {
             State::Ended(_) => return Poll::Pending,
         };
         Poll::Ready(next)
-    }
-
-    /// A read that filled the buffer has probably left more behind.
-    fn grow_after(&mut self, read: usize) {
-        if read == self.buffer.len() && read < LARGEST_BUFFER {
-            self.buffer.resize(read * 2, 0);
-        }
     }
 
     fn tell(&self) {
@@ -385,6 +394,8 @@ mod tests {
     use tokio::time::{Instant, sleep, timeout};
     use tokio_test::io::Builder;
 
+    use std::future::pending;
+
     use super::{Account, End, FAREWELL, LAST_FLUSH, Session, Stop, Summary, relay};
     use crate::endings::Kind;
     use crate::report::Report;
@@ -414,7 +425,7 @@ mod tests {
     {
         // The clock is paused: it jumps to this limit as soon as everything waits for something that will not come.
         let account = Account::of_client(1, Report::new(0));
-        let session = timeout(FAREWELL * 10, relay(&mut client, &mut server, session, &account));
+        let session = timeout(FAREWELL * 10, relay(&mut client, &mut server, session, pending(), &account));
         session.await.expect("the session hangs")
     }
 
@@ -729,6 +740,29 @@ mod tests {
             tokio::join!(run(client, server, Kind::Pipe), feed(pipe, b"request"), drink(requests));
         assert_eq!((start.elapsed(), requests), (FAREWELL, b"request".to_vec()));
         assert!(matches!(summary.replies.end, End::Abandoned { undelivered: 0 }), "{summary:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endless_server_whose_client_has_gone_is_left_at_once() {
+        for kind in [Kind::Pipe, Kind::Socket] {
+            let (client, pipe, client_output) = stream();
+            drop((pipe, client_output));
+            let start = Instant::now();
+            let kinds = Session::new(kind, Kind::Process);
+            let (stop, _) = session(client, join(repeat(7), sink()), kinds).await;
+            assert_eq!((stop, start.elapsed()), (Stop::ClientHasGone, Duration::ZERO));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_read_at_once_is_written_at_once() {
+        let sent = random(10, 60_000);
+        let mut server = Builder::new().write(&sent).build();
+        let read = Builder::new().read(&sent).build();
+        let mut client = join(read, sink());
+        let account = Account::of_client(1, Report::new(0));
+        let kinds = Session::new(Kind::Pipe, Kind::Pipe);
+        relay(&mut client, &mut server, kinds, pending(), &account).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,36 @@ pub(crate) fn open() -> Result<impl Stream, Failure> {
     streams().map_err(|error| Failure::new(Exit::Failure, format!("cannot use stdin and stdout: {error}")))
 }
 
+/// Completes when the reader of stdout has gone, which a write would show otherwise.
+#[cfg(unix)]
+pub(crate) async fn hang_up() {
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::io::Errno;
+
+    // A thread of its own, which the end of the process ends. What is not polled for is reported
+    // too: that the reader of a pipe has gone, and that a socket or a terminal has hung up.
+    let gone = tokio::task::spawn_blocking(|| {
+        let stdout = io::stdout();
+        let mut stdout = [PollFd::new(&stdout, PollFlags::empty())];
+        loop {
+            match poll(&mut stdout, None) {
+                Err(Errno::INTR) => {}
+                Ok(_) => return stdout[0].revents().intersects(PollFlags::ERR | PollFlags::HUP),
+                Err(_) => return false,
+            }
+        }
+    });
+    if !matches!(gone.await, Ok(true)) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Windows shows it by a failed write only.
+#[cfg(windows)]
+pub(crate) async fn hang_up() {
+    std::future::pending().await
+}
+
 #[cfg(unix)]
 fn streams() -> io::Result<impl Stream> {
     Ok(tokio::io::join(tokio::io::stdin(), tokio::io::stdout()))

@@ -104,7 +104,8 @@ pub(crate) fn verdict(name: &PipeName, summary: Summary, accept_disconnect: bool
         End::WriteFailed(_) | End::Abandoned { .. } => Err(Failure::new(
             Exit::InputLost,
             format!(
-                "the server closed {name} before it took all that was read from stdin ({} bytes were sent)",
+                "the session with {name} ended before the server took all that was read from stdin \
+                 ({} bytes were sent)",
                 summary.requests.bytes
             ),
         )),

@@ -1,6 +1,8 @@
 //! One connection in the Windows half of the bridge: its records joined with what was opened for it.
 //! Which end means what is decided as everywhere; here the other half is told.
 
+use std::future::pending;
+
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::records::Records;
@@ -20,7 +22,7 @@ pub(super) async fn relay<C>(
 {
     let Connection { mut stream, kind } = target;
     let session = Session { end_of_input, ..Session::new(Kind::Bridge, kind) };
-    let (stop, summary) = relay::relay(&mut client, &mut stream, session, account).await;
+    let (stop, summary) = relay::relay(&mut client, &mut stream, session, pending(), account).await;
     match &summary.replies.end {
         End::ReadFailed(error) => drop(client.fail(error).await),
         End::Eof | End::Abandoned { .. } if stop == Stop::Over && !session.tells_client(true) => {

@@ -224,9 +224,34 @@ mod processes {
     }
 
     #[tokio::test]
-    async fn a_process_that_ends_otherwise_than_well_is_not_told_yet() {
-        ends("cat; exit 7", 0, b"request").await;
-        ends("no-such-program-anywhere", 0, b"").await;
+    async fn a_command_that_fails_has_a_code_and_its_output_is_delivered() {
+        for (command, status, stdout) in [
+            ("cat; exit 7", "exit status: 7", &b"request"[..]),
+            ("no-such-program-anywhere", "exit status: 127", b""),
+            ("cat; kill -9 $$", "signal: 9", b"request"),
+        ] {
+            let windows_exe = concat!("--windows-exe=", env!("CARGO_BIN_EXE_npipe"));
+            let here = Npipe::start(&["forward", "stdio", &format!("exec:{command}")]);
+            let across = Npipe::start(&["forward", windows_exe, "stdio", &format!("windows:exec:{command}")]);
+            for npipe in [here, across] {
+                npipe.finish_with(b"request").await.code(12).stdout(stdout).stderr_has(status);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_goes_on_without_its_output_ends_with_the_session() {
+        ends("cat; exec >&-; exec sleep 1000", 0, b"request").await;
+    }
+
+    #[tokio::test]
+    async fn a_stdout_that_loses_its_reader_ends_the_session_of_a_silent_server() {
+        for command in ["sleep 1000", "cat"] {
+            let mut npipe = Npipe::start(&["forward", "stdio", &format!("exec:{command}")]);
+            let _stays_open = npipe.stdin.take();
+            drop(npipe.stdout.take());
+            npipe.finish().await.code(8).stderr_has("the reader of stdout went away");
+        }
     }
 }
 
@@ -275,7 +300,7 @@ mod pipes {
     async fn what_the_server_did_not_take_has_a_code() {
         let server = Server::RepliesAfter(7, b"too long");
         let (stdin, code, stdout) = (Stdin::Floods, 6, &b"too long"[..]);
-        let stderr = "before it took all that was read from stdin";
+        let stderr = "before the server took all that was read from stdin";
         let row_of =
             Row { server, input: b"request", stdin, code, stdout, received: b"request", stderr, ..ROW };
         row(PipeMode::Byte, row_of).await;
