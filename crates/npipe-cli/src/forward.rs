@@ -261,34 +261,33 @@ async fn join_stdio(
 async fn told_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
 
-    // A signal that cannot be had ends the process, as it would by default.
-    let told = async |kind| match signal(kind) {
-        Ok(mut signal) => drop(signal.recv().await),
-        Err(_) => std::future::pending().await,
-    };
-    let hung_up = async {
-        if hangup_is_ignored() {
-            std::future::pending().await
-        } else {
-            told(SignalKind::hangup()).await;
+    // Without a handler a signal ends the process, as it does by default. One that is ignored stays so:
+    // nohup, and a shell that starts a program in the background, mean that it goes on.
+    let told = async |kind: SignalKind, is_ignored_unless_known: bool| {
+        if is_ignored(kind.as_raw_value()).unwrap_or(is_ignored_unless_known) {
+            return std::future::pending().await;
+        }
+        match signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
-        () = told(SignalKind::interrupt()) => {}
-        () = told(SignalKind::terminate()) => {}
-        () = hung_up => {}
+        () = told(SignalKind::interrupt(), false) => {}
+        () = told(SignalKind::terminate(), false) => {}
+        () = told(SignalKind::hangup(), true) => {}
     }
 }
 
-/// Who starts a program with nohup wants it to outlive the terminal. Where the system does not tell, the signal is left
-/// as it is.
+/// Returns whether this process was started with the signal ignored, where the kernel shows it:
+/// proc_pid_status(5).
 #[cfg(unix)]
-fn hangup_is_ignored() -> bool {
-    /// SIGHUP is signal 1, and the lowest bit of the mask: proc_pid_status(5).
-    const HANGUP: u64 = 1;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & HANGUP != 0)
+fn is_ignored(signal: i32) -> Option<bool> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+    // The lowest bit is signal 1.
+    Some(mask & (1 << (signal - 1)) != 0)
 }
 
 /// Windows ends the process itself, and what is to be cleaned up goes with its handles.

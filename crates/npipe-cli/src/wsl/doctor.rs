@@ -549,7 +549,7 @@ async fn check_relay(socket: &Socket, mut relay: UnixStream, findings: &mut Find
                 socket.name
             ),
             &format!(
-                "see the reason: journalctl --user --unit {}, or the log beside its socket",
+                "see the reason: journalctl --user --unit {}, or the log in the directory of its socket",
                 socket.name
             ),
         ),

@@ -5,9 +5,10 @@
 use std::env;
 use std::fmt::Write;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::service::{Listening, Service, Socket, SocketPath, home};
 use crate::bridge::process::find;
@@ -127,7 +128,7 @@ impl Plan {
             advice = format!("A line for ~/.profile, or where your shell looks:\n{line}");
         }
         if service == Service::GpgAgent {
-            advice += GPG_ADVICE;
+            advice += &gpg_advice();
         }
         Ok(Plan { service, listening, files, names, advice })
     }
@@ -158,7 +159,7 @@ impl Plan {
         let mut script = String::new();
         // All files of a plan are in one directory.
         let directory = self.files.first().and_then(|file| file.path.parent()).unwrap_or("/".as_ref());
-        let _ = writeln!(script, "mkdir -p {}", shell_word(&directory.display().to_string()));
+        let _ = writeln!(script, "umask 022\nmkdir -p {}", shell_word(&directory.display().to_string()));
         for File { path, text } in &self.files {
             let _ = writeln!(script, "cat > {} <<'END'\n{text}END", shell_word(&path.display().to_string()));
         }
@@ -219,12 +220,27 @@ impl Plan {
     }
 }
 
-const GPG_ADVICE: &str = "\
-gpg finds the socket by itself. For ssh with GnuPG's keys, a line for ~/.profile:
-export SSH_AUTH_SOCK=\"$(gpgconf --list-dirs agent-ssh-socket)\"
-So that gpg never starts an agent of Linux instead, once:
-echo no-autostart >> \"$(gpgconf --list-dirs homedir)/common.conf\"
-";
+fn gpg_advice() -> String {
+    // GnuPG reads common.conf since 2.3.
+    let file = match gnupg_version() {
+        Some(version) if version < (2, 3) => "gpg.conf",
+        Some(_) | None => "common.conf",
+    };
+    format!(
+        "gpg finds the socket by itself. For ssh with GnuPG's keys, a line for ~/.profile:\n\
+         export SSH_AUTH_SOCK=\"$(gpgconf --list-dirs agent-ssh-socket)\"\n\
+         So that gpg never starts an agent of Linux instead, once:\n\
+         echo no-autostart >> \"$(gpgconf --list-dirs homedir)/{file}\"\n"
+    )
+}
+
+/// As in `gpgconf (GnuPG) 2.2.40`.
+fn gnupg_version() -> Option<(u32, u32)> {
+    let output = Command::new("gpgconf").arg("--version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut parts = text.lines().next()?.split(' ').next_back()?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
 
 /// Undoes what either way of installing has done.
 fn remove(service: Service, program: Option<&Path>) -> Result<String, Failure> {
@@ -233,7 +249,11 @@ fn remove(service: Service, program: Option<&Path>) -> Result<String, Failure> {
     let is_there = |plan: &Plan| plan.files.iter().any(|file| file.path.exists());
     let had_units = is_there(&systemd);
     if !had_units && !is_there(&shell) {
-        return Ok(format!("{} is not set up: nothing had to be removed.\n", service.name()));
+        return Ok(format!(
+            "{} is not set up: nothing had to be removed.\n{}",
+            service.name(),
+            relays_that_run(service)
+        ));
     }
     let mut said = String::new();
     let has_manager = Listening::available() == Listening::Systemd;
@@ -247,13 +267,14 @@ fn remove(service: Service, program: Option<&Path>) -> Result<String, Failure> {
     tell_systemd(&mut said, format!("disable --now {}", systemd.units(".socket")))?;
     tell_systemd(&mut said, format!("stop {}", systemd.units(".service")))?;
     for file in systemd.files.iter().chain(&shell.files) {
-        match file.state()? {
-            State::Missing => {}
-            State::Same => {
+        match file.found()? {
+            None => {}
+            // Made by this command, if perhaps with other paths.
+            Some(found) if found.starts_with(header(service).as_bytes()) => {
                 fs::remove_file(&file.path).map_err(|error| failure("remove", &file.path, &error))?;
                 let _ = writeln!(said, "removed {}", file.path.display());
             }
-            State::Different => {
+            Some(_) => {
                 let _ = writeln!(said, "was changed, is now {}", file.set_aside()?.display());
             }
         }
@@ -262,8 +283,33 @@ fn remove(service: Service, program: Option<&Path>) -> Result<String, Failure> {
     if !service.rivals().is_empty() {
         tell_systemd(&mut said, format!("unmask {}", service.rivals().join(" ")))?;
     }
+    said += &relays_that_run(service);
     said += "\nTake the line out of your profile, too. Shells that run keep what it has set.\n";
     Ok(said)
+}
+
+/// The relays that a shell has started for `service`, each with the command that ends it. systemd stops
+/// its own.
+fn relays_that_run(service: Service) -> String {
+    let listeners: Vec<_> = service
+        .sockets(Listening::Shell)
+        .iter()
+        .filter_map(|socket| socket.path.resolved())
+        .map(|path| [b"unix:", path.as_os_str().as_encoded_bytes()].concat())
+        .collect();
+    let mut said = String::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(id) = process.file_name().to_str().and_then(|id| id.parse::<u32>().ok()) else { continue };
+        let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<_> = command.split(|byte| *byte == 0).collect();
+        if words.contains(&&b"forward"[..])
+            && let Some(listener) = listeners.iter().find(|listener| words.contains(&&listener[..]))
+        {
+            let listener = output::printable(&String::from_utf8_lossy(listener));
+            let _ = writeln!(said, "runs    process {id} still serves {listener}; end it with: kill {id}");
+        }
+    }
+    said
 }
 
 /// An error has what systemctl says.
@@ -289,29 +335,51 @@ enum State {
 }
 
 impl File {
-    fn state(&self) -> Result<State, Failure> {
+    fn found(&self) -> Result<Option<Vec<u8>>, Failure> {
         match fs::read(&self.path) {
-            Ok(found) if found == self.text.as_bytes() => Ok(State::Same),
-            Ok(_) => Ok(State::Different),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State::Missing),
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failure("read", &self.path, &error)),
         }
     }
 
+    fn state(&self) -> Result<State, Failure> {
+        Ok(match self.found()? {
+            None => State::Missing,
+            Some(found) if found == self.text.as_bytes() => State::Same,
+            Some(_) => State::Different,
+        })
+    }
+
     fn set_aside(&self) -> Result<PathBuf, Failure> {
-        // Not a name that systemd would take for a unit.
-        let mut aside = self.path.clone().into_os_string();
-        aside.push(".old");
-        let aside = PathBuf::from(aside);
+        // Not a name that systemd would take for a unit, nor one that is taken.
+        let aside = (0_u32..)
+            .map(|number| {
+                let mut aside = self.path.clone().into_os_string();
+                aside.push(if number == 0 { ".old".to_owned() } else { format!(".old.{number}") });
+                PathBuf::from(aside)
+            })
+            .find(|aside| aside.symlink_metadata().is_err())
+            .unwrap_or_default();
         fs::rename(&self.path, &aside).map_err(|error| failure("set aside", &self.path, &error))?;
         Ok(aside)
     }
 
     fn write(&self) -> Result<(), Failure> {
         let directory = self.path.parent().unwrap_or(&self.path);
-        fs::create_dir_all(directory)
-            .and_then(|()| fs::write(&self.path, &self.text))
-            .map_err(|error| failure("write", &self.path, &error))
+        // No other user may write to what a shell or systemd executes, whatever the umask.
+        let write = || {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o644)
+                .open(&self.path)?;
+            file.set_permissions(fs::Permissions::from_mode(0o644))?;
+            file.write_all(self.text.as_bytes())
+        };
+        write().map_err(|error| failure("write", &self.path, &error))
     }
 }
 
@@ -376,15 +444,32 @@ fn service_unit(service: Service, socket: &Socket, command: &[String]) -> String
     )
 }
 
-/// The lines of a shell that start what serves `socket`. Where one serves already, another ends at once.
+/// The lines of a shell that start what serves `socket`, in a session of its own: Ctrl-C at the prompt is
+/// not for it. They wait until it listens or has ended, for a second at most. Where one serves already,
+/// another ends at once.
 fn start(socket: &Socket, command: &[String]) -> String {
     let path = in_shell(&socket.path);
-    let directory = Path::new(&path).parent().unwrap_or(Path::new("/")).display().to_string();
+    let directory = Path::new(&path).parent().unwrap_or(Path::new("/"));
     let words: Vec<_> = command.iter().map(|word| shell_word(word)).collect();
     format!(
-        "mkdir -p -m 700 {}\n(nohup {} </dev/null >/dev/null 2>&1 &)\n",
-        shell_word(&directory),
-        words.join(" "),
+        "(\n\
+         \x20 umask 077\n\
+         \x20 mkdir -p {directory}\n\
+         \x20 log={log}\n\
+         \x20 touch \"$log\"\n\
+         \x20 before=$(grep -c '^listening on ' \"$log\") || :\n\
+         \x20 $(command -v setsid || echo nohup) {command} </dev/null >>\"$log\" 2>&1 &\n\
+         \x20 relay=$!\n\
+         \x20 tries=0\n\
+         \x20 while [ \"$tries\" -lt 20 ] && kill -0 \"$relay\" 2>/dev/null &&\n\
+         \x20   [ \"$(grep -c '^listening on ' \"$log\")\" = \"$before\" ]; do\n\
+         \x20   sleep 0.05\n\
+         \x20   tries=$((tries + 1))\n\
+         \x20 done\n\
+         )\n",
+        directory = shell_word(&directory.display().to_string()),
+        log = shell_word(&directory.join(format!("{}.log", socket.name)).display().to_string()),
+        command = words.join(" "),
     )
 }
 
@@ -392,7 +477,11 @@ fn start(socket: &Socket, command: &[String]) -> String {
 fn variable(service: Service, sockets: &[Socket]) -> String {
     match (service.variable(), sockets) {
         (Some((variable, scheme)), [socket, ..]) => {
-            format!("export {variable}=\"{scheme}{}\"\n", in_shell(&socket.path))
+            let value = match &socket.path {
+                SocketPath::InRuntimeDirectory(_) => format!("\"{scheme}{}\"", in_shell(&socket.path)),
+                SocketPath::Absolute(path) => shell_word(&format!("{scheme}{}", path.display())),
+            };
+            format!("export {variable}={value}\n")
         }
         _ => String::new(),
     }

@@ -266,6 +266,172 @@ async fn without_systemd_a_shell_starts_what_serves() {
     assert_eq!(started.await, expected);
 }
 
+/// The relays that a test's shell has started. They end with it.
+struct Relays<'a>(&'a World);
+
+impl Relays<'_> {
+    /// The processes that serve something in the world.
+    fn ids(&self) -> Vec<i32> {
+        let listen = format!("unix:{}", self.0.directory.path().display());
+        let serves = |id: &i32| {
+            let command = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            command.contains(&listen)
+        };
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        processes.filter_map(|process| process.file_name().to_str()?.parse().ok()).filter(serves).collect()
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        for id in self.ids() {
+            let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(id).unwrap(), signal);
+        }
+    }
+}
+
+impl Drop for Relays<'_> {
+    fn drop(&mut self) {
+        self.signal(rustix::process::Signal::KILL);
+    }
+}
+
+#[tokio::test]
+async fn the_snippet_returns_when_the_socket_is_served_and_keeps_a_log() {
+    for name in ["plain", "it's $HOME \"quoted\""] {
+        let world = World::without_systemd();
+        fs::create_dir(world.path(name)).unwrap();
+        let home = world.path(name);
+        let home = [("HOME", home.to_str().unwrap())];
+        let own = Path::new(env!("CARGO_BIN_EXE_npipe"));
+        for service in ["ssh-agent", "docker"] {
+            world.start_with(own, &["wsl", "setup", service, "--install"], &home).finish().await.code(0);
+        }
+        let relays = Relays(&world);
+        let snippet = "umask 0; for name in ssh-agent docker; do . \"$HOME/.config/npipe/$name.sh\"; done; \
+                       test -S \"$SSH_AUTH_SOCK\" && test -S \"${DOCKER_HOST#unix://}\" && echo served";
+        let outcome = world.start_with(Path::new("/bin/sh"), &["-euc", snippet], &home).finish().await;
+        outcome.code(0).stdout(b"served\n").no_stderr();
+        let first = relays.ids();
+        assert_eq!(first.len(), 2);
+        // Another login finds them.
+        let outcome = world.start_with(Path::new("/bin/bash"), &["-euc", snippet], &home).finish().await;
+        outcome.code(0).stdout(b"served\n").no_stderr();
+        let log = world.path(name).join(".npipe/npipe-ssh-agent.log");
+        let words = fs::read_to_string(&log).unwrap();
+        assert!(
+            words.starts_with("listening on unix:") && words.contains("npipe: cannot listen on"),
+            "{words}"
+        );
+        assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(log.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+
+        let setup = ["wsl", "setup", "ssh-agent", "--remove"];
+        let outcome = world.start_with(own, &setup, &home).finish().await;
+        outcome.code(0).stdout_has("still serves unix:").stdout_has("end it with: kill ");
+        outcome.stdout_has(
+            &first
+                .iter()
+                .find(|id| {
+                    fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap().contains("/ssh-agent.sock")
+                })
+                .unwrap()
+                .to_string(),
+        );
+    }
+}
+
+/// Ctrl-C at the prompt goes to the session of the shell.
+#[tokio::test]
+async fn the_snippet_starts_the_relay_in_a_session_of_its_own() {
+    let world = World::without_systemd();
+    world.setup(&["ssh-agent", "--install"]).await.code(0);
+    let relays = Relays(&world);
+    let snippet = world.path("home/.config/npipe/ssh-agent.sh");
+    let line = format!(". {}", snippet.display());
+    world.start(Path::new("/bin/sh"), &["-euc", &line]).finish().await.code(0).no_stderr();
+    let [id] = relays.ids()[..] else { panic!("one relay") };
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let session = stat.rsplit(") ").next().unwrap().split(' ').nth(3).unwrap();
+    assert_eq!(session, id.to_string());
+}
+
+#[tokio::test]
+async fn inherited_signals_that_are_ignored_stay_ignored() {
+    use rustix::process::{Signal, kill_process};
+
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("x.sock");
+    let listen = format!("unix:{}", socket.display());
+    let command =
+        format!("trap '' INT TERM HUP; exec {} forward {listen} exec:cat", env!("CARGO_BIN_EXE_npipe"));
+    let mut ignoring = Npipe::start_program(Path::new("/bin/sh"), &["-c", &command], |_| {});
+    ignoring.stderr_line("listening on").await;
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        kill_process(ignoring.id(), signal).unwrap();
+    }
+    // It has handled what it was sent before, and serves.
+    let mut client = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut client, b"x").await.unwrap();
+    let mut reply = [0];
+    within_limit("a reply", tokio::io::AsyncReadExt::read_exact(&mut client, &mut reply)).await.unwrap();
+    drop(ignoring);
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let _ = fs::remove_file(&socket);
+        let mut forward = Npipe::start(&["forward", &listen, "exec:cat"]);
+        forward.stderr_line("listening on").await;
+        // A test may itself be run with one that is ignored.
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
+        if u64::from_str_radix(ignored, 16).unwrap() & (1 << (signal.as_raw() - 1)) == 0 {
+            kill_process(forward.id(), signal).unwrap();
+            forward.finish().await.code(0);
+            assert!(!socket.exists());
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_other_user_may_write_to_what_is_installed_whatever_the_umask() {
+    for umask in ["0", "077"] {
+        for world in [World::new(), World::without_systemd()] {
+            let install =
+                format!("umask {umask}; exec {} wsl setup docker --install", env!("CARGO_BIN_EXE_npipe"));
+            world.start(Path::new("/bin/sh"), &["-c", &install]).finish().await.code(0);
+            for (file, _) in world.files() {
+                assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644, "{file:?}");
+                let directory = file.parent().unwrap();
+                assert_eq!(fs::metadata(directory).unwrap().permissions().mode() & 0o022, 0, "{directory:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn gnupg_is_told_where_its_version_reads() {
+    for (version, file) in [("2.2.27", "gpg.conf"), ("2.3.0", "common.conf"), ("2.4.4", "common.conf")] {
+        let world = World::new();
+        let script = format!("[ $1 = --version ] && echo 'gpgconf (GnuPG) {version}' || echo /gnupg/$2");
+        world.program("bin/gpgconf", &script);
+        let outcome = world.setup(&["gpg-agent", "--install"]).await;
+        outcome.code(0).stdout_has(&format!("--list-dirs homedir)/{file}\""));
+    }
+}
+
+#[tokio::test]
+async fn removing_knows_its_files_by_their_header_and_overwrites_none() {
+    let world = World::new();
+    world.setup(&["docker", "--install"]).await.code(0);
+    // Made with another path of the Windows program, as before an update.
+    let service = world.unit("npipe-docker.service");
+    let other = fs::read_to_string(&service).unwrap().replace("windows side", "elsewhere");
+    fs::write(&service, other).unwrap();
+    fs::write(world.unit("npipe-docker.socket"), "of my own").unwrap();
+    fs::write(world.unit("npipe-docker.socket.old"), "older").unwrap();
+    world.setup(&["docker", "--remove"]).await.code(0).stdout_has("npipe-docker.socket.old.1");
+    let files = [("npipe-docker.socket.old", "older"), ("npipe-docker.socket.old.1", "of my own")];
+    let expected = files.map(|(name, text)| (world.unit(name), text.to_owned()));
+    assert_eq!(world.files(), expected);
+}
+
 #[tokio::test]
 async fn without_gnupg_its_sockets_are_where_it_will_look() {
     for (world, path) in [
