@@ -5,6 +5,8 @@ use std::io;
 
 use crate::dial::Stream;
 use crate::exit::{Exit, Failure};
+#[cfg(unix)]
+use crate::nonblocking::stdio as streams;
 
 pub(crate) fn open() -> Result<impl Stream, Failure> {
     streams().map_err(|error| Failure::new(Exit::Failure, format!("cannot use stdin and stdout: {error}")))
@@ -38,11 +40,6 @@ pub(crate) async fn hang_up() {
 #[cfg(windows)]
 pub(crate) async fn hang_up() {
     std::future::pending().await
-}
-
-#[cfg(unix)]
-fn streams() -> io::Result<impl Stream> {
-    Ok(tokio::io::join(tokio::io::stdin(), tokio::io::stdout()))
 }
 
 /// A console needs the standard library's streams, which convert between UTF-16 and UTF-8, and so

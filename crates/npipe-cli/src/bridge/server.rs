@@ -32,6 +32,8 @@ use crate::endings::EndOfInput;
 use crate::endings::Kind;
 use crate::endpoint::Target;
 use crate::exit::{Exit, Failure};
+#[cfg(unix)]
+use crate::nonblocking::stdio;
 use crate::patience::Patience;
 use crate::report::Report;
 
@@ -47,12 +49,10 @@ pub(crate) async fn run(report: Report) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::Failure, format!("the bridge broke off: {error}")))
 }
 
-/// Threads of Tokio's pool read and write, since neither stream can be polled on Windows. `Stdout` would split what it
-/// is given at the last newline; a file of our own on the same handle does not.
+/// Threads of Tokio's pool read and write, since neither stream can be polled on Windows. `Stdout`
+/// would split a write at the last newline; a file on the same handle does not.
+#[cfg(windows)]
 fn stdio() -> io::Result<impl AsyncRead + AsyncWrite + Unpin> {
-    #[cfg(unix)]
-    let stdout = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned()?;
-    #[cfg(windows)]
     let stdout = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned()?;
     Ok(tokio::io::join(tokio::io::stdin(), tokio::fs::File::from_std(stdout.into())))
 }

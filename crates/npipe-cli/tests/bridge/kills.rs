@@ -55,7 +55,7 @@ async fn a_kill_at_any_moment_leaves_no_hang_no_orphan_and_no_false_byte(side: S
 async fn a_stop_at_any_moment_leaves_no_hang_no_orphan_and_no_false_byte(side: Side) {
     let first = fastrand::usize(..1_000_000);
     let mut world = World::with_silence(side.clone(), SILENCE).await;
-    for seed in first..first + rounds(3000) {
+    for seed in first..first + rounds(5000) {
         eprintln!("seed {seed}");
         let mut chance = fastrand::Rng::with_seed(seed as u64);
         let moment = Moment::new(chance.usize(0..60));
@@ -63,24 +63,25 @@ async fn a_stop_at_any_moment_leaves_no_hang_no_orphan_and_no_false_byte(side: S
         let (linux, windows) = (world.bridge.process(), world.windows_process());
         let (stopped, other) = if chance.bool() { (linux, windows) } else { (windows, linux) };
         stop(stopped).await;
-        match chance.u8(0..4) {
+        let killed = match chance.u8(0..4) {
             // It goes on before the other half takes it for dead, or after that.
-            0 => go_on(stopped),
+            0 => None,
             1 => {
                 tokio::time::sleep(SILENCE.mul_f64(chance.f64() * 2.0)).await;
-                go_on(stopped);
+                None
             }
-            2 => {
-                kill(other);
-                go_on(stopped);
-            }
-            _ => kill(stopped),
+            2 => Some(other),
+            _ => Some(stopped),
+        };
+        if let Some(process) = killed {
+            kill(process);
         }
+        go_on(stopped);
         // Connections whose halves both live are ended like this.
         kill(windows);
         within_limit("the ends of all connections", traffic.join_all()).await;
         until("the end of the Windows process", || !runs(windows)).await;
-        if !runs(linux) {
+        if killed == Some(linux) {
             within_limit("the end of the Linux process", world.bridge.child.wait()).await.unwrap();
             world = World::with_silence(side.clone(), SILENCE).await;
         }

@@ -14,6 +14,8 @@ mod manual;
 mod npiperelay;
 mod process;
 #[cfg(unix)]
+mod streams;
+#[cfg(unix)]
 mod terminal;
 mod usage;
 #[cfg(windows)]
