@@ -342,7 +342,13 @@ fn any_pipe_name(name: &str) -> Result<PipeName, String> {
         Ok(Target::Pipe(name)) => Ok(name),
         _ if in_our_form(name).starts_with("npipe:") => pipe_name(name),
         _ if begins_with_scheme(name) => {
-            Err(format!("info is for pipes, and this is another kind of address; did you mean npipe:{name}?"))
+            let form = format!("npipe:{name}");
+            Err(match pipe_name(&form) {
+                Ok(_) => {
+                    format!("info is for pipes, and this is another kind of address; did you mean {form}?")
+                }
+                Err(_) => "info is for pipes, and this is another kind of address".to_owned(),
+            })
         }
         _ => pipe_name(&format!("npipe:{name}")),
     }
@@ -630,6 +636,8 @@ mod tests {
         ] {
             let refused = any_pipe_name(written).expect_err(written);
             assert!(refused.contains(reason), "{written}: {refused}");
+            let offers_refused_form = refused.contains("did you mean npipe:http");
+            assert!(!offers_refused_form, "{refused}");
         }
     }
 

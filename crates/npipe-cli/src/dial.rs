@@ -18,6 +18,7 @@ use crate::endings::Kind;
 use crate::endpoint::{Target, TcpAddress};
 use crate::exec::Process;
 use crate::exit::{Exit, Failure};
+use crate::output::printable;
 use crate::patience::{Obstacle, Patience};
 use crate::report::Report;
 #[cfg(windows)]
@@ -177,7 +178,9 @@ impl Dialer {
             },
             Target::Exec(line) => match Process::start(line) {
                 Ok(process) => Ok(Connection::new(process, Kind::Process)),
-                Err(error) => Err(Failure::new(exit_for(&error), format!("cannot run {line:?}: {error}"))),
+                Err(error) => {
+                    Err(Failure::new(exit_for(&error), format!("cannot run '{}': {error}", printable(line))))
+                }
             },
             Target::Assuan(file) => {
                 assuan::connect(file, self.launch).await.map(|stream| Connection::new(stream, Kind::Socket))
@@ -269,6 +272,7 @@ pub(crate) mod pipe {
 
     use crate::endpoint::WellKnown;
     use crate::launch;
+    use crate::output::printable;
     use crate::patience::{GaveUp, Obstacle, Patience, Waited};
     use crate::report::Report;
     use crate::verdict::obstacle_of;

@@ -83,7 +83,7 @@ impl Target {
 fn unknown_listener(address: &str) -> String {
     let nearest = did_you_mean(address, |candidate| candidate.parse::<Listener>().is_ok());
     format!(
-        "no address to listen at{nearest}; expected npipe:NAME, tcp:PORT, tcp:HOST:PORT, unix:PATH, stdio, \
+        "no address to listen at{nearest} expected npipe:NAME, tcp:PORT, tcp:HOST:PORT, unix:PATH, stdio, \
          systemd, ssh-agent or docker, for example tcp:8080"
     )
 }
@@ -91,16 +91,16 @@ fn unknown_listener(address: &str) -> String {
 fn unknown_target(address: &str) -> String {
     let nearest = did_you_mean(address, |candidate| candidate.parse::<Target>().is_ok());
     format!(
-        "no target{nearest}; expected tcp:HOST:PORT, npipe:NAME, unix:PATH, exec:COMMAND, assuan:FILE, stdio, \
+        "no target{nearest} expected tcp:HOST:PORT, npipe:NAME, unix:PATH, exec:COMMAND, assuan:FILE, stdio, \
          ssh-agent, gpg-agent, gpg-agent-ssh or docker, for example tcp:127.0.0.1:8080"
     )
 }
 
-/// `; did you mean FORM?`, or nothing.
+/// The words between the reason of a refusal and the expected forms.
 fn did_you_mean(address: &str, is_accepted: impl Fn(&str) -> bool) -> String {
     match nearest(address, is_accepted) {
         Some(form) => format!("; did you mean {form}?"),
-        None => String::new(),
+        None => ";".to_owned(),
     }
 }
 
@@ -347,7 +347,7 @@ pub(crate) fn pipe_name(address: &str) -> Result<PipeName, String> {
     }
     if let Some((scheme, _)) = written.split_once("://") {
         return Err(format!(
-            "{scheme}: is the scheme of another kind of address; expected npipe:NAME{}",
+            "{scheme}: is the scheme of another kind of address{} expected npipe:NAME",
             did_you_mean(written, |candidate| candidate.parse::<Target>().is_ok()),
         ));
     }

@@ -28,7 +28,8 @@ pub(super) const LONGEST_BLOCK: usize = LONGEST_TARGET + 1024;
 const LONGEST_PROGRAM: usize = 64;
 /// A command line of Windows has at most 32,767 characters; no other target is that long.
 const LONGEST_TARGET: usize = 32 * 1024;
-const LONGEST_ERROR_TEXT: usize = 1024;
+/// The reason of an error is behind the name of its target.
+const LONGEST_ERROR_TEXT: usize = LONGEST_TARGET + 512;
 
 /// The limit for the start of the Windows half, until both halves have shaken hands. A program on a Linux file system, seen from
 /// Windows and read by its virus scanner, has been seen to take 30 s.
@@ -129,7 +130,11 @@ impl fmt::Display for HandshakeError {
             }
             HandshakeError::Transport(error) => write!(formatter, "it cannot be talked to: {error}"),
             HandshakeError::NotABridge(answer) => {
-                write!(formatter, "it is not npipe's bridge; it answered {answer:?}")
+                write!(
+                    formatter,
+                    "it is not npipe's bridge; it answered \"{}\"",
+                    answer.replace(char::is_control, " ")
+                )
             }
             HandshakeError::Malformed(malformed) => malformed.fmt(formatter),
             HandshakeError::Versions { ours, theirs } => write!(
@@ -650,6 +655,20 @@ mod tests {
         let error = RemoteError { code: None, kind: io::ErrorKind::Other, text };
         let received = RemoteError::decode(&error.encode()).unwrap().text;
         assert!(received.starts_with("first  second ü") && received.len() <= LONGEST_ERROR_TEXT);
+    }
+
+    #[tokio::test]
+    async fn the_reason_of_an_error_is_kept_behind_the_longest_name() {
+        let text = format!("cannot run '{}': there is no such file", "n".repeat(LONGEST_TARGET));
+        let error = RemoteError { code: Some(2), kind: io::ErrorKind::NotFound, text: text.clone() };
+        let body = Answer::Failed(error).encode();
+        let (mut here, mut there) = duplex(64);
+        let (sent, received) = tokio::join!(write_block(&mut here, &body), read_block(&mut there));
+        sent.unwrap();
+        match Answer::decode(&received.unwrap()).unwrap() {
+            Answer::Failed(error) => assert_eq!(error.text, text),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -497,20 +497,20 @@ async fn check_sockets(root: &Path, service: Service, findings: &mut Findings) {
         return;
     };
     let value = value.to_string_lossy();
+    let shown = format!("\"{}\"", output::printable(&value));
     let Some(path) = value.strip_prefix(scheme).filter(|path| path.starts_with('/')) else {
-        return findings
-            .note(format!("{variable} is {value:?}, which is no Unix socket"), "it is not npipe's");
+        return findings.note(format!("{variable} is {shown}, which is no Unix socket"), "it is not npipe's");
     };
     if !lives(Path::new(path)) {
         findings.problem(
-            format!("{variable} is {value:?}, where nobody listens"),
+            format!("{variable} is {shown}, where nobody listens"),
             "set it to a socket that is served, by the line that `npipe wsl setup` shows",
         );
     } else if set_up
         && sockets.iter().all(|socket| socket.path.resolved().as_deref() != Some(Path::new(path)))
     {
         findings.note(
-            format!("{variable} is {value:?}, where somebody else listens"),
+            format!("{variable} is {shown}, where somebody else listens"),
             "the socket of npipe is not used in this shell: look for what sets the variable in your profile",
         );
     } else {
