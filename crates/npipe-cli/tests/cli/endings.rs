@@ -185,15 +185,20 @@ mod sockets {
     }
 
     #[tokio::test]
-    async fn a_stdout_without_reader_ends_the_session_when_the_server_speaks() {
-        let server = Server::RepliesAfter(7, b"nobody reads this");
+    async fn a_stdout_without_reader_ends_the_session() {
+        // Where it is noticed at once, the request may not arrive.
+        let (server, input) = if cfg!(windows) {
+            (Server::RepliesAfter(7, b"nobody reads this"), &b"request"[..])
+        } else {
+            (Server::RepliesAtTheEnd(b""), &b""[..])
+        };
         row(Row {
             server,
-            input: b"request",
+            input,
             stdin: Stdin::StaysOpen,
             stdout_is_read: false,
             code: 8,
-            received: b"request",
+            received: input,
             stderr: "the reader of stdout went away",
             ..ROW
         })
