@@ -272,7 +272,6 @@ pub(crate) mod pipe {
 
     use crate::endpoint::WellKnown;
     use crate::launch;
-    use crate::output::printable;
     use crate::patience::{GaveUp, Obstacle, Patience, Waited};
     use crate::report::Report;
     use crate::verdict::obstacle_of;
