@@ -77,8 +77,8 @@ pub(crate) enum Command {
     /// Says "listening on ..." on stderr once clients can connect, and runs until it is stopped. A client for which no
     /// connection can be made is closed and named on stderr; the others go on.
     ///
-    /// Between sockets, each direction ends for itself. The server of a message pipe is told by an empty message that its client has
-    /// said all, which is how Docker means it. A byte pipe cannot be closed in one direction only. When a
+    /// Between sockets, each direction ends for itself, and so it does on a message pipe: by an empty
+    /// message, which is Docker's convention. A byte pipe cannot be closed in one direction only. When a
     /// server ends its side, what it sent is handed to the client of the pipe and then the pipe is closed. When the
     /// client closes the pipe, what it sent is handed to the server, which is then told the end; the server has 30
     /// seconds to end its own side.
@@ -250,6 +250,7 @@ pub(crate) struct ForwardArguments {
     /// Make so many instances of the pipe and no more: clients beyond that find it busy
     ///
     /// Without it there are always some that wait, so that clients which come together find one each.
+    /// A client that has not closed the pipe yet keeps its instance, also when its session is over.
     #[arg(long, value_name = "N", value_parser = instances)]
     pub(crate) instances: Option<u8>,
 

@@ -59,7 +59,7 @@ async fn open(arguments: &ConnectArguments, report: Report) -> Result<Box<dyn St
             "{name} carries bytes, which have no empty message: the end of stdin is not passed on"
         ));
     }
-    Ok(Box::new(pipe::HalfClose::new(pipe)))
+    Ok(Box::new(pipe::HalfClose::of_writes(pipe)))
 }
 
 #[cfg(windows)]
@@ -85,6 +85,7 @@ async fn open(arguments: &ConnectArguments, report: Report) -> Result<BridgeStre
             ends_session: arguments.exit_on_stdin_eof,
         },
         end_at_empty_message: arguments.end_at_empty_message,
+        half_close: false,
     };
     bridge.open(opening).await.map_err(|error: io::Error| open_failure(&arguments.target, &error, None))
 }

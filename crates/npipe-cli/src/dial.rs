@@ -156,8 +156,11 @@ impl Dialer {
     async fn open(&self, name: &npipe::PipeName) -> Result<Connection, Failure> {
         let options = npipe::ClientOptions::new();
         let pipe = pipe::open(name, &options, self.patience, self.launch, self.report).await;
-        match pipe.map(pipe::HalfClose::new).map_err(|gave_up| gave_up.error) {
-            Ok(pipe) => Ok(Connection::new(pipe, Kind::Pipe)),
+        match pipe.map_err(|gave_up| gave_up.error).and_then(pipe::HalfClose::new) {
+            Ok(pipe) => {
+                let kind = pipe.kind();
+                Ok(Connection::new(pipe, kind))
+            }
             Err(error) if obstacle_of(&error) == Obstacle::Busy => {
                 Err(Failure::new(Exit::Busy, format!("every instance of {name} stayed busy")))
             }
@@ -198,19 +201,23 @@ impl Dialer {
             launch: self.launch,
             end_of_input: EndOfInput { sends_message: true, ends_session: false },
             end_at_empty_message: false,
+            half_close: true,
         };
         match self.bridge.open(opening).await {
             Ok(stream) => Ok(Connection::new(stream, kind)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && kind == Kind::Pipe => Err(Failure::new(
-                Exit::NotFound,
-                format!(
-                    "no program on the Windows side serves {}; is the server running? ({error})",
-                    self.target
-                ),
-            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && kind == Kind::Messages => {
+                Err(Failure::new(
+                    Exit::NotFound,
+                    format!(
+                        "no program on the Windows side serves {}; is the server running? ({error})",
+                        self.target
+                    ),
+                ))
+            }
             // The other half's dialer has said it all.
             Err(error)
-                if kind != Kind::Pipe && error.get_ref().is_some_and(|error| error.is::<RemoteError>()) =>
+                if kind != Kind::Messages
+                    && error.get_ref().is_some_and(|error| error.is::<RemoteError>()) =>
             {
                 Err(Failure::new(exit_for(&error), format!("on the Windows side: {error}")))
             }
@@ -230,7 +237,8 @@ pub(crate) fn on_windows_side(target: &Target) -> Option<(String, Kind)> {
         Target::Windows(target) => {
             on_windows_side(target).or_else(|| Some((target.to_string(), Kind::Socket)))
         }
-        Target::Pipe(name) => Some((format!("npipe:{name}"), Kind::Pipe)),
+        // A pipe of bytes ends both directions, one by one.
+        Target::Pipe(name) => Some((format!("npipe:{name}"), Kind::Messages)),
         Target::Gpg(_) => Some((target.to_string(), Kind::Socket)),
         Target::Assuan(file) if is_windows_path(file) => Some((target.to_string(), Kind::Socket)),
         Target::Tcp(_) | Target::Unix(_) | Target::Stdio | Target::Exec(_) | Target::Assuan(_) => None,
@@ -260,18 +268,22 @@ async fn tcp(address: &TcpAddress) -> io::Result<TcpStream> {
 
 #[cfg(windows)]
 pub(crate) mod pipe {
-    //! Opening a pipe for a client of ours, and telling its server that the client has said all.
+    //! Opening a pipe for a client of ours, and the ends of the directions of either end of a pipe.
 
     use std::io;
     use std::pin::Pin;
     use std::task::{Context, Poll, ready};
     use std::time::Duration;
 
-    use npipe::{ClientOptions, NamedPipeClient, OwnedReadHalf, OwnedWriteHalf, PipeMode, PipeName};
+    use npipe::{
+        ClientOptions, NamedPipeClient, NamedPipeServer, OwnedReadHalf, OwnedWriteHalf, PipeMode, PipeName,
+    };
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+    use crate::endings::Kind;
     use crate::endpoint::WellKnown;
     use crate::launch;
+    use crate::listener::{Client, Presence};
     use crate::patience::{GaveUp, Obstacle, Patience, Waited};
     use crate::report::Report;
     use crate::verdict::obstacle_of;
@@ -305,62 +317,154 @@ pub(crate) mod pipe {
 
     /// How long a server may take to read what was said before it is told that this was all. One that reads bytes, as go-winio's do,
     /// would miss an empty message behind others.
-    pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+    const PATIENCE: Duration = Duration::from_secs(5);
 
-    type Reader = OwnedReadHalf<NamedPipeClient>;
-    type Writer = OwnedWriteHalf<NamedPipeClient>;
+    /// Either end of a pipe.
+    pub(crate) trait PipeEnd: Send + Sync + Sized + 'static {
+        type Reader: AsyncRead + AsRef<Self> + Send + Unpin;
+        type Writer: AsyncWrite + AsRef<Self> + Send + Unpin;
 
-    /// A pipe whose server is told the end of what the client says, if it can be told: on a pipe of messages by an empty one,
-    /// as Docker's clients do it. The end of the connection would take the reply with it.
-    pub(crate) struct HalfClose {
-        reader: Reader,
-        /// `None` while the server is being told.
-        writer: Option<Writer>,
-        end: End,
+        fn carries_messages(&self) -> bool;
+        fn set_empty_message_is_end(&self) -> io::Result<()>;
+        /// Whether the peer has closed its end, and all it sent has been read.
+        fn is_closed(&self) -> bool;
+        fn close_write(&self) -> impl Future<Output = io::Result<()>> + Send;
+        fn into_split(self) -> (Self::Reader, Self::Writer);
     }
 
-    enum End {
+    macro_rules! pipe_end {
+        ($end:ident) => {
+            impl PipeEnd for $end {
+                type Reader = OwnedReadHalf<$end>;
+                type Writer = OwnedWriteHalf<$end>;
+
+                fn carries_messages(&self) -> bool {
+                    self.info().is_ok_and(|info| info.mode == PipeMode::Message)
+                }
+
+                fn set_empty_message_is_end(&self) -> io::Result<()> {
+                    $end::set_empty_message_is_end(self, true)
+                }
+
+                fn is_closed(&self) -> bool {
+                    self.peek().is_err()
+                }
+
+                fn close_write(&self) -> impl Future<Output = io::Result<()>> + Send {
+                    $end::close_write(self, PATIENCE)
+                }
+
+                fn into_split(self) -> (Self::Reader, Self::Writer) {
+                    $end::into_split(self)
+                }
+            }
+        };
+    }
+
+    pipe_end!(NamedPipeClient);
+    pipe_end!(NamedPipeServer);
+
+    /// A pipe whose directions end one by one, if it carries messages: by an empty one, as Docker's
+    /// clients do it. The end of the connection would take the reply with it.
+    pub(crate) struct HalfClose<P: PipeEnd> {
+        reader: P::Reader,
+        input: Input,
+        /// `None` while the peer is being told.
+        writer: Option<P::Writer>,
+        end: End<P>,
+    }
+
+    enum Input {
+        /// The pipe's end is the only one.
+        OfBoth,
+        /// An empty message is an end too.
+        OfOne,
+        /// That end has been read. What comes behind it is dropped, until the pipe ends.
+        Ended,
+    }
+
+    enum End<P: PipeEnd> {
         Due,
-        /// The server is being told.
-        Telling(Pin<Box<dyn Future<Output = Writer> + Send>>),
+        /// The peer is being told.
+        Telling(Pin<Box<dyn Future<Output = P::Writer> + Send>>),
         /// It has been told, or cannot be.
         Settled,
     }
 
-    impl HalfClose {
-        pub(crate) fn new(pipe: NamedPipeClient) -> HalfClose {
-            let carries_messages = pipe.info().is_ok_and(|info| info.mode == PipeMode::Message);
-            let (reader, writer) = pipe.into_split();
-            let end = if carries_messages { End::Due } else { End::Settled };
-            HalfClose { reader, writer: Some(writer), end }
+    impl<P: PipeEnd> HalfClose<P> {
+        /// Ends both directions by empty messages.
+        pub(crate) fn new(pipe: P) -> io::Result<HalfClose<P>> {
+            pipe.set_empty_message_is_end()?;
+            let mut pipe = HalfClose::of_writes(pipe);
+            if let End::Due = pipe.end {
+                pipe.input = Input::OfOne;
+            }
+            Ok(pipe)
         }
 
-        fn poll_writer(&mut self, cx: &mut Context<'_>) -> Poll<Pin<&mut Writer>> {
+        /// Ends what is written by an empty message.
+        pub(crate) fn of_writes(pipe: P) -> HalfClose<P> {
+            let end = if pipe.carries_messages() { End::Due } else { End::Settled };
+            let (reader, writer) = pipe.into_split();
+            HalfClose { reader, input: Input::OfBoth, writer: Some(writer), end }
+        }
+
+        pub(crate) fn kind(&self) -> Kind {
+            match self.input {
+                Input::OfBoth => Kind::Pipe,
+                Input::OfOne | Input::Ended => Kind::Messages,
+            }
+        }
+
+        fn poll_writer(&mut self, cx: &mut Context<'_>) -> Poll<Pin<&mut P::Writer>> {
             if let End::Telling(telling) = &mut self.end {
                 self.writer = Some(ready!(telling.as_mut().poll(cx)));
                 self.end = End::Settled;
             }
-            Poll::Ready(Pin::new(self.writer.as_mut().expect("it is there unless the server is being told")))
+            Poll::Ready(Pin::new(self.writer.as_mut().expect("it is there unless the peer is being told")))
         }
     }
 
-    /// A server that has gone meanwhile had all that was said, and one that does not read is told all the same.
-    async fn tell_end(writer: Writer) -> Writer {
-        let _ = writer.as_ref().close_write(PATIENCE).await;
+    impl Client for HalfClose<NamedPipeServer> {
+        fn presence(&self) -> Presence {
+            self.reader.as_ref().presence()
+        }
+    }
+
+    /// A peer that has gone meanwhile had all that was said, and one that does not read is told all the same.
+    async fn tell_end<P: PipeEnd>(writer: P::Writer) -> P::Writer {
+        let _ = writer.as_ref().close_write().await;
         writer
     }
 
-    impl AsyncRead for HalfClose {
+    impl<P: PipeEnd> AsyncRead for HalfClose<P> {
         fn poll_read(
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.reader).poll_read(cx, buffer)
+            let HalfClose { reader, input, .. } = &mut *self;
+            while let Input::Ended = input {
+                let mut dropped = [0; 1024];
+                let mut dropped = ReadBuf::new(&mut dropped);
+                ready!(Pin::new(&mut *reader).poll_read(cx, &mut dropped))?;
+                if dropped.filled().is_empty() && reader.as_ref().is_closed() {
+                    return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+                }
+            }
+            let before = buffer.filled().len();
+            ready!(Pin::new(reader).poll_read(cx, buffer))?;
+            if let Input::OfOne = input
+                && buffer.filled().len() == before
+                && buffer.remaining() > 0
+            {
+                *input = Input::Ended;
+            }
+            Poll::Ready(Ok(()))
         }
     }
 
-    impl AsyncWrite for HalfClose {
+    impl<P: PipeEnd> AsyncWrite for HalfClose<P> {
         fn poll_write(
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
@@ -377,7 +481,7 @@ pub(crate) mod pipe {
             if let End::Due = self.end
                 && let Some(writer) = self.writer.take()
             {
-                self.end = End::Telling(Box::pin(tell_end(writer)));
+                self.end = End::Telling(Box::pin(tell_end::<P>(writer)));
             }
             // What was said before has been flushed, and its errors told.
             ready!(self.poll_writer(cx)).poll_shutdown(cx).map(|_| Ok(()))
@@ -418,7 +522,7 @@ mod pipe_tests {
     async fn a_server_is_told_the_end_when_it_has_read_what_was_said() {
         let name = format!("npipe-half-close-{}", std::process::id());
         let mut server = ServerOptions::new().pipe_mode(PipeMode::Message).create(&name).unwrap();
-        let mut client = HalfClose::new(ClientOptions::new().open(&name).unwrap());
+        let mut client = HalfClose::new(ClientOptions::new().open(&name).unwrap()).unwrap();
         server.connect().await.unwrap();
         client.write_all(b"all").await.unwrap();
         {

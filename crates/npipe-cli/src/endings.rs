@@ -27,6 +27,9 @@ pub(crate) enum Kind {
     /// It ends in both directions at once: a byte pipe. As a client it has gone. What it said is still delivered;
     /// replies have no reader and are dropped until the server ends its side, or for [`FAREWELL`] at most.
     Pipe,
+    /// A pipe of messages, by the convention of go-winio and Docker: an empty message ends one
+    /// direction, and the pipe's end ends both. A read after the end waits for that, and fails.
+    Messages,
     /// Stdin and stdout of another process, as a server. It can be told the end of its input; when its output ends, it
     /// has ended itself.
     Process,
@@ -41,7 +44,7 @@ pub(crate) enum Kind {
 impl Kind {
     fn ends_each_direction(self) -> bool {
         match self {
-            Kind::Socket | Kind::Bridge => true,
+            Kind::Messages | Kind::Socket | Kind::Bridge => true,
             Kind::Stdio | Kind::Pipe | Kind::Process => false,
         }
     }
@@ -136,11 +139,12 @@ pub(crate) enum Next {
 pub(crate) struct Endings {
     session: Session,
     client_has_left: bool,
+    server_has_left: bool,
 }
 
 impl Endings {
     pub(crate) fn new(session: Session) -> Endings {
-        Endings { session, client_has_left: false }
+        Endings { session, client_has_left: false, server_has_left: false }
     }
 
     /// Whether the client can leave without a sign in either direction, so that it is to be watched.
@@ -148,7 +152,7 @@ impl Endings {
     /// are dropped, and do not fill the bridge.
     pub(crate) fn watches_client(self, requests: Progress) -> bool {
         match self.session.client {
-            Kind::Socket => requests == Progress::Ended(Ending::Eof),
+            Kind::Messages | Kind::Socket => requests == Progress::Ended(Ending::Eof),
             Kind::Bridge => matches!(requests, Progress::Ended(Ending::Eof | Ending::ReceiverFailed)),
             Kind::Stdio | Kind::Pipe | Kind::Process => false,
         }
@@ -157,6 +161,16 @@ impl Endings {
     /// The client that is watched has left.
     pub(crate) fn on_client_left(&mut self) {
         self.client_has_left = true;
+    }
+
+    /// Whether the server's end may have been of one direction only, so that it is to be watched.
+    pub(crate) fn watches_server(self, replies: Progress) -> bool {
+        self.session.server == Kind::Messages && replies == Progress::Ended(Ending::Eof)
+    }
+
+    /// The server that is watched has left.
+    pub(crate) fn on_server_left(&mut self) {
+        self.server_has_left = true;
     }
 
     pub(crate) fn next(self, requests: Progress, replies: Progress) -> Next {
@@ -169,7 +183,7 @@ impl Endings {
                 matches!(requests, Progress::Ended(Eof | SenderFailed))
                     || replies == Progress::Ended(ReceiverFailed)
             }
-            Kind::Socket | Kind::Bridge => {
+            Kind::Messages | Kind::Socket | Kind::Bridge => {
                 self.client_has_left
                     || requests == Progress::Ended(SenderFailed)
                     || replies == Progress::Ended(ReceiverFailed)
@@ -179,7 +193,9 @@ impl Endings {
             return Next::Stop(Stop::ClientHasGone);
         }
         let farewell = match replies {
-            Progress::Ended(Eof) if self.session.directions_are_independent() && !requests_ended => {
+            Progress::Ended(Eof)
+                if self.session.directions_are_independent() && !requests_ended && !self.server_has_left =>
+            {
                 (client != Kind::Bridge).then_some(FAREWELL)
             }
             Progress::Ended(_) => return Next::Stop(Stop::Over),
@@ -210,7 +226,7 @@ mod tests {
     use std::time::Duration;
 
     use super::Ending::{Eof, ReceiverFailed, SenderFailed};
-    use super::Kind::{Bridge, Pipe, Process, Socket, Stdio};
+    use super::Kind::{Bridge, Messages, Pipe, Process, Socket, Stdio};
     use super::Progress::{Ended, Reading, Writing};
     use super::{EndOfInput, Endings, FAREWELL, Kind, Next, SILENCE, Session, Stop};
 
@@ -240,6 +256,14 @@ mod tests {
             (Bridge, Socket, [GO_ON, GONE, GO_ON, GO_ON, OVER, GONE]),
             (Bridge, Pipe, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
             (Bridge, Process, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
+            (Stdio, Messages, [GO_ON, GO_ON, GO_ON, OVER, OVER, OVER]),
+            (Pipe, Messages, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
+            (Messages, Pipe, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
+            (Messages, Process, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
+            (Messages, Socket, [GO_ON, GONE, GO_ON, FOR_A_WHILE, OVER, GONE]),
+            (Messages, Messages, [GO_ON, GONE, GO_ON, FOR_A_WHILE, OVER, GONE]),
+            (Socket, Messages, [GO_ON, GONE, GO_ON, FOR_A_WHILE, OVER, GONE]),
+            (Bridge, Messages, [GO_ON, GONE, GO_ON, GO_ON, OVER, GONE]),
         ] {
             let endings = endings(client, server);
             let first = [
@@ -266,13 +290,21 @@ mod tests {
 
     #[test]
     fn a_client_that_said_all_and_leaves_has_gone() {
-        for client in [Socket, Bridge] {
+        for client in [Messages, Socket, Bridge] {
             let mut endings = endings(client, Pipe);
             assert!(!endings.watches_client(Reading) && endings.watches_client(Ended(Eof)));
             endings.on_client_left();
             assert_eq!(endings.next(Ended(Eof), Reading), GONE);
         }
         assert!(!endings(Stdio, Pipe).watches_client(Ended(Eof)));
+    }
+
+    #[test]
+    fn a_server_that_sent_an_empty_message_and_leaves_ends_the_session() {
+        let mut endings = endings(Socket, Messages);
+        assert!(!endings.watches_server(Reading) && endings.watches_server(Ended(Eof)));
+        endings.on_server_left();
+        assert_eq!(endings.next(Reading, Ended(Eof)), OVER);
     }
 
     #[test]

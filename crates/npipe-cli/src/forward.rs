@@ -92,14 +92,17 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
         Listener::Pipe(name) => {
             let options = pipe_options(arguments.message, arguments.sddl.as_ref());
             if let Some(limit) = arguments.instances {
-                for instance in pipe::bind_instances(&name, &options, limit, report)? {
-                    tokio::spawn(Arc::clone(&forward).serve_instance(instance));
+                let instances = Arc::new(pipe::Instances::bind(&name, &options, limit, report)?);
+                for _ in 0..limit {
+                    tokio::spawn(Arc::clone(&forward).serve_instances(Arc::clone(&instances)));
                 }
                 return std::future::pending().await;
             }
             let pipe = Pipe::bind(&name, &options, report)?;
             loop {
-                forward.serve_in_background(pipe.accept().await, Kind::Pipe).await;
+                let client = pipe.accept().await;
+                let kind = client.kind();
+                forward.serve_in_background(client, kind).await;
             }
         }
         listen => {
@@ -145,13 +148,13 @@ impl Forward {
     }
 
     #[cfg(windows)]
-    async fn serve_instance(self: Arc<Self>, mut instance: pipe::Instance) {
+    async fn serve_instances(self: Arc<Self>, instances: Arc<pipe::Instances>) {
         loop {
-            instance.connect().await;
+            let mut client = instances.accept().await;
             let number = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
             let _permit = self.place(number).await;
-            self.serve(number, &mut instance.pipe, Kind::Pipe).await;
-            instance.release().await;
+            let kind = client.kind();
+            self.serve(number, &mut client, kind).await;
         }
     }
 
@@ -211,7 +214,9 @@ async fn stdio_serves_the_first_client(
             let mut options = pipe_options(arguments.message, arguments.sddl.as_ref());
             // Its only instance, so that who comes later is told that the pipe is busy.
             let pipe = Pipe::bind(name, options.max_instances(1), report)?;
-            join_stdio(pipe.accept().await, Kind::Pipe, idle_timeout, listen, progress, report).await
+            let client = pipe.accept().await;
+            let kind = client.kind();
+            join_stdio(client, kind, idle_timeout, listen, progress, report).await
         }
         listen => {
             let client = Socket::bind(listen, &arguments.target, report).await?.accept().await;

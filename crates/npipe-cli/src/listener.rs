@@ -588,21 +588,25 @@ mod systemd {
 #[cfg(windows)]
 pub(crate) mod pipe {
     //! A named pipe, whose name never vanishes, so that nobody else can take it and no client finds it missing. With a limit
-    //! it is a fixed number of instances, each used again and again; without, the library's listener makes them as they are
+    //! it is a fixed number of instances; without, the library's listener makes them as they are
     //! needed.
 
     use std::io;
+    use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
 
-    use npipe::{NamedPipeListener, NamedPipeServer, PipeName, ServerOptions};
-    use tokio::time::timeout;
+    use tokio::time::sleep;
+
+    use npipe::{ClientOptions, NamedPipeListener, NamedPipeServer, PipeName, ServerOptions};
 
     use super::{Acceptor, Client, Presence};
+    use crate::dial::pipe::HalfClose;
     use crate::exit::{Exit, Failure};
+    use crate::patience::Obstacle;
     use crate::report::Report;
+    use crate::verdict::obstacle_of;
 
-    /// How long a client may take to read the last bytes before its instance is given to the next one.
-    const LONGEST_DRAIN: Duration = Duration::from_secs(30);
+    const LOOK_FOR_PLACE: Duration = Duration::from_millis(10);
 
     pub(crate) struct Pipe {
         listener: NamedPipeListener,
@@ -620,8 +624,9 @@ pub(crate) mod pipe {
             Ok(Pipe { listener, acceptor: Acceptor::new(report) })
         }
 
-        pub(crate) async fn accept(&self) -> NamedPipeServer {
-            self.acceptor.until_it_succeeds(|| self.listener.accept()).await
+        pub(crate) async fn accept(&self) -> HalfClose<NamedPipeServer> {
+            let accept = async || HalfClose::new(self.listener.accept().await?);
+            self.acceptor.until_it_succeeds(accept).await
         }
     }
 
@@ -648,50 +653,70 @@ pub(crate) mod pipe {
         }
     }
 
-    /// All the instances there may be, which are all to be served.
-    pub(crate) fn bind_instances(
-        name: &PipeName,
-        options: &ServerOptions,
-        limit: u8,
-        report: Report,
-    ) -> Result<Vec<Instance>, Failure> {
-        let mut options = options.clone();
-        options.max_instances(limit.into());
-        let instances = (0..limit)
-            .map(|number| {
-                let pipe = options.first_pipe_instance(number == 0).create(name)?;
-                Ok(Instance { pipe, acceptor: Acceptor::new(report) })
-            })
-            .collect::<io::Result<_>>()
-            .map_err(|error| failure(name, &error))?;
-        report.listening(name);
-        Ok(instances)
-    }
-
-    /// One of a fixed number.
-    pub(crate) struct Instance {
-        pub(crate) pipe: NamedPipeServer,
+    /// A fixed number of instances. A client has one to itself, which is closed after it and made
+    /// again: it reads what it was sent whenever it likes, and then the end. Its place is free when
+    /// it has closed its own end too.
+    pub(crate) struct Instances {
+        name: PipeName,
+        options: ServerOptions,
         acceptor: Acceptor,
+        /// Those that were made before clients were told to come.
+        first: Mutex<Vec<NamedPipeServer>>,
+        /// One more, which no client can have: it keeps the name while the others come and go.
+        _keeper: NamedPipeServer,
     }
 
-    impl Instance {
-        pub(crate) async fn connect(&self) {
-            let connect = async || {
-                let connected = self.pipe.connect().await;
-                if connected.is_err() {
-                    let _ = self.pipe.disconnect();
-                }
-                connected
-            };
-            self.acceptor.until_it_succeeds(connect).await;
+    impl Instances {
+        pub(crate) fn bind(
+            name: &PipeName,
+            options: &ServerOptions,
+            limit: u8,
+            report: Report,
+        ) -> Result<Instances, Failure> {
+            let mut options = options.clone();
+            // More than 254 cannot be a limit to the kernel; no more are made here either way.
+            if limit < 254 {
+                options.max_instances(usize::from(limit) + 1);
+            }
+            let refused = |error| failure(name, &error);
+            let keeper = keeper(name, options.clone().first_pipe_instance(true)).map_err(refused)?;
+            let first = (0..limit).map(|_| options.create(name)).collect::<io::Result<_>>();
+            let first = Mutex::new(first.map_err(refused)?);
+            report.listening(name);
+            let acceptor = Acceptor::new(report);
+            Ok(Instances { name: name.clone(), options, acceptor, first, _keeper: keeper })
         }
 
-        /// Makes it free for the next client, once this one has read what it was sent.
-        pub(crate) async fn release(&self) {
-            // Errors of both mean that the client has gone already.
-            let _ = timeout(LONGEST_DRAIN, self.pipe.drain()).await;
-            let _ = self.pipe.disconnect();
+        pub(crate) async fn accept(&self) -> HalfClose<NamedPipeServer> {
+            let accept = async || {
+                let pipe = self.instance().await?;
+                pipe.connect().await?;
+                HalfClose::new(pipe)
+            };
+            self.acceptor.until_it_succeeds(accept).await
         }
+
+        async fn instance(&self) -> io::Result<NamedPipeServer> {
+            if let Some(pipe) = self.first.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+                return Ok(pipe);
+            }
+            loop {
+                match self.options.create(&self.name) {
+                    // A client that has not closed its end yet has the place.
+                    Err(error) if obstacle_of(&error) == Obstacle::Busy => sleep(LOOK_FOR_PLACE).await,
+                    created => return created,
+                }
+            }
+        }
+    }
+
+    /// A disconnected instance is there and takes no client.
+    fn keeper(name: &PipeName, options: &ServerOptions) -> io::Result<NamedPipeServer> {
+        let keeper = options.create(name)?;
+        // Only one that has had a client can be disconnected.
+        let _ = ClientOptions::new().read(false).write(false).open(name);
+        keeper.disconnect()?;
+        Ok(keeper)
     }
 }
 

@@ -33,7 +33,7 @@ const STEPS_PER_TURN: usize = 32;
 /// How long the system may take to accept the last bytes for the server once the session is over.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
 
-/// Whether a client that is watched has left: a read after its end waits for that, and fails.
+/// Whether a side that is watched has left: a read after its end waits for that, and fails.
 enum Departure {
     Unknown,
     /// This stream reports another end, and no departure.
@@ -41,12 +41,12 @@ enum Departure {
 }
 
 impl Departure {
-    /// `at_end`: the end of the client's bytes has been read. Bytes before it have no receiver any
+    /// `at_end`: the end of its bytes has been read. Bytes before it have no receiver any
     /// more, and are dropped.
     fn is_seen(
         &mut self,
         cx: &mut Context<'_>,
-        client: &mut (impl AsyncRead + Unpin),
+        side: &mut (impl AsyncRead + Unpin),
         at_end: &mut bool,
     ) -> bool {
         let mut bytes = [0; 1024];
@@ -55,7 +55,7 @@ impl Departure {
                 return false;
             }
             let mut read = ReadBuf::new(&mut bytes);
-            match Pin::new(&mut *client).poll_read(cx, &mut read) {
+            match Pin::new(&mut *side).poll_read(cx, &mut read) {
                 Poll::Pending => return false,
                 Poll::Ready(Err(_)) => return true,
                 Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
@@ -150,7 +150,7 @@ where
     let mut requests = Pump::new(Some((account, Direction::Requests)));
     let mut replies = Pump::new(Some((account, Direction::Replies)));
     let mut silence = Silence::new();
-    let mut departure = Departure::Unknown;
+    let (mut client_departure, mut server_departure) = (Departure::Unknown, Departure::Unknown);
     let mut endings = Endings::new(session);
     let mut hang_up = pin!(hang_up);
     let stop = poll_fn(|cx| {
@@ -160,9 +160,14 @@ where
             replies.state = State::Ended(End::WriteFailed(io::ErrorKind::BrokenPipe.into()));
         }
         if endings.watches_client(requests.progress())
-            && departure.is_seen(cx, client, &mut requests.sender_said_all)
+            && client_departure.is_seen(cx, client, &mut requests.sender_said_all)
         {
             endings.on_client_left();
+        }
+        if endings.watches_server(replies.progress())
+            && server_departure.is_seen(cx, server, &mut replies.sender_said_all)
+        {
+            endings.on_server_left();
         }
         match endings.next(requests.progress(), replies.progress()) {
             Next::Stop(stop) => Poll::Ready(stop),

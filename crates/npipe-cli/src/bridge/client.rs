@@ -105,6 +105,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) end_of_input: EndOfInput,
     /// Whether an empty message of the target is the end of what it says.
     pub(crate) end_at_empty_message: bool,
+    /// Whether an empty message of the target ends that direction, and the other goes on.
+    pub(crate) half_close: bool,
 }
 
 /// One connection to a target on the Windows side.
@@ -149,7 +151,7 @@ impl Bridge {
 
     /// A connection to a target on the Windows side.
     pub(crate) async fn open(&self, opening: Opening<'_>) -> io::Result<BridgeStream> {
-        let Opening { target, patience, launch, end_of_input, end_at_empty_message } = opening;
+        let Opening { target, patience, launch, end_of_input, end_at_empty_message, half_close } = opening;
         let request = OpenRequest {
             target: target.to_owned(),
             limit: patience.limit(),
@@ -157,6 +159,7 @@ impl Bridge {
             launch,
             end_of_input,
             end_at_empty_message,
+            half_close,
         };
         let request = request.encode()?;
         // The process may end, idle or not, between two of these steps: then a new one is asked once.

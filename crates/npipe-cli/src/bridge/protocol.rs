@@ -229,6 +229,8 @@ pub(crate) struct OpenRequest {
     pub(crate) end_of_input: EndOfInput,
     /// Whether an empty message of the target is the end of what it says.
     pub(crate) end_at_empty_message: bool,
+    /// Whether an empty message of the target ends that direction, and the other goes on.
+    pub(crate) half_close: bool,
 }
 
 /// What the end of the client's bytes means, beyond itself.
@@ -247,6 +249,7 @@ impl OpenRequest {
     const SENDS_MESSAGE: u8 = 4;
     const ENDS_SESSION: u8 = 8;
     const END_AT_EMPTY_MESSAGE: u8 = 16;
+    const HALF_CLOSE: u8 = 32;
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>, Malformed> {
         let milliseconds = self.limit.map_or(Self::FOR_EVER, |limit| {
@@ -260,6 +263,7 @@ impl OpenRequest {
             (self.end_of_input.sends_message, Self::SENDS_MESSAGE),
             (self.end_of_input.ends_session, Self::ENDS_SESSION),
             (self.end_at_empty_message, Self::END_AT_EMPTY_MESSAGE),
+            (self.half_close, Self::HALF_CLOSE),
         ];
         body.push(flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag));
         body.extend(self.target.as_bytes());
@@ -286,8 +290,12 @@ impl OpenRequest {
             milliseconds => Some(Duration::from_millis(milliseconds.into())),
         };
         let flags = fields.u8()?;
-        let known =
-            Self::POLL | Self::LAUNCH | Self::SENDS_MESSAGE | Self::ENDS_SESSION | Self::END_AT_EMPTY_MESSAGE;
+        let known = Self::POLL
+            | Self::LAUNCH
+            | Self::SENDS_MESSAGE
+            | Self::ENDS_SESSION
+            | Self::END_AT_EMPTY_MESSAGE
+            | Self::HALF_CLOSE;
         if flags & !known != 0 {
             return Err(Malformed("a request for what this version does not know"));
         }
@@ -303,6 +311,7 @@ impl OpenRequest {
             launch: has(Self::LAUNCH),
             end_of_input,
             end_at_empty_message: has(Self::END_AT_EMPTY_MESSAGE),
+            half_close: has(Self::HALF_CLOSE),
         })
     }
 }
@@ -578,6 +587,7 @@ mod tests {
             launch: false,
             end_of_input: EndOfInput::default(),
             end_at_empty_message: false,
+            half_close: false,
         }
     }
 
@@ -589,6 +599,7 @@ mod tests {
             OpenRequest { poll: true, ..plain.clone() },
             OpenRequest { launch: true, ..plain.clone() },
             OpenRequest { end_at_empty_message: true, ..plain.clone() },
+            OpenRequest { half_close: true, ..plain.clone() },
             OpenRequest {
                 end_of_input: EndOfInput { sends_message: true, ends_session: false },
                 ..plain.clone()

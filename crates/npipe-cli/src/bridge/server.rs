@@ -205,9 +205,14 @@ async fn open_pipe(
     let options = npipe::ClientOptions::new();
     let pipe = dial::pipe::open(name, &options, patience, request.launch, report).await;
     let pipe = pipe.map_err(|gave_up| gave_up.error)?;
+    if request.half_close {
+        let pipe = dial::pipe::HalfClose::new(pipe)?;
+        let kind = pipe.kind();
+        return Ok(Connection { stream: Box::new(pipe), kind });
+    }
     pipe.set_empty_message_is_end(request.end_at_empty_message)?;
     let stream: Box<dyn dial::Stream> = if request.end_of_input.sends_message {
-        Box::new(dial::pipe::HalfClose::new(pipe))
+        Box::new(dial::pipe::HalfClose::of_writes(pipe))
     } else {
         Box::new(pipe)
     };
@@ -244,6 +249,7 @@ mod tests {
                 launch: false,
                 end_of_input: EndOfInput { sends_message: true, ends_session: false },
                 end_at_empty_message: true,
+                half_close: false,
             };
             let opened =
                 open_pipe(&name, Patience::WhileBusy(LIMIT), &request, Report::new(0)).await.unwrap();

@@ -377,6 +377,7 @@ async fn open(bridge: &Bridge, target: &str) -> io::Result<BridgeStream> {
         launch: false,
         end_of_input: EndOfInput::default(),
         end_at_empty_message: false,
+        half_close: false,
     };
     bridge.open(opening).await
 }

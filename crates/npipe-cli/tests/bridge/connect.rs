@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::process::Command;
 
-use crate::world::{serve_message_pipe, serve_pipe, unique, windows_program, within_limit};
+use crate::world::{serve_message_pipe, serve_pipe, start_bridge, unique, windows_program, within_limit};
 
 /// Runs `npipe` with `input` for its stdin until it ends.
 async fn npipe(program: &Path, arguments: &[&str], input: &[u8]) -> Output {
@@ -76,6 +76,27 @@ async fn an_empty_message_ends_the_session_where_that_was_asked_for() {
         let (output, _stream) = tokio::join!(npipe(&program, arguments, b"question"), answer);
         assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"answer"[..]), "{output:?}");
     }
+}
+
+#[tokio::test]
+async fn an_empty_message_ends_one_direction_of_a_connection() {
+    let Some(program) = windows_program("half-close") else { return };
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = unique();
+    let _pipe = serve_message_pipe(&name, &server.local_addr().unwrap().to_string()).await;
+    let (_bridge, socket) = start_bridge(&program, &format!("npipe:{name}"), &[]).await;
+    let mut client = UnixStream::connect(socket).await.unwrap();
+    let (mut stream, _) = within_limit("the connection", server.accept()).await.unwrap();
+    stream.write_all(b"all").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut all = Vec::new();
+    within_limit("the end of the server", client.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, b"all");
+    client.write_all(b"late").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut late = Vec::new();
+    within_limit("the end of the client", stream.read_to_end(&mut late)).await.unwrap();
+    assert_eq!(late, b"late");
 }
 
 #[tokio::test]

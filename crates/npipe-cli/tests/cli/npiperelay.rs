@@ -150,7 +150,7 @@ async fn a_server_that_takes_no_more_has_its_reply_delivered() {
         server.write_all(&reply).await.unwrap();
         drop(server);
     });
-    outcome.code(6).stdout(&reply).stderr_has("before it took all that was read from stdin");
+    outcome.code(6).stdout(&reply).stderr_has("before the server took all that was read from stdin");
 }
 
 /// npiperelay's `-ei` exits in the middle of a reply.

@@ -312,35 +312,76 @@ async fn a_limit_of_instances_holds_and_each_is_used_again_with_the_last_reply_r
                 stream.write_all(&reply).await.unwrap();
                 drop(stream);
             },
-            read_until_disconnected(client)
+            read_to_end(client)
         );
         assert!(received == reply);
     }
 }
 
-/// An instance that is used again is disconnected, which its client sees as an error and not as the end.
-async fn read_until_disconnected(mut client: NamedPipeClient) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let _ = within_limit("reading to the end", client.read_to_end(&mut bytes)).await;
-    bytes
-}
-
+/// By the convention of go-winio, in both directions and with what comes before it whole.
 #[tokio::test]
-async fn a_pipe_of_messages_is_one_and_an_empty_message_does_not_end_it() {
+async fn an_empty_message_ends_one_direction_of_a_pipe_of_messages() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let name = unique_name();
     let target = format!("tcp:{}", server.local_addr().unwrap());
     let mut process = Npipe::start(&["forward", "--message", &format!("npipe:{name}"), &target]);
     process.stderr_line("listening on").await;
-    let mut client = ClientOptions::new().pipe_mode(PipeMode::Message).open(path(&name)).unwrap();
-    assert_eq!(client.info().unwrap().mode, PipeMode::Message);
+    let client = npipe::ClientOptions::new().open(&name).unwrap();
+    client.set_empty_message_is_end(true).unwrap();
+    assert_eq!(client.info().unwrap().mode, npipe::PipeMode::Message);
     let (mut stream, _) = within_limit("the client", server.accept()).await.unwrap();
-    for message in [&b"before"[..], b"", b" and after"] {
-        client.write_all(message).await.unwrap();
+    let (mut read, write) = client.into_split();
+    // The client ends first, or the server.
+    write.as_ref().send_message(b"request").await.unwrap();
+    write.as_ref().close_write(std::time::Duration::from_secs(100)).await.unwrap();
+    let mut request = Vec::new();
+    within_limit("the end of the client", stream.read_to_end(&mut request)).await.unwrap();
+    assert_eq!(request, b"request");
+    stream.write_all(b"reply").await.unwrap();
+    drop(stream);
+    let mut reply = Vec::new();
+    within_limit("the end of the server", read.read_to_end(&mut reply)).await.unwrap();
+    assert_eq!(reply, b"reply");
+    drop((read, write));
+
+    let client = npipe::ClientOptions::new().open(&name).unwrap();
+    client.set_empty_message_is_end(true).unwrap();
+    let (mut stream, _) = within_limit("the client", server.accept()).await.unwrap();
+    let (mut read, mut write) = client.into_split();
+    stream.write_all(b"all").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut all = Vec::new();
+    within_limit("the end of the server", read.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, b"all");
+    write.write_all(b"late").await.unwrap();
+    let mut late = [0; 4];
+    within_limit("what comes after it", stream.read_exact(&mut late)).await.unwrap();
+    // It closes without an empty message.
+    drop((read, write));
+    within_limit("the end of the client", stream.read_to_end(&mut Vec::new())).await.unwrap();
+    assert_eq!(&late, b"late");
+}
+
+#[tokio::test]
+async fn an_empty_message_of_the_target_is_its_end_and_the_client_goes_on() {
+    let name = unique_name();
+    let mut server = ServerOptions::new().pipe_mode(PipeMode::Message).create(path(&name)).unwrap();
+    let mut process = Npipe::start(&["forward", "tcp:0", &format!("npipe:{name}")]);
+    let line = process.stderr_line("listening on").await;
+    let address = line.trim_start_matches("listening on ").trim_start_matches("tcp:").to_owned();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    within_limit("the client", server.connect()).await.unwrap();
+    for message in [&b"all"[..], b""] {
+        assert_eq!(server.write(message).await.unwrap(), message.len());
     }
-    let mut received = [0; 16];
-    within_limit("the messages", stream.read_exact(&mut received)).await.unwrap();
-    assert_eq!(&received, b"before and after");
+    let mut all = Vec::new();
+    within_limit("the end of the server", client.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, b"all");
+    client.write_all(b"late").await.unwrap();
+    let mut late = [0; 4];
+    within_limit("what comes after it", server.read_exact(&mut late)).await.unwrap();
+    assert_eq!(&late, b"late");
+    drop(server);
 }
 
 #[tokio::test]
