@@ -202,10 +202,14 @@ impl Endings {
             Progress::Reading | Progress::Writing => None,
         };
         let idle = idle_timeout.into_iter().chain(farewell).min().map(|limit| (limit, Stop::Idle));
+        // A stdin that cannot be read, such as a directory, does not cut the reply off. A server that
+        // waits for the rest of the request would wait for ever.
+        let failed = (client == Kind::Stdio && requests == Progress::Ended(SenderFailed))
+            .then_some((FAREWELL, Stop::Over));
         let silent =
             (end_of_input == EndOfInput::EndsSession && requests_ended && replies == Progress::Reading)
                 .then_some((SILENCE, Stop::Over));
-        Next::GoOn(idle.into_iter().chain(silent).min_by_key(|(limit, _)| *limit))
+        Next::GoOn(idle.into_iter().chain(failed).chain(silent).min_by_key(|(limit, _)| *limit))
     }
 
     /// Whether a server whose client has gone is given the time to end its own side: one that can
@@ -232,6 +236,7 @@ mod tests {
 
     const GO_ON: Next = Next::GoOn(None);
     const FOR_A_WHILE: Next = Next::GoOn(Some((FAREWELL, Stop::Idle)));
+    const OVER_LATER: Next = Next::GoOn(Some((FAREWELL, Stop::Over)));
     const OVER: Next = Next::Stop(Stop::Over);
     const GONE: Next = Next::Stop(Stop::ClientHasGone);
 
@@ -244,9 +249,9 @@ mod tests {
     #[test]
     fn the_first_end_of_a_session_by_the_kinds_of_its_sides() {
         for (client, server, ends) in [
-            (Stdio, Socket, [GO_ON, GO_ON, GO_ON, OVER, OVER, OVER]),
-            (Stdio, Pipe, [GO_ON, GO_ON, GO_ON, OVER, OVER, OVER]),
-            (Stdio, Process, [GO_ON, GO_ON, GO_ON, OVER, OVER, OVER]),
+            (Stdio, Socket, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, OVER]),
+            (Stdio, Pipe, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, OVER]),
+            (Stdio, Process, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, OVER]),
             (Pipe, Socket, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
             (Pipe, Pipe, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
             (Pipe, Process, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
