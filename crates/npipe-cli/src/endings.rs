@@ -261,7 +261,7 @@ mod tests {
             (Bridge, Socket, [GO_ON, GONE, GO_ON, GO_ON, OVER, GONE]),
             (Bridge, Pipe, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
             (Bridge, Process, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
-            (Stdio, Messages, [GO_ON, GO_ON, GO_ON, OVER, OVER, OVER]),
+            (Stdio, Messages, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, OVER]),
             (Pipe, Messages, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
             (Messages, Pipe, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
             (Messages, Process, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
