@@ -1,6 +1,7 @@
 //! `npipe connect`: stdin and stdout, joined with a pipe. On Linux the pipe is on the other side of
 //! the bridge, over a Windows process of its own, and the end of stdin takes effect there.
 
+#[cfg(windows)]
 use std::io;
 
 #[cfg(windows)]
@@ -16,7 +17,7 @@ use crate::bridge::{
 use crate::cli::ConnectArguments;
 #[cfg(windows)]
 use crate::dial::{Stream, pipe};
-use crate::endings::{EndOfInput, Kind, Session};
+use crate::endings::{Directions, EndOfInput, Kind, Session};
 use crate::exit::{Exit, Failure};
 use crate::patience::Patience;
 use crate::progress::Progress;
@@ -30,10 +31,10 @@ use crate::verdict::{open_failure, verdict};
 pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(), Failure> {
     let name = &arguments.target;
     let mut stdio = stdio::open()?;
-    let mut server = open(&arguments, report).await?;
+    let (mut server, directions) = open(&arguments, report).await?;
     report.detail(format_args!("connected to {name}"));
     let end_of_input = EndOfInput::new(cfg!(windows) && arguments.exit_on_stdin_eof);
-    let session = Session { end_of_input, ..Session::new(Kind::Stdio, Kind::Pipe) };
+    let session = Session { directions, end_of_input, ..Session::new(Kind::Stdio, Kind::Pipe) };
     let account = Account::of_stdio(name, Progress::new(arguments.progress.when, report), report);
     let (_, summary) = relay(&mut stdio, &mut server, session, stdio::hang_up(), &account).await;
     #[cfg(unix)]
@@ -42,24 +43,29 @@ pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(
 }
 
 #[cfg(windows)]
-async fn open(arguments: &ConnectArguments, report: Report) -> Result<Box<dyn Stream>, Failure> {
+async fn open(
+    arguments: &ConnectArguments,
+    report: Report,
+) -> Result<(Box<dyn Stream>, Directions), Failure> {
     let name = &arguments.target;
-    let options = npipe::ClientOptions::new();
     let patience = Patience::of_connect(arguments);
-    let pipe = match pipe::open(name, &options, patience, false, report).await {
-        Ok(pipe) => pipe,
+    let pipe::Opened { pipe, directions } = match pipe::open_for_data(name, patience, false, report).await {
+        Ok(opened) => opened,
         Err(gave_up) => return Err(open_failure(name, &gave_up.error, Some(gave_up.waited))),
     };
-    pipe.set_empty_message_is_end(arguments.end_at_empty_message).map_err(|error| unusable(name, &error))?;
+    if directions == Directions::Both {
+        pipe.set_empty_message_is_end(arguments.end_at_empty_message)
+            .map_err(|error| unusable(name, &error))?;
+    }
     if !arguments.eof_message {
-        return Ok(Box::new(pipe));
+        return Ok((Box::new(pipe), directions));
     }
     if pipe.info().is_ok_and(|info| info.mode == PipeMode::Byte) {
         report.detail(format_args!(
             "{name} carries bytes, which have no empty message: the end of stdin is not passed on"
         ));
     }
-    Ok(Box::new(pipe::HalfClose::of_writes(pipe)))
+    Ok((Box::new(pipe::HalfClose::of_writes(pipe)), directions))
 }
 
 #[cfg(windows)]
@@ -68,7 +74,7 @@ fn unusable(name: &npipe::PipeName, error: &io::Error) -> Failure {
 }
 
 #[cfg(unix)]
-async fn open(arguments: &ConnectArguments, report: Report) -> Result<BridgeStream, Failure> {
+async fn open(arguments: &ConnectArguments, report: Report) -> Result<(BridgeStream, Directions), Failure> {
     let program = find(arguments.windows_program.path.as_deref()).map_err(|reason| {
         Failure::new(
             Exit::Unsupported,
@@ -87,7 +93,11 @@ async fn open(arguments: &ConnectArguments, report: Report) -> Result<BridgeStre
         end_at_empty_message: arguments.end_at_empty_message,
         half_close: false,
     };
-    bridge.open(opening).await.map_err(|error: io::Error| open_failure(&arguments.target, &error, None))
+    // Which directions the pipe has is the other half's matter.
+    match bridge.open(opening).await {
+        Ok(stream) => Ok((stream, Directions::Both)),
+        Err(error) => Err(open_failure(&arguments.target, &error, None)),
+    }
 }
 
 /// What the bridge took is not yet with the server: the other half reports what was.

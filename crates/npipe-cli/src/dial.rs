@@ -14,7 +14,7 @@ use crate::assuan;
 use crate::bridge::client::{Bridge, Opening};
 #[cfg(unix)]
 use crate::bridge::protocol::{EndOfInput, OpenRequest, RemoteError};
-use crate::endings::Kind;
+use crate::endings::{Directions, Kind};
 use crate::endpoint::{Target, TcpAddress};
 use crate::exec::Process;
 use crate::exit::{Exit, Failure};
@@ -36,11 +36,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(crate) struct Connection {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) kind: Kind,
+    pub(crate) directions: Directions,
 }
 
 impl Connection {
-    fn new(stream: impl Stream + 'static, kind: Kind) -> Connection {
-        Connection { stream: Box::new(stream), kind }
+    pub(crate) fn new(stream: impl Stream + 'static, kind: Kind) -> Connection {
+        Connection { stream: Box::new(stream), kind, directions: Directions::Both }
     }
 }
 
@@ -154,13 +155,13 @@ impl Dialer {
 
     #[cfg(windows)]
     async fn open(&self, name: &npipe::PipeName) -> Result<Connection, Failure> {
-        let options = npipe::ClientOptions::new();
-        let pipe = pipe::open(name, &options, self.patience, self.launch, self.report).await;
-        match pipe.map_err(|gave_up| gave_up.error).and_then(pipe::HalfClose::new) {
-            Ok(pipe) => {
-                let kind = pipe.kind();
-                Ok(Connection::new(pipe, kind))
-            }
+        let opened = pipe::open_for_data(name, self.patience, self.launch, self.report).await;
+        let connection = match opened {
+            Ok(opened) => opened.half_closing(),
+            Err(gave_up) => Err(gave_up.error),
+        };
+        match connection {
+            Ok(connection) => Ok(connection),
             Err(error) if obstacle_of(&error) == Obstacle::Busy => {
                 Err(Failure::new(Exit::Busy, format!("every instance of {name} stayed busy")))
             }
@@ -280,7 +281,8 @@ pub(crate) mod pipe {
     };
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-    use crate::endings::Kind;
+    use super::Connection;
+    use crate::endings::{Direction, Directions, Kind};
     use crate::endpoint::WellKnown;
     use crate::launch;
     use crate::listener::{Client, Presence};
@@ -288,16 +290,64 @@ pub(crate) mod pipe {
     use crate::report::Report;
     use crate::verdict::obstacle_of;
 
-    /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another
-    /// client may take the instance it saw. `launch`: if nobody serves the pipe, and who should is known.
+    /// Opens a pipe with `options`, which may ask for no data at all.
     pub(crate) async fn open(
         name: &PipeName,
         options: &ClientOptions,
         patience: Patience,
-        launch: bool,
         report: Report,
     ) -> Result<NamedPipeClient, GaveUp<io::Error>> {
-        let attempt = async || options.open(name);
+        patience.try_on(name, report, async || options.open(name), obstacle_of).await
+    }
+
+    /// A pipe with the directions that it has.
+    pub(crate) struct Opened {
+        pub(crate) pipe: NamedPipeClient,
+        pub(crate) directions: Directions,
+    }
+
+    impl Opened {
+        /// By the convention of [`HalfClose`], where the pipe has both directions.
+        pub(crate) fn half_closing(self) -> io::Result<Connection> {
+            let Opened { pipe, directions } = self;
+            if directions != Directions::Both {
+                return Ok(Connection { stream: Box::new(pipe), kind: Kind::Pipe, directions });
+            }
+            let pipe = HalfClose::new(pipe)?;
+            let kind = pipe.kind();
+            Ok(Connection::new(pipe, kind))
+        }
+    }
+
+    /// Opens a pipe for what it carries: both directions, or the one that it has. A server that sends
+    /// only, or receives only, denies access to all else.
+    fn attempt(name: &PipeName) -> io::Result<Opened> {
+        let denied = match ClientOptions::new().open(name) {
+            Ok(pipe) => return Ok(Opened { pipe, directions: Directions::Both }),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
+            Err(error) => return Err(error),
+        };
+        for direction in [Direction::Replies, Direction::Requests] {
+            let mut options = ClientOptions::new();
+            options.read(direction == Direction::Replies).write(direction == Direction::Requests);
+            match options.open(name) {
+                Ok(pipe) => return Ok(Opened { pipe, directions: Directions::Only(direction) }),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(denied)
+    }
+
+    /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another
+    /// client may take the instance it saw. `launch`: if nobody serves the pipe, and who should is known.
+    pub(crate) async fn open_for_data(
+        name: &PipeName,
+        patience: Patience,
+        launch: bool,
+        report: Report,
+    ) -> Result<Opened, GaveUp<io::Error>> {
+        let attempt = async || attempt(name);
         if let Some(server) = WellKnown::of(name).filter(|_| launch) {
             match attempt().await {
                 Err(error) if obstacle_of(&error) == Obstacle::Missing => {
@@ -308,7 +358,7 @@ pub(crate) mod pipe {
                     }
                     return launch::AFTER_START.try_on(name, report, attempt, obstacle_of).await;
                 }
-                Ok(pipe) => return Ok(pipe),
+                Ok(opened) => return Ok(opened),
                 Err(_) => {}
             }
         }

@@ -65,18 +65,37 @@ impl EndOfInput {
     }
 }
 
+/// The directions that a server's stream has: a pipe may have one only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Directions {
+    Both,
+    #[cfg_attr(unix, expect(dead_code, reason = "only pipes have one direction"))]
+    Only(Direction),
+}
+
+impl Directions {
+    pub(crate) fn has(self, direction: Direction) -> bool {
+        match self {
+            Directions::Both => true,
+            Directions::Only(only) => only == direction,
+        }
+    }
+}
+
 /// The two sides, and how long both may be silent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Session {
     pub(crate) client: Kind,
     pub(crate) server: Kind,
+    pub(crate) directions: Directions,
     pub(crate) end_of_input: EndOfInput,
     pub(crate) idle_timeout: Option<Duration>,
 }
 
 impl Session {
     pub(crate) fn new(client: Kind, server: Kind) -> Session {
-        Session { client, server, end_of_input: EndOfInput::KeepsSession, idle_timeout: None }
+        let (directions, end_of_input) = (Directions::Both, EndOfInput::KeepsSession);
+        Session { client, server, directions, end_of_input, idle_timeout: None }
     }
 
     fn directions_are_independent(self) -> bool {
@@ -101,6 +120,8 @@ pub(crate) enum Direction {
 /// How far a direction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
+    /// The server's stream does not have this direction.
+    Absent,
     /// Nothing is on its way.
     Reading,
     /// Bytes have been read, or an end, and the receiver has not taken it.
@@ -152,8 +173,12 @@ impl Endings {
     /// are dropped, and do not fill the bridge.
     pub(crate) fn watches_client(self, requests: Progress) -> bool {
         match self.session.client {
-            Kind::Messages | Kind::Socket => requests == Progress::Ended(Ending::Eof),
-            Kind::Bridge => matches!(requests, Progress::Ended(Ending::Eof | Ending::ReceiverFailed)),
+            Kind::Messages | Kind::Socket => {
+                matches!(requests, Progress::Absent | Progress::Ended(Ending::Eof))
+            }
+            Kind::Bridge => {
+                matches!(requests, Progress::Absent | Progress::Ended(Ending::Eof | Ending::ReceiverFailed))
+            }
             Kind::Stdio | Kind::Pipe | Kind::Process => false,
         }
     }
@@ -175,8 +200,8 @@ impl Endings {
 
     pub(crate) fn next(self, requests: Progress, replies: Progress) -> Next {
         use Ending::{Eof, ReceiverFailed, SenderFailed};
-        let Session { client, server: _, end_of_input, idle_timeout } = self.session;
-        let requests_ended = matches!(requests, Progress::Ended(_));
+        let Session { client, server: _, directions: _, end_of_input, idle_timeout } = self.session;
+        let requests_ended = matches!(requests, Progress::Absent | Progress::Ended(_));
         let client_has_gone = match client {
             Kind::Stdio | Kind::Process => false,
             Kind::Pipe => {
@@ -199,7 +224,8 @@ impl Endings {
                 (client != Kind::Bridge).then_some(FAREWELL)
             }
             Progress::Ended(_) => return Next::Stop(Stop::Over),
-            Progress::Reading | Progress::Writing => None,
+            Progress::Absent if requests_ended => return Next::Stop(Stop::Over),
+            Progress::Absent | Progress::Reading | Progress::Writing => None,
         };
         let idle = idle_timeout.into_iter().chain(farewell).min().map(|limit| (limit, Stop::Idle));
         // A stdin that cannot be read, such as a directory, does not cut the reply off. A server that
@@ -231,7 +257,7 @@ mod tests {
 
     use super::Ending::{Eof, ReceiverFailed, SenderFailed};
     use super::Kind::{Bridge, Messages, Pipe, Process, Socket, Stdio};
-    use super::Progress::{Ended, Reading, Writing};
+    use super::Progress::{Absent, Ended, Reading, Writing};
     use super::{EndOfInput, Endings, FAREWELL, Kind, Next, SILENCE, Session, Stop};
 
     const GO_ON: Next = Next::GoOn(None);
@@ -310,6 +336,17 @@ mod tests {
         assert!(!endings.watches_server(Reading) && endings.watches_server(Ended(Eof)));
         endings.on_server_left();
         assert_eq!(endings.next(Reading, Ended(Eof)), OVER);
+    }
+
+    #[test]
+    fn one_direction_ends_a_session_that_has_no_other() {
+        for client in [Stdio, Socket, Messages, Bridge] {
+            let endings = endings(client, Pipe);
+            assert_eq!([endings.next(Absent, Reading), endings.next(Reading, Absent)], [GO_ON, GO_ON]);
+            assert_eq!([endings.next(Absent, Ended(Eof)), endings.next(Ended(Eof), Absent)], [OVER, OVER]);
+            assert_eq!(endings.next(Ended(ReceiverFailed), Absent), OVER);
+            assert_eq!(endings.watches_client(Absent), client != Stdio);
+        }
     }
 
     #[test]

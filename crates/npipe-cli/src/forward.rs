@@ -16,7 +16,7 @@ use crate::bridge::{client::Bridge, process::find};
 use crate::cli::ForwardArguments;
 #[cfg(unix)]
 use crate::dial::on_windows_side;
-use crate::dial::{Connection, Dialer, Stream};
+use crate::dial::{Connection, Dialer};
 use crate::endings::{Kind, Session};
 use crate::endpoint::{Listener, Target};
 use crate::exec;
@@ -77,8 +77,8 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
         None => dialer,
     };
     if listen == Listener::Stdio {
-        let Connection { stream, kind } = dialer.dial().await?;
-        return join_stdio(stream, kind, idle_timeout, dialer.target(), progress, report).await;
+        let connection = dialer.dial().await?;
+        return join_stdio(connection, idle_timeout, dialer.target(), progress, report).await;
     }
     let forward = Arc::new(Forward {
         dialer,
@@ -185,7 +185,11 @@ impl Forward {
         };
         report.detail(format_args!("client {number}: connected to {target}"));
         report.step(format_args!("client {number}: that took {}", Lasted(started.elapsed())));
-        let session = Session { idle_timeout: self.idle_timeout, ..Session::new(kind, server.kind) };
+        let session = Session {
+            idle_timeout: self.idle_timeout,
+            directions: server.directions,
+            ..Session::new(kind, server.kind)
+        };
         let (_, summary) = relay(client, &mut server.stream, session, pending(), &account).await;
         self.report_broken_server(number, &summary);
     }
@@ -216,26 +220,26 @@ async fn stdio_serves_the_first_client(
             let pipe = Pipe::bind(name, options.max_instances(1), report)?;
             let client = pipe.accept().await;
             let kind = client.kind();
-            join_stdio(client, kind, idle_timeout, listen, progress, report).await
+            join_stdio(Connection::new(client, kind), idle_timeout, listen, progress, report).await
         }
         listen => {
             let client = Socket::bind(listen, &arguments.target, report).await?.accept().await;
-            join_stdio(client, Kind::Socket, idle_timeout, listen, progress, report).await
+            join_stdio(Connection::new(client, Kind::Socket), idle_timeout, listen, progress, report).await
         }
     }
 }
 
 /// Joins stdin and stdout with `peer`, which is the one that decides when the session is over.
 async fn join_stdio(
-    mut peer: impl Stream,
-    kind: Kind,
+    peer: Connection,
     idle_timeout: Option<Duration>,
     name: &dyn std::fmt::Display,
     progress: When,
     report: Report,
 ) -> Result<(), Failure> {
     let mut stdio = stdio::open()?;
-    let session = Session { idle_timeout, ..Session::new(Kind::Stdio, kind) };
+    let Connection { stream: mut peer, kind, directions } = peer;
+    let session = Session { directions, idle_timeout, ..Session::new(Kind::Stdio, kind) };
     let account = Account::of_stdio(name, Progress::new(progress, report), report);
     let (_, summary) = relay(&mut stdio, &mut peer, session, stdio::hang_up(), &account).await;
     let failure = |exit, message: String| Err(Failure::new(exit, message));

@@ -56,11 +56,11 @@ async fn open_to_look(
 ) -> Result<NamedPipeClient, Failure> {
     let mut options = ClientOptions::new();
     options.read(false).write(false).read_control(true);
-    let mut opened = pipe::open(name, &options, patience, false, report).await;
+    let mut opened = pipe::open(name, &options, patience, report).await;
     if let Err(gave_up) = &opened
         && gave_up.error.kind() == io::ErrorKind::PermissionDenied
     {
-        opened = pipe::open(name, options.read_control(false), patience, false, report).await;
+        opened = pipe::open(name, options.read_control(false), patience, report).await;
     }
     opened.map_err(|gave_up| open_failure(name, &gave_up.error, Some(gave_up.waited)))
 }

@@ -147,8 +147,8 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut requests = Pump::new(Some((account, Direction::Requests)));
-    let mut replies = Pump::new(Some((account, Direction::Replies)));
+    let mut requests = Pump::of(session, Direction::Requests, account);
+    let mut replies = Pump::of(session, Direction::Replies, account);
     let mut silence = Silence::new();
     let (mut client_departure, mut server_departure) = (Departure::Unknown, Departure::Unknown);
     let mut endings = Endings::new(session);
@@ -244,6 +244,8 @@ struct Pump<'a> {
 }
 
 enum State {
+    /// The server's stream does not have this direction.
+    Absent,
     /// `unflushed`: the receiver took bytes since the last flush. They are flushed when the sender pauses, not after
     /// each chunk: a flush in a stream of chunks only costs.
     Reading {
@@ -263,6 +265,14 @@ impl<'a> Pump<'a> {
     fn new(account: Option<(&'a Account, Direction)>) -> Pump<'a> {
         let state = State::Reading { unflushed: false };
         Pump { buffer: vec![0; BUFFER], bytes: 0, state, sender_said_all: false, account }
+    }
+
+    fn of(session: Session, direction: Direction, account: &'a Account) -> Pump<'a> {
+        let mut pump = Pump::new(Some((account, direction)));
+        if !session.directions.has(direction) {
+            pump.state = State::Absent;
+        }
+        pump
     }
 
     /// Ready when this direction has ended. May be polled again after that. `tells_end` returns whether
@@ -346,7 +356,7 @@ impl<'a> Pump<'a> {
                     (Ok(()), Ok(())) => End::Eof,
                 })
             }
-            State::Ended(_) => return Poll::Pending,
+            State::Absent | State::Ended(_) => return Poll::Pending,
         };
         Poll::Ready(next)
     }
@@ -360,11 +370,12 @@ impl<'a> Pump<'a> {
     }
 
     fn has_ended(&self) -> bool {
-        matches!(self.state, State::Ended(_))
+        matches!(self.state, State::Absent | State::Ended(_))
     }
 
     fn progress(&self) -> Progress {
         match &self.state {
+            State::Absent => Progress::Absent,
             State::Reading { .. } => Progress::Reading,
             State::Writing { .. } | State::Closing(_) => Progress::Writing,
             State::Ended(End::Eof) => Progress::Ended(Ending::Eof),
@@ -379,7 +390,7 @@ impl<'a> Pump<'a> {
         let end = match self.state {
             State::Ended(end) => end,
             State::Writing { start, end } => End::Abandoned { undelivered: end - start },
-            State::Reading { .. } | State::Closing(_) => End::Abandoned { undelivered: 0 },
+            State::Absent | State::Reading { .. } | State::Closing(_) => End::Abandoned { undelivered: 0 },
         };
         Flow { bytes: self.bytes, end }
     }

@@ -62,10 +62,7 @@ pub(crate) fn open_failure(name: &PipeName, error: &io::Error, waited: Option<Wa
         }
         (Obstacle::Other, _) if error.kind() == io::ErrorKind::PermissionDenied => (
             Exit::AccessDenied,
-            format!(
-                "access to {name} is denied; its server may belong to another user, need elevation, or send in one \
-                 direction only"
-            ),
+            format!("access to {name} is denied; its server may belong to another user, or need elevation"),
         ),
         (Obstacle::Other, _) => (Exit::Failure, format!("cannot open {name}: {error}")),
     };

@@ -20,8 +20,8 @@ pub(super) async fn relay<C>(
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    let Connection { mut stream, kind } = target;
-    let session = Session { end_of_input, ..Session::new(Kind::Bridge, kind) };
+    let Connection { mut stream, kind, directions } = target;
+    let session = Session { directions, end_of_input, ..Session::new(Kind::Bridge, kind) };
     let (stop, summary) = relay::relay(&mut client, &mut stream, session, pending(), account).await;
     match &summary.replies.end {
         End::ReadFailed(error) => drop(client.fail(error).await),
@@ -67,7 +67,7 @@ pub(super) mod tests {
 
     fn target(room: usize) -> (DuplexStream, Connection) {
         let (target, ours) = duplex(room);
-        (target, Connection { stream: Box::new(ours), kind: Kind::Pipe })
+        (target, Connection::new(ours, Kind::Pipe))
     }
 
     pub(in crate::bridge) async fn read_to_end(client: &mut Records<DuplexStream>) -> Vec<u8> {

@@ -29,7 +29,7 @@ use crate::dial;
 use crate::dial::{Connection, Dialer};
 use crate::endings::EndOfInput;
 #[cfg(windows)]
-use crate::endings::Kind;
+use crate::endings::{Directions, Kind};
 use crate::endpoint::Target;
 use crate::exit::{Exit, Failure};
 #[cfg(unix)]
@@ -202,21 +202,21 @@ async fn open_pipe(
     request: &OpenRequest,
     report: Report,
 ) -> io::Result<Connection> {
-    let options = npipe::ClientOptions::new();
-    let pipe = dial::pipe::open(name, &options, patience, request.launch, report).await;
-    let pipe = pipe.map_err(|gave_up| gave_up.error)?;
+    let opened = dial::pipe::open_for_data(name, patience, request.launch, report).await;
+    let opened = opened.map_err(|gave_up| gave_up.error)?;
     if request.half_close {
-        let pipe = dial::pipe::HalfClose::new(pipe)?;
-        let kind = pipe.kind();
-        return Ok(Connection { stream: Box::new(pipe), kind });
+        return opened.half_closing();
     }
-    pipe.set_empty_message_is_end(request.end_at_empty_message)?;
+    let dial::pipe::Opened { pipe, directions } = opened;
+    if directions == Directions::Both {
+        pipe.set_empty_message_is_end(request.end_at_empty_message)?;
+    }
     let stream: Box<dyn dial::Stream> = if request.end_of_input.sends_message {
         Box::new(dial::pipe::HalfClose::of_writes(pipe))
     } else {
         Box::new(pipe)
     };
-    Ok(Connection { stream, kind: Kind::Pipe })
+    Ok(Connection { stream, kind: Kind::Pipe, directions })
 }
 
 #[cfg(not(windows))]

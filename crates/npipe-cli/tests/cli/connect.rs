@@ -242,11 +242,28 @@ async fn a_pipe_that_everybody_knows_has_a_short_name() {
 }
 
 #[tokio::test]
-async fn a_pipe_in_one_direction_only_denies_access() {
-    let name = unique_name();
-    let _server = ServerOptions::new().access_inbound(false).create(path(&name)).unwrap();
-    let outcome = Npipe::start(&["connect", &format!("npipe:{name}")]).finish().await;
-    outcome.code(5).stdout(b"").stderr_has(&format!(r"access to \\.\pipe\{name} is denied"));
+async fn a_pipe_that_has_one_direction_is_opened_for_that() {
+    for command in [&["connect"][..], &["forward", "stdio"]] {
+        let name = unique_name();
+        let address = format!("npipe:{name}");
+        let start = || Npipe::start(&[command, &[&address]].concat());
+        let mut server = ServerOptions::new().access_inbound(false).create(path(&name)).unwrap();
+        let client = start();
+        accepted(&server).await;
+        server.write_all(b"news").await.unwrap();
+        drop(server);
+        // Stdin stays open: nothing reads it.
+        client.finish().await.code(0).stdout(b"news").no_stderr();
+
+        let mut server = ServerOptions::new().access_outbound(false).create(path(&name)).unwrap();
+        let mut log = Vec::new();
+        let (outcome, ()) = tokio::join!(start().finish_with(b"a line"), async {
+            accepted(&server).await;
+            within_limit("the log", server.read_to_end(&mut log)).await.unwrap();
+        });
+        outcome.code(0).stdout(b"").no_stderr();
+        assert_eq!(log, b"a line");
+    }
 }
 
 #[tokio::test]
