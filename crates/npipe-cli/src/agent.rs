@@ -87,7 +87,7 @@ pub(crate) struct AgentStream<S> {
     stream: S,
     compatibility: Compatibility,
     requests: Requests,
-    /// The beginning of a request that goes to the agent.
+    /// Bytes of requests that the agent has not taken yet.
     unsent: Vec<u8>,
     due: VecDeque<Reply>,
     /// Of the agent's current reply: the bytes of its length, then how many are left.
@@ -113,28 +113,40 @@ impl<S> AgentStream<S> {
         }
     }
 
-    /// Takes bytes of the client that need not be written now. Returns how many.
-    fn take(&mut self, bytes: &[u8]) -> usize {
-        match &mut self.requests {
-            Requests::Beginning(begun) => {
-                let wanted = begun_length(begun) - begun.len();
-                let taken = wanted.min(bytes.len());
-                begun.extend_from_slice(&bytes[..taken]);
-                if begun.len() == begun_length(begun) {
-                    let begun = std::mem::take(begun);
-                    self.begin(begun);
+    /// Queues the bytes of the client that are for the agent. What came in one write goes on in one, since
+    /// a pipe may be one of messages.
+    fn take(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let taken = match &mut self.requests {
+                Requests::Beginning(begun) => {
+                    let taken = bytes.len().min(begun_length(begun) - begun.len());
+                    begun.extend_from_slice(&bytes[..taken]);
+                    if begun.len() == begun_length(begun) {
+                        let begun = std::mem::take(begun);
+                        self.begin(begun);
+                    }
+                    taken
                 }
-                taken
-            }
-            Requests::Discarding { left } => {
-                let taken = bytes.len().min(*left);
-                *left -= taken;
-                if *left == 0 {
-                    self.requests = Requests::Beginning(Vec::new());
+                Requests::Passing { left } => {
+                    let taken = bytes.len().min(*left);
+                    self.unsent.extend_from_slice(&bytes[..taken]);
+                    *left -= taken;
+                    taken
                 }
-                taken
+                Requests::Discarding { left } => {
+                    let taken = bytes.len().min(*left);
+                    *left -= taken;
+                    taken
+                }
+                Requests::Raw => {
+                    self.unsent.extend_from_slice(bytes);
+                    bytes.len()
+                }
+            };
+            bytes = &bytes[taken..];
+            if let Requests::Passing { left: 0 } | Requests::Discarding { left: 0 } = self.requests {
+                self.requests = Requests::Beginning(Vec::new());
             }
-            Requests::Passing { .. } | Requests::Raw => 0,
         }
     }
 
@@ -145,25 +157,21 @@ impl<S> AgentStream<S> {
         let length = length_of(&begun);
         if length == 0 || length > LONGEST_MESSAGE {
             self.requests = Requests::Raw;
-            self.unsent = begun;
+            self.unsent.extend(begun);
             return;
         }
         let left = length + 4 - begun.len();
-        let next = |left, state: fn(usize) -> Requests| match left {
-            0 => Requests::Beginning(Vec::new()),
-            left => state(left),
-        };
         let to_session_bind = is_session_bind(&begun);
         if to_session_bind && self.compatibility.answers.load(Ordering::Relaxed) {
             self.due.push_back(Reply::Failure);
-            self.requests = next(left, |left| Requests::Discarding { left });
+            self.requests = Requests::Discarding { left };
             if let Some(reader) = self.reader.take() {
                 reader.wake();
             }
         } else {
             self.due.push_back(Reply::OfAgent { to_session_bind });
-            self.requests = next(left, |left| Requests::Passing { left });
-            self.unsent = begun;
+            self.requests = Requests::Passing { left };
+            self.unsent.extend(begun);
         }
     }
 
@@ -287,22 +295,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AgentStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         ready!(this.poll_send(cx))?;
-        let taken = this.take(bytes);
-        if taken > 0 || bytes.is_empty() {
-            return Poll::Ready(Ok(taken));
+        this.take(bytes);
+        // The rest is sent with the next write or flush.
+        match this.poll_send(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(bytes.len())),
         }
-        let most = match this.requests {
-            Requests::Passing { left } => left.min(bytes.len()),
-            _ => bytes.len(),
-        };
-        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, &bytes[..most]))?;
-        if let Requests::Passing { left } = &mut this.requests {
-            *left -= written;
-            if *left == 0 {
-                this.requests = Requests::Beginning(Vec::new());
-            }
-        }
-        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -385,7 +383,11 @@ fn session_bind() -> Vec<u8> {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
 
     use super::{AgentStream, Answers, Compatibility, FAILURE, examine, is_ssh_agent, session_bind};
     use crate::report::Report;
@@ -421,6 +423,39 @@ mod tests {
             let mut replies = vec![0; expected.len()];
             stream.read_exact(&mut replies).await.unwrap();
             assert_eq!(replies, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_came_in_one_write_goes_on_in_one() {
+        let request = session_bind();
+        let agent = tokio_test::io::Builder::new().write(&request).write(&LIST).build();
+        let compatibility = Compatibility::new(false, Report::new(0));
+        let mut stream = AgentStream::new(OneWrite(agent, request.len()), compatibility);
+        assert_eq!(stream.write(&request).await.unwrap(), request.len());
+        stream.stream.1 = LIST.len();
+        assert_eq!(stream.write(&LIST).await.unwrap(), LIST.len());
+    }
+
+    /// Asserts the length of each write.
+    struct OneWrite(tokio_test::io::Mock, usize);
+
+    impl AsyncWrite for OneWrite {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            assert_eq!(bytes.len(), self.1);
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
         }
     }
 
