@@ -363,6 +363,43 @@ async fn an_empty_message_ends_one_direction_of_a_pipe_of_messages() {
 }
 
 #[tokio::test]
+async fn what_is_written_at_once_crosses_as_one_message() {
+    const SIZES: [usize; 4] = [1, 8192, 8193, 60_000];
+    let (front, back) = (unique_name(), unique_name());
+    let mut server =
+        npipe::ServerOptions::new().pipe_mode(npipe::PipeMode::Message).create(path(&back)).unwrap();
+    server.set_empty_message_is_end(true).unwrap();
+    let mut process =
+        Npipe::start(&["forward", "--message", &format!("npipe:{front}"), &format!("npipe:{back}")]);
+    process.stderr_line("listening on").await;
+    let client = npipe::ClientOptions::new().open(path(&front)).unwrap();
+    let whole = async |server: &mut npipe::NamedPipeServer, size| {
+        let mut message = vec![0; 100_000];
+        let received = within_limit("a message", server.read(&mut message)).await.unwrap();
+        assert_eq!((received, server.is_message_complete()), (size, true));
+    };
+    within_limit("the client", server.connect()).await.unwrap();
+    for size in SIZES {
+        client.send_message(&random(6, size)).await.unwrap();
+        whole(&mut server, size).await;
+    }
+    drop((client, server, process));
+
+    let mut server =
+        npipe::ServerOptions::new().pipe_mode(npipe::PipeMode::Message).create(path(&back)).unwrap();
+    server.set_empty_message_is_end(true).unwrap();
+    let mut process = Npipe::start(&["connect", &format!("npipe:{back}")]);
+    within_limit("the client", server.connect()).await.unwrap();
+    let mut stdin = process.stdin.take().unwrap();
+    for size in &SIZES[..3] {
+        let size = *size;
+        stdin.write_all(&random(6, size)).await.unwrap();
+        stdin.flush().await.unwrap();
+        whole(&mut server, size).await;
+    }
+}
+
+#[tokio::test]
 async fn an_empty_message_of_the_target_is_its_end_and_the_client_goes_on() {
     let name = unique_name();
     let mut server = ServerOptions::new().pipe_mode(PipeMode::Message).create(path(&name)).unwrap();
