@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-/// How long a side may stay silent and open after the other one has ended. It was told and cannot be told more than
-/// that, and one that never ends its side must not hold a connection for ever.
+/// How long a side may stay silent and open after the other one has ended. It was told and cannot
+/// be told more than that, and one that never ends its side must not hold a connection for ever.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(30);
 
 /// How long the server has to be silent until the end of the client's bytes ends the session, where
@@ -21,20 +21,21 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(100);
 /// What the end of a stream's bytes means, and which end the stream can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Stdin and stdout, as a client. It has no more to say and still listens; when it takes no more, the session is
-    /// over. It can be told an end by the end of the process only.
+    /// Stdin and stdout, as a client. It has no more to say and still listens; when it takes no
+    /// more, the session is over. It can be told an end by the end of the process only.
     Stdio,
-    /// It ends in both directions at once: a byte pipe. As a client it has gone. What it said is still delivered;
-    /// replies have no reader and are dropped until the server ends its side, or for [`FAREWELL`] at most.
+    /// It ends in both directions at once: a byte pipe. As a client it has gone. What it said is
+    /// still delivered; replies have no reader and are dropped until the server ends its side, or
+    /// for [`FAREWELL`] at most.
     Pipe,
     /// A pipe of messages, by the convention of go-winio and Docker: an empty message ends one
     /// direction, and the pipe's end ends both. A read after the end waits for that, and fails.
     Messages,
-    /// Stdin and stdout of another process, as a server. It can be told the end of its input; when its output ends, it
-    /// has ended itself.
+    /// Stdin and stdout of another process, as a server. It can be told the end of its input; when
+    /// its output ends, it has ended itself.
     Process,
-    /// Each direction ends for itself, and the other goes on. A client that takes no more replies, or breaks off, has
-    /// gone.
+    /// Each direction ends for itself, and the other goes on. A client that takes no more replies,
+    /// or breaks off, has gone.
     Socket,
     /// The client is in the other half of the bridge, which decides how long it may be silent, and
     /// which wants to know how much the server took before it is told the server's end.
@@ -168,9 +169,9 @@ impl Endings {
         Endings { session, client_has_left: false, server_has_left: false }
     }
 
-    /// Whether the client can leave without a sign in either direction, so that it is to be watched.
-    /// One in the other half of the bridge is watched also when the server takes no more: its bytes
-    /// are dropped, and do not fill the bridge.
+    /// Whether the client can leave without a sign in either direction, so that it is to be
+    /// watched. One in the other half of the bridge is watched also when the server takes no more:
+    /// its bytes are dropped, and do not fill the bridge.
     pub(crate) fn watches_client(self, requests: Progress) -> bool {
         match self.session.client {
             Kind::Messages | Kind::Socket => {
@@ -270,8 +271,8 @@ mod tests {
         Endings::new(Session::new(client, server))
     }
 
-    /// The causes as columns: the requests end, or fail at the client, or at the server; the replies
-    /// end, or fail at the server, or at the client.
+    /// The causes as columns: the requests end, or fail at the client, or at the server; the
+    /// replies end, or fail at the server, or at the client.
     #[test]
     fn the_first_end_of_a_session_by_the_kinds_of_its_sides() {
         for (client, server, ends) in [
