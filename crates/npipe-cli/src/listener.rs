@@ -517,6 +517,7 @@ mod systemd {
     use std::os::fd::AsFd;
 
     use listenfd::ListenFd;
+    #[cfg(target_os = "linux")]
     use socket2::SockRef;
     use tokio::net::{TcpListener, UnixListener};
 
@@ -580,8 +581,15 @@ mod systemd {
                               socket unit; remove that line, and npipe serves all clients";
 
     /// Without an answer of the kernel the socket counts as a listener, and then fails as one.
+    #[cfg(target_os = "linux")]
     fn listens(socket: &impl AsFd) -> bool {
         SockRef::from(socket).is_listener().unwrap_or(true)
+    }
+
+    /// systemd runs on Linux only.
+    #[cfg(not(target_os = "linux"))]
+    fn listens(_: &impl AsFd) -> bool {
+        true
     }
 }
 
