@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[cfg(unix)]
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::bridge::protocol::RemoteError;
 use crate::endpoint::{GpgSocket, Target, WellKnown};
 use crate::report::Report;
 
@@ -281,7 +282,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for AgentStream<S> {
             Poll::Ready(Ok(())) if most > 0 && part.filled().is_empty() => this.on_end(),
             Poll::Ready(Ok(())) => this.on_reply_bytes(part.filled()),
             Poll::Ready(Err(error)) => {
-                this.on_end();
+                // A bridge that breaks off says nothing about the agent.
+                if error.get_ref().is_some_and(|error| error.is::<RemoteError>()) {
+                    this.on_end();
+                }
                 return Poll::Ready(Err(error));
             }
         }

@@ -339,6 +339,10 @@ pub(crate) mod pipe {
         Err(denied)
     }
 
+    fn is_of_this_machine(name: &PipeName) -> bool {
+        name.as_os_str().as_encoded_bytes().starts_with(br"\\.\")
+    }
+
     /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another
     /// client may take the instance it saw. `launch`: if nobody serves the pipe, and who should is known.
     pub(crate) async fn open_for_data(
@@ -347,7 +351,14 @@ pub(crate) mod pipe {
         launch: bool,
         report: Report,
     ) -> Result<Opened, GaveUp<io::Error>> {
-        let attempt = async || attempt(name);
+        let attempt = async || {
+            if is_of_this_machine(name) {
+                return attempt(name);
+            }
+            // The network may take longer than a bridge that does not answer pings is given.
+            let name = name.clone();
+            tokio::task::spawn_blocking(move || attempt(&name)).await.map_err(io::Error::other)?
+        };
         if let Some(server) = WellKnown::of(name).filter(|_| launch) {
             match attempt().await {
                 Err(error) if obstacle_of(&error) == Obstacle::Missing => {

@@ -376,8 +376,11 @@ impl<'a> Pump<'a> {
     fn progress(&self) -> Progress {
         match &self.state {
             State::Absent => Progress::Absent,
-            State::Reading { .. } => Progress::Reading,
-            State::Writing { .. } | State::Closing(_) => Progress::Writing,
+            State::Reading { unflushed: false } => Progress::Reading,
+            // Some receivers accept bytes at once and write them later, such as a file of Tokio's.
+            State::Reading { unflushed: true } | State::Writing { .. } | State::Closing(_) => {
+                Progress::Writing
+            }
             State::Ended(End::Eof) => Progress::Ended(Ending::Eof),
             State::Ended(End::ReadFailed(_)) => Progress::Ended(Ending::SenderFailed),
             State::Ended(End::WriteFailed(_) | End::Abandoned { .. }) => {
@@ -413,7 +416,7 @@ mod tests {
     use std::future::pending;
 
     use super::{Account, End, FAREWELL, LAST_FLUSH, Session, Stop, Summary, relay};
-    use crate::endings::Kind;
+    use crate::endings::{EndOfInput, Kind};
     use crate::report::Report;
 
     /// Small, so that a direction that nobody reads is blocked after a few bytes.
@@ -503,6 +506,25 @@ mod tests {
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Err(reset()))
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replies_that_are_accepted_and_not_yet_written_are_no_silence() {
+        let (write, output) = duplex(ROOM);
+        let client = join(empty(), BufWriter::with_capacity(1000, write));
+        let (server, mut replies, _requests) = stream();
+        let end_of_input = EndOfInput::EndsSession;
+        let rules = Session { end_of_input, ..Session::new(Kind::Stdio, Kind::Pipe) };
+        let say = async {
+            replies.write_all(&[7; 500]).await.unwrap();
+            replies
+        };
+        let slow = async {
+            sleep(Duration::from_secs(5)).await;
+            drink(output).await
+        };
+        let (_replies, received, (stop, _)) = tokio::join!(say, slow, session(client, server, rules));
+        assert_eq!((received.len(), stop), (500, Stop::Over));
     }
 
     #[tokio::test(start_paused = true)]

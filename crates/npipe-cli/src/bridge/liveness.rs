@@ -43,6 +43,7 @@ impl Silence {
     /// The limit of this process, which the Linux half announces to the Windows half.
     pub(super) fn of_environment() -> Silence {
         let told = env::var(LIMIT_VARIABLE).ok().and_then(|milliseconds| milliseconds.parse().ok());
+        let told = told.filter(|milliseconds| *milliseconds > 0);
         told.map_or(Silence::default(), |milliseconds: u32| Silence {
             limit: Duration::from_millis(milliseconds.into()),
         })

@@ -17,7 +17,7 @@ const CONNECTIONS: usize = 8;
 const LONGEST_PIECE: usize = 100_000;
 
 /// Either half takes the other for dead after so long.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// `NPIPE_TEST_LONG` makes it hundreds of kills, and half an hour of stops.
 fn rounds(long: usize) -> usize {

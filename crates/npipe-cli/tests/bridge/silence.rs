@@ -12,7 +12,7 @@ use crate::world::*;
 use crate::{refusal, script};
 
 /// Each half is taken for dead after so long here.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(3);
 
 on_both_sides! {
     a_windows_process_that_does_not_answer_is_replaced_and_its_clients_end
@@ -35,7 +35,7 @@ async fn a_windows_process_that_does_not_answer_is_replaced_and_its_clients_end(
         assert_eq!(read_to_end(&mut client).await, b"");
         assert_eq!(read_to_end(&mut new).await, b"");
         let line = world.bridge.line("): the Windows process ").await;
-        assert!(line.contains("did not answer for 1s") && line.contains("was killed"), "{line}");
+        assert!(line.contains("did not answer for 3s") && line.contains("was killed"), "{line}");
         until("the end of the process", || !runs(process)).await;
         assert_eq!(read_to_end(&mut server).await, b"");
     }
@@ -140,6 +140,6 @@ async fn a_half_that_floods_with_pings_and_reads_nothing_is_dead() {
     let mut bridge = start_bridge_at(&socket, &program, "npipe:x", &[], Some(SILENCE)).await;
     let mut client = UnixStream::connect(&socket).await.unwrap();
     assert_eq!(read_to_end(&mut client).await, b"");
-    bridge.line("did not answer for 1s").await;
+    bridge.line("did not answer for 3s").await;
     fs::remove_file(program).unwrap();
 }

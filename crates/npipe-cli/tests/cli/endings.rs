@@ -3,11 +3,17 @@
 //! change of its row.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::oneshot;
 
 use crate::process::{Npipe, within_limit};
 
 /// More than the pipes of a session hold.
 const BULK: usize = 4 * 1024 * 1024;
+
+/// More than the pipes of stdin and of the server hold together, 64 KiB each, so that npipe has read
+/// bytes that the server cannot take. Less than these and npipe hold.
+#[cfg(windows)]
+const FLOOD: usize = 144 * 1024;
 
 /// What the server of a session does.
 #[derive(Clone, Copy, Debug)]
@@ -71,9 +77,15 @@ impl Row {
         if !self.stdout_is_read {
             drop(npipe.stdout.take());
         }
+        let (fed, is_fed) = oneshot::channel::<()>();
         let feed = async {
             let _ = input.write_all(self.input).await;
+            #[cfg(windows)]
+            if self.stdin == Stdin::Floods {
+                let _ = input.write_all(&vec![7; FLOOD]).await;
+            }
             let _ = input.flush().await;
+            let _ = fed.send(());
             match self.stdin {
                 Stdin::Ends => None,
                 Stdin::StaysOpen => Some(input),
@@ -84,7 +96,11 @@ impl Row {
                 }
             }
         };
-        let serve = async { serve(accepted.await, self.server).await };
+        let serve = async {
+            let connection = accepted.await;
+            within_limit("stdin", is_fed).await.unwrap();
+            serve(connection, self.server).await
+        };
         // Stdin is held until the process has ended.
         let (outcome, _stdin, received) = tokio::join!(npipe.finish(), feed, serve);
         outcome.code(self.code).stdout(self.stdout).stderr_has(self.stderr);
