@@ -126,6 +126,10 @@ fn copy_published(root: &Path, folder: &Path) -> Result<()> {
     for (package, _) in PUBLISHED {
         let place = Path::new("crates").join(package);
         copy_folder(&root.join(&place).join("src"), &folder.join(&place).join("src"))?;
+        let script = root.join(&place).join("build.rs");
+        if script.exists() {
+            std::fs::write(folder.join(&place).join("build.rs"), read(script)?)?;
+        }
         let manifest = without_tests(&read(root.join(&place).join("Cargo.toml"))?);
         std::fs::write(folder.join(&place).join("Cargo.toml"), manifest)?;
     }
