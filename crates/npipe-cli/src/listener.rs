@@ -340,17 +340,8 @@ pub(crate) mod unix {
         /// Device and inode: a file that another program has put there since stays. The kernel
         /// gives the number to no other file while the listener lives.
         identity: (u64, u64),
-        missing: Missing,
-    }
-
-    /// What is known of a file that was removed.
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    enum Missing {
-        No,
-        /// Reported, and looked for: it cannot be made now.
-        Reported,
-        /// Reported. A file of another program, with this identity, is in its place.
-        Replaced((u64, u64)),
+        /// That the file is missing and cannot be made again has been reported.
+        is_reported_missing: bool,
     }
 
     impl Unix {
@@ -385,28 +376,23 @@ pub(crate) mod unix {
                             self.listener = listener;
                             report.warning(format_args!("{address} was removed, and is bound again"));
                         }
-                        Err(failure) => {
-                            if file.missing == Missing::No {
-                                report.warning(format_args!("{address} was removed, trying on: {failure}"));
-                            }
-                            file.missing = identity(&file.path).map_or(Missing::Reported, Missing::Replaced);
+                        Err(failure) if !file.is_reported_missing => {
+                            report.warning(format_args!("{address} was removed, trying on: {failure}"));
+                            file.is_reported_missing = true;
                         }
+                        Err(_) => {}
                     }
                 }
             }
         }
     }
 
-    /// Completes when another program has removed or replaced the file. One that has replaced it and
-    /// was found to be served is left alone: to look again would be to connect.
+    /// Completes when another program has removed or replaced the file.
     async fn missing(file: Option<&SocketFile>) {
         let Some(file) = file else { return std::future::pending().await };
         loop {
             sleep(LOOK_AT_FILE).await;
-            let found = identity(&file.path).ok();
-            let is_known =
-                |identity| identity == file.identity || file.missing == Missing::Replaced(identity);
-            if !found.is_some_and(is_known) {
+            if !file.is_there() {
                 return;
             }
         }
@@ -433,7 +419,7 @@ pub(crate) mod unix {
             bound => bound.map_err(failure)?,
         };
         let identity = identity(path).map_err(failure)?;
-        Ok((listener, SocketFile { path: path.to_owned(), identity, missing: Missing::No }))
+        Ok((listener, SocketFile { path: path.to_owned(), identity, is_reported_missing: false }))
     }
 
     impl SocketFile {
