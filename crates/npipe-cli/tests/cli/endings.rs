@@ -8,11 +8,11 @@ use tokio::sync::oneshot;
 use crate::process::{Npipe, within_limit};
 
 /// More than the pipes of a session hold.
+#[cfg(windows)]
 const BULK: usize = 4 * 1024 * 1024;
 
 /// More than the pipes of stdin and of the server hold together, 64 KiB each, so that npipe has read
 /// bytes that the server cannot take. Less than these and npipe hold.
-#[cfg(windows)]
 const FLOOD: usize = 144 * 1024;
 
 /// What the server of a session does.
@@ -225,7 +225,9 @@ mod sockets {
 /// `npipe forward stdio exec:COMMAND`.
 #[cfg(unix)]
 mod processes {
-    use crate::process::Npipe;
+    use tokio::io::AsyncWriteExt;
+
+    use crate::process::{Npipe, within_limit};
 
     async fn ends(command: &str, code: i32, stdout: &[u8]) {
         let outcome = Npipe::start(&["forward", "stdio", &format!("exec:{command}")]).finish_with(b"request");
@@ -239,8 +241,14 @@ mod processes {
 
     #[tokio::test]
     async fn what_the_process_did_not_take_has_a_code() {
-        let npipe = Npipe::start(&["forward", "stdio", "exec:head -c 7"]);
-        let outcome = npipe.finish_with(&[b'7'; super::BULK]).await;
+        let directory = tempfile::tempdir().unwrap();
+        let go = directory.path().join("go");
+        let command = format!("exec:until test -e {}; do sleep 0.01; done; head -c 7", go.display());
+        let mut npipe = Npipe::start(&["forward", "stdio", &command]);
+        let mut input = npipe.stdin.take().unwrap();
+        within_limit("stdin", input.write_all(&[b'7'; super::FLOOD])).await.unwrap();
+        std::fs::write(go, "").unwrap();
+        let outcome = npipe.finish().await;
         outcome.code(6).stdout(b"7777777").stderr_has("before it took all that was read from stdin");
     }
 
