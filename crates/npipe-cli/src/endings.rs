@@ -245,8 +245,8 @@ impl Endings {
         matches!(self.session.server, Kind::Socket | Kind::Process)
     }
 
-    /// Whether the requests of a client that has gone are delivered by this side. Beside a bridge
-    /// the other half has seen to it.
+    /// Whether the requests of a client that has gone are delivered by this side. Those of a client
+    /// beyond the bridge that still lie in the bridge are dropped.
     pub(crate) fn delivers_after_client(self) -> bool {
         self.session.client != Kind::Bridge
     }
