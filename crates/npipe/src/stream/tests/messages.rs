@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use super::peer::Waiter;
 use crate::driver::{Driver, Waiting};
 use crate::machine::Framing;
-use crate::stream::tests::PLAIN;
+use crate::stream::tests::MESSAGES;
 use crate::stream::{Key, Settings, Slice, Stream};
 use crate::sync::lock;
 use crate::sys::{Entry, Pipe, Temper};
@@ -28,15 +28,8 @@ fn turn(driver: &Driver) {
 fn exchange(temper: Temper, request: &[u8], answer: &[u8]) {
     let driver = Driver::new().unwrap();
     let (pipe, server) = Pipe::create(true, 100, temper);
-    let settings = Settings {
-        reads: Framing::Messages,
-        writes: Framing::Messages,
-        read_limit: 512,
-        write_limit: 512,
-        ..PLAIN
-    };
-    let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
-    let server = Stream::new(server, driver.clone(), settings).unwrap();
+    let client = Stream::new(pipe.open().unwrap(), driver.clone(), MESSAGES).unwrap();
+    let server = Stream::new(server, driver.clone(), MESSAGES).unwrap();
 
     let [mut reading, mut asking, mut answering] = [(); 3].map(|()| Waiter::default());
     let (mut received, mut reply) = (BytesMut::new(), BytesMut::new());
@@ -101,15 +94,8 @@ fn a_flood_of_messages_lets_other_tasks_run() {
     let driver = Driver::new().unwrap();
     let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(true, 1 << 20, temper);
-    let settings = Settings {
-        reads: Framing::Messages,
-        writes: Framing::Messages,
-        read_limit: 512,
-        write_limit: 512,
-        ..PLAIN
-    };
-    let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
-    let server = Stream::new(server, driver.clone(), settings).unwrap();
+    let client = Stream::new(pipe.open().unwrap(), driver.clone(), MESSAGES).unwrap();
+    let server = Stream::new(server, driver.clone(), MESSAGES).unwrap();
     const FLOOD: usize = if cfg!(miri) { 50 } else { 1000 };
     for _ in 0..FLOOD {
         assert_eq!(client.try_write(&&b"!"[..]).unwrap(), 1);
@@ -138,15 +124,8 @@ fn an_exchange_that_the_kernel_refuses_reports_the_code_and_sends_nothing() {
         let driver = Driver::new().unwrap();
         let temper = Temper { refuses_by_packet, ..Temper::PLAIN };
         let (pipe, server) = Pipe::create(true, 100, temper);
-        let settings = Settings {
-            reads: Framing::Messages,
-            writes: Framing::Messages,
-            read_limit: 512,
-            write_limit: 512,
-            ..PLAIN
-        };
-        let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
-        let server = Stream::new(server, driver.clone(), settings).unwrap();
+        let client = Stream::new(pipe.open().unwrap(), driver.clone(), MESSAGES).unwrap();
+        let server = Stream::new(server, driver.clone(), MESSAGES).unwrap();
         let code = if disconnects {
             server.disconnect().unwrap();
             ERROR_PIPE_NOT_CONNECTED
@@ -200,10 +179,9 @@ fn the_driver_passes_over_so_much_and_leaves_the_rest_to_the_task() {
         let (pipe, server) = Pipe::create(true, SIZE, Temper::PLAIN);
         let settings = Settings {
             reads: if refuses { Framing::Messages } else { Framing::Bytes },
-            writes: Framing::Messages,
             read_limit: 512,
             write_limit: SIZE,
-            ..PLAIN
+            ..MESSAGES
         };
         let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
         let server = Stream::new(server, driver.clone(), settings).unwrap();
@@ -247,15 +225,8 @@ fn the_driver_passes_over_so_much_and_leaves_the_rest_to_the_task() {
 fn the_refusal_of_a_dropped_exchange_is_not_that_of_the_next() {
     let driver = Driver::new().unwrap();
     let (pipe, server) = Pipe::create(true, 100, Temper { refuses_by_packet: true, ..Temper::PLAIN });
-    let settings = Settings {
-        reads: Framing::Messages,
-        writes: Framing::Messages,
-        read_limit: 512,
-        write_limit: 512,
-        ..PLAIN
-    };
-    let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
-    let server = Stream::new(server, driver.clone(), settings).unwrap();
+    let client = Stream::new(pipe.open().unwrap(), driver.clone(), MESSAGES).unwrap();
+    let server = Stream::new(server, driver.clone(), MESSAGES).unwrap();
     assert_eq!(client.try_write(&&b"news"[..]).unwrap(), 4);
     let mut reply = BytesMut::new();
     assert!(

@@ -17,6 +17,16 @@ pub(crate) const PLAIN: Settings = Settings {
     message_limit: usize::MAX,
 };
 
+/// The same with messages in both directions, and buffers for whole ones.
+#[cfg(all(test, not(loom)))]
+pub(crate) const MESSAGES: Settings = Settings {
+    reads: Framing::Messages,
+    writes: Framing::Messages,
+    read_limit: 512,
+    write_limit: 512,
+    ..PLAIN
+};
+
 #[cfg(not(loom))]
 mod peer;
 #[cfg(not(loom))]

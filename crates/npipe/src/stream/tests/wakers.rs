@@ -14,9 +14,8 @@ use bytes::{Bytes, BytesMut};
 use super::peer::Waiter;
 use crate::driver::hostile::cloning;
 use crate::driver::{Driver, Waiting};
-use crate::machine::Framing;
-use crate::stream::tests::PLAIN;
-use crate::stream::{Key, Settings, Slice, Stream};
+use crate::stream::tests::MESSAGES;
+use crate::stream::{Key, Slice, Stream};
 use crate::sync::{Mutex, lock};
 use crate::sys::{Entry, Pipe, Temper};
 
@@ -31,15 +30,8 @@ fn turn(driver: &Driver) {
 fn blocked(driver: &Arc<Driver>) -> (Arc<Stream>, Stream) {
     let temper = Temper { seed: 1, ..Temper::default() };
     let (pipe, server) = Pipe::create(true, 0, temper);
-    let settings = Settings {
-        reads: Framing::Messages,
-        writes: Framing::Messages,
-        read_limit: 512,
-        write_limit: 512,
-        ..PLAIN
-    };
-    let client = Stream::new(pipe.open().unwrap(), driver.clone(), settings).unwrap();
-    let server = Stream::new(server, driver.clone(), settings).unwrap();
+    let client = Stream::new(pipe.open().unwrap(), driver.clone(), MESSAGES).unwrap();
+    let server = Stream::new(server, driver.clone(), MESSAGES).unwrap();
     while server.try_write(&&b"more"[..]).is_ok() {}
     (Arc::new(server), client)
 }
@@ -127,14 +119,7 @@ fn what_happens_during_the_clone_wakes() {
 fn a_client_that_comes_during_the_clone_is_found_by_the_same_poll() {
     let driver = Driver::new().unwrap();
     let (pipe, server) = Pipe::create(true, 0, Temper { seed: 1, ..Temper::default() });
-    let settings = Settings {
-        reads: Framing::Messages,
-        writes: Framing::Messages,
-        read_limit: 512,
-        write_limit: 512,
-        ..PLAIN
-    };
-    let server = Stream::new(server, driver.clone(), settings).unwrap();
+    let server = Stream::new(server, driver.clone(), MESSAGES).unwrap();
     let client = Arc::new(Mutex::new(None));
     let (waker, woken) = {
         let (client, driver) = (client.clone(), driver.clone());
