@@ -1,5 +1,5 @@
-//! What is told of one connection: its steps (`-vv`), how far it is (the progress line) and what became of it (`-v`). It is
-//! told by whoever joins the streams, and decides nothing.
+//! What is told of one connection: its steps (`-vv`), how far it is (the progress line) and what
+//! became of it (`-v`). It is told by whoever joins the streams, and decides nothing.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
-//! The protocol of ssh-agents, as far as npipe has to know it: draft-miller-ssh-agent, and OpenSSH's
-//! PROTOCOL.agent for `session-bind@openssh.com`. Since version 8.9 OpenSSH sends that extension as
-//! the first request of a connection. Some agents close the connection there, and `ssh` reports that
-//! they are unreachable. [`AgentStream`] answers the extension in their place.
+//! The protocol of ssh-agents, as far as npipe has to know it: draft-miller-ssh-agent, and
+//! OpenSSH's PROTOCOL.agent for `session-bind@openssh.com`. Since version 8.9 OpenSSH sends that
+//! extension as the first request of a connection. Some agents close the connection there, and
+//! `ssh` reports that they are unreachable. [`AgentStream`] answers the extension in their place.
 
 use std::collections::VecDeque;
 use std::io;
@@ -114,8 +114,8 @@ impl<S> AgentStream<S> {
         }
     }
 
-    /// Queues the bytes of the client that are for the agent. What came in one write goes on in one, since
-    /// a pipe may be one of messages.
+    /// Queues the bytes of the client that are for the agent. What came in one write goes on in
+    /// one, since a pipe may be one of messages.
     fn take(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let taken = match &mut self.requests {
@@ -176,7 +176,8 @@ impl<S> AgentStream<S> {
         }
     }
 
-    /// The number of bytes of the agent that may be read at once: no more than its current reply has.
+    /// The number of bytes of the agent that may be read at once: no more than its current reply
+    /// has.
     fn readable(&self) -> usize {
         match self.left {
             0 => 4 - self.header.len(),

@@ -1,7 +1,8 @@
-//! GnuPG's sockets on Windows: a file names a port of loopback and holds a nonce, which shows the agent that its client
-//! may read the file. Reads such files in both forms, makes the connection with the handshake that belongs to each,
-//! finds the files of gpg-agent, and starts it when told. Formats and handshakes are those of libassuan,
-//! `assuan-socket.c`, and of Cygwin, `fhandler_socket_local.cc`.
+//! GnuPG's sockets on Windows: a file names a port of loopback and holds a nonce, which shows the
+//! agent that its client may read the file. Reads such files in both forms, makes the connection
+//! with the handshake that belongs to each, finds the files of gpg-agent, and starts it when told.
+//! Formats and handshakes are those of libassuan, `assuan-socket.c`, and of Cygwin,
+//! `fhandler_socket_local.cc`.
 
 use std::fmt;
 use std::io;
@@ -151,7 +152,8 @@ fn gpgconf() -> PathBuf {
 
 #[cfg(windows)]
 pub(crate) mod find {
-    //! Where gpg-agent's socket files are. GnuPG itself knows best; without it, where it documents that they are.
+    //! Where gpg-agent's socket files are. GnuPG itself knows best; without it, where it documents
+    //! that they are.
 
     use std::path::PathBuf;
     use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
-//! The command line: flags and their help texts, nothing else. What a flag does is decided where it is used.
+//! The command line: flags and their help texts, nothing else. What a flag does is decided where it
+//! is used.
 
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -25,7 +26,8 @@ use crate::wsl::service::{Listening, Service};
 #[derive(Debug, Parser)]
 #[command(name = "npipe", version = version(), after_long_help = exit_codes())]
 pub(crate) struct Cli {
-    /// Say on stderr what becomes of each connection, with byte counts and durations; twice (-vv): each step of it
+    /// Say on stderr what becomes of each connection, with byte counts and durations; twice (-vv):
+    /// each step of it
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 
@@ -60,28 +62,32 @@ pub(crate) fn is_hidden(name: &str) -> bool {
 pub(crate) enum Command {
     /// Connect stdin and stdout to a pipe
     ///
-    /// Bytes go both ways unchanged. A byte pipe has no way to say "that was all" in one direction only, so the end of
-    /// stdin closes nothing: replies are still delivered, and the session ends when the server closes the pipe. It
-    /// then ends at once, even when stdin is still open. When the reader of stdout goes away, the session ends too:
-    /// at once on Linux, and with the server's next bytes on Windows.
+    /// Bytes go both ways unchanged. A byte pipe has no way to say "that was all" in one direction
+    /// only, so the end of stdin closes nothing: replies are still delivered, and the session
+    /// ends when the server closes the pipe. It then ends at once, even when stdin is still
+    /// open. When the reader of stdout goes away, the session ends too: at once on Linux, and
+    /// with the server's next bytes on Windows.
     ///
-    /// The command line of npiperelay and its forks works too, without a command: npipe -ei -s //./pipe/NAME. So a copy
-    /// of this program that is called npiperelay.exe takes its place. One flag is accepted and asks for what is always so: -bg,
-    /// since this program opens no window and needs no console. A window that Windows opens for it before it runs is closed at
+    /// The command line of npiperelay and its forks works too, without a command: npipe -ei -s
+    /// //./pipe/NAME. So a copy of this program that is called npiperelay.exe takes its place.
+    /// One flag is accepted and asks for what is always so: -bg, since this program opens no
+    /// window and needs no console. A window that Windows opens for it before it runs is closed at
     /// once.
     #[command(after_long_help = CONNECT_EXAMPLES)]
     Connect(ConnectArguments),
 
     /// Listen on a pipe or socket and make a connection for each client
     ///
-    /// Says "listening on ..." on stderr once clients can connect, and runs until it is stopped. A client for which no
-    /// connection can be made is closed and named on stderr; the others go on.
+    /// Says "listening on ..." on stderr once clients can connect, and runs until it is stopped. A
+    /// client for which no connection can be made is closed and named on stderr; the others go
+    /// on.
     ///
-    /// Between sockets, each direction ends for itself, and so it does on a message pipe: by an empty
-    /// message, which is Docker's convention. A byte pipe cannot be closed in one direction only. When a
-    /// server ends its side, what it sent is handed to the client of the pipe and then the pipe is closed. When the
-    /// client closes the pipe, what it sent is handed to the server, which is then told the end; the server has 30
-    /// seconds to end its own side.
+    /// Between sockets, each direction ends for itself, and so it does on a message pipe: by an
+    /// empty message, which is Docker's convention. A byte pipe cannot be closed in one
+    /// direction only. When a server ends its side, what it sent is handed to the client of the
+    /// pipe and then the pipe is closed. When the client closes the pipe, what it sent is
+    /// handed to the server, which is then told the end; the server has 30 seconds to end its
+    /// own side.
     ///
     /// With stdio at one end there is one connection, and npipe ends with it.
     #[command(after_long_help = FORWARD_EXAMPLES)]
@@ -89,16 +95,19 @@ pub(crate) enum Command {
 
     /// List the pipes of this machine
     ///
-    /// With the number of instances that each has at the moment, and how many it may have. No pipe is opened for that.
+    /// With the number of instances that each has at the moment, and how many it may have. No pipe
+    /// is opened for that.
     ///
     /// On Linux, npipe.exe on the Windows side answers.
     #[command(after_long_help = LIST_EXAMPLES)]
     List(ListArguments),
 
-    /// Tell what a pipe is: bytes or messages, its buffers, who serves it, who owns it, who may do what
+    /// Tell what a pipe is: bytes or messages, its buffers, who serves it, who owns it, who may do
+    /// what
     ///
-    /// The system tells that to clients only. So the pipe is opened for a moment, without the right to read or to write: it
-    /// takes an instance, and the server sees a client that comes and goes. What cannot be had is there with the reason.
+    /// The system tells that to clients only. So the pipe is opened for a moment, without the right
+    /// to read or to write: it takes an instance, and the server sees a client that comes and
+    /// goes. What cannot be had is there with the reason.
     ///
     /// On Linux, npipe.exe on the Windows side answers.
     #[command(after_long_help = INFO_EXAMPLES)]
@@ -132,14 +141,15 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct ConnectArguments {
-    /// The pipe: npipe:NAME, npipe:\\.\pipe\NAME or npipe://./pipe/NAME, or the name ssh-agent or docker
+    /// The pipe: npipe:NAME, npipe:\\.\pipe\NAME or npipe://./pipe/NAME, or the name ssh-agent or
+    /// docker
     #[arg(value_name = "TARGET", value_parser = connect_target)]
     pub(crate) target: PipeName,
 
     /// How many seconds to wait while every instance of the pipe is busy
     ///
-    /// Servers often have a single instance that is free, so that clients which come together meet a busy pipe for a
-    /// moment. A pipe that does not exist is waited for with --poll only.
+    /// Servers often have a single instance that is free, so that clients which come together meet
+    /// a busy pipe for a moment. A pipe that does not exist is waited for with --poll only.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(crate) wait: Duration,
 
@@ -147,7 +157,8 @@ pub(crate) struct ConnectArguments {
     #[arg(long, conflicts_with = "wait")]
     pub(crate) poll: bool,
 
-    /// Give up after so many attempts, of which there are about five a second [npiperelay: -l, which is 300]
+    /// Give up after so many attempts, of which there are about five a second [npiperelay: -l,
+    /// which is 300]
     #[arg(long, value_name = "ATTEMPTS", requires = "poll", value_parser = attempts)]
     pub(crate) poll_limit: Option<u32>,
 
@@ -157,29 +168,30 @@ pub(crate) struct ConnectArguments {
 
     /// At the end of stdin, send a message of zero bytes [npiperelay: -s]
     ///
-    /// Servers with message pipes, Docker's among them, take it for the end of the client's data. On a pipe of bytes
-    /// there is no such message, and nothing is sent.
+    /// Servers with message pipes, Docker's among them, take it for the end of the client's data.
+    /// On a pipe of bytes there is no such message, and nothing is sent.
     #[arg(long)]
     pub(crate) eof_message: bool,
 
     /// Take an empty message from the server for the end of what it says [npiperelay: -ep]
     ///
-    /// It then ends the session, as the end of the pipe always does. Servers with message pipes, Docker's among them, send one when
-    /// they have no more to say and still listen.
+    /// It then ends the session, as the end of the pipe always does. Servers with message pipes,
+    /// Docker's among them, send one when they have no more to say and still listen.
     #[arg(long)]
     pub(crate) end_at_empty_message: bool,
 
     /// End the session when stdin ends [npiperelay: -ei]
     ///
-    /// All of stdin has been handed to the pipe by then, and the message of --eof-message. Replies that have arrived are
-    /// delivered: the session ends when the server has been silent for a tenth of a second.
+    /// All of stdin has been handed to the pipe by then, and the message of --eof-message. Replies
+    /// that have arrived are delivered: the session ends when the server has been silent for a
+    /// tenth of a second.
     #[arg(long)]
     pub(crate) exit_on_stdin_eof: bool,
 
     /// Take a server that disconnects for one that closes
     ///
-    /// A server that disconnects its client may discard what it has said, so it has an exit code of its own.
-    /// npiperelay makes no difference, and neither does its command line here.
+    /// A server that disconnects its client may discard what it has said, so it has an exit code of
+    /// its own. npiperelay makes no difference, and neither does its command line here.
     #[arg(long)]
     pub(crate) accept_disconnect: bool,
 
@@ -193,26 +205,27 @@ pub(crate) struct ConnectArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct ForwardArguments {
-    /// Where clients come: npipe:NAME, tcp:PORT, tcp:HOST:PORT, unix:PATH, stdio, systemd, or the name ssh-agent or
-    /// docker
+    /// Where clients come: npipe:NAME, tcp:PORT, tcp:HOST:PORT, unix:PATH, stdio, systemd, or the
+    /// name ssh-agent or docker
     ///
-    /// Pipes are served on Windows, Unix sockets elsewhere. tcp:PORT listens on loopback: only programs of this machine
-    /// can connect, but those of all its users. Port 0 is any free one. A Unix socket is accessible to its owner only
-    /// and removed at the end; one that was left behind is replaced. systemd stands for the one socket that a socket unit
-    /// hands over (LISTEN_FDS), a Unix socket or one of TCP.
+    /// Pipes are served on Windows, Unix sockets elsewhere. tcp:PORT listens on loopback: only
+    /// programs of this machine can connect, but those of all its users. Port 0 is any free
+    /// one. A Unix socket is accessible to its owner only and removed at the end; one that was
+    /// left behind is replaced. systemd stands for the one socket that a socket unit hands over
+    /// (LISTEN_FDS), a Unix socket or one of TCP.
     #[arg(value_name = "LISTEN")]
     pub(crate) listen: Listener,
 
-    /// What to connect to: tcp:HOST:PORT, npipe:NAME, unix:PATH, exec:COMMAND, assuan:FILE, stdio, or the name
-    /// ssh-agent, gpg-agent, gpg-agent-ssh or docker
+    /// What to connect to: tcp:HOST:PORT, npipe:NAME, unix:PATH, exec:COMMAND, assuan:FILE, stdio,
+    /// or the name ssh-agent, gpg-agent, gpg-agent-ssh or docker
     ///
-    /// exec: starts the command once for each client, joined by its stdin and stdout, and ends it and all that it
-    /// started with the connection. On Windows it is a command line, elsewhere a line for /bin/sh.
-    /// The end of its output is the end of the connection. A command that fails is reported; with
-    /// stdio at the other end npipe then exits with 12.
+    /// exec: starts the command once for each client, joined by its stdin and stdout, and ends it
+    /// and all that it started with the connection. On Windows it is a command line, elsewhere
+    /// a line for /bin/sh. The end of its output is the end of the connection. A command that
+    /// fails is reported; with stdio at the other end npipe then exits with 12.
     ///
-    /// On Linux pipes, gpg-agent and an assuan: file with a Windows path are on the Windows side; windows:TARGET says so of
-    /// any other.
+    /// On Linux pipes, gpg-agent and an assuan: file with a Windows path are on the Windows side;
+    /// windows:TARGET says so of any other.
     #[arg(value_name = "TARGET")]
     pub(crate) target: Target,
 
@@ -249,35 +262,37 @@ pub(crate) struct ForwardArguments {
 
     /// Make so many instances of the pipe and no more: clients beyond that find it busy
     ///
-    /// Without it there are always some that wait, so that clients which come together find one each.
-    /// A client that has not closed the pipe yet keeps its instance, also when its session is over.
+    /// Without it there are always some that wait, so that clients which come together find one
+    /// each. A client that has not closed the pipe yet keeps its instance, also when its
+    /// session is over.
     #[arg(long, value_name = "N", value_parser = instances)]
     pub(crate) instances: Option<u8>,
 
-    /// Make the pipe one of messages: what is sent to a client arrives in messages as it was read from the target
+    /// Make the pipe one of messages: what is sent to a client arrives in messages as it was read
+    /// from the target
     #[arg(long)]
     pub(crate) message: bool,
 
-    /// Who may do what with the pipe, in SDDL; without it, everyone may read and only this account, administrators and the
-    /// system may write
+    /// Who may do what with the pipe, in SDDL; without it, everyone may read and only this account,
+    /// administrators and the system may write
     ///
-    /// `npipe info` shows it of any pipe. 0x12019b is what a client needs, FA is everything. This account has to be in the
-    /// list with FA, since it adds instances.
+    /// `npipe info` shows it of any pipe. 0x12019b is what a client needs, FA is everything. This
+    /// account has to be in the list with FA, since it adds instances.
     #[arg(long, value_name = "SDDL", value_parser = security_descriptor)]
     pub(crate) sddl: Option<SecurityDescriptor>,
 
-    /// Start the target when it does not run as a client comes: gpg-agent by gpgconf, ssh-agent as a service of Windows,
-    /// Docker by its program
+    /// Start the target when it does not run as a client comes: gpg-agent by gpgconf, ssh-agent as
+    /// a service of Windows, Docker by its program
     ///
-    /// Windows starts the service for every user, unless it is disabled, as it is delivered; an administrator changes that by
-    /// `Set-Service ssh-agent -StartupType Manual`.
+    /// Windows starts the service for every user, unless it is disabled, as it is delivered; an
+    /// administrator changes that by `Set-Service ssh-agent -StartupType Manual`.
     #[arg(long)]
     pub(crate) launch: bool,
 
     /// Answer OpenSSH's session-bind in the agent's place, with failure
     ///
-    /// OpenSSH 8.9 and later send it first, and some agents close the connection there. Without the flag
-    /// npipe does so once ssh-agent or gpg-agent-ssh has closed a connection at it.
+    /// OpenSSH 8.9 and later send it first, and some agents close the connection there. Without the
+    /// flag npipe does so once ssh-agent or gpg-agent-ssh has closed a connection at it.
     #[arg(long)]
     pub(crate) agent_compat: bool,
 
@@ -302,7 +317,8 @@ pub(crate) struct ProgressArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct ListArguments {
-    /// Only pipes whose name has this in it, or matches it as a whole where it has * or ?; case does not matter
+    /// Only pipes whose name has this in it, or matches it as a whole where it has * or ?; case
+    /// does not matter
     #[arg(value_name = "PATTERN")]
     pub(crate) pattern: Option<String>,
 
@@ -310,7 +326,8 @@ pub(crate) struct ListArguments {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Go on, and print a line for each pipe that comes (+), goes (-) or has another number of instances (=)
+    /// Go on, and print a line for each pipe that comes (+), goes (-) or has another number of
+    /// instances (=)
     #[arg(long, conflicts_with = "json")]
     pub(crate) watch: bool,
 
@@ -321,7 +338,8 @@ pub(crate) struct ListArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct InfoArguments {
-    /// The pipe: NAME, or a path with either slash; ssh-agent and docker stand for theirs, unless npipe: is before them
+    /// The pipe: NAME, or a path with either slash; ssh-agent and docker stand for theirs, unless
+    /// npipe: is before them
     #[arg(value_name = "NAME", value_parser = any_pipe_name)]
     pub(crate) name: PipeName,
 
@@ -421,7 +439,8 @@ pub(crate) struct BridgeArguments {
     #[command(flatten)]
     pub(crate) windows_program: WindowsProgram,
 
-    /// End the Windows process when there was no connection for so long; the next one starts it again
+    /// End the Windows process when there was no connection for so long; the next one starts it
+    /// again
     ///
     /// Without it the process stays for as long as this one runs.
     #[arg(long, value_name = "SECONDS", value_parser = whole_seconds)]
@@ -433,15 +452,16 @@ pub(crate) struct BridgeArguments {
 pub(crate) enum WslCommand {
     /// Make a service of Windows reachable where Linux programs look for it
     ///
-    /// With systemd, by a socket unit and a service unit of the user: nothing runs before the first client comes. Else by a
-    /// file that a shell reads when its user logs in. Without --install it is printed, as a script.
+    /// With systemd, by a socket unit and a service unit of the user: nothing runs before the first
+    /// client comes. Else by a file that a shell reads when its user logs in. Without --install
+    /// it is printed, as a script.
     #[command(after_long_help = SETUP_EXAMPLES)]
     Setup(SetupArguments),
 
     /// Say what is wrong with the way to Windows, and what helps
     ///
-    /// Looks at the system, the Windows program, the agents on Windows, and what Linux programs find here. Each line begins
-    /// with ok, note or problem. It changes nothing.
+    /// Looks at the system, the Windows program, the agents on Windows, and what Linux programs
+    /// find here. Each line begins with ok, note or problem. It changes nothing.
     #[command(after_long_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArguments),
 }

@@ -1,5 +1,5 @@
-//! Makes a connection to a target, once for each client. What this system cannot connect to at all is said when the
-//! dialer is made, before anybody listens.
+//! Makes a connection to a target, once for each client. What this system cannot connect to at all
+//! is said when the dialer is made, before anybody listens.
 
 use std::io;
 use std::time::Duration;
@@ -24,8 +24,8 @@ use crate::report::Report;
 #[cfg(windows)]
 use crate::verdict::obstacle_of;
 
-/// How long a target may take to answer. Systems wait two minutes for a machine that is not there, and the client
-/// does not know what for.
+/// How long a target may take to answer. Systems wait two minutes for a machine that is not there,
+/// and the client does not know what for.
 const LONGEST_CONNECT: Duration = Duration::from_secs(30);
 
 /// Any two-way stream of bytes.
@@ -193,7 +193,8 @@ impl Dialer {
         }
     }
 
-    /// Without a limit of time of its own: the bridge has one for its start, and the Windows side for the target.
+    /// Without a limit of time of its own: the bridge has one for its start, and the Windows side
+    /// for the target.
     #[cfg(unix)]
     async fn cross(&self, address: &str, kind: Kind) -> Result<Connection, Failure> {
         let opening = Opening {
@@ -262,7 +263,8 @@ fn exit_for(error: &io::Error) -> Exit {
 
 async fn tcp(address: &TcpAddress) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
-    // Pipes send at once what they are given; requests of a few bytes would otherwise wait for an acknowledgement.
+    // Pipes send at once what they are given; requests of a few bytes would otherwise wait for an
+    // acknowledgement.
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -319,8 +321,8 @@ pub(crate) mod pipe {
         }
     }
 
-    /// Opens a pipe for what it carries: both directions, or the one that it has. A server that sends
-    /// only, or receives only, denies access to all else.
+    /// Opens a pipe for what it carries: both directions, or the one that it has. A server that
+    /// sends only, or receives only, denies access to all else.
     fn attempt(name: &PipeName) -> io::Result<Opened> {
         let denied = match ClientOptions::new().open(name) {
             Ok(pipe) => return Ok(Opened { pipe, directions: Directions::Both }),
@@ -343,8 +345,9 @@ pub(crate) mod pipe {
         name.as_os_str().as_encoded_bytes().starts_with(br"\\.\")
     }
 
-    /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing, since another
-    /// client may take the instance it saw. `launch`: if nobody serves the pipe, and who should is known.
+    /// Opens first and asks later: WaitNamedPipe blocks, cannot be cancelled, and promises nothing,
+    /// since another client may take the instance it saw. `launch`: if nobody serves the pipe,
+    /// and who should is known.
     pub(crate) async fn open_for_data(
         name: &PipeName,
         patience: Patience,
@@ -376,8 +379,8 @@ pub(crate) mod pipe {
         patience.try_on(name, report, attempt, obstacle_of).await
     }
 
-    /// How long a server may take to read what was said before it is told that this was all. One that reads bytes, as go-winio's do,
-    /// would miss an empty message behind others.
+    /// How long a server may take to read what was said before it is told that this was all. One
+    /// that reads bytes, as go-winio's do, would miss an empty message behind others.
     const PATIENCE: Duration = Duration::from_secs(5);
 
     /// Either end of a pipe.
@@ -492,7 +495,8 @@ pub(crate) mod pipe {
         }
     }
 
-    /// A peer that has gone meanwhile had all that was said, and one that does not read is told all the same.
+    /// A peer that has gone meanwhile had all that was said, and one that does not read is told all
+    /// the same.
     async fn tell_end<P: PipeEnd>(writer: P::Writer) -> P::Writer {
         let _ = writer.as_ref().close_write().await;
         writer
@@ -578,7 +582,8 @@ mod pipe_tests {
 
     use super::pipe::HalfClose;
 
-    /// One that reads bytes, as go-winio's do, would take an empty message behind others for nothing.
+    /// One that reads bytes, as go-winio's do, would take an empty message behind others for
+    /// nothing.
     #[tokio::test]
     async fn a_server_is_told_the_end_when_it_has_read_what_was_said() {
         let name = format!("npipe-half-close-{}", std::process::id());

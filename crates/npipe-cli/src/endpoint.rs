@@ -1,5 +1,5 @@
-//! What may stand at an end of a relay, and how it is written on the command line. Parsing only: nothing is opened
-//! or looked up here, and it behaves alike on every system.
+//! What may stand at an end of a relay, and how it is written on the command line. Parsing only:
+//! nothing is opened or looked up here, and it behaves alike on every system.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -34,7 +34,8 @@ pub(crate) enum Target {
     Assuan(PathBuf),
     /// The same, where GnuPG itself knows which file it is.
     Gpg(GpgSocket),
-    /// Any of these on the Windows side, from Linux. Pipes and GnuPG itself are there also without being told.
+    /// Any of these on the Windows side, from Linux. Pipes and GnuPG itself are there also without
+    /// being told.
     Windows(Box<Target>),
 }
 
@@ -78,8 +79,8 @@ impl Target {
     }
 }
 
-/// The refusal of `address`: the nearest form that is accepted, then every form. The usual mistake is
-/// an address without its kind.
+/// The refusal of `address`: the nearest form that is accepted, then every form. The usual mistake
+/// is an address without its kind.
 fn unknown_listener(address: &str) -> String {
     let nearest = did_you_mean(address, |candidate| candidate.parse::<Listener>().is_ok());
     format!(
@@ -149,7 +150,8 @@ fn of_url(scheme: &str, rest: &str) -> Option<String> {
     Some(if has_port { format!("tcp:{host}") } else { format!("tcp:{host}:{port}") })
 }
 
-/// Returns whether `address` begins with a scheme, of two or more characters, and a colon. A drive has one letter.
+/// Returns whether `address` begins with a scheme, of two or more characters, and a colon. A drive
+/// has one letter.
 pub(crate) fn begins_with_scheme(address: &str) -> bool {
     address.split_once(':').is_some_and(|(scheme, _)| {
         scheme.len() > 1
@@ -158,8 +160,8 @@ pub(crate) fn begins_with_scheme(address: &str) -> bool {
     })
 }
 
-/// Returns whether `address` is the path of a pipe: `//SERVER/pipe/NAME`, with either slash. The shells of
-/// MSYS, as Git's, hand `//./pipe/x` on with one slash less.
+/// Returns whether `address` is the path of a pipe: `//SERVER/pipe/NAME`, with either slash. The
+/// shells of MSYS, as Git's, hand `//./pipe/x` on with one slash less.
 pub(crate) fn is_path_of_pipe(address: &str) -> bool {
     let address = address.replace('\\', "/");
     let server_first = address
@@ -366,7 +368,8 @@ pub(crate) fn pipe_name(address: &str) -> Result<PipeName, String> {
     })
 }
 
-/// Whether this was a path of a pipe until a shell read it: `\.\pipe\x` or `.pipex`, with or without a backslash first.
+/// Whether this was a path of a pipe until a shell read it: `\.\pipe\x` or `.pipex`, with or
+/// without a backslash first.
 fn lost_backslashes(written: &str) -> bool {
     let rest = written.strip_prefix('\\').unwrap_or(written);
     !rest.starts_with('\\') && [r".\pipe", ".pipe"].into_iter().any(|eaten| rest.starts_with(eaten))

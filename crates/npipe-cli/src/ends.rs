@@ -1,6 +1,6 @@
-//! What `npipe forward` refuses before it does anything: two ends that lead to each other, ends that
-//! this platform does not have, and flags that cannot take effect between the two ends. The flags
-//! are one table, and the refusals are its texts.
+//! What `npipe forward` refuses before it does anything: two ends that lead to each other, ends
+//! that this platform does not have, and flags that cannot take effect between the two ends. The
+//! flags are one table, and the refusals are its texts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 #[cfg(unix)]

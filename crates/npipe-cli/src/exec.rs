@@ -1,5 +1,6 @@
-//! A process as a stream: what is written goes to its stdin, what it writes to stdout is read. It and all that it
-//! started end with the stream. Its stderr is ours. Where it fails, its output ends with an error.
+//! A process as a stream: what is written goes to its stdin, what it writes to stdout is read. It
+//! and all that it started end with the stream. Its stderr is ours. Where it fails, its output ends
+//! with an error.
 
 use std::io;
 use std::pin::Pin;

@@ -1,11 +1,12 @@
-//! How the process ends: the exit codes, which are API (scripts test them), and [`Failure`], the code together with
-//! the sentence that explains it. It knows nothing of pipes or of how the sentence reaches the user.
+//! How the process ends: the exit codes, which are API (scripts test them), and [`Failure`], the
+//! code together with the sentence that explains it. It knows nothing of pipes or of how the
+//! sentence reaches the user.
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// The exit codes of `npipe`. A code never changes its meaning; new ones get new numbers, below 256 because other
-/// systems that start Windows programs see the low byte only.
+/// The exit codes of `npipe`. A code never changes its meaning; new ones get new numbers, below 256
+/// because other systems that start Windows programs see the low byte only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -74,7 +75,8 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why the process ends with anything but [`Exit::Success`]: what was tried, on what, and what to do about it.
+/// Why the process ends with anything but [`Exit::Success`]: what was tried, on what, and what to
+/// do about it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,

@@ -1,6 +1,6 @@
-//! Command lines of other relays, which cannot be taken as they are: what does the same here, in words. It is asked when a
-//! command line is refused anyway, so that nothing which npipe understands is ever mistaken for another's. That of npiperelay
-//! is understood: see `npiperelay`.
+//! Command lines of other relays, which cannot be taken as they are: what does the same here, in
+//! words. It is asked when a command line is refused anyway, so that nothing which npipe
+//! understands is ever mistaken for another's. That of npiperelay is understood: see `npiperelay`.
 
 use std::ffi::OsString;
 
@@ -12,8 +12,8 @@ const SOCKET: &str = "npipe forward unix:SOCKET npipe:NAME, or npipe forward uni
 const VERBOSE: &str = "npipe -v, whose lines go to stderr: put 2>FILE behind it";
 const SETUP: &str = "npipe wsl setup ssh-agent, which says what belongs into the shell's profile";
 
-/// Flags, as they are called without dashes, of wsl-relay (Lexicality), sorelay (win-gpg-agent), wsl2-ssh-pageant,
-/// wsl2-ssh-agent and wsl-ssh-agent.
+/// Flags, as they are called without dashes, of wsl-relay (Lexicality), sorelay (win-gpg-agent),
+/// wsl2-ssh-pageant, wsl2-ssh-agent and wsl-ssh-agent.
 const FLAGS: [(&str, &str); 26] = [
     ("c", "npipe has no file of settings: its flags say all"),
     ("close-pipe", "npipe connect --eof-message npipe:NAME"),
@@ -59,7 +59,8 @@ const ADDRESSES: [&str; 12] = [
     "WSL",
 ];
 
-/// The equivalent of another program's command line, for one that is refused. The program comes first.
+/// The equivalent of another program's command line, for one that is refused. The program comes
+/// first.
 pub(crate) fn suggestion(arguments: &[OsString]) -> Option<String> {
     let words: Vec<_> = arguments.iter().skip(1).filter_map(|word| word.to_str()).collect();
     let command = words.iter().position(|word| !word.starts_with('-'));

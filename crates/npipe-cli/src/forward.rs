@@ -1,5 +1,6 @@
-//! `npipe forward`: joins each client of a listener with a connection of its own to the target. What befalls one
-//! client is that client's matter: it is reported, its connection is closed, and the others and the listener go on.
+//! `npipe forward`: joins each client of a listener with a connection of its own to the target.
+//! What befalls one client is that client's matter: it is reported, its connection is closed, and
+//! the others and the listener go on.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -194,7 +195,8 @@ impl Forward {
         self.report_broken_server(number, &summary);
     }
 
-    /// An error of the client means that it went, which is its right. An error of the server cut the session short.
+    /// An error of the client means that it went, which is its right. An error of the server cut
+    /// the session short.
     fn report_broken_server(&self, number: u64, summary: &Summary) {
         let error = match (&summary.replies.end, &summary.requests.end) {
             (End::ReadFailed(error), _) | (_, End::WriteFailed(error)) => error,
@@ -264,8 +266,8 @@ async fn join_stdio(
     }
 }
 
-/// By somebody who may: the terminal, also by going away, or the service manager. What is to be cleaned up is, when the
-/// caller drops it.
+/// By somebody who may: the terminal, also by going away, or the service manager. What is to be
+/// cleaned up is, when the caller drops it.
 #[cfg(unix)]
 async fn told_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};

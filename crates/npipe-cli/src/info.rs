@@ -17,7 +17,8 @@ use crate::report::Report;
 use crate::rights;
 use crate::verdict::open_failure;
 
-/// From here on it is any number: PIPE_UNLIMITED_INSTANCES on Windows; Wine shows the greatest number there is.
+/// From here on it is any number: PIPE_UNLIMITED_INSTANCES on Windows; Wine shows the greatest
+/// number there is.
 const UNLIMITED: u32 = 255;
 
 pub(crate) async fn run(arguments: InfoArguments, report: Report) -> Result<(), Failure> {
@@ -47,8 +48,9 @@ pub(crate) async fn run(arguments: InfoArguments, report: Report) -> Result<(), 
     output::write(&if arguments.json { about.document() } else { about.table() })
 }
 
-/// Neither reading nor writing: what is left is the right to ask, and pipes of both directions grant it. The right to see
-/// the access list is one that a pipe may refuse, and then the rest is had without it.
+/// Neither reading nor writing: what is left is the right to ask, and pipes of both directions
+/// grant it. The right to see the access list is one that a pipe may refuse, and then the rest is
+/// had without it.
 async fn open_to_look(
     name: &PipeName,
     patience: Patience,
@@ -226,7 +228,8 @@ fn entry(entry: &AccessEntry) -> String {
     }
 }
 
-/// `null` inside a document without a reason in `unknown`: there is no list, and everyone may do everything.
+/// `null` inside a document without a reason in `unknown`: there is no list, and everyone may do
+/// everything.
 fn access_value(list: &AccessList) -> Value {
     let AccessList::Entries(entries) = list else { return Value::Null };
     let plain = |kind: &str, trustee: &Sid, mask: u32| json!({ "kind": kind, "trustee": account_value(trustee), "rights": rights::names(mask), "mask": mask });

@@ -1,4 +1,5 @@
-//! Starts who serves a pipe that everybody knows, when told: the service of Windows' own ssh-agent, and Docker Desktop.
+//! Starts who serves a pipe that everybody knows, when told: the service of Windows' own ssh-agent,
+//! and Docker Desktop.
 
 use std::io;
 use std::process::Stdio;

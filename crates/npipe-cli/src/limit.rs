@@ -61,13 +61,14 @@ pub(crate) fn open_files() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
-/// Raises the limit of open files as far as the user's is higher: a connection needs up to four, and
-/// the usual 1,024 are what programs with `select` can use.
+/// Raises the limit of open files as far as the user's is higher: a connection needs up to four,
+/// and the usual 1,024 are what programs with `select` can use.
 #[cfg(unix)]
 pub(crate) fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-    /// Programs that `exec:` starts inherit the limit, and some close as many files when they start.
+    /// Programs that `exec:` starts inherit the limit, and some close as many files when they
+    /// start.
     const ENOUGH: u64 = 65_536;
 
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

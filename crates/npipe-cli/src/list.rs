@@ -1,4 +1,5 @@
-//! `npipe list`: the pipes of this machine. Which there are the library asks the system, without opening any.
+//! `npipe list`: the pipes of this machine. Which there are the library asks the system, without
+//! opening any.
 
 use std::cmp::Ordering;
 use std::io;
@@ -99,7 +100,8 @@ fn table(entries: &[Entry]) -> String {
     text
 }
 
-/// One line for each pipe that came, went or has another number of instances; both lists are in order.
+/// One line for each pipe that came, went or has another number of instances; both lists are in
+/// order.
 fn changes(before: &[Entry], now: &[Entry]) -> String {
     let mut text = String::new();
     let (mut before, mut now) = (before, now);

@@ -1,5 +1,6 @@
-//! Waiting for clients, on whatever they come to. A listener takes its name or refuses when it is made; after that no
-//! error ends it: what goes wrong with one client, or for want of memory or handles, is reported and passes.
+//! Waiting for clients, on whatever they come to. A listener takes its name or refuses when it is
+//! made; after that no error ends it: what goes wrong with one client, or for want of memory or
+//! handles, is reported and passes.
 
 use std::fmt;
 use std::io;
@@ -25,8 +26,8 @@ use crate::limit;
 use crate::limit::Recurring;
 use crate::report::Report;
 
-/// The pause before another attempt when a client cannot be taken: the causes, such as memory or the limit of
-/// handles, pass when clients leave.
+/// The pause before another attempt when a client cannot be taken: the causes, such as memory or
+/// the limit of handles, pass when clients leave.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(200);
 
 fn failure(listener: &dyn fmt::Display, error: &io::Error) -> Failure {
@@ -159,11 +160,12 @@ pub(crate) async fn left(client: &mut impl Client) {
 /// How often a client is looked at that has said all, or for which no target is there yet.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A client that tells having gone from having said all. A pipe at the other end can be told only the first; without it,
-/// each client that leaves, such as `ssh-add`, would leave a connection behind.
+/// A client that tells having gone from having said all. A pipe at the other end can be told only
+/// the first; without it, each client that leaves, such as `ssh-add`, would leave a connection
+/// behind.
 ///
-/// A read after the end waits until the client has gone, and then fails. Once the client has been told our end, its own is
-/// the end of the connection, and going is no news.
+/// A read after the end waits until the client has gone, and then fails. Once the client has been
+/// told our end, its own is the end of the connection, and going is no news.
 struct SocketClient<S> {
     stream: S,
     /// Since the client has said all.
@@ -273,15 +275,17 @@ impl Tcp {
 
     async fn accept(&self) -> SocketClient<TcpStream> {
         let (stream, _) = self.acceptor.until_it_succeeds(|| self.listener.accept()).await;
-        // Small replies would otherwise wait for an acknowledgement. A client that has gone already shows soon enough.
+        // Small replies would otherwise wait for an acknowledgement. A client that has gone already shows
+        // soon enough.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&PROBES);
         SocketClient::new(stream)
     }
 }
 
-/// A client that has closed its socket looks like one that has said all and listens, until it is asked: its system
-/// forgets the socket after a minute (tcp_fin_timeout), and refuses the next probe.
+/// A client that has closed its socket looks like one that has said all and listens, until it is
+/// asked: its system forgets the socket after a minute (tcp_fin_timeout), and refuses the next
+/// probe.
 const PROBES: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(30));
 
@@ -482,7 +486,8 @@ pub(crate) mod unix {
         Some(directory)
     }
 
-    /// Only a refused connection shows that nobody listens any more. Whatever else is found there belongs to somebody.
+    /// Only a refused connection shows that nobody listens any more. Whatever else is found there
+    /// belongs to somebody.
     async fn remove_stale(path: &Path, address: &Listener) -> Result<(), Failure> {
         let refusal =
             |reason: &str| Failure::new(Exit::AccessDenied, format!("cannot listen on {address}: {reason}"));
@@ -510,8 +515,8 @@ pub(crate) mod unix {
 
 #[cfg(unix)]
 mod systemd {
-    //! Socket activation: the socket that systemd listens on, since before this process was started, and hands over with
-    //! the first client. The protocol is that of sd_listen_fds(3).
+    //! Socket activation: the socket that systemd listens on, since before this process was
+    //! started, and hands over with the first client. The protocol is that of sd_listen_fds(3).
 
     use std::io;
     use std::os::fd::AsFd;
@@ -595,9 +600,9 @@ mod systemd {
 
 #[cfg(windows)]
 pub(crate) mod pipe {
-    //! A named pipe, whose name never vanishes, so that nobody else can take it and no client finds it missing. With a limit
-    //! it is a fixed number of instances; without, the library's listener makes them as they are
-    //! needed.
+    //! A named pipe, whose name never vanishes, so that nobody else can take it and no client finds
+    //! it missing. With a limit it is a fixed number of instances; without, the library's
+    //! listener makes them as they are needed.
 
     use std::io;
     use std::sync::{Mutex, PoisonError};

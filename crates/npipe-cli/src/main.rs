@@ -1,4 +1,5 @@
-//! The tool `npipe`: parse, run, exit. The exit codes are in `exit`, the words on stderr in `report`.
+//! The tool `npipe`: parse, run, exit. The exit codes are in `exit`, the words on stderr in
+//! `report`.
 
 use std::ffi::OsString;
 #[cfg(windows)]
@@ -74,8 +75,8 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// Windows opens a console for a program whose parent has none, such as WSL's init for a service, or an editor. Nothing is
-/// ever shown there, and who closes its window ends the program.
+/// Windows opens a console for a program whose parent has none, such as WSL's init for a service,
+/// or an editor. Nothing is ever shown there, and who closes its window ends the program.
 #[cfg(windows)]
 fn close_window_of_our_own(report: Report) {
     let is_used = io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
@@ -157,8 +158,8 @@ fn on_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), 
         .build()
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(command);
-    // A thread may sit in a call that nothing can cancel; the end of the process ends it. Tasks are dropped, and what
-    // they hold is cleaned up.
+    // A thread may sit in a call that nothing can cancel; the end of the process ends it. Tasks are
+    // dropped, and what they hold is cleaned up.
     runtime.shutdown_background();
     outcome
 }

@@ -1,5 +1,5 @@
-//! Completions for shells and pages for `man`, made from the definition in `cli`, so that they never say anything else than the
-//! help does.
+//! Completions for shells and pages for `man`, made from the definition in `cli`, so that they
+//! never say anything else than the help does.
 
 use std::fs;
 use std::io;
@@ -27,7 +27,8 @@ pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     output::write(&String::from_utf8_lossy(&script))
 }
 
-/// The page of the program on stdout, or one for it and each command in `directory`, which is made if need be.
+/// The page of the program on stdout, or one for it and each command in `directory`, which is made
+/// if need be.
 pub(crate) fn pages(directory: Option<&Path>) -> Result<(), Failure> {
     let mut program = Cli::command().name(PROGRAM).disable_help_subcommand(true);
     program.build();
@@ -50,8 +51,8 @@ fn write_pages(command: Command, directory: &Path) -> io::Result<()> {
     fs::write(file, page(command)?)
 }
 
-/// As `clap_mangen` renders it, but for what follows the options: examples and exit codes get sections of their own, and
-/// their lines stay lines.
+/// As `clap_mangen` renders it, but for what follows the options: examples and exit codes get
+/// sections of their own, and their lines stay lines.
 fn page(command: Command) -> io::Result<String> {
     let after = command.get_after_long_help().map(ToString::to_string);
     let has_subcommands = command.get_subcommands().any(|command| !command.is_hide_set());

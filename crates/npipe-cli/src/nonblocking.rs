@@ -1,6 +1,6 @@
-//! Stdin, stdout and stderr as they were inherited. Another program that has the same terminal or socket
-//! may have made it non-blocking, and may do so at any time: the flag belongs to the open file, and is
-//! left as it is. A call that would block waits with poll(2) instead.
+//! Stdin, stdout and stderr as they were inherited. Another program that has the same terminal or
+//! socket may have made it non-blocking, and may do so at any time: the flag belongs to the open
+//! file, and is left as it is. A call that would block waits with poll(2) instead.
 //!
 //! Files and terminals that are blocking cannot be polled for a task, so threads of Tokio's pool
 //! make the calls; the end of the process ends one that still waits.

@@ -1,8 +1,9 @@
-//! The command line of npiperelay and its forks, turned into that of `npipe connect`, so that scripts need to change
-//! the name of a program at most. Words go in and words come out: what they mean is the business of `cli`.
+//! The command line of npiperelay and its forks, turned into that of `npipe connect`, so that
+//! scripts need to change the name of a program at most. Words go in and words come out: what they
+//! mean is the business of `cli`.
 //!
-//! npiperelay is written in Go, whose flags have one dash or two, any number of letters, and values only after `=`.
-//! They end at the first word that is none.
+//! npiperelay is written in Go, whose flags have one dash or two, any number of letters, and values
+//! only after `=`. They end at the first word that is none.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -42,7 +43,8 @@ fn translate(arguments: &[OsString]) -> Option<Vec<OsString>> {
         return None;
     }
     if assuan {
-        // A socket: it has an end of its own for each direction, which is what the flags make up for on a pipe.
+        // A socket: it has an end of its own for each direction, which is what the flags make up for on a
+        // pipe.
         let mut ours: Vec<OsString> = vec![program.clone(), "forward".into(), "stdio".into()];
         if flags.contains(&"v") {
             ours.push("--verbose".into());

@@ -1,4 +1,5 @@
-//! What the commands that answer questions print on stdout: text for people or a JSON document, in one piece.
+//! What the commands that answer questions print on stdout: text for people or a JSON document, in
+//! one piece.
 
 use std::io::{self, Write};
 

@@ -1,5 +1,5 @@
-//! How long to go on trying to reach what is busy, or not there yet. What an attempt is and what its error is called is not
-//! known here.
+//! How long to go on trying to reach what is busy, or not there yet. What an attempt is and what
+//! its error is called is not known here.
 
 use std::fmt::Display;
 use std::time::Duration;

@@ -1,10 +1,11 @@
-//! Two byte streams joined: what a client says goes to a server, what the server says goes to the client.
+//! Two byte streams joined: what a client says goes to a server, what the server says goes to the
+//! client.
 //!
 //! [`Endings`] decides when that is over; here its decisions are executed, once for every kind of
 //! stream. An end is passed on by `shutdown`: half-close where the stream has one, else a flush.
 //!
-//! Nothing here opens a stream or knows what an error is called: it sees `AsyncRead` and `AsyncWrite`, and tells an
-//! [`Account`] how it goes.
+//! Nothing here opens a stream or knows what an error is called: it sees `AsyncRead` and
+//! `AsyncWrite`, and tells an [`Account`] how it goes.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,16 +19,16 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use crate::account::Account;
 use crate::endings::{Direction, Ending, Endings, FAREWELL, Next, Progress, Session, Stop};
 
-/// What one read brings is one message where the receiver is a pipe of messages: so a buffer has the
-/// size of the largest write of a pipe or a socket that programs commonly make.
+/// What one read brings is one message where the receiver is a pipe of messages: so a buffer has
+/// the size of the largest write of a pipe or a socket that programs commonly make.
 const BUFFER: usize = 64 * 1024;
 
 /// How much is read of what a server says whose client has gone. One that goes on is left, since it
 /// does not read what it would be told.
 const LARGEST_DROP: u64 = 16 * 1024 * 1024;
 
-/// How many steps a direction may take before the other one, and other connections, get their turn: a stream that
-/// is always ready would keep the thread for itself.
+/// How many steps a direction may take before the other one, and other connections, get their turn:
+/// a stream that is always ready would keep the thread for itself.
 const STEPS_PER_TURN: usize = 32;
 
 /// How long the system may take to accept the last bytes for the server once the session is over.
@@ -68,7 +69,8 @@ impl Departure {
     }
 }
 
-/// Notices that nothing has moved for a while. The timer is set anew when it fires, not with each byte.
+/// Notices that nothing has moved for a while. The timer is set anew when it fires, not with each
+/// byte.
 struct Silence {
     limit: Option<Duration>,
     since: Instant,
@@ -127,15 +129,17 @@ pub(crate) enum End {
     Eof,
     ReadFailed(io::Error),
     WriteFailed(io::Error),
-    /// The session was over first. So many bytes had been read and were not yet taken by the receiver.
+    /// The session was over first. So many bytes had been read and were not yet taken by the
+    /// receiver.
     Abandoned {
         undelivered: usize,
     },
 }
 
 /// Joins the two until the session is over. `hang_up` completes when the client takes no more
-/// replies, where its stream shows that only at the next write. On return all that was delivered is flushed, and neither stream is closed
-/// beyond what the rules above say: dropping them is the caller's part.
+/// replies, where its stream shows that only at the next write. On return all that was delivered is
+/// flushed, and neither stream is closed beyond what the rules above say: dropping them is the
+/// caller's part.
 pub(crate) async fn relay<C, S>(
     client: &mut C,
     server: &mut S,
@@ -193,11 +197,12 @@ where
     (stop, summary)
 }
 
-/// Delivers the rest of what a client said that has gone, and drops what the server still says, so that a server that
-/// is busy talking gets round to reading and its stream is not cut off with unread bytes (TCP would reset it, and the
-/// server might lose the requests).
+/// Delivers the rest of what a client said that has gone, and drops what the server still says, so
+/// that a server that is busy talking gets round to reading and its stream is not cut off with
+/// unread bytes (TCP would reset it, and the server might lose the requests).
 ///
-/// A server that takes nothing and ends nothing is left too: a pipe cannot even be told, so it is closed at once.
+/// A server that takes nothing and ends nothing is left too: a pipe cannot even be told, so it is
+/// closed at once.
 async fn say_farewell<C, S>(
     requests: &mut Pump<'_>,
     replies: &Pump<'_>,
@@ -246,8 +251,8 @@ struct Pump<'a> {
 enum State {
     /// The server's stream does not have this direction.
     Absent,
-    /// `unflushed`: the receiver took bytes since the last flush. They are flushed when the sender pauses, not after
-    /// each chunk: a flush in a stream of chunks only costs.
+    /// `unflushed`: the receiver took bytes since the last flush. They are flushed when the sender
+    /// pauses, not after each chunk: a flush in a stream of chunks only costs.
     Reading {
         unflushed: bool,
     },
@@ -275,8 +280,8 @@ impl<'a> Pump<'a> {
         pump
     }
 
-    /// Ready when this direction has ended. May be polled again after that. `tells_end` returns whether
-    /// the receiver is told of an end, which came well or not.
+    /// Ready when this direction has ended. May be polled again after that. `tells_end` returns
+    /// whether the receiver is told of an end, which came well or not.
     fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -422,7 +427,8 @@ mod tests {
     /// Small, so that a direction that nobody reads is blocked after a few bytes.
     const ROOM: usize = 64;
 
-    /// A stream whose two directions have far ends of their own: what the relay reads, and what it writes.
+    /// A stream whose two directions have far ends of their own: what the relay reads, and what it
+    /// writes.
     fn stream() -> (Join<DuplexStream, DuplexStream>, DuplexStream, DuplexStream) {
         let (read, feed) = duplex(ROOM);
         let (write, output) = duplex(ROOM);
@@ -442,7 +448,8 @@ mod tests {
         C: AsyncRead + AsyncWrite + Unpin,
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        // The clock is paused: it jumps to this limit as soon as everything waits for something that will not come.
+        // The clock is paused: it jumps to this limit as soon as everything waits for something that will
+        // not come.
         let account = Account::of_client(1, Report::new(0));
         let session = timeout(FAREWELL * 10, relay(&mut client, &mut server, session, pending(), &account));
         session.await.expect("the session hangs")
@@ -760,7 +767,8 @@ mod tests {
         let sent = random(6, 10_000);
         let (summary, (), requests) =
             tokio::join!(run(client, server, Kind::Pipe), feed(pipe, &sent), async {
-                // The server talks before it reads: replies that nobody wants must not keep it from the requests.
+                // The server talks before it reads: replies that nobody wants must not keep it from the
+                // requests.
                 feed(replies, &[7; 10 * ROOM]).await;
                 drink(requests).await
             });
@@ -823,7 +831,8 @@ mod tests {
             async {
                 feed(replies, b"that was all").await;
                 assert_eq!(drink(stdout).await, b"that was all");
-                // The client was told, and still has something to say, in pieces, each within the time it has.
+                // The client was told, and still has something to say, in pieces, each within the time it
+                // has.
                 for piece in late.chunks(20_000) {
                     sleep(FAREWELL / 2).await;
                     stdin.write_all(piece).await.unwrap();
@@ -908,7 +917,8 @@ mod tests {
         assert_eq!(summary.requests.bytes, 25);
     }
 
-    /// Keeps what it is given until it is flushed, and forgets it when it is only shut down: Tokio's stdout.
+    /// Keeps what it is given until it is flushed, and forgets it when it is only shut down:
+    /// Tokio's stdout.
     struct FlushedByFlushOnly<W>(BufWriter<W>);
 
     impl<W: AsyncWrite + Unpin> AsyncWrite for FlushedByFlushOnly<W> {
@@ -934,7 +944,8 @@ mod tests {
         let (write, stdout) = duplex(ROOM);
         let (stdin, _stays_open) = duplex(ROOM);
         let client = join(stdin, FlushedByFlushOnly(BufWriter::new(write)));
-        // The end comes with the last byte, before the relay finds nothing to read and flushes for that reason.
+        // The end comes with the last byte, before the relay finds nothing to read and flushes for that
+        // reason.
         let server = join(&b"reply"[..], sink());
         let (_, stdout) = tokio::join!(run(client, server, Kind::Stdio), drink(stdout));
         assert_eq!(stdout, b"reply");

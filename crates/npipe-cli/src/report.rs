@@ -1,6 +1,6 @@
-//! Every byte that goes to stderr (clap's refusal of a command line and the progress line apart), and nothing that decides
-//! anything. A line is one write, so that the lines of processes that share a terminal or a log do
-//! not mix.
+//! Every byte that goes to stderr (clap's refusal of a command line and the progress line apart),
+//! and nothing that decides anything. A line is one write, so that the lines of processes that
+//! share a terminal or a log do not mix.
 //!
 //! A thread writes them: a stderr that nobody reads, or that is closed or full, holds up no client.
 //! Lines that find too many before them are dropped and counted.
@@ -25,7 +25,8 @@ const DETAIL: Style = Style::new().dimmed();
 pub(crate) struct Report {
     /// How often `-v` was given.
     verbosity: u8,
-    /// Whether stderr is a terminal with colours and the user wants them: NO_COLOR and CLICOLOR say otherwise.
+    /// Whether stderr is a terminal with colours and the user wants them: NO_COLOR and CLICOLOR say
+    /// otherwise.
     colours: bool,
 }
 

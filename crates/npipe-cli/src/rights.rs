@@ -1,7 +1,8 @@
-//! What the bits of an access mask allow on a pipe, by name: for people and for scripts. It knows no system.
+//! What the bits of an access mask allow on a pipe, by name: for people and for scripts. It knows
+//! no system.
 
-/// Each right, with the bits that it takes and its words. Generic bits count as what they stand for on a pipe
-/// ([rights of pipes](https://learn.microsoft.com/windows/win32/ipc/named-pipe-security-and-access-rights)).
+/// Each right, with the bits that it takes and its words. Generic bits count as what they stand for
+/// on a pipe ([rights of pipes](https://learn.microsoft.com/windows/win32/ipc/named-pipe-security-and-access-rights)).
 const RIGHTS: [(u32, &str, &str); 7] = [
     (0x0000_0001, "read", "read"),
     (0x0000_0002, "write", "write"),

@@ -4,8 +4,8 @@
 
 use windows_sys::Win32::System::Console::{FreeConsole, GetConsoleProcessList};
 
-/// Leaves the console if no other process is attached to it, whose window then closes. Tells whether that was so. The caller
-/// has no stream on it.
+/// Leaves the console if no other process is attached to it, whose window then closes. Tells
+/// whether that was so. The caller has no stream on it.
 ///
 /// [`GetConsoleProcessList`](https://learn.microsoft.com/windows/console/getconsoleprocesslist),
 /// [`FreeConsole`](https://learn.microsoft.com/windows/console/freeconsole).

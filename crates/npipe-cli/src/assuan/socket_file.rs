@@ -1,5 +1,6 @@
-//! GnuPG's socket files, as bytes: what libassuan (`assuan-socket.c`) and Cygwin (`fhandler_socket_local.cc`) write into
-//! them. Whatever a file holds is a port and a nonce, or a reason why not. No file and no connection is known here.
+//! GnuPG's socket files, as bytes: what libassuan (`assuan-socket.c`) and Cygwin
+//! (`fhandler_socket_local.cc`) write into them. Whatever a file holds is a port and a nonce, or a
+//! reason why not. No file and no connection is known here.
 
 pub(crate) type Nonce = [u8; 16];
 
@@ -7,7 +8,8 @@ pub(crate) type Nonce = [u8; 16];
 pub(crate) enum Form {
     /// Of GnuPG for Windows: the port in digits, a newline, the nonce as it is.
     Native,
-    /// Of Cygwin and MSYS2, and of GnuPG's ssh socket: `!<socket >PORT s NONCE`, the nonce in four words.
+    /// Of Cygwin and MSYS2, and of GnuPG's ssh socket: `!<socket >PORT s NONCE`, the nonce in four
+    /// words.
     Cygwin,
 }
 
@@ -21,7 +23,8 @@ pub(crate) struct SocketFile {
 const CYGWIN_MAGIC: &[u8] = b"!<socket >";
 
 impl SocketFile {
-    /// Takes what libassuan and Cygwin write and nothing else: the file decides where the nonce is sent.
+    /// Takes what libassuan and Cygwin write and nothing else: the file decides where the nonce is
+    /// sent.
     pub(crate) fn parse(bytes: &[u8]) -> Result<SocketFile, &'static str> {
         match bytes.strip_prefix(CYGWIN_MAGIC) {
             Some(rest) => SocketFile::parse_cygwin(rest),

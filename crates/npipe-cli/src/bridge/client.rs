@@ -1,6 +1,7 @@
-//! The half of the bridge that runs on Linux: connections to Windows pipes for whoever asks, all through one Windows
-//! process. It is started by the first connection, again after it has died, and ended when it has been idle for as long
-//! as told. When it dies or answers no more, its connections end with an error.
+//! The half of the bridge that runs on Linux: connections to Windows pipes for whoever asks, all
+//! through one Windows process. It is started by the first connection, again after it has died, and
+//! ended when it has been idle for as long as told. When it dies or answers no more, its
+//! connections end with an error.
 
 use std::future::poll_fn;
 use std::io;
@@ -29,7 +30,8 @@ use crate::limit::Limit;
 use crate::patience::Patience;
 use crate::report::Report;
 
-/// The pauses after a failure to start. Connections asked for meanwhile are refused at once with what went wrong.
+/// The pauses after a failure to start. Connections asked for meanwhile are refused at once with
+/// what went wrong.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -119,7 +121,8 @@ pub(crate) struct BridgeStream {
 /// A connection that is, or is about to be. The process is not idle meanwhile.
 #[derive(Debug)]
 struct Counted {
-    /// Kept, so that the process is looked after also when the bridge is dropped before its connections.
+    /// Kept, so that the process is looked after also when the bridge is dropped before its
+    /// connections.
     session: Session,
     _room: OwnedSemaphorePermit,
 }
@@ -173,7 +176,8 @@ impl Bridge {
             write_block(&mut stream, &request).await?;
             read_block(&mut stream).await
         };
-        // yamux's words for the end of its transport ("unexpected end of file", "write zero") say nothing to people.
+        // yamux's words for the end of its transport ("unexpected end of file", "write zero") say nothing
+        // to people.
         let answer = answer.await.map_err(|_| counted.session.broke_off())?;
         match Answer::decode(&answer)? {
             Answer::Opened => {

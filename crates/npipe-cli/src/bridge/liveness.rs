@@ -1,9 +1,9 @@
 //! Whether the other half of the bridge still answers. Everything that arrives from it is counted
-//! below yamux, and the Linux half sends pings over a stream of its own, which the Windows half sends
-//! back, so that something arrives also when no connection moves.
+//! below yamux, and the Linux half sends pings over a stream of its own, which the Windows half
+//! sends back, so that something arrives also when no connection moves.
 //!
-//! Silence is measured in looks, not by a clock: while a process or its machine is suspended no look
-//! is taken, and that time does not count.
+//! Silence is measured in looks, not by a clock: while a process or its machine is suspended no
+//! look is taken, and that time does not count.
 
 #[cfg(unix)]
 use std::env;
@@ -135,8 +135,8 @@ pub(super) async fn ping<S: AsyncRead + AsyncWrite>(stream: S, silence: Silence)
     }
 }
 
-/// Receives the announcement of [`ping`] and passes it on. Afterwards it sends each ping back, until
-/// the stream breaks.
+/// Receives the announcement of [`ping`] and passes it on. Afterwards it sends each ping back,
+/// until the stream breaks.
 pub(super) async fn echo<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     announced: oneshot::Sender<Silence>,

@@ -1,10 +1,10 @@
-//! Connections to Windows pipes from Linux: one Windows process carries them all over its stdin and stdout,
-//! multiplexed with yamux, where other relays start a process for each.
+//! Connections to Windows pipes from Linux: one Windows process carries them all over its stdin and
+//! stdout, multiplexed with yamux, where other relays start a process for each.
 //!
-//! `protocol` is what the two processes say to each other, `records` the bytes of one connection within it. `server` is the
-//! Windows half, which opens pipes, and `relay` what it does with one of them. `client` is the Linux half: it starts that
-//! process (`process`) and ends it. `liveness` is how either half notices that the other has
-//! stopped answering.
+//! `protocol` is what the two processes say to each other, `records` the bytes of one connection
+//! within it. `server` is the Windows half, which opens pipes, and `relay` what it does with one of
+//! them. `client` is the Linux half: it starts that process (`process`) and ends it. `liveness` is
+//! how either half notices that the other has stopped answering.
 
 #[cfg(unix)]
 pub(crate) mod client;

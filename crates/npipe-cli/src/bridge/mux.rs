@@ -21,8 +21,9 @@ const MOST_STREAMS_ACCEPTED: usize = 2 * MOST_STREAMS;
 /// What all connections together may have in buffers beyond yamux's 256 KiB for each.
 const ADDITIONAL_WINDOW: usize = 64 * 1024 * 1024;
 
-/// yamux reads and writes headers of twelve bytes by themselves; a system call for each would cost more than the copy. On
-/// Windows a write of stdout is a thread's errand: what comes together meanwhile goes with the next one, if there is room.
+/// yamux reads and writes headers of twelve bytes by themselves; a system call for each would cost
+/// more than the copy. On Windows a write of stdout is a thread's errand: what comes together
+/// meanwhile goes with the next one, if there is room.
 const TRANSPORT_BUFFER: usize = 8 * LONGEST_RECORD;
 
 pub(super) type Mux<T> = Connection<Compat<BufStream<T>>>;

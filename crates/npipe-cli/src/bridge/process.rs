@@ -1,5 +1,5 @@
-//! The Windows process: where its program is, how it is started, what it says on stderr, and that it ends. What goes
-//! over its stdin and stdout is not known here.
+//! The Windows process: where its program is, how it is started, what it says on stderr, and that
+//! it ends. What goes over its stdin and stdout is not known here.
 
 use std::collections::VecDeque;
 use std::env;
@@ -27,11 +27,12 @@ pub(crate) const PROGRAM_VARIABLE: &str = "NPIPE_WINDOWS_EXE";
 /// How long the process may take to end after its stdin has.
 pub(super) const FAREWELL: Duration = Duration::from_secs(3);
 
-/// How long what it wrote to stderr may take to arrive after its end: a process that it left behind may keep it open.
+/// How long what it wrote to stderr may take to arrive after its end: a process that it left behind
+/// may keep it open.
 const LAST_STDERR: Duration = Duration::from_millis(500);
 
-/// How much the system keeps of each direction, where it lets us choose: both halves write more at once than the 64 KiB
-/// that a pipe has, and would wait for each other in the middle of it.
+/// How much the system keeps of each direction, where it lets us choose: both halves write more at
+/// once than the 64 KiB that a pipe has, and would wait for each other in the middle of it.
 #[cfg(target_os = "linux")]
 const TRANSPORT_PIPE: usize = 1024 * 1024;
 
@@ -77,8 +78,8 @@ fn find_in(told: Option<&Path>, beside: Option<&Path>, path: Option<&OsStr>) -> 
     })
 }
 
-/// The place where WSL mounts a Windows path by default. A shell has removed the backslashes of a drive
-/// without a slash.
+/// The place where WSL mounts a Windows path by default. A shell has removed the backslashes of a
+/// drive without a slash.
 fn on_windows_drive(path: &Path) -> Option<String> {
     let [drive, b':', ..] = path.as_os_str().as_encoded_bytes() else { return None };
     let path = path.to_string_lossy().replace('\\', "/");
@@ -91,8 +92,8 @@ fn on_windows_drive(path: &Path) -> Option<String> {
 
 pub(super) type Transport = Join<ChildStdout, ChildStdin>;
 
-/// A running Windows process and whatever it was started through, such as a wrapper script: they are one process group,
-/// which does not outlive this.
+/// A running Windows process and whatever it was started through, such as a wrapper script: they
+/// are one process group, which does not outlive this.
 pub(super) struct Process {
     child: Child,
     /// Until it was killed: afterwards the number may become another's.
@@ -107,7 +108,8 @@ impl Process {
         command.args((0..report.verbosity()).map(|_| "--verbose"));
         command.arg("bridge-server");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A group of its own: an interrupt from the terminal is for us, and the process ends in order when we do.
+        // A group of its own: an interrupt from the terminal is for us, and the process ends in order when
+        // we do.
         command.process_group(0).kill_on_drop(true);
         interop::lead_to_windows(command.as_std_mut(), report);
         let mut child = command.spawn()?;

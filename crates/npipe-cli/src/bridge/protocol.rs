@@ -1,10 +1,12 @@
-//! What the two halves of the bridge say to each other, as bytes: the handshake on the bare transport, then, at the
-//! start of each connection, the request to open a target and its answer, and the record that ends a connection.
+//! What the two halves of the bridge say to each other, as bytes: the handshake on the bare
+//! transport, then, at the start of each connection, the request to open a target and its answer,
+//! and the record that ends a connection.
 //!
-//! The decoders are total: whatever arrives is a value or [`Malformed`], and what a length says is held against a
-//! limit before it is believed. No connection, process or clock is known here.
+//! The decoders are total: whatever arrives is a value or [`Malformed`], and what a length says is
+//! held against a limit before it is believed. No connection, process or clock is known here.
 //!
-//! Everything but the magic is a *block*: a length of two bytes, then so many bytes. Numbers are big-endian.
+//! Everything but the magic is a *block*: a length of two bytes, then so many bytes. Numbers are
+//! big-endian.
 
 use std::fmt;
 use std::io;
@@ -18,9 +20,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Version 2 has the stream of pings, and targets of any length that Windows has.
 const VERSIONS: RangeInclusive<u16> = 2..=2;
 
-/// First on the transport in both directions. A byte that no text begins with, so that the words of a shell or a
-/// loader that answers instead of npipe are told apart at once; CR, LF and end-of-file of DOS, which a transport that
-/// translates text would damage.
+/// First on the transport in both directions. A byte that no text begins with, so that the words of
+/// a shell or a loader that answers instead of npipe are told apart at once; CR, LF and end-of-file
+/// of DOS, which a transport that translates text would damage.
 const MAGIC: [u8; 8] = *b"\x93npipe\r\n";
 
 /// Above what any block needs, and small enough to be of no use to an attacker.
@@ -31,8 +33,8 @@ const LONGEST_TARGET: usize = 32 * 1024;
 /// The reason of an error is behind the name of its target.
 const LONGEST_ERROR_TEXT: usize = LONGEST_TARGET + 512;
 
-/// The limit for the start of the Windows half, until both halves have shaken hands. A program on a Linux file system, seen from
-/// Windows and read by its virus scanner, has been seen to take 30 s.
+/// The limit for the start of the Windows half, until both halves have shaken hands. A program on a
+/// Linux file system, seen from Windows and read by its virus scanner, has been seen to take 30 s.
 pub(super) const LONGEST_START: Duration = Duration::from_secs(60);
 
 /// How much of an answer that is not the bridge's is shown.
@@ -158,7 +160,8 @@ impl From<Malformed> for HandshakeError {
     }
 }
 
-/// Says who we are, hears who the other half is, and gives that back if the two have a version in common.
+/// Says who we are, hears who the other half is, and gives that back if the two have a version in
+/// common.
 pub(crate) async fn shake_hands<T>(transport: &mut T, ours: &Hello) -> Result<Hello, HandshakeError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -179,7 +182,8 @@ where
     Ok(theirs)
 }
 
-/// The beginning of an answer in words. One read more: what a program says before it ends comes in one piece.
+/// The beginning of an answer in words. One read more: what a program says before it ends comes in
+/// one piece.
 async fn quote<T: AsyncRead + Unpin>(beginning: &[u8], transport: &mut T) -> String {
     let mut more = [0; LONGEST_QUOTE];
     let length = transport.read(&mut more).await.unwrap_or(0);
@@ -316,7 +320,8 @@ impl OpenRequest {
     }
 }
 
-/// The answer to [`OpenRequest`]. After [`Answer::Opened`] the records of the connection follow, both ways.
+/// The answer to [`OpenRequest`]. After [`Answer::Opened`] the records of the connection follow,
+/// both ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Opened,
@@ -341,8 +346,8 @@ impl Answer {
     }
 }
 
-/// An error of the other system. Its code is a Windows code: it means something else to this system, so that it must
-/// not become the `raw_os_error` of an [`io::Error`] here.
+/// An error of the other system. Its code is a Windows code: it means something else to this
+/// system, so that it must not become the `raw_os_error` of an [`io::Error`] here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RemoteError {
     pub(crate) code: Option<i32>,

@@ -1,11 +1,12 @@
-//! The bytes of one connection within the bridge, as records, so that the three ways in which a direction ends are told
-//! apart: it ended, it failed (with an error of the other system), or the bridge broke off. yamux alone has one end of
-//! file for all three, and forgets to tell a peer that still sends that a half-closed stream was dropped; so yamux's
-//! half-close is not used, and dropping the stream tells the other half at once.
+//! The bytes of one connection within the bridge, as records, so that the three ways in which a
+//! direction ends are told apart: it ended, it failed (with an error of the other system), or the
+//! bridge broke off. yamux alone has one end of file for all three, and forgets to tell a peer that
+//! still sends that a half-closed stream was dropped; so yamux's half-close is not used, and
+//! dropping the stream tells the other half at once.
 //!
-//! A record is a number of four bytes, big-endian, and what it announces: so many bytes of data, the end (0), an error
-//! (`0xffff` and the length of a [`RemoteError`]), or how many bytes of the other direction have been taken for good
-//! (`0xfffe0008`, and a number of eight bytes).
+//! A record is a number of four bytes, big-endian, and what it announces: so many bytes of data,
+//! the end (0), an error (`0xffff` and the length of a [`RemoteError`]), or how many bytes of the
+//! other direction have been taken for good (`0xfffe0008`, and a number of eight bytes).
 
 use std::io;
 use std::pin::Pin;
@@ -26,8 +27,8 @@ const TAKEN: u32 = 0xfffe_0008;
 
 /// A stream of records, seen as a stream of bytes with half-close (`shutdown`) and errors.
 ///
-/// A read after the end waits until the other half drops the connection, and then fails: how else would one who has
-/// nothing to say himself learn that his listener has gone.
+/// A read after the end waits until the other half drops the connection, and then fails: how else
+/// would one who has nothing to say himself learn that his listener has gone.
 #[derive(Debug)]
 pub(crate) struct Records<S> {
     stream: S,
@@ -93,7 +94,8 @@ impl<S> Records<S> {
         }
     }
 
-    /// How many of the bytes that we sent were taken by whom they were for, if the other half has told.
+    /// How many of the bytes that we sent were taken by whom they were for, if the other half has
+    /// told.
     #[cfg(unix)]
     pub(crate) fn taken(&self) -> Option<u64> {
         self.taken
@@ -108,7 +110,8 @@ impl<S: AsyncWrite + Unpin> Records<S> {
         self.flush().await
     }
 
-    /// Ends what we say with an error instead of an end, so that the other half does not take it for complete.
+    /// Ends what we say with an error instead of an end, so that the other half does not take it
+    /// for complete.
     pub(crate) async fn fail(&mut self, error: &io::Error) -> io::Result<()> {
         self.flush().await?;
         let body = RemoteError::from(error).encode();

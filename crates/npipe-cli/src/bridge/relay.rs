@@ -1,5 +1,5 @@
-//! One connection in the Windows half of the bridge: its records joined with what was opened for it.
-//! Which end means what is decided as everywhere; here the other half is told.
+//! One connection in the Windows half of the bridge: its records joined with what was opened for
+//! it. Which end means what is decided as everywhere; here the other half is told.
 
 use std::future::pending;
 

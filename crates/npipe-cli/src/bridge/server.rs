@@ -1,6 +1,6 @@
-//! The half of the bridge that runs on Windows: it takes connections from its stdin and stdout, opens a pipe for each,
-//! and ends when stdin ends or nothing arrives there any more, so that nothing is left behind
-//! however the Linux half went.
+//! The half of the bridge that runs on Windows: it takes connections from its stdin and stdout,
+//! opens a pipe for each, and ends when stdin ends or nothing arrives there any more, so that
+//! nothing is left behind however the Linux half went.
 
 use std::future::poll_fn;
 use std::io;

@@ -1,5 +1,6 @@
-//! `npipe wsl doctor`: looks at all that the bridge needs, from the system's side to the agents on Windows, and says in words
-//! what is wrong and what helps. It changes nothing, beyond starting the Windows program as the bridge does.
+//! `npipe wsl doctor`: looks at all that the bridge needs, from the system's side to the agents on
+//! Windows, and says in words what is wrong and what helps. It changes nothing, beyond starting the
+//! Windows program as the bridge does.
 //!
 //! What the system tells is read below a root that the caller names.
 
@@ -107,8 +108,8 @@ enum System {
 }
 
 impl System {
-    /// Kernels of WSL have names like 4.4.0-19041-Microsoft and 5.15.90.1-microsoft-standard-WSL2; those that people build
-    /// themselves for WSL 2 keep the word in most cases.
+    /// Kernels of WSL have names like 4.4.0-19041-Microsoft and 5.15.90.1-microsoft-standard-WSL2;
+    /// those that people build themselves for WSL 2 keep the word in most cases.
     fn of(root: &Path) -> System {
         let release = fs::read_to_string(root.join("proc/sys/kernel/osrelease")).unwrap_or_default();
         if release.trim().ends_with("-Microsoft") {
@@ -132,8 +133,8 @@ impl System {
     }
 }
 
-/// The entry by which the kernel starts Windows programs, and the one that WSL adds after systemd-binfmt
-/// has removed the first.
+/// The entry by which the kernel starts Windows programs, and the one that WSL adds after
+/// systemd-binfmt has removed the first.
 const INTEROP_ENTRY: &str = "proc/sys/fs/binfmt_misc/WSLInterop";
 const LATE_INTEROP_ENTRY: &str = "proc/sys/fs/binfmt_misc/WSLInterop-late";
 
@@ -293,7 +294,8 @@ fn mount<'a>(mounts: &'a str, path: &Path) -> Option<(&'a str, &'a str)> {
 /// The time-out of an answer: of an agent, of the relay, of a program of WSL.
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 
-/// The start of the Windows program takes a fraction of a second, unless a virus scanner reads it first.
+/// The start of the Windows program takes a fraction of a second, unless a virus scanner reads it
+/// first.
 const SLOW_START: Duration = Duration::from_secs(4);
 
 /// Greets the Windows program, and reports on stderr that it takes long.
@@ -386,8 +388,8 @@ fn is_ssh_agent(target: &str) -> bool {
     target.parse().is_ok_and(|target| agent::is_ssh_agent(&target))
 }
 
-/// Asks for the identities, and again behind session-bind, on a connection of its own: an agent may close
-/// the connection there.
+/// Asks for the identities, and again behind session-bind, on a connection of its own: an agent may
+/// close the connection there.
 async fn check_agent(bridge: &Bridge, name: &str, mut agent: BridgeStream, findings: &mut Findings) {
     let without = timeout(LONGEST_ANSWER, agent::examine(&mut agent, false)).await;
     drop(agent);
@@ -531,7 +533,8 @@ fn nobody_listens(service: Service, socket: &Socket, findings: &mut Findings) {
     );
 }
 
-/// Examines the relay that runs: with a stopped Windows process it accepts connections, and is silent.
+/// Examines the relay that runs: with a stopped Windows process it accepts connections, and is
+/// silent.
 async fn check_relay(socket: &Socket, mut relay: UnixStream, findings: &mut Findings) {
     if !is_ssh_agent(socket.target) {
         return findings.good(format!("{} is served here", socket.name));

@@ -1,4 +1,5 @@
-//! Commands that only Windows can answer: its npipe.exe runs in this process's place, with the same command line.
+//! Commands that only Windows can answer: its npipe.exe runs in this process's place, with the same
+//! command line.
 
 use std::env;
 use std::ffi::OsString;

@@ -1,5 +1,6 @@
-//! The Windows Subsystem for Linux: the socket by which its init starts Windows programs. A shell that is gone takes its
-//! socket with it, and programs that inherited its name (a tmux session, a service) can start nothing any more.
+//! The Windows Subsystem for Linux: the socket by which its init starts Windows programs. A shell
+//! that is gone takes its socket with it, and programs that inherited its name (a tmux session, a
+//! service) can start nothing any more.
 //!
 //! Every user may make files in the directory of these sockets, and remove those of others. A
 //! socket is used only if root made it and serves it.

@@ -1,4 +1,5 @@
-//! The Windows Subsystem for Linux: `npipe wsl`, and the socket by which Windows programs are started there.
+//! The Windows Subsystem for Linux: `npipe wsl`, and the socket by which Windows programs are
+//! started there.
 
 use crate::cli::WslCommand;
 use crate::exit::Failure;

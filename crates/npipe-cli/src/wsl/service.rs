@@ -1,5 +1,5 @@
-//! What people reach on the Windows side every day, and where Linux programs look for it. Names and paths only: what is
-//! made of them is the business of `setup`, whether it works that of `doctor`.
+//! What people reach on the Windows side every day, and where Linux programs look for it. Names and
+//! paths only: what is made of them is the business of `setup`, whether it works that of `doctor`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,8 @@ pub(crate) struct Socket {
 }
 
 pub(crate) enum SocketPath {
-    /// Below the directory that the system makes for each login: `%t` to systemd, `$XDG_RUNTIME_DIR` to shells.
+    /// Below the directory that the system makes for each login: `%t` to systemd,
+    /// `$XDG_RUNTIME_DIR` to shells.
     InRuntimeDirectory(&'static str),
     Absolute(PathBuf),
 }
@@ -108,7 +109,8 @@ impl Service {
         }
     }
 
-    /// The variable that tells programs of Linux where the service is, and what its value begins with.
+    /// The variable that tells programs of Linux where the service is, and what its value begins
+    /// with.
     pub(crate) fn variable(self) -> Option<(&'static str, &'static str)> {
         match self {
             Service::SshAgent => Some(("SSH_AUTH_SOCK", "")),

@@ -1,6 +1,6 @@
-//! `npipe wsl setup`: what a person needs so that Linux programs reach a service of Windows, as files and commands. They are
-//! printed as a script, carried out, or undone. What is there already is left alone, and what somebody has changed is
-//! not replaced unless told so.
+//! `npipe wsl setup`: what a person needs so that Linux programs reach a service of Windows, as
+//! files and commands. They are printed as a script, carried out, or undone. What is there already
+//! is left alone, and what somebody has changed is not replaced unless told so.
 
 use std::env;
 use std::fmt::Write;
@@ -17,7 +17,8 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::report::Report;
 
-/// A person who uses none of it for so long does not miss the Windows process, and may replace its program.
+/// A person who uses none of it for so long does not miss the Windows process, and may replace its
+/// program.
 const IDLE_SECONDS: u32 = 600;
 
 pub(crate) fn run(arguments: &SetupArguments, report: Report) -> Result<(), Failure> {
@@ -144,7 +145,8 @@ impl Plan {
         }
         commands.push("daemon-reload".to_owned());
         commands.push(format!("enable {}", self.units(".socket")));
-        // A socket whose service runs cannot be restarted, and either goes on with what it was started with.
+        // A socket whose service runs cannot be restarted, and either goes on with what it was started
+        // with.
         commands.push(format!("stop {}", self.units(".service")));
         commands.push(format!("restart {}", self.units(".socket")));
         commands
@@ -288,8 +290,8 @@ fn remove(service: Service, program: Option<&Path>) -> Result<String, Failure> {
     Ok(said)
 }
 
-/// The relays that a shell has started for `service`, each with the command that ends it. systemd stops
-/// its own.
+/// The relays that a shell has started for `service`, each with the command that ends it. systemd
+/// stops its own.
 fn relays_that_run(service: Service) -> String {
     let listeners: Vec<_> = service
         .sockets(Listening::Shell)
@@ -444,9 +446,9 @@ fn service_unit(service: Service, socket: &Socket, command: &[String]) -> String
     )
 }
 
-/// The lines of a shell that start what serves `socket`, in a session of its own: Ctrl-C at the prompt is
-/// not for it. They wait until it listens or has ended, for a second at most. Where one serves already,
-/// another ends at once.
+/// The lines of a shell that start what serves `socket`, in a session of its own: Ctrl-C at the
+/// prompt is not for it. They wait until it listens or has ended, for a second at most. Where one
+/// serves already, another ends at once.
 fn start(socket: &Socket, command: &[String]) -> String {
     let path = in_shell(&socket.path);
     let directory = Path::new(&path).parent().unwrap_or(Path::new("/"));

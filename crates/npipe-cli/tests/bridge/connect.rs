@@ -1,5 +1,5 @@
-//! `npipe connect` on Linux, with a pipe on the Windows side. The rules of endings are tested where they live; here is whether
-//! they arrive.
+//! `npipe connect` on Linux, with a pipe on the Windows side. The rules of endings are tested where
+//! they live; here is whether they arrive.
 
 use std::path::Path;
 use std::process::{Output, Stdio};

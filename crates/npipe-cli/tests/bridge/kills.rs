@@ -120,8 +120,8 @@ impl Moment {
     }
 }
 
-/// Goes on until the connection breaks. The client sends pieces and waits for the number of bytes that the server has, while
-/// the server tells it at any time how far it is.
+/// Goes on until the connection breaks. The client sends pieces and waits for the number of bytes
+/// that the server has, while the server tells it at any time how far it is.
 async fn converse(client: UnixStream, server: TcpStream, seed: usize, moment: Arc<Moment>) {
     let (acknowledged, received) = tokio::join!(
         send_and_count_acknowledged(client, seed, &moment),

@@ -26,7 +26,8 @@ on_both_sides! {
 
 async fn five_hundred_connections_are_open_at_once_and_each_has_its_own_bytes(side: Side) {
     const CONNECTIONS: usize = 500;
-    // All at once they find the pipe busy for longer than clients commonly wait. A socket is never busy.
+    // All at once they find the pipe busy for longer than clients commonly wait. A socket is never
+    // busy.
     let options: &[&str] = if let Side::Windows(_) = side { &["--wait", "60"] } else { &[] };
     let world = World::with(side, options).await;
     let all = async {
@@ -98,9 +99,11 @@ async fn bulk_goes_both_ways_at_once_unchanged(side: Side) {
 
 async fn readers_that_do_not_read_stop_their_writers_and_cost_little(side: Side) {
     const CONNECTIONS: usize = 20;
-    /// What sockets and pipes of the system hold of one connection in one direction, besides what npipe does.
+    /// What sockets and pipes of the system hold of one connection in one direction, besides what
+    /// npipe does.
     const MOST_ON_THE_WAY: usize = 16 * MIB;
-    /// yamux has 256 KiB for each direction of a connection in each half, and 64 MiB in each half for all together.
+    /// yamux has 256 KiB for each direction of a connection in each half, and 64 MiB in each half
+    /// for all together.
     const MOST_MEMORY: usize = CONNECTIONS * MIB + 2 * 64 * MIB;
 
     let world = World::new(side).await;

@@ -1,8 +1,10 @@
-//! The bridge from outside: `npipe forward` on Linux, the Windows process that it starts, and programs on both sides.
+//! The bridge from outside: `npipe forward` on Linux, the Windows process that it starts, and
+//! programs on both sides.
 //!
-//! Each test runs twice. In `native` the Windows half is our own program of this system, and what is reached are TCP
-//! servers: the mechanics, in milliseconds. In `wine` it is the program that `NPIPE_TEST_WINDOWS_EXE` names, such as a
-//! script that runs npipe.exe under Wine, and what is reached are pipes.
+//! Each test runs twice. In `native` the Windows half is our own program of this system, and what
+//! is reached are TCP servers: the mechanics, in milliseconds. In `wine` it is the program that
+//! `NPIPE_TEST_WINDOWS_EXE` names, such as a script that runs npipe.exe under Wine, and what is
+//! reached are pipes.
 
 #![cfg(target_os = "linux")]
 
@@ -92,7 +94,8 @@ async fn when_the_linux_side_is_killed_the_windows_process_ends(side: Side) {
     kill(world.bridge.process());
     until("the end of the Windows process", || !runs(process)).await;
     assert_eq!(read_to_end(&mut server).await, b"");
-    // Whether it is told by an error depends on what is between: a forward to a pipe takes the rest and drops it.
+    // Whether it is told by an error depends on what is between: a forward to a pipe takes the rest and
+    // drops it.
     let _ = within_limit("the talker", stuck).await.unwrap();
 }
 

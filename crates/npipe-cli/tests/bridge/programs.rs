@@ -75,7 +75,8 @@ async fn curl_gets_and_posts_over_the_socket(side: Side) {
     }
 }
 
-/// Answers `GET /LENGTH` with so many random bytes, and a `POST` with the sum of the bytes it brought.
+/// Answers `GET /LENGTH` with so many random bytes, and a `POST` with the sum of the bytes it
+/// brought.
 async fn serve_http(listener: &TcpListener) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
@@ -183,7 +184,8 @@ enum Form {
 
 const NONCE: [u8; 16] = *b"\x01\n\xff\0nonce of gpg";
 
-/// GnuPG here has the public key; the agent on the other side has the secret one, as on a machine with WSL.
+/// GnuPG here has the public key; the agent on the other side has the secret one, as on a machine
+/// with WSL.
 async fn gnupg_signs_with_a_key_of_an_agent_behind(side: Side, form: Form) {
     if !are_installed(&["gpg", "gpg-agent", "gpgconf", "gpg-connect-agent"]) {
         return;

@@ -1,5 +1,5 @@
-//! One of the halves does not answer, and is still there: stopped by a signal, as a machine that sleeps
-//! or an interop that is stuck stops it.
+//! One of the halves does not answer, and is still there: stopped by a signal, as a machine that
+//! sleeps or an interop that is stuck stops it.
 
 use std::fs;
 use std::time::Duration;
@@ -103,7 +103,8 @@ async fn an_older_half_is_refused_with_both_versions() {
     fs::remove_file(program).unwrap();
 }
 
-/// What the first client reads of why the bridge broke off, when a half that has agreed sends `bytes`.
+/// What the first client reads of why the bridge broke off, when a half that has agreed sends
+/// `bytes`.
 async fn reason_after(bytes: &str) -> String {
     let program = script(&format!("printf '{AGREED}{bytes}'; cat >/dev/null")).unwrap();
     let line = refusal(&program).await;

@@ -1,5 +1,5 @@
-//! The bridge of a test and what is on both of its sides: a server of the test on the one that plays Windows, and clients
-//! on Linux.
+//! The bridge of a test and what is on both of its sides: a server of the test on the one that
+//! plays Windows, and clients on Linux.
 
 use std::env;
 use std::fs;
@@ -20,9 +20,10 @@ use tokio::time::sleep;
 
 const WINDOWS_PROGRAM: &str = "NPIPE_TEST_WINDOWS_EXE";
 
-/// Runs the library's example `pipe_to_tcp`, which serves a pipe for [`World`]. `npipe forward` could, but Tokio has the
-/// system poll its sockets, and when one closes in that moment wineserver 8.0 may abort ("fd.c: set_fd_events:
-/// Assertion `poll_users[user] == fd'") and leave every Windows process waiting for ever. The example's threads block.
+/// Runs the library's example `pipe_to_tcp`, which serves a pipe for [`World`]. `npipe forward`
+/// could, but Tokio has the system poll its sockets, and when one closes in that moment wineserver
+/// 8.0 may abort ("fd.c: set_fd_events: Assertion `poll_users[user] == fd'") and leave every
+/// Windows process waiting for ever. The example's threads block.
 const PIPE_SERVER: &str = "NPIPE_TEST_PIPE_TO_TCP";
 
 /// The variable with the time that a half of the bridge may send nothing, in milliseconds.
@@ -31,7 +32,8 @@ const SILENCE: &str = "NPIPE_BRIDGE_SILENCE";
 /// Far above what any step takes on a slow machine: reached only when something hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// How long to look away while waiting for what nobody announces, such as the end of a process that is not our child.
+/// How long to look away while waiting for what nobody announces, such as the end of a process that
+/// is not our child.
 pub(crate) const GLANCE: Duration = Duration::from_millis(10);
 
 /// Whether tests that show more the longer they run are to run for long.
@@ -289,7 +291,8 @@ fn children(process: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Whether it does something still: a process that has ended stays visible until its parent asks for it.
+/// Whether it does something still: a process that has ended stays visible until its parent asks
+/// for it.
 pub(crate) fn runs(process: u32) -> bool {
     state(process).is_some_and(|state| !"ZX".contains(state))
 }

@@ -1,5 +1,6 @@
-//! GnuPG's socket files. The test is what libassuan is on Windows: a server on loopback that wants the nonce. Behind it
-//! is a real gpg-agent where the test is about what GnuPG says, and an echo elsewhere.
+//! GnuPG's socket files. The test is what libassuan is on Windows: a server on loopback that wants
+//! the nonce. Behind it is a real gpg-agent where the test is about what GnuPG says, and an echo
+//! elsewhere.
 
 use std::fs;
 use std::path::Path;
@@ -100,7 +101,8 @@ async fn both_forms_are_connected_to_with_their_handshake() {
     }
 }
 
-/// The file is a fifo, so that the test sees each attempt: the first finds an agent that has gone, the second one that runs.
+/// The file is a fifo, so that the test sees each attempt: the first finds an agent that has gone,
+/// the second one that runs.
 #[cfg(unix)]
 #[tokio::test]
 async fn an_agent_that_does_not_run_yet_is_waited_for_when_told() {

@@ -136,8 +136,8 @@ async fn stdin_is_passed_on_while_it_is_open() {
 
 #[tokio::test]
 async fn a_server_that_closes_half_way_is_told_by_the_exit_code_and_its_reply_delivered() {
-    // What the pipe and the stdin of a child process hold at most. All that is fed beyond that, and beyond what the
-    // server reads, is in the hands of the process.
+    // What the pipe and the stdin of a child process hold at most. All that is fed beyond that, and
+    // beyond what the server reads, is in the hands of the process.
     const PIPES: usize = 2 * 64 * 1024;
     let input = random(4, MEBIBYTE + PIPES + 4096);
     let (mut server, address) = serve();

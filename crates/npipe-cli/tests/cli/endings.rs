@@ -11,8 +11,8 @@ use crate::process::{Npipe, within_limit};
 #[cfg(windows)]
 const BULK: usize = 4 * 1024 * 1024;
 
-/// More than the pipes of stdin and of the server hold together, 64 KiB each, so that npipe has read
-/// bytes that the server cannot take. Less than these and npipe hold.
+/// More than the pipes of stdin and of the server hold together, 64 KiB each, so that npipe has
+/// read bytes that the server cannot take. Less than these and npipe hold.
 const FLOOD: usize = 144 * 1024;
 
 /// What the server of a session does.

@@ -128,7 +128,8 @@ async fn info_of_a_pipe_that_is_busy_or_missing_is_told_by_the_exit_code() {
     outcome.code(4).stdout(b"").stderr_has("stayed busy");
 }
 
-/// On Windows the pipe is listed with its instances; Wine has no directory of pipes, and that is said.
+/// On Windows the pipe is listed with its instances; Wine has no directory of pipes, and that is
+/// said.
 #[tokio::test]
 async fn list_shows_pipes_or_says_that_the_system_does_not() {
     let name = unique_name();

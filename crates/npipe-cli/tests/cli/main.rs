@@ -1,5 +1,6 @@
-//! The tool from outside: real processes, and what a user sees of them (stdout, stderr, the exit code). The other end
-//! of a pipe is Tokio's own implementation, so that ours is not only shown to understand itself.
+//! The tool from outside: real processes, and what a user sees of them (stdout, stderr, the exit
+//! code). The other end of a pipe is Tokio's own implementation, so that ours is not only shown to
+//! understand itself.
 
 mod assuan;
 #[cfg(windows)]

@@ -1,5 +1,6 @@
-//! The command line of npiperelay and its forks: each flag by what it does, and one test for each defect of theirs and
-//! each complaint of their users that a program of this kind can do something about.
+//! The command line of npiperelay and its forks: each flag by what it does, and one test for each
+//! defect of theirs and each complaint of their users that a program of this kind can do something
+//! about.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -30,7 +31,8 @@ async fn accepted(server: &NamedPipeServer) {
     within_limit("accepting the client", server.connect()).await.unwrap();
 }
 
-/// Serves one client on a thread: the async ends take an empty message and the end of a pipe for the same.
+/// Serves one client on a thread: the async ends take an empty message and the end of a pipe for
+/// the same.
 fn serve_blocking<T: Send + 'static>(
     mode: npipe::PipeMode,
     name: &str,
@@ -40,8 +42,8 @@ fn serve_blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || serve(listener.accept_timeout(LIMIT).unwrap()))
 }
 
-/// What each read brings: a message, or the error that is the end of the pipe. The standard library takes that error for
-/// an empty read where no offset is given; a pipe ignores the offset.
+/// What each read brings: a message, or the error that is the end of the pipe. The standard library
+/// takes that error for an empty read where no offset is given; a pipe ignores the offset.
 fn read_raw(stream: &PipeStream) -> io::Result<Vec<u8>> {
     let file = File::from(stream.as_handle().try_clone_to_owned()?);
     let mut buffer = [0; 100];
@@ -108,7 +110,8 @@ async fn without_s_the_end_of_stdin_sends_nothing() {
     assert_eq!(server.await.unwrap(), io::ErrorKind::BrokenPipe);
 }
 
-/// A write of nothing to a pipe of bytes ends a read of the peer's with nothing, which many take for the end.
+/// A write of nothing to a pipe of bytes ends a read of the peer's with nothing, which many take
+/// for the end.
 #[tokio::test]
 async fn s_on_a_pipe_of_bytes_sends_nothing_and_v_says_so() {
     let name = unique_name();
@@ -322,7 +325,8 @@ async fn called_npiperelay_it_takes_its_place() {
     outcome.code(0).stdout(b"pong").no_stderr();
 }
 
-/// The forks know one of the two forms of these files; gpg-agent writes the one for ssh in the other.
+/// The forks know one of the two forms of these files; gpg-agent writes the one for ssh in the
+/// other.
 #[tokio::test]
 async fn with_a_a_socket_file_of_gnupg_is_connected_to() {
     let agent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,5 +1,6 @@
-//! Runs `npipe` and holds what it did against what was expected. A failure shows the command, the exit code and both
-//! streams. Nothing outlives its test: every wait has a limit, and a process that is dropped is killed.
+//! Runs `npipe` and holds what it did against what was expected. A failure shows the command, the
+//! exit code and both streams. Nothing outlives its test: every wait has a limit, and a process
+//! that is dropped is killed.
 
 #![cfg_attr(not(windows), allow(dead_code, reason = "most of it serves tests that need pipes"))]
 
@@ -21,8 +22,8 @@ pub(crate) async fn within_limit<F: Future>(what: &str, step: F) -> F::Output {
     }
 }
 
-/// Wine says `ERROR_INTERNAL_ERROR` of a process that died while the system was still starting it: none of the program
-/// has run, and seldom is it so twice.
+/// Wine says `ERROR_INTERNAL_ERROR` of a process that died while the system was still starting it:
+/// none of the program has run, and seldom is it so twice.
 fn spawn(command: &mut Command) -> Child {
     const ERROR_INTERNAL_ERROR: i32 = 1359;
     let mut spawned = command.spawn();
@@ -109,7 +110,8 @@ impl Npipe {
         outcome
     }
 
-    /// Waits for the end. A stdin that was not taken stays open; a stdout that was taken counts as empty.
+    /// Waits for the end. A stdin that was not taken stays open; a stdout that was taken counts as
+    /// empty.
     pub(crate) async fn finish(mut self) -> Outcome {
         let mut stdout = Vec::new();
         let mut stderr = String::new();

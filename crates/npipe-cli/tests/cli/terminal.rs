@@ -92,7 +92,8 @@ async fn a_pipe_or_a_file_gets_no_colours() {
     outcome.code(3).stderr_has("npipe: cannot connect");
 }
 
-/// Feeds a file to a server that reads until the terminal shows `text`. Gives back all that was shown.
+/// Feeds a file to a server that reads until the terminal shows `text`. Gives back all that was
+/// shown.
 async fn transfer(flags: &[&str], stdin: File, text: &str) -> String {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = format!("tcp:{}", server.local_addr().unwrap());

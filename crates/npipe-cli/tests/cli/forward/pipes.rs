@@ -66,7 +66,8 @@ async fn the_server_of_a_message_pipe_is_told_the_end_of_a_client_by_an_empty_me
     server.await.unwrap();
 }
 
-/// More clients may come at once than instances wait for them; that the name is missing is never right.
+/// More clients may come at once than instances wait for them; that the name is missing is never
+/// right.
 async fn open(name: &str) -> NamedPipeClient {
     loop {
         match ClientOptions::new().open(path(name)) {
@@ -259,7 +260,8 @@ async fn a_name_that_is_taken_is_refused() {
     outcome.code(5).stdout(b"").stderr_has(&format!(r"cannot listen on \\.\pipe\{name}"));
 }
 
-/// The far end of a chain of two: a client on TCP, whose listener forwards to a pipe, which is the test's.
+/// The far end of a chain of two: a client on TCP, whose listener forwards to a pipe, which is the
+/// test's.
 #[tokio::test]
 async fn tcp_clients_reach_a_pipe() {
     let name = unique_name();

@@ -1,4 +1,5 @@
-//! Unix sockets, TCP and processes. The test is the server and the clients; nothing here needs a pipe.
+//! Unix sockets, TCP and processes. The test is the server and the clients; nothing here needs a
+//! pipe.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -80,8 +81,8 @@ fn terminate(process: &Npipe) {
     kill_process(process.id(), Signal::TERM).unwrap();
 }
 
-/// Waits until the process runs no more. A zombie does not: whom it was left to (process 1, for those that our own
-/// child had started) may take its time.
+/// Waits until the process runs no more. A zombie does not: whom it was left to (process 1, for
+/// those that our own child had started) may take its time.
 async fn ended(id: Pid) {
     let stat = format!("/proc/{}/stat", id.as_raw_pid());
     within_limit("the end of a process that was started", async {
@@ -225,7 +226,8 @@ async fn a_process_is_told_the_end_of_its_input_and_its_reply_arrives() {
     assert_eq!(read_to_end(&mut client).await, b"2 3 10 ");
 }
 
-/// Starts a process with a child of its own, both of which would stay for ever, and gives their ids.
+/// Starts a process with a child of its own, both of which would stay for ever, and gives their
+/// ids.
 async fn two_that_stay(client: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<Pid> {
     let mut lines = BufReader::new(client).lines();
     let mut ids = Vec::new();
@@ -466,7 +468,8 @@ async fn running_out_of_handles_does_not_end_the_listener() {
     }
     forward.stderr_line("a client waits until another has left").await;
     drop(crowd);
-    // The handles of the crowd come back one by one: a client may get one and find none left for the target.
+    // The handles of the crowd come back one by one: a client may get one and find none left for the
+    // target.
     let later_clients = async {
         loop {
             let mut client = connect(&socket(&directory)).await;
