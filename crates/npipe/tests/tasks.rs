@@ -449,3 +449,31 @@ fn the_threads_behind_pipes_have_names() {
         assert_eq!(npipe::block_on(on_the_executor).as_deref(), Some("npipe-executor"));
     });
 }
+
+/// Set for a child of the test below: the name of the pipe.
+const CHILD: &str = "NPIPE_TEST_FLUSHES_AND_ENDS";
+
+#[test]
+fn what_was_flushed_is_there_when_its_process_has_ended() {
+    if let Ok(name) = std::env::var(CHILD) {
+        npipe::block_on(async {
+            let mut client = ClientOptions::new().open(name).unwrap();
+            client.write_all(b"done").await.unwrap();
+            client.flush().await.unwrap();
+            std::process::exit(0);
+        });
+    }
+    let name = unique_name();
+    npipe::block_on(async {
+        let mut server = ServerOptions::new().create(&name).unwrap();
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "what_was_flushed_is_there_when_its_process_has_ended"])
+            .env(CHILD, &name)
+            .status();
+        assert!(child.unwrap().success());
+        server.connect().await.unwrap();
+        let mut received = Vec::new();
+        server.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"done");
+    });
+}
