@@ -331,6 +331,10 @@ pub(crate) mod unix {
     /// How often the socket's file is looked for: programs that clean up may remove it.
     const LOOK_AT_FILE: Duration = Duration::from_secs(1);
 
+    /// The longest pause between attempts to take the place of one and the same file. Each connects
+    /// to the program that may serve it.
+    const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
     pub(crate) struct Unix {
         /// The file, if this process made it and removes it. It goes before the listener: another
         /// start that finds it meanwhile finds that it is served, and leaves it alone.
@@ -344,8 +348,18 @@ pub(crate) mod unix {
         /// Device and inode: a file that another program has put there since stays. The kernel
         /// gives the number to no other file while the listener lives.
         identity: (u64, u64),
-        /// That the file is missing and cannot be made again has been reported.
-        is_reported_missing: bool,
+        /// Since the file is missing and could not be made again, which has been reported.
+        retry: Option<Retry>,
+    }
+
+    /// The next attempt to make the file again.
+    #[derive(Clone, Copy)]
+    struct Retry {
+        /// What was in its place at the last attempt, if anything. The next one comes at once where
+        /// that changes.
+        found: Option<(u64, u64)>,
+        pause: Duration,
+        at: Instant,
     }
 
     impl Unix {
@@ -380,23 +394,25 @@ pub(crate) mod unix {
                             self.listener = listener;
                             report.warning(format_args!("{address} was removed, and is bound again"));
                         }
-                        Err(failure) if !file.is_reported_missing => {
-                            report.warning(format_args!("{address} was removed, trying on: {failure}"));
-                            file.is_reported_missing = true;
+                        Err(failure) => {
+                            if file.retry.is_none() {
+                                report.warning(format_args!("{address} was removed, trying on: {failure}"));
+                            }
+                            file.retry = Some(file.next_retry());
                         }
-                        Err(_) => {}
                     }
                 }
             }
         }
     }
 
-    /// Completes when another program has removed or replaced the file.
+    /// Completes when another program has removed or replaced the file, and it is time to make it
+    /// again.
     async fn missing(file: Option<&SocketFile>) {
         let Some(file) = file else { return std::future::pending().await };
         loop {
             sleep(LOOK_AT_FILE).await;
-            if !file.is_there() {
+            if file.is_due() {
                 return;
             }
         }
@@ -415,20 +431,37 @@ pub(crate) mod unix {
             _ => super::failure(&address, &error),
         };
         let _alone = lock_directory(path).await;
-        let listener = match private_socket(path) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                remove_stale(path, &address).await?;
-                private_socket(path).map_err(failure)?
-            }
-            bound => bound.map_err(failure)?,
-        };
+        remove_stale(path, &address).await?;
+        let listener = private_socket(path).map_err(failure)?;
         let identity = identity(path).map_err(failure)?;
-        Ok((listener, SocketFile { path: path.to_owned(), identity, is_reported_missing: false }))
+        Ok((listener, SocketFile { path: path.to_owned(), identity, retry: None }))
     }
 
     impl SocketFile {
         fn is_there(&self) -> bool {
             identity(&self.path).is_ok_and(|found| found == self.identity)
+        }
+
+        /// Returns whether the file is not there and an attempt to make it is due. A look does not
+        /// show whether another program's file is stale, and an attempt connects to that program:
+        /// the pauses grow while the file stays the same.
+        fn is_due(&self) -> bool {
+            let found = identity(&self.path).ok();
+            match self.retry {
+                _ if found == Some(self.identity) => false,
+                Some(retry) if found.is_some() && found == retry.found => Instant::now() >= retry.at,
+                Some(_) | None => true,
+            }
+        }
+
+        /// The attempt after one that has failed.
+        fn next_retry(&self) -> Retry {
+            let found = identity(&self.path).ok();
+            let pause = match self.retry {
+                Some(retry) if retry.found == found => LONGEST_PAUSE.min(retry.pause * 2),
+                Some(_) | None => LOOK_AT_FILE,
+            };
+            Retry { found, pause, at: Instant::now() + pause }
         }
     }
 
@@ -491,12 +524,10 @@ pub(crate) mod unix {
     async fn remove_stale(path: &Path, address: &Listener) -> Result<(), Failure> {
         let refusal =
             |reason: &str| Failure::new(Exit::AccessDenied, format!("cannot listen on {address}: {reason}"));
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Ok(metadata) if !metadata.file_type().is_socket() => {
-                return Err(refusal("there is a file of that name that is not a socket"));
-            }
-            Ok(_) | Err(_) => {}
+        // Where nothing is there, or it is not visible, the bind shows whether that is an error.
+        let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+        if !metadata.file_type().is_socket() {
+            return Err(refusal("there is a file of that name that is not a socket"));
         }
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -509,6 +540,59 @@ pub(crate) mod unix {
             Err(error) => {
                 Err(refusal(&format!("cannot tell whether another program listens there: {error}")))
             }
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::fs;
+        use std::path::PathBuf;
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicU32, Ordering};
+        use std::time::Duration;
+
+        use tokio::net::UnixListener;
+        use tokio::task::JoinHandle;
+        use tokio::time::timeout;
+
+        use super::{Acceptor, SocketFile, Unix, identity};
+        use crate::report::Report;
+
+        /// A program that listens at `path`, and counts those that connect to it.
+        fn other_program(path: &PathBuf) -> (Arc<AtomicU32>, JoinHandle<()>) {
+            let listener = UnixListener::bind(path).unwrap();
+            let count = Arc::new(AtomicU32::new(0));
+            let counted = Arc::clone(&count);
+            let serves = tokio::spawn(async move {
+                while listener.accept().await.is_ok() {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            (count, serves)
+        }
+
+        #[tokio::test(start_paused = true)]
+        async fn a_program_that_has_taken_the_place_is_connected_to_ever_less_often() {
+            const SECOND: Duration = Duration::from_secs(1);
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("listener.sock");
+            let listener = UnixListener::bind(&path).unwrap();
+            let file = SocketFile { path: path.clone(), identity: identity(&path).unwrap(), retry: None };
+            let mut relay = Unix { file: Some(file), listener, acceptor: Acceptor::new(Report::new(0)) };
+            fs::remove_file(&path).unwrap();
+            let (connections, _serves) = other_program(&path);
+            timeout(600 * SECOND, relay.accept()).await.map(drop).unwrap_err();
+            // After 1, 2, 4, 8, 16, 32 and 60 seconds, and each minute from then on.
+            let count = connections.load(Ordering::Relaxed);
+            assert!((7..=20).contains(&count), "{count} connections within ten minutes");
+
+            // Another one is looked at soon, and then less often too.
+            let moved = directory.path().join("moved.sock");
+            fs::rename(&path, moved).unwrap();
+            let (connections, _serves) = other_program(&path);
+            timeout(5 * SECOND, relay.accept()).await.map(drop).unwrap_err();
+            let count = connections.load(Ordering::Relaxed);
+            assert!((2..=3).contains(&count), "{count} connections within five seconds");
         }
     }
 }
