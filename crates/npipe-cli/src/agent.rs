@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bridge::protocol::RemoteError;
+use crate::dial::Stream;
 use crate::endpoint::{GpgSocket, Target, WellKnown};
 use crate::report::Report;
 
@@ -252,6 +253,8 @@ impl<S: AsyncWrite + Unpin> AgentStream<S> {
         Poll::Ready(Ok(()))
     }
 }
+
+impl<S: Stream> Stream for AgentStream<S> {}
 
 impl<S: AsyncRead + Unpin> AsyncRead for AgentStream<S> {
     fn poll_read(

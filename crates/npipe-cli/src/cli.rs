@@ -270,6 +270,9 @@ pub(crate) struct ForwardArguments {
 
     /// Make the pipe one of messages: what is sent to a client arrives in messages as it was read
     /// from the target
+    ///
+    /// Messages of up to 64 MiB cross from pipe to pipe whole. Of other targets, what one read
+    /// returns is one message, 64 KiB at most.
     #[arg(long)]
     pub(crate) message: bool,
 

@@ -2,9 +2,11 @@
 //! is said when the dialer is made, before anybody listens.
 
 use std::io;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, Join};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -28,10 +30,42 @@ use crate::verdict::obstacle_of;
 /// and the client does not know what for.
 const LONGEST_CONNECT: Duration = Duration::from_secs(30);
 
-/// Any two-way stream of bytes.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// Any two-way stream of bytes. A relay keeps the boundaries of messages where both sides have them.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Returns whether each write arrives as one message.
+    fn sends_messages(&self) -> bool {
+        false
+    }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+    /// Appends the rest of the message whose beginning the last read returned, if it was not all of
+    /// it.
+    fn poll_rest_of_message(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _message: &mut BytesMut,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Stream + ?Sized> Stream for Box<S> {
+    fn sends_messages(&self) -> bool {
+        (**self).sends_messages()
+    }
+
+    fn poll_rest_of_message(&mut self, cx: &mut Context<'_>, message: &mut BytesMut) -> Poll<io::Result<()>> {
+        (**self).poll_rest_of_message(cx, message)
+    }
+}
+
+impl<R: AsyncRead + Send + Unpin, W: AsyncWrite + Send + Unpin> Stream for Join<R, W> {}
+impl Stream for TcpStream {}
+#[cfg(unix)]
+impl Stream for tokio::net::UnixStream {}
+#[cfg(test)]
+impl Stream for tokio::io::DuplexStream {}
+#[cfg(test)]
+impl Stream for tokio_test::io::Mock {}
 
 pub(crate) struct Connection {
     pub(crate) stream: Box<dyn Stream>,
@@ -278,12 +312,13 @@ pub(crate) mod pipe {
     use std::task::{Context, Poll, ready};
     use std::time::Duration;
 
+    use bytes::BytesMut;
     use npipe::{
         ClientOptions, NamedPipeClient, NamedPipeServer, OwnedReadHalf, OwnedWriteHalf, PipeMode, PipeName,
     };
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-    use super::Connection;
+    use super::{Connection, Stream};
     use crate::endings::{Direction, Directions, Kind};
     use crate::endpoint::WellKnown;
     use crate::launch;
@@ -383,6 +418,9 @@ pub(crate) mod pipe {
     /// that reads bytes, as go-winio's do, would miss an empty message behind others.
     const PATIENCE: Duration = Duration::from_secs(5);
 
+    /// The longest message that crosses from pipe to pipe.
+    const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
+
     /// Either end of a pipe.
     pub(crate) trait PipeEnd: Send + Sync + Sized + 'static {
         type Reader: AsyncRead + AsRef<Self> + Send + Unpin;
@@ -392,6 +430,13 @@ pub(crate) mod pipe {
         fn set_empty_message_is_end(&self) -> io::Result<()>;
         /// Whether the peer has closed its end, and all it sent has been read.
         fn is_closed(&self) -> bool;
+        fn is_message_complete(&self) -> bool;
+        /// Appends the rest of a message, if that has at most `limit` bytes.
+        fn recv_rest(
+            &self,
+            message: &mut BytesMut,
+            limit: usize,
+        ) -> impl Future<Output = io::Result<()>> + Send;
         fn close_write(&self) -> impl Future<Output = io::Result<()>> + Send;
         fn into_split(self) -> (Self::Reader, Self::Writer);
     }
@@ -414,6 +459,17 @@ pub(crate) mod pipe {
                     self.peek().is_err()
                 }
 
+                fn is_message_complete(&self) -> bool {
+                    $end::is_message_complete(self)
+                }
+
+                async fn recv_rest(&self, message: &mut BytesMut, limit: usize) -> io::Result<()> {
+                    match self.recv_message_limited(message, limit).await? {
+                        Some(_) => Ok(()),
+                        None => Err(io::ErrorKind::UnexpectedEof.into()),
+                    }
+                }
+
                 fn close_write(&self) -> impl Future<Output = io::Result<()>> + Send {
                     $end::close_write(self, PATIENCE)
                 }
@@ -428,21 +484,33 @@ pub(crate) mod pipe {
     pipe_end!(NamedPipeClient);
     pipe_end!(NamedPipeServer);
 
+    /// As it is opened, it reads bytes.
+    impl Stream for NamedPipeClient {
+        fn sends_messages(&self) -> bool {
+            self.carries_messages()
+        }
+    }
+
     /// A pipe whose directions end one by one, if it carries messages: by an empty one, as Docker's
     /// clients do it. The end of the connection would take the reply with it.
     pub(crate) struct HalfClose<P: PipeEnd> {
-        reader: P::Reader,
-        input: Input,
+        /// `None` while the rest of a message is being received.
+        reader: Option<P::Reader>,
+        input: Input<P>,
         /// `None` while the peer is being told.
         writer: Option<P::Writer>,
         end: End<P>,
     }
 
-    enum Input {
+    type Receiving<P> = Pin<Box<dyn Future<Output = (<P as PipeEnd>::Reader, io::Result<BytesMut>)> + Send>>;
+
+    enum Input<P: PipeEnd> {
         /// The pipe's end is the only one.
         OfBoth,
         /// An empty message is an end too.
         OfOne,
+        /// As [`Input::OfOne`], and the rest of a message is being received.
+        Receiving(Receiving<P>),
         /// That end has been read. What comes behind it is dropped, until the pipe ends.
         Ended,
     }
@@ -470,14 +538,23 @@ pub(crate) mod pipe {
         pub(crate) fn of_writes(pipe: P) -> HalfClose<P> {
             let end = if pipe.carries_messages() { End::Due } else { End::Settled };
             let (reader, writer) = pipe.into_split();
-            HalfClose { reader, input: Input::OfBoth, writer: Some(writer), end }
+            HalfClose { reader: Some(reader), input: Input::OfBoth, writer: Some(writer), end }
         }
 
         pub(crate) fn kind(&self) -> Kind {
             match self.input {
                 Input::OfBoth => Kind::Pipe,
-                Input::OfOne | Input::Ended => Kind::Messages,
+                Input::OfOne | Input::Receiving(_) | Input::Ended => Kind::Messages,
             }
+        }
+
+        /// Completes when no message is being received, with the one that was.
+        fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<BytesMut>>> {
+            let Input::Receiving(receiving) = &mut self.input else { return Poll::Ready(Ok(None)) };
+            let (reader, received) = ready!(receiving.as_mut().poll(cx));
+            self.reader = Some(reader);
+            self.input = Input::OfOne;
+            Poll::Ready(received.map(Some))
         }
 
         fn poll_writer(&mut self, cx: &mut Context<'_>) -> Poll<Pin<&mut P::Writer>> {
@@ -489,9 +566,39 @@ pub(crate) mod pipe {
         }
     }
 
+    impl<P: PipeEnd> Stream for HalfClose<P> {
+        fn sends_messages(&self) -> bool {
+            matches!(self.end, End::Due)
+        }
+
+        fn poll_rest_of_message(
+            &mut self,
+            cx: &mut Context<'_>,
+            message: &mut BytesMut,
+        ) -> Poll<io::Result<()>> {
+            if let Input::OfOne = self.input
+                && let Some(reader) = self.reader.take_if(|reader| !(*reader).as_ref().is_message_complete())
+            {
+                let mut begun = std::mem::take(message);
+                self.input = Input::Receiving(Box::pin(async move {
+                    let limit = LARGEST_MESSAGE.saturating_sub(begun.len());
+                    let received = reader.as_ref().recv_rest(&mut begun, limit).await;
+                    (reader, received.map(|()| begun))
+                }));
+            }
+            if let Some(received) = ready!(self.poll_received(cx))? {
+                *message = received;
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
     impl Client for HalfClose<NamedPipeServer> {
         fn presence(&self) -> Presence {
-            self.reader.as_ref().presence()
+            match &self.reader {
+                Some(reader) if reader.as_ref().is_closed() => Presence::Left,
+                Some(_) | None => Presence::Here,
+            }
         }
     }
 
@@ -508,7 +615,10 @@ pub(crate) mod pipe {
             cx: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
+            // The relay that wanted it has none to give it to.
+            drop(ready!(self.poll_received(cx))?);
             let HalfClose { reader, input, .. } = &mut *self;
+            let reader = reader.as_mut().expect("it is there unless a message is being received");
             while let Input::Ended = input {
                 let mut dropped = [0; 1024];
                 let mut dropped = ReadBuf::new(&mut dropped);

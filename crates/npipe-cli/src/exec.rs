@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::dial::Stream;
+
 pub(crate) struct Process {
     /// Gone once the process has been told the end of its input.
     stdin: Option<ChildStdin>,
@@ -93,6 +95,8 @@ fn contain(command: &mut CommandWrap) {
 
     command.wrap(CreationFlags(CREATE_NO_WINDOW)).wrap(JobObject);
 }
+
+impl Stream for Process {}
 
 impl AsyncRead for Process {
     fn poll_read(

@@ -3,6 +3,7 @@
 //! the others and the listener go on.
 
 use std::future::pending;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -127,6 +128,12 @@ fn pipe_options(message: bool, sddl: Option<&npipe::SecurityDescriptor>) -> npip
     options
 }
 
+const TOO_LONG: &str = "a message of more than 64 MiB, and no longer one crosses from pipe to pipe";
+
+fn is_message_too_long(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<npipe::MessageTooLong>())
+}
+
 /// What all clients of one listener share.
 struct Forward {
     dialer: Dialer,
@@ -192,17 +199,26 @@ impl Forward {
             ..Session::new(kind, server.kind)
         };
         let (_, summary) = relay(client, &mut server.stream, session, pending(), &account).await;
-        self.report_broken_server(number, &summary);
+        self.report_error(number, &summary);
     }
 
-    /// An error of the client means that it went, which is its right. An error of the server cut
-    /// the session short.
-    fn report_broken_server(&self, number: u64, summary: &Summary) {
-        let error = match (&summary.replies.end, &summary.requests.end) {
-            (End::ReadFailed(error), _) | (_, End::WriteFailed(error)) => error,
-            _ => return,
-        };
-        self.report.warning(format_args!("client {number}: {} broke off: {error}", self.dialer.target()));
+    /// An error of the client means that it went, which is its right, unless its message is too
+    /// long. An error of the server cut the session short.
+    fn report_error(&self, number: u64, summary: &Summary) {
+        let Forward { dialer, report, .. } = self;
+        let target = dialer.target();
+        match (&summary.replies.end, &summary.requests.end) {
+            (End::ReadFailed(error), _) if is_message_too_long(error) => {
+                report.warning(format_args!("client {number}: {target} sent {TOO_LONG}; connection closed"));
+            }
+            (_, End::ReadFailed(error)) if is_message_too_long(error) => {
+                report.warning(format_args!("client {number}: it sent {TOO_LONG}; connection closed"));
+            }
+            (End::ReadFailed(error), _) | (_, End::WriteFailed(error)) => {
+                report.warning(format_args!("client {number}: {target} broke off: {error}"));
+            }
+            _ => {}
+        }
     }
 }
 

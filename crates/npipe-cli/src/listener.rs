@@ -189,6 +189,8 @@ impl<S: Connected + Stream> Client for SocketClient<S> {
     }
 }
 
+impl<S: Connected + Stream> Stream for SocketClient<S> {}
+
 impl<S: AsyncRead + Connected + Unpin> AsyncRead for SocketClient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -696,7 +698,7 @@ pub(crate) mod pipe {
 
     use npipe::{ClientOptions, NamedPipeListener, NamedPipeServer, PipeName, ServerOptions};
 
-    use super::{Acceptor, Client, Presence};
+    use super::Acceptor;
     use crate::dial::pipe::HalfClose;
     use crate::exit::{Exit, Failure};
     use crate::patience::Obstacle;
@@ -724,15 +726,6 @@ pub(crate) mod pipe {
         pub(crate) async fn accept(&self) -> HalfClose<NamedPipeServer> {
             let accept = async || HalfClose::new(self.listener.accept().await?);
             self.acceptor.until_it_succeeds(accept).await
-        }
-    }
-
-    impl Client for NamedPipeServer {
-        fn presence(&self) -> Presence {
-            match self.peek() {
-                Ok(_) => Presence::Here,
-                Err(_) => Presence::Left,
-            }
         }
     }
 

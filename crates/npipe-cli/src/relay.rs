@@ -4,8 +4,8 @@
 //! [`Endings`] decides when that is over; here its decisions are executed, once for every kind of
 //! stream. An end is passed on by `shutdown`: half-close where the stream has one, else a flush.
 //!
-//! Nothing here opens a stream or knows what an error is called: it sees `AsyncRead` and
-//! `AsyncWrite`, and tells an [`Account`] how it goes.
+//! Nothing here opens a stream or knows what an error is called: it sees a [`Stream`], and tells an
+//! [`Account`] how it goes.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,14 +13,18 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_util::io::poll_read_buf;
 
 use crate::account::Account;
+use crate::dial::Stream;
 use crate::endings::{Direction, Ending, Endings, FAREWELL, Next, Progress, Session, Stop};
 
-/// What one read brings is one message where the receiver is a pipe of messages: so a buffer has
-/// the size of the largest write of a pipe or a socket that programs commonly make.
+/// What one read returns is one message where the receiver is a pipe of messages: so a buffer has
+/// the size of the largest write of a pipe or a socket that programs commonly make. For a longer
+/// message of a pipe it grows, until that is sent.
 const BUFFER: usize = 64 * 1024;
 
 /// How much is read of what a server says whose client has gone. One that goes on is left, since it
@@ -148,11 +152,11 @@ pub(crate) async fn relay<C, S>(
     account: &Account,
 ) -> (Stop, Summary)
 where
-    C: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
+    C: Stream,
+    S: Stream,
 {
-    let mut requests = Pump::of(session, Direction::Requests, account);
-    let mut replies = Pump::of(session, Direction::Replies, account);
+    let mut requests = Pump::of(session, Direction::Requests, server.sends_messages(), account);
+    let mut replies = Pump::of(session, Direction::Replies, client.sends_messages(), account);
     let mut silence = Silence::new();
     let (mut client_departure, mut server_departure) = (Departure::Unknown, Departure::Unknown);
     let mut endings = Endings::new(session);
@@ -210,10 +214,10 @@ async fn say_farewell<C, S>(
     server: &mut S,
     endings: Endings,
 ) where
-    C: AsyncRead + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
+    C: Stream,
+    S: Stream,
 {
-    let mut dropped = Pump::new(None);
+    let mut dropped = Pump::new(false, None);
     let mut nowhere = tokio::io::sink();
     let mut silence = Silence::new();
     let delivered = poll_fn(|cx| {
@@ -239,7 +243,9 @@ async fn say_farewell<C, S>(
 
 /// One direction at work.
 struct Pump<'a> {
-    buffer: Vec<u8>,
+    buffer: BytesMut,
+    /// Whether a message that was begun is sent when it is whole.
+    keeps_messages: bool,
     bytes: u64,
     state: State,
     /// The sender's end has been read, whatever became of the receiver.
@@ -256,10 +262,11 @@ enum State {
     Reading {
         unflushed: bool,
     },
-    /// `buffer[start..end]` is for the receiver.
+    /// The message in the buffer may go on.
+    Completing,
+    /// `buffer[start..]` is for the receiver.
     Writing {
         start: usize,
-        end: usize,
     },
     /// The sender ended, well or not; the receiver flushes, and is told.
     Closing(Result<(), io::Error>),
@@ -267,13 +274,14 @@ enum State {
 }
 
 impl<'a> Pump<'a> {
-    fn new(account: Option<(&'a Account, Direction)>) -> Pump<'a> {
+    fn new(keeps_messages: bool, account: Option<(&'a Account, Direction)>) -> Pump<'a> {
         let state = State::Reading { unflushed: false };
-        Pump { buffer: vec![0; BUFFER], bytes: 0, state, sender_said_all: false, account }
+        let buffer = BytesMut::with_capacity(BUFFER);
+        Pump { buffer, keeps_messages, bytes: 0, state, sender_said_all: false, account }
     }
 
-    fn of(session: Session, direction: Direction, account: &'a Account) -> Pump<'a> {
-        let mut pump = Pump::new(Some((account, direction)));
+    fn of(session: Session, direction: Direction, keeps_messages: bool, account: &'a Account) -> Pump<'a> {
+        let mut pump = Pump::new(keeps_messages, Some((account, direction)));
         if !session.directions.has(direction) {
             pump.state = State::Absent;
         }
@@ -290,7 +298,7 @@ impl<'a> Pump<'a> {
         tells_end: impl Fn(bool) -> bool,
     ) -> Poll<()>
     where
-        R: AsyncRead + Unpin,
+        R: Stream,
         W: AsyncWrite + Unpin,
     {
         for _ in 0..STEPS_PER_TURN {
@@ -312,43 +320,43 @@ impl<'a> Pump<'a> {
         tells_end: &impl Fn(bool) -> bool,
     ) -> Poll<State>
     where
-        R: AsyncRead + Unpin,
+        R: Stream,
         W: AsyncWrite + Unpin,
     {
-        let sender = Pin::new(sender);
         let mut receiver = Pin::new(receiver);
         let next = match &mut self.state {
-            State::Reading { unflushed } => {
-                let mut chunk = ReadBuf::new(&mut self.buffer);
-                match sender.poll_read(cx, &mut chunk) {
-                    Poll::Ready(Ok(())) if chunk.filled().is_empty() => {
-                        self.sender_said_all = true;
-                        State::Closing(Ok(()))
-                    }
-                    Poll::Ready(Ok(())) => State::Writing { start: 0, end: chunk.filled().len() },
-                    Poll::Ready(Err(error)) => State::Closing(Err(error)),
-                    Poll::Pending if *unflushed => match ready!(receiver.poll_flush(cx)) {
-                        Ok(()) => State::Reading { unflushed: false },
-                        Err(error) => State::Ended(End::WriteFailed(error)),
-                    },
-                    Poll::Pending => return Poll::Pending,
+            State::Reading { unflushed } => match poll_read_buf(Pin::new(sender), cx, &mut self.buffer) {
+                Poll::Ready(Ok(0)) => {
+                    self.sender_said_all = true;
+                    State::Closing(Ok(()))
                 }
-            }
-            State::Writing { start, end } => {
-                match ready!(receiver.poll_write(cx, &self.buffer[*start..*end])) {
-                    Ok(0) => State::Ended(End::WriteFailed(io::ErrorKind::WriteZero.into())),
-                    Ok(taken) => {
-                        self.bytes += taken as u64;
-                        let (start, end) = (*start + taken, *end);
-                        if start < end {
-                            State::Writing { start, end }
-                        } else {
-                            State::Reading { unflushed: true }
-                        }
-                    }
+                Poll::Ready(Ok(_)) if self.keeps_messages => State::Completing,
+                Poll::Ready(Ok(_)) => State::Writing { start: 0 },
+                Poll::Ready(Err(error)) => State::Closing(Err(error)),
+                Poll::Pending if *unflushed => match ready!(receiver.poll_flush(cx)) {
+                    Ok(()) => State::Reading { unflushed: false },
                     Err(error) => State::Ended(End::WriteFailed(error)),
+                },
+                Poll::Pending => return Poll::Pending,
+            },
+            State::Completing => match ready!(sender.poll_rest_of_message(cx, &mut self.buffer)) {
+                Ok(()) => State::Writing { start: 0 },
+                Err(error) => State::Closing(Err(error)),
+            },
+            State::Writing { start } => match ready!(receiver.poll_write(cx, &self.buffer[*start..])) {
+                Ok(0) => State::Ended(End::WriteFailed(io::ErrorKind::WriteZero.into())),
+                Ok(taken) => {
+                    self.bytes += taken as u64;
+                    let start = *start + taken;
+                    if start < self.buffer.len() {
+                        State::Writing { start }
+                    } else {
+                        self.empty_buffer();
+                        State::Reading { unflushed: true }
+                    }
                 }
-            }
+                Err(error) => State::Ended(End::WriteFailed(error)),
+            },
             State::Closing(read) => {
                 // A shutdown should flush by itself; Tokio's stdout does not.
                 let shutdown = match ready!(receiver.as_mut().poll_flush(cx)) {
@@ -364,6 +372,13 @@ impl<'a> Pump<'a> {
             State::Absent | State::Ended(_) => return Poll::Pending,
         };
         Poll::Ready(next)
+    }
+
+    fn empty_buffer(&mut self) {
+        self.buffer.clear();
+        if self.buffer.capacity() > BUFFER {
+            self.buffer = BytesMut::with_capacity(BUFFER);
+        }
     }
 
     fn tell(&self) {
@@ -383,9 +398,10 @@ impl<'a> Pump<'a> {
             State::Absent => Progress::Absent,
             State::Reading { unflushed: false } => Progress::Reading,
             // Some receivers accept bytes at once and write them later, such as a file of Tokio's.
-            State::Reading { unflushed: true } | State::Writing { .. } | State::Closing(_) => {
-                Progress::Writing
-            }
+            State::Reading { unflushed: true }
+            | State::Completing
+            | State::Writing { .. }
+            | State::Closing(_) => Progress::Writing,
             State::Ended(End::Eof) => Progress::Ended(Ending::Eof),
             State::Ended(End::ReadFailed(_)) => Progress::Ended(Ending::SenderFailed),
             State::Ended(End::WriteFailed(_) | End::Abandoned { .. }) => {
@@ -397,7 +413,8 @@ impl<'a> Pump<'a> {
     fn into_flow(self) -> Flow {
         let end = match self.state {
             State::Ended(end) => end,
-            State::Writing { start, end } => End::Abandoned { undelivered: end - start },
+            State::Completing => End::Abandoned { undelivered: self.buffer.len() },
+            State::Writing { start } => End::Abandoned { undelivered: self.buffer.len() - start },
             State::Absent | State::Reading { .. } | State::Closing(_) => End::Abandoned { undelivered: 0 },
         };
         Flow { bytes: self.bytes, end }
@@ -420,7 +437,7 @@ mod tests {
 
     use std::future::pending;
 
-    use super::{Account, End, FAREWELL, LAST_FLUSH, Session, Stop, Summary, relay};
+    use super::{Account, End, FAREWELL, LAST_FLUSH, Session, Stop, Stream, Summary, relay};
     use crate::endings::{EndOfInput, Kind};
     use crate::report::Report;
 
@@ -437,16 +454,16 @@ mod tests {
 
     async fn run<C, S>(client: C, server: S, kind: Kind) -> Summary
     where
-        C: AsyncRead + AsyncWrite + Unpin,
-        S: AsyncRead + AsyncWrite + Unpin,
+        C: Stream,
+        S: Stream,
     {
         session(client, server, Session::new(kind, Kind::Socket)).await.1
     }
 
     async fn session<C, S>(mut client: C, mut server: S, session: Session) -> (Stop, Summary)
     where
-        C: AsyncRead + AsyncWrite + Unpin,
-        S: AsyncRead + AsyncWrite + Unpin,
+        C: Stream,
+        S: Stream,
     {
         // The clock is paused: it jumps to this limit as soon as everything waits for something that will
         // not come.

@@ -26,6 +26,7 @@ use super::protocol::{
 use super::records::Records;
 use crate::account::Lasted;
 use crate::cli::BridgeArguments;
+use crate::dial::Stream;
 use crate::limit::Limit;
 use crate::patience::Patience;
 use crate::report::Report;
@@ -401,6 +402,8 @@ impl BridgeStream {
         self.records.taken()
     }
 }
+
+impl Stream for BridgeStream {}
 
 impl AsyncRead for BridgeStream {
     fn poll_read(

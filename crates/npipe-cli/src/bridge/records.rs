@@ -94,6 +94,11 @@ impl<S> Records<S> {
         }
     }
 
+    /// Returns whether the next read returns more of the same data record.
+    pub(crate) fn is_inside_data(&self) -> bool {
+        matches!(self.incoming, Incoming::Data { left: 1.. })
+    }
+
     /// How many of the bytes that we sent were taken by whom they were for, if the other half has
     /// told.
     #[cfg(unix)]

@@ -2,14 +2,29 @@
 //! it. Which end means what is decided as everywhere; here the other half is told.
 
 use std::future::pending;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::io::poll_read_buf;
 
 use super::records::Records;
 use crate::account::Account;
-use crate::dial::Connection;
+use crate::dial::{Connection, Stream};
 use crate::endings::{EndOfInput, Kind, Session, Stop};
 use crate::relay::{self, End};
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for Records<S> {
+    /// What the other half has read in one call is one record.
+    fn poll_rest_of_message(&mut self, cx: &mut Context<'_>, message: &mut BytesMut) -> Poll<io::Result<()>> {
+        while self.is_inside_data() {
+            ready!(poll_read_buf(Pin::new(&mut *self), cx, message))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
 
 /// Joins the two until the target has said all, or the client has gone.
 pub(super) async fn relay<C>(
@@ -18,7 +33,7 @@ pub(super) async fn relay<C>(
     end_of_input: EndOfInput,
     account: &Account,
 ) where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let Connection { mut stream, kind, directions } = target;
     let session = Session { directions, end_of_input, ..Session::new(Kind::Bridge, kind) };

@@ -226,6 +226,7 @@ async fn open_pipe(_: &PipeName, _: Patience, _: &OpenRequest, _: Report) -> io:
 
 #[cfg(all(test, windows))]
 mod tests {
+    use bytes::BytesMut;
     use npipe::PipeName;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::windows::named_pipe::{PipeMode, ServerOptions};
@@ -236,6 +237,48 @@ mod tests {
     use crate::bridge::relay::tests::{LIMIT, connection, read_to_end};
     use crate::endings;
     use crate::patience::Patience;
+
+    /// It crosses the bridge in pieces, here of a thousand bytes.
+    #[tokio::test]
+    async fn bytes_that_the_other_half_read_in_one_call_are_one_message() {
+        let name = PipeName::new(format!("npipe-bridge-message-{}", std::process::id())).unwrap();
+        for half_close in [true, false] {
+            for sends_message in [true, false] {
+                let options = npipe::ServerOptions::new().pipe_mode(npipe::PipeMode::Message).clone();
+                let server = options.create(&name).unwrap();
+                let request = OpenRequest {
+                    target: name.to_string(),
+                    limit: None,
+                    poll: false,
+                    launch: false,
+                    end_of_input: EndOfInput { sends_message, ends_session: false },
+                    end_at_empty_message: false,
+                    half_close,
+                };
+                let opened =
+                    open_pipe(&name, Patience::WhileBusy(LIMIT), &request, Report::new(0)).await.unwrap();
+                server.connect().await.unwrap();
+                let mut client = connection(opened, endings::EndOfInput::KeepsSession);
+                for size in [1, 8192, 8193, 65_535, 65_536, 1] {
+                    let sent = vec![7; size];
+                    let mut message = BytesMut::new();
+                    let (taken, received) = timeout(LIMIT, async {
+                        tokio::join!(
+                            async {
+                                let taken = client.write(&sent).await.unwrap();
+                                client.flush().await.unwrap();
+                                taken
+                            },
+                            server.recv_message(&mut message)
+                        )
+                    })
+                    .await
+                    .unwrap();
+                    assert_eq!((taken, received.unwrap()), (size, Some(size)));
+                }
+            }
+        }
+    }
 
     #[tokio::test]
     async fn a_pipe_of_messages_is_told_the_end_of_the_clients_bytes_by_an_empty_one_and_tells_its_own() {

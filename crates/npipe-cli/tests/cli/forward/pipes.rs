@@ -402,6 +402,85 @@ async fn what_is_written_at_once_crosses_as_one_message() {
 }
 
 #[tokio::test]
+async fn messages_cross_from_pipe_to_pipe_whole_at_any_size() {
+    const SIZES: [usize; 9] = [1, 8192, 8193, 65_535, 65_536, 65_537, MEBIBYTE, 5 * MEBIBYTE, 1];
+    let (front, back) = (unique_name(), unique_name());
+    let mut process =
+        Npipe::start(&["forward", "--message", &format!("npipe:{front}"), &format!("npipe:{back}")]);
+    process.stderr_line("listening on").await;
+    let server = npipe::ServerOptions::new().pipe_mode(npipe::PipeMode::Message).create(&back).unwrap();
+    let client = npipe::ClientOptions::new().pipe_mode(npipe::PipeMode::Message).open(&front).unwrap();
+    within_limit("the client", server.connect()).await.unwrap();
+    let messages: Vec<_> = (0..).zip(SIZES).map(|(seed, size)| random(seed, size)).collect();
+    // Several in a row, of which npipe has read some before the reader takes the first, and one by one.
+    for in_a_row in [SIZES.len(), 1] {
+        for messages in messages.chunks(in_a_row) {
+            let send = async {
+                for message in messages {
+                    client.send_message(message).await.unwrap();
+                }
+            };
+            let receive = async {
+                for message in messages {
+                    let mut received = bytes::BytesMut::new();
+                    server.recv_message(&mut received).await.unwrap();
+                    assert_eq!(received.len(), message.len());
+                    assert!(received == message[..]);
+                    server.send_message(message).await.unwrap();
+                }
+            };
+            let receive_back = async {
+                for message in messages {
+                    let mut received = bytes::BytesMut::new();
+                    client.recv_message(&mut received).await.unwrap();
+                    assert_eq!(received.len(), message.len());
+                    assert!(received == message[..]);
+                }
+            };
+            within_limit("the messages", async { tokio::join!(send, receive, receive_back) }).await;
+        }
+    }
+    // A message of no bytes is the end of one direction, and crosses as that.
+    client.send_message(b"").await.unwrap();
+    let mut end = bytes::BytesMut::new();
+    let received = within_limit("the end of the client", server.recv_message(&mut end)).await.unwrap();
+    assert_eq!(received, Some(0));
+    server.send_message(&messages[5]).await.unwrap();
+    server.send_message(b"").await.unwrap();
+    for length in [messages[5].len(), 0] {
+        let received = within_limit("the server", client.recv_message(&mut end)).await.unwrap();
+        assert_eq!(received, Some(length));
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_long_ends_the_session_with_the_reason() {
+    for from_client in [true, false] {
+        let (front, back) = (unique_name(), unique_name());
+        let mut process =
+            Npipe::start(&["forward", "--message", &format!("npipe:{front}"), &format!("npipe:{back}")]);
+        process.stderr_line("listening on").await;
+        let server = npipe::ServerOptions::new().pipe_mode(npipe::PipeMode::Message).create(&back).unwrap();
+        let client = npipe::ClientOptions::new().pipe_mode(npipe::PipeMode::Message).open(&front).unwrap();
+        within_limit("the client", server.connect()).await.unwrap();
+        let message = vec![7; 64 * MEBIBYTE + 1];
+        let mut received = bytes::BytesMut::new();
+        if from_client {
+            client.send_message(&message).await.unwrap();
+            let received = within_limit("the end", server.recv_message(&mut received)).await.unwrap();
+            assert!(matches!(received, None | Some(0)), "the end of messages, or of the pipe");
+        } else {
+            server.send_message(&message).await.unwrap();
+            let received = within_limit("the end", client.recv_message(&mut received)).await.unwrap();
+            assert!(matches!(received, None | Some(0)), "the end of messages, or of the pipe");
+        }
+        let line = process.stderr_line("client 1: ").await;
+        let sender = if from_client { "it".to_owned() } else { format!(r"\\.\pipe\{back}") };
+        assert!(line.contains(&format!("client 1: {sender} sent a message of more than 64 MiB")), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn an_empty_message_of_the_target_is_its_end_and_the_client_goes_on() {
     let name = unique_name();
     let mut server = ServerOptions::new().pipe_mode(PipeMode::Message).create(path(&name)).unwrap();
