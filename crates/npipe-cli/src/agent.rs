@@ -327,41 +327,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AgentStream<S> {
     }
 }
 
-/// An agent's answers to the requests with which OpenSSH begins.
+/// Sends a request, and returns the reply without its length. An error of the kind `InvalidData` is
+/// another protocol's.
 #[cfg(unix)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answers {
-    /// The number of keys.
-    Keys(u32),
-    /// It closed the connection, or something else is served there.
-    ClosedAtSessionBind,
-    Closed,
-    NoAgent,
-}
-
-/// Sends `session-bind`, if `binds`, and requests the identities.
-#[cfg(unix)]
-pub(crate) async fn examine(agent: &mut (impl AsyncRead + AsyncWrite + Unpin), binds: bool) -> Answers {
-    if binds && (agent.write_all(&session_bind()).await.is_err() || reply(agent).await.is_err()) {
-        return Answers::ClosedAtSessionBind;
-    }
-    const REQUEST_IDENTITIES: [u8; 5] = [0, 0, 0, 1, 11];
-    const IDENTITIES_ANSWER: u8 = 12;
-    if agent.write_all(&REQUEST_IDENTITIES).await.is_err() {
-        return Answers::Closed;
-    }
-    match reply(agent).await {
-        Ok(reply) => match reply[..] {
-            [IDENTITIES_ANSWER, a, b, c, d, ..] => Answers::Keys(u32::from_be_bytes([a, b, c, d])),
-            _ => Answers::NoAgent,
-        },
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Answers::NoAgent,
-        Err(_) => Answers::Closed,
-    }
-}
-
-#[cfg(unix)]
-async fn reply(agent: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<Vec<u8>> {
+pub(crate) async fn exchange(
+    agent: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &[u8],
+) -> io::Result<Vec<u8>> {
+    agent.write_all(request).await?;
     agent.flush().await?;
     let length = agent.read_u32().await?;
     if !(1..=256 * 1024).contains(&length) {
@@ -374,7 +347,7 @@ async fn reply(agent: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<
 
 /// As OpenSSH sends it, with a key and a signature that no server has: an agent refuses them.
 #[cfg(unix)]
-fn session_bind() -> Vec<u8> {
+pub(crate) fn session_bind() -> Vec<u8> {
     let string = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
     let host_key = [string(b"ssh-ed25519"), string(&[0; 32])].concat();
     let signature = [string(b"ssh-ed25519"), string(&[0; 64])].concat();
@@ -397,7 +370,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
 
-    use super::{AgentStream, Answers, Compatibility, FAILURE, examine, is_ssh_agent, session_bind};
+    use super::{AgentStream, Compatibility, FAILURE, is_ssh_agent, session_bind};
     use crate::report::Report;
 
     const LIST: [u8; 5] = [0, 0, 0, 1, 11];
@@ -537,22 +510,6 @@ mod tests {
         let mut read = Vec::new();
         stream.read_to_end(&mut read).await.unwrap();
         assert_eq!(read, b"a greeting that comes before all requests");
-    }
-
-    #[tokio::test]
-    async fn an_agent_is_examined_as_openssh_asks_it() {
-        for (replies, answers) in [
-            (&[&FAILURE[..], &KEYS].concat()[..], Answers::Keys(2)),
-            (&[&[0, 0, 0, 1, 6][..], &KEYS].concat(), Answers::Keys(2)),
-            (&[], Answers::ClosedAtSessionBind),
-            (&FAILURE, Answers::Closed),
-            (&[&FAILURE[..], b"HTTP/1.0 400"].concat(), Answers::NoAgent),
-        ] {
-            let (mut ours, mut agent) = duplex(4096);
-            agent.write_all(replies).await.unwrap();
-            agent.shutdown().await.unwrap();
-            assert_eq!(examine(&mut ours, true).await, answers);
-        }
     }
 
     #[test]

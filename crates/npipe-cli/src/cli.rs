@@ -159,11 +159,12 @@ pub(crate) struct ConnectArguments {
 
     /// Give up after so many attempts, of which there are about five a second [npiperelay: -l,
     /// which is 300]
-    #[arg(long, value_name = "ATTEMPTS", requires = "poll", value_parser = attempts)]
+    // Clap does not require what another flag excludes.
+    #[arg(long, value_name = "ATTEMPTS", requires = "poll", conflicts_with = "wait", value_parser = attempts)]
     pub(crate) poll_limit: Option<u32>,
 
     /// Give up after so many seconds
-    #[arg(long, value_name = "SECONDS", requires = "poll", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", requires = "poll", conflicts_with = "wait", value_parser = seconds)]
     pub(crate) poll_deadline: Option<Duration>,
 
     /// At the end of stdin, send a message of zero bytes [npiperelay: -s]
@@ -247,7 +248,7 @@ pub(crate) struct ForwardArguments {
     pub(crate) poll: bool,
 
     /// Give up after so many seconds
-    #[arg(long, value_name = "SECONDS", requires = "poll", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", requires = "poll", conflicts_with = "wait", value_parser = seconds)]
     pub(crate) poll_deadline: Option<Duration>,
 
     /// Serve at most N clients at once; others wait until one has left
@@ -485,11 +486,11 @@ pub(crate) struct SetupArguments {
     pub(crate) install: bool,
 
     /// Undo it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "path")]
     pub(crate) remove: bool,
 
     /// Replace files that were changed since, and keep the old ones beside them
-    #[arg(long, requires = "install")]
+    #[arg(long, requires = "install", conflicts_with_all = ["print", "remove"])]
     pub(crate) force: bool,
 
     /// Who listens; without it systemd, where it manages the services of users

@@ -112,3 +112,42 @@ pub(crate) fn verdict(name: &PipeName, summary: Summary, accept_disconnect: bool
 fn is_disconnected(error: &io::Error) -> bool {
     code(error) == Some(PIPE_NOT_CONNECTED)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use npipe::PipeName;
+
+    use super::{RemoteError, open_failure};
+    use crate::patience::Waited;
+
+    #[test]
+    fn times_in_messages_keep_their_fractions() {
+        let name = PipeName::new("x").unwrap();
+        let words = |code, attempts, milliseconds| {
+            let error = match code {
+                2 => io::ErrorKind::NotFound.into(),
+                code => {
+                    RemoteError { code: Some(code), kind: io::ErrorKind::Other, text: String::new() }.into()
+                }
+            };
+            let waited = Waited { attempts, time: Duration::from_millis(milliseconds) };
+            open_failure(&name, &error, Some(waited)).to_string()
+        };
+        for (milliseconds, shown) in
+            [(1, "1.0ms"), (800, "800.0ms"), (999, "999.0ms"), (1_999, "2.0s"), (61_000, "00:01:01")]
+        {
+            let missing = words(2, 5, milliseconds);
+            assert!(
+                missing.contains(&format!(r"served \\.\pipe\x in 5 attempts over {shown};")),
+                "{missing}"
+            );
+            let busy = words(231, 5, milliseconds);
+            assert!(busy.contains(&format!("stayed busy for {shown};")), "{busy}");
+        }
+        assert!(words(2, 1, 800).contains("; is the server running?"));
+        assert!(!words(2, 1, 800).contains("attempts"));
+    }
+}

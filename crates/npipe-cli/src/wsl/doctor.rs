@@ -6,7 +6,6 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,19 +16,22 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
 
+use super::LONGEST_ANSWER;
+use super::examine::{Examined, Fault, examine};
 use super::interop::{self, leads_to_windows, lives};
-use super::service::{Listening, Service, Socket};
+use super::service::{Listening, Protocol, Service, Socket};
 use super::setup;
 use crate::account::Lasted;
-use crate::agent::{self, Answers};
 use crate::bridge::client::{Bridge, BridgeStream, Opening, Settings};
 use crate::bridge::process::find;
-use crate::bridge::protocol::{EndOfInput, Hello};
+use crate::bridge::protocol::{EndOfInput, Hello, RemoteError};
 use crate::cli::DoctorArguments;
+use crate::endpoint::Target;
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::patience::Patience;
+use crate::patience::{Obstacle, Patience};
 use crate::report::Report;
+use crate::verdict::{obstacle_of, open_failure};
 
 pub(crate) async fn run(arguments: DoctorArguments, report: Report) -> Result<(), Failure> {
     let mut findings = Findings::new();
@@ -41,19 +43,20 @@ pub(crate) async fn run(arguments: DoctorArguments, report: Report) -> Result<()
         check_interop_socket(root, env::var_os(interop::SOCKET_VARIABLE).as_deref(), &mut findings);
         check_network(&mut findings).await;
     }
+    let mut on_windows = Vec::new();
     match find(arguments.windows_program.path.as_deref()) {
         Ok(program) => {
             if system != System::Other {
                 check_drive(root, &program, &mut findings);
             }
-            check_windows_side(program, report, &mut findings).await;
+            on_windows = check_windows_side(program, report, &mut findings).await;
         }
         Err(reason) => {
             findings.problem(reason, "get npipe.exe of this version, and put it on a Windows drive")
         }
     }
     for service in Service::ALL {
-        check_sockets(root, service, &mut findings).await;
+        check_sockets(root, service, &on_windows, &mut findings).await;
     }
     check_rivals(root, &mut findings);
     findings.end()
@@ -291,9 +294,6 @@ fn mount<'a>(mounts: &'a str, path: &Path) -> Option<(&'a str, &'a str)> {
     innermost.map(|(_, mount)| mount)
 }
 
-/// The time-out of an answer: of an agent, of the relay, of a program of WSL.
-const LONGEST_ANSWER: Duration = Duration::from_secs(5);
-
 /// The start of the Windows program takes a fraction of a second, unless a virus scanner reads it
 /// first.
 const SLOW_START: Duration = Duration::from_secs(4);
@@ -314,7 +314,10 @@ async fn greet(bridge: &Bridge, shown: &str, report: Report) -> io::Result<Arc<H
     }
 }
 
-async fn check_windows_side(program: PathBuf, report: Report, findings: &mut Findings) {
+/// The servers of Windows by their targets, as far as the Windows program answers.
+type OnWindows = Vec<(&'static str, Examined)>;
+
+async fn check_windows_side(program: PathBuf, report: Report, findings: &mut Findings) -> OnWindows {
     let shown = program.display().to_string();
     let bridge = Bridge::new(Settings { program: Some(program), idle: None }, report);
     let began = Instant::now();
@@ -332,7 +335,8 @@ async fn check_windows_side(program: PathBuf, report: Report, findings: &mut Fin
                     "the Windows side cannot be reached before this works: see above, and try the program by itself"
                 }
             };
-            return findings.problem(error.to_string(), remedy);
+            findings.problem(error.to_string(), remedy);
+            return Vec::new();
         }
         Ok(hello) if hello.program == env!("CARGO_PKG_VERSION") => {
             findings.good(format!("{shown} answers, and is of this version"));
@@ -351,31 +355,22 @@ async fn check_windows_side(program: PathBuf, report: Report, findings: &mut Fin
             "in PowerShell as administrator: Add-MpPreference -ExclusionProcess npipe.exe",
         );
     }
+    let mut on_windows = Vec::new();
     for service in Service::ALL {
         for socket in service.sockets(setup::listening(service)) {
-            match open(&bridge, socket.target).await {
-                Ok(agent) if is_ssh_agent(socket.target) => {
-                    check_agent(&bridge, socket.target, agent, findings).await;
-                }
-                Ok(_) => findings.good(format!("{} answers on Windows", socket.target)),
-                Err(error) => {
-                    let what = format!("{} does not answer on Windows: {error}", socket.target);
-                    let remedy = remedy(service, &error);
-                    if setup::is_there(service) {
-                        findings.problem(what, remedy);
-                    } else {
-                        findings.note(what, remedy);
-                    }
-                }
-            }
+            let examined =
+                examine(socket.protocol, async |patience| open(&bridge, socket.target, patience).await).await;
+            report_server(service, &socket, &examined, findings);
+            on_windows.push((socket.target, examined));
         }
     }
+    on_windows
 }
 
-async fn open(bridge: &Bridge, target: &str) -> io::Result<BridgeStream> {
+async fn open(bridge: &Bridge, target: &str, patience: Patience) -> io::Result<BridgeStream> {
     let opening = Opening {
         target,
-        patience: Patience::WhileBusy(Duration::ZERO),
+        patience,
         launch: false,
         end_of_input: EndOfInput::default(),
         end_at_empty_message: false,
@@ -384,78 +379,112 @@ async fn open(bridge: &Bridge, target: &str) -> io::Result<BridgeStream> {
     bridge.open(opening).await
 }
 
-fn is_ssh_agent(target: &str) -> bool {
-    target.parse().is_ok_and(|target| agent::is_ssh_agent(&target))
+fn report_server(service: Service, socket: &Socket, examined: &Examined, findings: &mut Findings) {
+    let target = socket.target;
+    let (what, remedy) = match examined {
+        Examined::Good(detail) => {
+            return findings.good(format!("{target} answers on Windows{}", shown(detail)));
+        }
+        Examined::Unreachable(error) => {
+            let reason = match target.parse() {
+                Ok(Target::Pipe(name)) => open_failure(&name, error, None).to_string(),
+                _ => error.to_string(),
+            };
+            (format!("{target} does not answer on Windows: {reason}"), remedy(service, error).to_owned())
+        }
+        Examined::Fault(fault) => (
+            format!("{target} on Windows {fault} {}", when(socket.protocol)),
+            remedy_of_fault(service, *fault),
+        ),
+        Examined::AtSessionBind(fault) => {
+            return findings.problem(
+                format!("{target} on Windows {fault} at {SESSION_BIND}"),
+                &answer_for_agent(target),
+            );
+        }
+    };
+    // An agent that runs is there to be used, also by a relay that was not set up here.
+    let is_running_agent = matches!((examined, socket.protocol), (Examined::Fault(_), Protocol::SshAgent));
+    if is_running_agent || setup::is_there(service) {
+        findings.problem(what, &remedy);
+    } else {
+        findings.note(what, &remedy);
+    }
 }
 
-/// Asks for the identities, and again behind session-bind, on a connection of its own: an agent may
-/// close the connection there.
-async fn check_agent(bridge: &Bridge, name: &str, mut agent: BridgeStream, findings: &mut Findings) {
-    let without = timeout(LONGEST_ANSWER, agent::examine(&mut agent, false)).await;
-    drop(agent);
-    match without {
-        Ok(Answers::Keys(keys)) => {
-            findings.good(format!("{name} answers on Windows, and has {}", Keys(keys)))
-        }
-        Ok(Answers::NoAgent) => {
-            return findings.problem(
-                format!("what answers as {name} on Windows does not speak the agent's protocol"),
-                "see which program serves its pipe: npipe info ssh-agent",
-            );
-        }
-        Ok(Answers::Closed | Answers::ClosedAtSessionBind) => {
-            return findings.problem(
-                format!("{name} on Windows closes the connection when it is asked for its keys"),
-                "unlock it, if it is a password manager's; else in PowerShell as administrator: Restart-Service ssh-agent",
-            );
-        }
-        Err(_) => {
-            return findings.problem(
-                format!("{name} on Windows took the connection, and did not answer for {} seconds", LONGEST_ANSWER.as_secs()),
-                "see whether it waits for you in a window on Windows; else in PowerShell as administrator: Restart-Service ssh-agent",
-            );
-        }
-    }
-    let Ok(mut agent) = open(bridge, name).await else { return };
-    if let Ok(Answers::ClosedAtSessionBind) = timeout(LONGEST_ANSWER, agent::examine(&mut agent, true)).await
-    {
-        findings.problem(format!("{name} on Windows closes the connection at {SESSION_BIND}"), UPDATE_AGENT);
+fn shown(detail: &Option<String>) -> String {
+    detail.as_ref().map_or_else(String::new, |detail| format!(", and has {detail}"))
+}
+
+/// The request at which a server of the protocol failed.
+fn when(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::SshAgent => "at the request for its keys",
+        Protocol::GpgAgent => "in place of a greeting",
+        Protocol::Docker => "at a ping",
     }
 }
 
 const SESSION_BIND: &str = "session-bind@openssh.com, which ssh of OpenSSH 8.9 and later sends first";
-const UPDATE_AGENT: &str =
-    "update the agent, or let npipe answer in its place: npipe forward --agent-compat unix:SOCKET ssh-agent";
 
-struct Keys(u32);
+fn answer_for_agent(target: &str) -> String {
+    format!(
+        "update the agent, or let npipe answer in its place: npipe forward --agent-compat unix:SOCKET {target}"
+    )
+}
 
-impl fmt::Display for Keys {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => formatter.write_str("no key: add one there with ssh-add"),
-            1 => formatter.write_str("one key"),
-            keys => write!(formatter, "{keys} keys"),
+fn remedy_of_fault(service: Service, fault: Fault) -> String {
+    let restart = match service {
+        Service::SshAgent => "in PowerShell as administrator: Restart-Service ssh-agent",
+        Service::GpgAgent => "on Windows: gpgconf --kill gpg-agent && gpgconf --launch gpg-agent",
+        Service::Docker => "restart Docker Desktop on Windows",
+    };
+    match (fault, service) {
+        (Fault::OtherProtocol, Service::SshAgent) => {
+            "see which program serves its pipe: npipe info ssh-agent".to_owned()
         }
+        (Fault::OtherProtocol, Service::Docker) => {
+            "see which program serves its pipe: npipe info docker".to_owned()
+        }
+        (Fault::Refused, _) => {
+            format!("unlock it: in its window on Windows, or by ssh-add -X; else {restart}")
+        }
+        (Fault::Closed, Service::SshAgent) => {
+            format!("unlock it, if it is a password manager's; else {restart}")
+        }
+        (Fault::Silent, _) => format!("see whether it waits for you in a window on Windows; else {restart}"),
+        (Fault::Closed | Fault::OtherProtocol, Service::GpgAgent | Service::Docker) => restart.to_owned(),
     }
 }
 
 fn remedy(service: Service, error: &io::Error) -> &'static str {
-    match (error.kind(), service) {
-        (io::ErrorKind::PermissionDenied, _) => {
+    match (obstacle_of(error), error.kind(), service) {
+        (_, io::ErrorKind::PermissionDenied, _) => {
             "it belongs to another user or runs elevated: start both sides as the same user"
         }
-        (_, Service::SshAgent) => {
+        (Obstacle::Busy, _, _) => {
+            "it serves as many clients as it can: end one of them, or restart it on Windows"
+        }
+        // The bridge's own error, and not one of Windows.
+        (_, io::ErrorKind::ConnectionReset, _) if !is_of_windows(error) => {
+            "see the words of the Windows program: npipe -vv wsl doctor"
+        }
+        (_, _, Service::SshAgent) => {
             "if you need it, in PowerShell as administrator: Set-Service ssh-agent -StartupType Automatic; Start-Service ssh-agent"
         }
-        (_, Service::GpgAgent) => {
+        (_, _, Service::GpgAgent) => {
             "if you need it, install Gpg4win on Windows, and run there: gpgconf --launch gpg-agent"
         }
-        (_, Service::Docker) => "if you need it, start Docker Desktop on Windows",
+        (_, _, Service::Docker) => "if you need it, start Docker Desktop on Windows",
     }
 }
 
+fn is_of_windows(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<RemoteError>())
+}
+
 /// What Linux programs find: the sockets that were set up, and the variable that leads to one.
-async fn check_sockets(root: &Path, service: Service, findings: &mut Findings) {
+async fn check_sockets(root: &Path, service: Service, on_windows: &OnWindows, findings: &mut Findings) {
     let set_up = setup::is_there(service);
     let sockets = service.sockets(setup::listening(service));
     if set_up && setup::listening(service) == Listening::Systemd && Listening::available() == Listening::Shell
@@ -479,14 +508,7 @@ async fn check_sockets(root: &Path, service: Service, findings: &mut Findings) {
         );
     } else if set_up {
         for socket in &sockets {
-            let path = socket.path.resolved();
-            match path.as_deref().map(UnixStream::connect) {
-                Some(connecting) => match connecting.await {
-                    Ok(relay) => check_relay(socket, relay, findings).await,
-                    Err(_) => nobody_listens(service, socket, findings),
-                },
-                None => nobody_listens(service, socket, findings),
-            }
+            check_relay(service, socket, on_windows, findings).await;
         }
     }
     let Some((variable, scheme)) = service.variable() else { return };
@@ -533,41 +555,75 @@ fn nobody_listens(service: Service, socket: &Socket, findings: &mut Findings) {
     );
 }
 
-/// Examines the relay that runs: with a stopped Windows process it accepts connections, and is
-/// silent.
-async fn check_relay(socket: &Socket, mut relay: UnixStream, findings: &mut Findings) {
-    if !is_ssh_agent(socket.target) {
-        return findings.good(format!("{} is served here", socket.name));
-    }
-    match timeout(LONGEST_ANSWER, agent::examine(&mut relay, true)).await {
-        Ok(Answers::Keys(keys)) => {
-            findings.good(format!("{} is served here, and has {}", socket.name, Keys(keys)));
+/// Examines the relay that runs, as the clients of its service do.
+async fn check_relay(service: Service, socket: &Socket, on_windows: &OnWindows, findings: &mut Findings) {
+    let Socket { name, target, .. } = socket;
+    let Some(path) = socket.path.resolved() else { return nobody_listens(service, socket, findings) };
+    let there = on_windows.iter().find(|(name, _)| name == target).map(|(_, examined)| examined);
+    let fault = match examine(socket.protocol, async |_| UnixStream::connect(&path).await).await {
+        Examined::Good(detail) => return findings.good(format!("{name} is served here{}", shown(&detail))),
+        Examined::Unreachable(_) => return nobody_listens(service, socket, findings),
+        Examined::AtSessionBind(fault) => {
+            let what = format!("{name} is served here, and {fault} at {SESSION_BIND}");
+            return findings.problem(what, &answer_for_agent(target));
         }
-        Ok(Answers::ClosedAtSessionBind) => findings.problem(
-            format!("{} is served here, and closes the connection at {SESSION_BIND}", socket.name),
-            UPDATE_AGENT,
-        ),
-        Ok(Answers::Closed | Answers::NoAgent) => findings.problem(
+        Examined::Fault(fault) => fault,
+    };
+    let what = format!("{name} is served here, and {fault} {}", when(socket.protocol));
+    let log = match setup::listening(service) {
+        Listening::Systemd => format!("journalctl --user --unit {name}"),
+        Listening::Shell => {
+            format!("cat {}", setup::shell_word(&setup::log(&path, name).display().to_string()))
+        }
+    };
+    match culprit(fault, there) {
+        Culprit::Windows => {
+            findings.problem(
+                format!("{what}, as a relay does whose server fails on Windows"),
+                &format!("see above; the relay's own words: {log}"),
+            );
+        }
+        Culprit::Relay => findings.problem(
             format!(
-                "{} is served here, and closes the connection when it is asked for its keys",
-                socket.name
+                "{what}: {}",
+                match fault {
+                    Fault::Silent => "its Windows process may be stopped",
+                    _ => "it does not reach Windows",
+                }
             ),
-            &format!(
-                "see the reason: journalctl --user --unit {}, or the log in the directory of its socket",
-                socket.name
-            ),
+            &match setup::listening(service) {
+                Listening::Systemd => {
+                    format!("systemctl --user restart {name}.service; the relay's own words: {log}")
+                }
+                Listening::Shell => format!(
+                    "end it, and open a new login shell: fuser -k {}; the relay's own words: {log}",
+                    setup::shell_word(&path.display().to_string())
+                ),
+            },
         ),
-        Err(_) => findings.problem(
-            format!(
-                "{} is served here, and did not answer for {} seconds: its Windows process may be stopped",
-                socket.name,
-                LONGEST_ANSWER.as_secs()
-            ),
-            &format!(
-                "systemctl --user restart {}.service; without systemd, end npipe and open a new login shell",
-                socket.name
-            ),
+        Culprit::Other => findings.problem(
+            format!("{what}: another program serves it than the one on Windows"),
+            &format!("see which: ss -lxp | grep {}", setup::shell_word(&path.display().to_string())),
         ),
+    }
+}
+
+/// The cause of a relay's fault.
+#[derive(Debug, PartialEq, Eq)]
+enum Culprit {
+    Windows,
+    Relay,
+    /// Not npipe: a relay passes on what the server sends.
+    Other,
+}
+
+/// `there`: the server of Windows, if the Windows program answers.
+fn culprit(fault: Fault, there: Option<&Examined>) -> Culprit {
+    match (fault, there) {
+        (here, Some(Examined::Fault(there))) if *there == here => Culprit::Windows,
+        (Fault::Closed, None | Some(Examined::Unreachable(_))) => Culprit::Windows,
+        (Fault::Closed | Fault::Silent, _) => Culprit::Relay,
+        (Fault::OtherProtocol | Fault::Refused, _) => Culprit::Other,
     }
 }
 
@@ -593,9 +649,36 @@ fn check_rivals(root: &Path, findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::path::Path;
 
-    use super::{is_set, mount};
+    use super::{Culprit, Examined, Fault, culprit, is_set, mount};
+
+    #[test]
+    fn a_relay_is_at_fault_where_its_server_is_not() {
+        use Fault::{Closed, OtherProtocol, Refused, Silent};
+        let good = || Some(Examined::Good(None));
+        let unreachable = || Some(Examined::Unreachable(io::ErrorKind::NotFound.into()));
+        for (fault, there, expected) in [
+            (Closed, good(), Culprit::Relay),
+            (Closed, unreachable(), Culprit::Windows),
+            (Closed, None, Culprit::Windows),
+            (Closed, Some(Examined::Fault(Closed)), Culprit::Windows),
+            (Closed, Some(Examined::Fault(Silent)), Culprit::Relay),
+            (Closed, Some(Examined::AtSessionBind(Closed)), Culprit::Relay),
+            (Silent, good(), Culprit::Relay),
+            (Silent, unreachable(), Culprit::Relay),
+            (Silent, None, Culprit::Relay),
+            (Silent, Some(Examined::Fault(Silent)), Culprit::Windows),
+            (OtherProtocol, good(), Culprit::Other),
+            (OtherProtocol, unreachable(), Culprit::Other),
+            (OtherProtocol, Some(Examined::Fault(OtherProtocol)), Culprit::Windows),
+            (Refused, good(), Culprit::Other),
+            (Refused, Some(Examined::Fault(Refused)), Culprit::Windows),
+        ] {
+            assert_eq!(culprit(fault, there.as_ref()), expected, "{fault:?} {there:?}");
+        }
+    }
 
     #[test]
     fn the_innermost_mount_decides() {

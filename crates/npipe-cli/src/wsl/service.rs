@@ -39,6 +39,15 @@ pub(crate) struct Socket {
     pub(crate) path: SocketPath,
     /// What it leads to, as on the command line.
     pub(crate) target: &'static str,
+    pub(crate) protocol: Protocol,
+}
+
+/// The protocol in which a client begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    SshAgent,
+    GpgAgent,
+    Docker,
 }
 
 pub(crate) enum SocketPath {
@@ -93,17 +102,29 @@ impl Service {
                     name: "npipe-ssh-agent",
                     path: own("npipe/ssh-agent.sock"),
                     target: "ssh-agent",
+                    protocol: Protocol::SshAgent,
                 }]
             }
             Service::Docker => {
-                vec![Socket { name: "npipe-docker", path: own("npipe/docker.sock"), target: "docker" }]
+                vec![Socket {
+                    name: "npipe-docker",
+                    path: own("npipe/docker.sock"),
+                    target: "docker",
+                    protocol: Protocol::Docker,
+                }]
             }
             Service::GpgAgent => vec![
-                Socket { name: "npipe-gpg-agent", path: gpg("agent-socket", listening), target: "gpg-agent" },
+                Socket {
+                    name: "npipe-gpg-agent",
+                    path: gpg("agent-socket", listening),
+                    target: "gpg-agent",
+                    protocol: Protocol::GpgAgent,
+                },
                 Socket {
                     name: "npipe-gpg-agent-ssh",
                     path: gpg("agent-ssh-socket", listening),
                     target: "gpg-agent-ssh",
+                    protocol: Protocol::SshAgent,
                 },
             ],
         }

@@ -23,20 +23,18 @@ const IDLE_SECONDS: u32 = 600;
 
 pub(crate) fn run(arguments: &SetupArguments, report: Report) -> Result<(), Failure> {
     let service = arguments.service;
+    if arguments.remove {
+        return output::write(&remove(service)?);
+    }
     let listening = arguments.listening.unwrap_or_else(Listening::available);
-    let found = find(arguments.windows_program.path.as_deref());
-    let program = match found {
+    let program = match find(arguments.windows_program.path.as_deref()) {
         Ok(program) => Some(std::path::absolute(&program).unwrap_or(program)),
-        Err(_) if arguments.remove => None,
         Err(reason) if arguments.install => return Err(Failure::new(Exit::NotFound, reason)),
         Err(reason) => {
             report.warning(format_args!("{reason}"));
             None
         }
     };
-    if arguments.remove {
-        return output::write(&remove(service, program.as_deref())?);
-    }
     let plan = Plan::new(service, listening, program.as_deref())?;
     let text = if arguments.install { plan.install(arguments.force)? } else { plan.script() };
     output::write(&text)
@@ -223,10 +221,12 @@ impl Plan {
 }
 
 fn gpg_advice() -> String {
-    // GnuPG reads common.conf since 2.3.
+    // GnuPG 2.2 ignores no-autostart in common.conf, and 2.3.0 does not have that file: 2.3.1 brought it
+    // (https://lists.gnupg.org/pipermail/gnupg-announce/2021q2/000459.html). 2.4 reads the option there
+    // (its common/comopt.c). Every gpg since 2.1 reads it in gpg.conf.
     let file = match gnupg_version() {
-        Some(version) if version < (2, 3) => "gpg.conf",
-        Some(_) | None => "common.conf",
+        Some(version) if version >= (2, 4) => "common.conf",
+        Some(_) | None => "gpg.conf",
     };
     format!(
         "gpg finds the socket by itself. For ssh with GnuPG's keys, a line for ~/.profile:\n\
@@ -245,9 +245,9 @@ fn gnupg_version() -> Option<(u32, u32)> {
 }
 
 /// Undoes what either way of installing has done.
-fn remove(service: Service, program: Option<&Path>) -> Result<String, Failure> {
-    let systemd = Plan::new(service, Listening::Systemd, program)?;
-    let shell = Plan::new(service, Listening::Shell, program)?;
+fn remove(service: Service) -> Result<String, Failure> {
+    let systemd = Plan::new(service, Listening::Systemd, None)?;
+    let shell = Plan::new(service, Listening::Shell, None)?;
     let is_there = |plan: &Plan| plan.files.iter().any(|file| file.path.exists());
     let had_units = is_there(&systemd);
     if !had_units && !is_there(&shell) {
@@ -470,9 +470,14 @@ fn start(socket: &Socket, command: &[String]) -> String {
          \x20 done\n\
          )\n",
         directory = shell_word(&directory.display().to_string()),
-        log = shell_word(&directory.join(format!("{}.log", socket.name)).display().to_string()),
+        log = shell_word(&log(Path::new(&path), socket.name).display().to_string()),
         command = words.join(" "),
     )
+}
+
+/// The log of a relay that a shell starts.
+pub(super) fn log(socket: &Path, name: &str) -> PathBuf {
+    socket.with_file_name(format!("{name}.log"))
 }
 
 /// The line of a shell that tells programs where the service is, if it takes one.

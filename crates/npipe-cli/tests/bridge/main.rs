@@ -8,6 +8,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod agent;
 mod connect;
 mod kills;
 mod load;

@@ -283,7 +283,7 @@ pub(crate) async fn start_bridge_at(
     bridge
 }
 
-fn children(process: u32) -> Vec<u32> {
+pub(crate) fn children(process: u32) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
     threads
         .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())

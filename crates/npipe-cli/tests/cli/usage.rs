@@ -100,6 +100,37 @@ async fn a_flag_without_effect_is_refused() {
     outcome.code(2).stderr_has("--progress");
 }
 
+#[tokio::test]
+async fn a_flag_without_effect_is_refused_by_every_command() {
+    let mut lines = vec![
+        ("connect --poll --wait 5 npipe:x", "--wait"),
+        ("connect --poll-limit 5 npipe:x", "--poll"),
+        ("connect --poll-deadline 5 npipe:x", "--poll"),
+        // What a flag requires is not required beside a flag that the required one excludes.
+        ("connect --poll-limit 5 --wait 5 npipe:x", "--wait"),
+        ("connect --poll-deadline 5 --wait 5 npipe:x", "--wait"),
+        ("forward --poll-deadline 5 --wait 5 tcp:0 npipe:x", "--wait"),
+        ("list --json --watch", "--watch"),
+    ];
+    if cfg!(unix) {
+        lines.extend([
+            ("wsl setup docker --remove --windows-exe /x/npipe.exe", "--windows-exe"),
+            ("wsl setup docker --remove --listening shell", "--listening"),
+            ("wsl setup docker --remove --install", "--install"),
+            ("wsl setup docker --remove --print", "--print"),
+            ("wsl setup docker --remove --force", "--force"),
+            ("wsl setup docker --install --print", "--print"),
+            ("wsl setup docker --print --force", "--force"),
+            ("wsl setup docker --force", "--install"),
+        ]);
+    }
+    for (line, flag) in lines {
+        let arguments: Vec<_> = line.split(' ').collect();
+        eprintln!("npipe {line}");
+        Npipe::start(&arguments).finish().await.code(2).stdout(b"").stderr_has(flag);
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_variable_for_the_windows_program_is_no_flag() {

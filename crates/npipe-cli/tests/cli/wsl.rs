@@ -407,9 +407,19 @@ async fn no_other_user_may_write_to_what_is_installed_whatever_the_umask() {
 
 #[tokio::test]
 async fn gnupg_is_told_where_its_version_reads() {
-    for (version, file) in [("2.2.27", "gpg.conf"), ("2.3.0", "common.conf"), ("2.4.4", "common.conf")] {
+    for (version, file) in [
+        ("(GnuPG) 2.1.11", "gpg.conf"),
+        ("(GnuPG) 2.2.27", "gpg.conf"),
+        ("(GnuPG) 2.3.0", "gpg.conf"),
+        ("(GnuPG) 2.3.8-unknown", "gpg.conf"),
+        ("(GnuPG) 2.4.0", "common.conf"),
+        ("(GnuPG/MacGPG2) 2.4.4-unknown", "common.conf"),
+        ("(GnuPG) 2.5.0-beta12", "common.conf"),
+        ("(GnuPG) 3.0.0", "common.conf"),
+        ("of another kind", "gpg.conf"),
+    ] {
         let world = World::new();
-        let script = format!("[ $1 = --version ] && echo 'gpgconf (GnuPG) {version}' || echo /gnupg/$2");
+        let script = format!("[ $1 = --version ] && echo 'gpgconf {version}' || echo /gnupg/$2");
         world.program("bin/gpgconf", &script);
         let outcome = world.setup(&["gpg-agent", "--install"]).await;
         outcome.code(0).stdout_has(&format!("--list-dirs homedir)/{file}\""));
@@ -593,7 +603,12 @@ async fn the_doctor_follows_what_was_set_up_to_its_end() {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Agent {
     AnswersAll,
+    ClosesAfterKeys,
     ClosesAtSessionBind,
+    ClosesAfterEachReply,
+    IsSilentAtSessionBind,
+    Refuses,
+    SpeaksHttp,
     Closes,
     IsSilent,
 }
@@ -608,9 +623,7 @@ fn serve_agent(socket: &Path, agent: Agent) {
             match agent {
                 Agent::IsSilent => silent.push(client),
                 Agent::Closes => {}
-                Agent::AnswersAll | Agent::ClosesAtSessionBind => {
-                    drop(std::thread::spawn(move || answer(&mut client, agent)))
-                }
+                _ => drop(std::thread::spawn(move || answer(&mut client, agent))),
             }
         }
     });
@@ -623,13 +636,24 @@ fn answer(client: &mut std::os::unix::net::UnixStream, agent: Agent) -> std::io:
         client.read_exact(&mut length)?;
         let mut request = vec![0; u32::from_be_bytes(length) as usize];
         client.read_exact(&mut request)?;
-        match request[0] {
-            11 => client.write_all(&[0, 0, 0, 5, 12, 0, 0, 0, 2])?,
-            27 if agent == Agent::ClosesAtSessionBind => {
+        match (agent, request[0]) {
+            (Agent::SpeaksHttp, _) => client.write_all(b"HTTP/1.0 400 Bad Request\r\n")?,
+            (Agent::Refuses, _) => client.write_all(&[0, 0, 0, 1, 5])?,
+            (_, 11) => client.write_all(&[0, 0, 0, 5, 12, 0, 0, 0, 2])?,
+            (Agent::ClosesAtSessionBind, 27) => {
                 assert!(request[5..].starts_with(b"session-bind@openssh.com"));
                 return Ok(());
             }
+            (Agent::IsSilentAtSessionBind, 27) => {
+                // It says no more until its client leaves.
+                let _ = client.read(&mut [0]);
+                return Ok(());
+            }
             _ => client.write_all(&[0, 0, 0, 1, 5])?,
+        }
+        match (agent, request[0]) {
+            (Agent::ClosesAfterEachReply, _) | (Agent::ClosesAfterKeys, 11) => return Ok(()),
+            _ => {}
         }
     }
 }
@@ -638,15 +662,42 @@ fn answer(client: &mut std::os::unix::net::UnixStream, agent: Agent) -> std::io:
 async fn the_doctor_asks_the_relay_for_the_keys_as_openssh_does() {
     for (agent, finding, remedy) in [
         (Agent::AnswersAll, "ok       npipe-ssh-agent is served here, and has 2 keys", ""),
+        (Agent::ClosesAfterKeys, "ok       npipe-ssh-agent is served here, and has 2 keys", ""),
         (
             Agent::ClosesAtSessionBind,
-            "problem  npipe-ssh-agent is served here, and closes the connection at session-bind@openssh.com",
-            "npipe forward --agent-compat",
+            "problem  npipe-ssh-agent is served here, and closed the connection at session-bind@openssh.com",
+            "npipe forward --agent-compat unix:SOCKET ssh-agent",
         ),
-        (Agent::Closes, "problem  npipe-ssh-agent is served here, and closes the connection", ""),
+        (
+            Agent::ClosesAfterEachReply,
+            "problem  npipe-ssh-agent is served here, and closed the connection at session-bind@openssh.com",
+            "npipe forward --agent-compat unix:SOCKET ssh-agent",
+        ),
+        (
+            Agent::IsSilentAtSessionBind,
+            "problem  npipe-ssh-agent is served here, and did not answer for 5 seconds at session-bind@",
+            "npipe forward --agent-compat unix:SOCKET ssh-agent",
+        ),
+        (
+            Agent::Closes,
+            "problem  npipe-ssh-agent is served here, and closed the connection at the request for its \
+             keys, as a relay does whose server fails on Windows",
+            "see above; the relay's own words: journalctl --user --unit npipe-ssh-agent",
+        ),
+        (
+            Agent::Refuses,
+            "problem  npipe-ssh-agent is served here, and answered with a failure at the request for",
+            "see which: ss -lxp | grep ",
+        ),
+        (
+            Agent::SpeaksHttp,
+            "problem  npipe-ssh-agent is served here, and sent bytes of another protocol at the request",
+            "see which: ss -lxp | grep ",
+        ),
         (
             Agent::IsSilent,
-            "problem  npipe-ssh-agent is served here, and did not answer for 5 seconds",
+            "problem  npipe-ssh-agent is served here, and did not answer for 5 seconds at the request for \
+             its keys: its Windows process may be stopped",
             "systemctl --user restart npipe-ssh-agent.service",
         ),
     ] {
@@ -655,7 +706,50 @@ async fn the_doctor_asks_the_relay_for_the_keys_as_openssh_does() {
         let socket = world.path("run/npipe/ssh-agent.sock");
         fs::create_dir(socket.parent().unwrap()).unwrap();
         serve_agent(&socket, agent);
-        world.doctor(&[]).await.code(11).stdout_has(finding).stdout_has(remedy);
+        let outcome = world.doctor(&[]).await;
+        outcome.code(11).stdout_has(finding).stdout_has(remedy);
+        let names_session_bind = String::from_utf8_lossy(&outcome.stdout).contains("session-bind");
+        assert_eq!(names_session_bind, finding.contains("session-bind"), "{finding}");
+    }
+}
+
+/// The relays of a shell have no unit to restart, and a log of their own.
+#[tokio::test]
+async fn the_doctor_examines_each_relay_in_its_protocol_and_names_what_a_shell_can_do() {
+    for (service, name, socket, greeting) in [
+        ("docker", "npipe-docker", "home/.npipe/docker.sock", "HTTP/1.0 200 OK\r\n"),
+        ("gpg-agent", "npipe-gpg-agent", "home/.gnupg/S.gpg-agent", "OK Pleased to meet you\n"),
+    ] {
+        let world = World::without_systemd();
+        world.program("bin/gpgconf", "exit 2");
+        world.setup(&[service, "--install"]).await.code(0);
+        let socket = world.path(socket);
+        fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let silent = UnixListener::bind(&socket).unwrap();
+        let finding = format!("problem  {name} is served here, and did not answer for 5 seconds");
+        let outcome = world.doctor(&[]).await;
+        outcome.code(11).stdout_has(&finding).stdout_has(&format!("fuser -k {}", socket.display()));
+        outcome.stdout_has(&format!("cat {}/{name}.log", socket.parent().unwrap().display()));
+        drop(silent);
+        fs::remove_file(&socket).unwrap();
+        for (greeting, finding) in [
+            (greeting, format!("ok       {name} is served here\n")),
+            ("", format!("problem  {name} is served here, and closed the connection")),
+            ("SSH-2.0-x\r\n", format!("problem  {name} is served here, and sent bytes of another protocol")),
+        ] {
+            let listener = UnixListener::bind(&socket).unwrap();
+            let server = std::thread::spawn(move || {
+                use std::io::{Read, Write};
+                let (mut client, _) = listener.accept().unwrap();
+                client.write_all(greeting.as_bytes()).unwrap();
+                // What the client sends is taken, so that the end is one and no reset.
+                client.shutdown(std::net::Shutdown::Write).unwrap();
+                let _ = client.read_to_end(&mut Vec::new());
+            });
+            world.doctor(&[]).await.code(11).stdout_has(&finding);
+            server.join().unwrap();
+            fs::remove_file(&socket).unwrap();
+        }
     }
 }
 
