@@ -65,13 +65,15 @@ fn main() -> ExitCode {
     #[cfg(windows)]
     close_window_of_our_own(report);
     let exit = match check(&command, &given).and_then(|()| run(command, report)) {
-        Ok(()) => Exit::Success,
+        Ok(()) => {
+            report::flush();
+            Exit::Success
+        }
         Err(failure) => {
             report.failure(&failure);
             failure.exit
         }
     };
-    report::flush();
     exit.into()
 }
 

@@ -733,6 +733,30 @@ async fn a_stderr_that_is_not_read_holds_up_no_client() {
 }
 
 #[tokio::test]
+async fn where_no_thread_can_be_started_a_stderr_that_is_not_read_holds_up_no_client_either() {
+    let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("tcp:{}", refusing.local_addr().unwrap());
+    drop(refusing);
+    let directory = tempfile::tempdir().unwrap();
+    let listen = format!("unix:{}", socket(&directory).display());
+    // No stack is that large.
+    let no_threads = |command: &mut tokio::process::Command| {
+        command.env("RUST_MIN_STACK", (1u64 << 60).to_string());
+    };
+    let mut forward = Npipe::start_with(&["-v", "forward", &listen, &target], no_threads);
+    forward.stderr_line("listening on").await;
+    for _ in 0..2000 {
+        assert_eq!(read_to_end(&mut connect(&socket(&directory)).await).await, b"");
+    }
+    terminate(&forward);
+    let outcome = forward.finish().await;
+    outcome.code(0).stderr_has("client 1: ").stderr_has("lines were dropped here");
+    // The reason of an end is written too.
+    let outcome = Npipe::start_with(&["forward", "unix:/nonexistent/x", &target], no_threads).finish().await;
+    outcome.code(1).stderr_has("the directory does not exist");
+}
+
+#[tokio::test]
 async fn a_stderr_that_is_closed_or_full_holds_up_no_client() {
     for redirection in ["2>&-", "2>/dev/full"] {
         let directory = tempfile::tempdir().unwrap();
