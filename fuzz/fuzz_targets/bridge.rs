@@ -17,6 +17,10 @@ mod bridge {
     pub(crate) mod records;
 }
 
+#[allow(dead_code, reason = "the tool's own use of this file")]
+#[path = "../../crates/npipe-cli/src/endings.rs"]
+mod endings;
+
 use bridge::protocol::{Answer, Hello, OpenRequest, RemoteError, read_block, shake_hands};
 use bridge::records::Records;
 

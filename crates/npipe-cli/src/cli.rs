@@ -14,6 +14,7 @@ use npipe::PipeName;
 use npipe::SecurityDescriptor;
 
 use crate::bridge::protocol::Hello;
+use crate::endings::Direction;
 use crate::endpoint::{Listener, Target, begins_with_scheme, in_our_form, nearest, pipe_name};
 use crate::exit::Exit;
 use crate::progress::When;
@@ -171,14 +172,14 @@ pub(crate) struct ConnectArguments {
     ///
     /// Servers with message pipes, Docker's among them, take it for the end of the client's data.
     /// On a pipe of bytes there is no such message, and nothing is sent.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "read_only")]
     pub(crate) eof_message: bool,
 
     /// Take an empty message from the server for the end of what it says [npiperelay: -ep]
     ///
     /// It then ends the session, as the end of the pipe always does. Servers with message pipes,
     /// Docker's among them, send one when they have no more to say and still listen.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "write_only")]
     pub(crate) end_at_empty_message: bool,
 
     /// End the session when stdin ends [npiperelay: -ei]
@@ -196,12 +197,43 @@ pub(crate) struct ConnectArguments {
     #[arg(long)]
     pub(crate) accept_disconnect: bool,
 
+    #[command(flatten)]
+    pub(crate) one_way: OneWay,
+
     #[cfg(unix)]
     #[command(flatten)]
     pub(crate) windows_program: WindowsProgram,
 
     #[command(flatten)]
     pub(crate) progress: ProgressArguments,
+}
+
+/// A pipe of which one direction is wanted.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct OneWay {
+    /// Open the target pipe for reading only, and send nothing to it
+    ///
+    /// Without this and --write-only it is opened for both directions, and where its server allows
+    /// one only, for that.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+
+    /// Open the target pipe for writing only, and read nothing from it
+    ///
+    /// The session then ends with the end of what is sent.
+    #[arg(long, conflicts_with = "read_only")]
+    pub(crate) write_only: bool,
+}
+
+impl OneWay {
+    /// The only direction that is wanted, if one is.
+    pub(crate) fn direction(self) -> Option<Direction> {
+        match self {
+            OneWay { read_only: true, .. } => Some(Direction::Replies),
+            OneWay { write_only: true, .. } => Some(Direction::Requests),
+            OneWay { .. } => None,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -237,6 +269,9 @@ pub(crate) struct ForwardArguments {
     /// How many seconds a client waits while every instance of the pipe is busy
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(crate) wait: Duration,
+
+    #[command(flatten)]
+    pub(crate) one_way: OneWay,
 
     /// For each client, try again while the target does not exist, does not answer or is busy
     ///

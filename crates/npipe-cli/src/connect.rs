@@ -17,7 +17,7 @@ use crate::bridge::{
 use crate::cli::ConnectArguments;
 #[cfg(windows)]
 use crate::dial::{Stream, pipe};
-use crate::endings::{Directions, EndOfInput, Kind, Session};
+use crate::endings::{Direction, Directions, EndOfInput, Kind, Session};
 use crate::exit::{Exit, Failure};
 use crate::patience::Patience;
 use crate::progress::Progress;
@@ -33,7 +33,9 @@ pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(
     let mut stdio = stdio::open()?;
     let (mut server, directions) = open(&arguments, report).await?;
     report.detail(format_args!("connected to {name}"));
-    let end_of_input = EndOfInput::new(cfg!(windows) && arguments.exit_on_stdin_eof);
+    // Over the bridge the other half sees the end of stdin, unless nothing of it is sent.
+    let ends_here = cfg!(windows) || !directions.has(Direction::Requests);
+    let end_of_input = EndOfInput::new(arguments.exit_on_stdin_eof && ends_here);
     let session = Session { directions, end_of_input, ..Session::new(Kind::Stdio, Kind::Pipe) };
     let account = Account::of_stdio(name, Progress::new(arguments.progress.when, report), report);
     let (_, summary) = relay(&mut stdio, &mut server, session, stdio::hang_up(), &account).await;
@@ -49,10 +51,12 @@ async fn open(
 ) -> Result<(Box<dyn Stream>, Directions), Failure> {
     let name = &arguments.target;
     let patience = Patience::of_connect(arguments);
-    let pipe::Opened { pipe, directions } = match pipe::open_for_data(name, patience, false, report).await {
-        Ok(opened) => opened,
-        Err(gave_up) => return Err(open_failure(name, &gave_up.error, Some(gave_up.waited))),
-    };
+    let only = arguments.one_way.direction();
+    let pipe::Opened { pipe, directions } =
+        match pipe::open_for_data(name, only, patience, false, report).await {
+            Ok(opened) => opened,
+            Err(gave_up) => return Err(open_failure(name, &gave_up.error, Some(gave_up.waited))),
+        };
     if directions == Directions::Both {
         pipe.set_empty_message_is_end(arguments.end_at_empty_message)
             .map_err(|error| unusable(name, &error))?;
@@ -92,10 +96,13 @@ async fn open(arguments: &ConnectArguments, report: Report) -> Result<(BridgeStr
         },
         end_at_empty_message: arguments.end_at_empty_message,
         half_close: false,
+        only: arguments.one_way.direction(),
     };
-    // Which directions the pipe has is the other half's matter.
     match bridge.open(opening).await {
-        Ok(stream) => Ok((stream, Directions::Both)),
+        Ok(stream) => {
+            let directions = stream.directions();
+            Ok((stream, directions))
+        }
         Err(error) => Err(open_failure(&arguments.target, &error, None)),
     }
 }

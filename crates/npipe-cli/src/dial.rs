@@ -16,7 +16,7 @@ use crate::assuan;
 use crate::bridge::client::{Bridge, Opening};
 #[cfg(unix)]
 use crate::bridge::protocol::{EndOfInput, OpenRequest, RemoteError};
-use crate::endings::{Directions, Kind};
+use crate::endings::{Direction, Directions, Kind};
 use crate::endpoint::{Target, TcpAddress};
 use crate::exec::Process;
 use crate::exit::{Exit, Failure};
@@ -87,6 +87,8 @@ pub(crate) struct Dialer {
     report: Report,
     /// For the target's answers to OpenSSH, if it is an ssh-agent.
     agent: Option<Compatibility>,
+    /// The only direction for which to open a pipe; by default those that it has.
+    only: Option<Direction>,
     /// The way to what is on the Windows side.
     #[cfg(unix)]
     bridge: Bridge,
@@ -123,7 +125,8 @@ impl Dialer {
             #[cfg(windows)]
             Target::Gpg(socket) => match assuan::find::socket_file(*socket) {
                 Some(file) => {
-                    Ok(Dialer { target: Target::Assuan(file), patience, launch, report, agent: None })
+                    let target = Target::Assuan(file);
+                    Ok(Dialer { target, patience, launch, report, agent: None, only: None })
                 }
                 None => Err(Failure::new(
                     Exit::NotFound,
@@ -136,6 +139,7 @@ impl Dialer {
                 launch,
                 report,
                 agent: None,
+                only: None,
                 #[cfg(unix)]
                 bridge,
             }),
@@ -147,6 +151,11 @@ impl Dialer {
         Dialer { agent: Some(compatibility), ..self }
     }
 
+    /// Opens the target pipe for that direction only, if there is one.
+    pub(crate) fn one_way(self, only: Option<Direction>) -> Dialer {
+        Dialer { only, ..self }
+    }
+
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }
@@ -154,9 +163,10 @@ impl Dialer {
     pub(crate) async fn dial(&self) -> Result<Connection, Failure> {
         let connection = self.dial_unchanged().await?;
         Ok(match &self.agent {
-            Some(agent) => {
-                Connection::new(AgentStream::new(connection.stream, agent.clone()), connection.kind)
-            }
+            Some(agent) => Connection {
+                stream: Box::new(AgentStream::new(connection.stream, agent.clone())),
+                ..connection
+            },
             None => connection,
         })
     }
@@ -189,7 +199,7 @@ impl Dialer {
 
     #[cfg(windows)]
     async fn open(&self, name: &npipe::PipeName) -> Result<Connection, Failure> {
-        let opened = pipe::open_for_data(name, self.patience, self.launch, self.report).await;
+        let opened = pipe::open_for_data(name, self.only, self.patience, self.launch, self.report).await;
         let connection = match opened {
             Ok(opened) => opened.half_closing(),
             Err(gave_up) => Err(gave_up.error),
@@ -238,9 +248,13 @@ impl Dialer {
             end_of_input: EndOfInput { sends_message: true, ends_session: false },
             end_at_empty_message: false,
             half_close: true,
+            only: self.only,
         };
         match self.bridge.open(opening).await {
-            Ok(stream) => Ok(Connection::new(stream, kind)),
+            Ok(stream) => {
+                let directions = stream.directions();
+                Ok(Connection { directions, ..Connection::new(stream, kind) })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound && kind == Kind::Messages => {
                 Err(Failure::new(
                     Exit::NotFound,
@@ -356,24 +370,28 @@ pub(crate) mod pipe {
         }
     }
 
-    /// Opens a pipe for what it carries: both directions, or the one that it has. A server that
-    /// sends only, or receives only, denies access to all else.
-    fn attempt(name: &PipeName) -> io::Result<Opened> {
-        let denied = match ClientOptions::new().open(name) {
-            Ok(pipe) => return Ok(Opened { pipe, directions: Directions::Both }),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
-            Err(error) => return Err(error),
-        };
-        for direction in [Direction::Replies, Direction::Requests] {
-            let mut options = ClientOptions::new();
-            options.read(direction == Direction::Replies).write(direction == Direction::Requests);
-            match options.open(name) {
-                Ok(pipe) => return Ok(Opened { pipe, directions: Directions::Only(direction) }),
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                Err(error) => return Err(error),
-            }
+    fn attempt_for(name: &PipeName, directions: Directions) -> io::Result<Opened> {
+        let mut options = ClientOptions::new();
+        options.read(directions.has(Direction::Replies)).write(directions.has(Direction::Requests));
+        options.open(name).map(|pipe| Opened { pipe, directions })
+    }
+
+    /// Opens a pipe for the direction `only`, or for what it carries: both, or the one that it has.
+    /// A server that sends only, or receives only, denies access to all else.
+    fn attempt(name: &PipeName, only: Option<Direction>) -> io::Result<Opened> {
+        if let Some(only) = only {
+            return attempt_for(name, Directions::Only(only));
         }
-        Err(denied)
+        let one_way = [Direction::Replies, Direction::Requests].map(Directions::Only);
+        let mut opened = attempt_for(name, Directions::Both);
+        for directions in one_way {
+            match &opened {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Ok(_) | Err(_) => break,
+            }
+            opened = attempt_for(name, directions);
+        }
+        opened
     }
 
     fn is_of_this_machine(name: &PipeName) -> bool {
@@ -385,17 +403,18 @@ pub(crate) mod pipe {
     /// and who should is known.
     pub(crate) async fn open_for_data(
         name: &PipeName,
+        only: Option<Direction>,
         patience: Patience,
         launch: bool,
         report: Report,
     ) -> Result<Opened, GaveUp<io::Error>> {
         let attempt = async || {
             if is_of_this_machine(name) {
-                return attempt(name);
+                return attempt(name, only);
             }
             // The network may take longer than a bridge that does not answer pings is given.
             let name = name.clone();
-            tokio::task::spawn_blocking(move || attempt(&name)).await.map_err(io::Error::other)?
+            tokio::task::spawn_blocking(move || attempt(&name, only)).await.map_err(io::Error::other)?
         };
         if let Some(server) = WellKnown::of(name).filter(|_| launch) {
             match attempt().await {

@@ -70,7 +70,6 @@ impl EndOfInput {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Directions {
     Both,
-    #[cfg_attr(unix, expect(dead_code, reason = "only pipes have one direction"))]
     Only(Direction),
 }
 
@@ -180,7 +179,11 @@ impl Endings {
             Kind::Bridge => {
                 matches!(requests, Progress::Absent | Progress::Ended(Ending::Eof | Ending::ReceiverFailed))
             }
-            Kind::Stdio | Kind::Pipe | Kind::Process => false,
+            // Its end counts, although its bytes go nowhere.
+            Kind::Stdio => {
+                requests == Progress::Absent && self.session.end_of_input == EndOfInput::EndsSession
+            }
+            Kind::Pipe | Kind::Process => false,
         }
     }
 
@@ -233,9 +236,9 @@ impl Endings {
         // waits for the rest of the request would wait for ever.
         let failed = (client == Kind::Stdio && requests == Progress::Ended(SenderFailed))
             .then_some((FAREWELL, Stop::Over));
-        let silent =
-            (end_of_input == EndOfInput::EndsSession && requests_ended && replies == Progress::Reading)
-                .then_some((SILENCE, Stop::Over));
+        let input_ended = matches!(requests, Progress::Ended(_));
+        let silent = (end_of_input == EndOfInput::EndsSession && input_ended && replies == Progress::Reading)
+            .then_some((SILENCE, Stop::Over));
         Next::GoOn(idle.into_iter().chain(failed).chain(silent).min_by_key(|(limit, _)| *limit))
     }
 
@@ -356,6 +359,8 @@ mod tests {
         let endings = Endings::new(Session { end_of_input, ..Session::new(Stdio, Pipe) });
         let silent = Next::GoOn(Some((SILENCE, Stop::Over)));
         assert_eq!(endings.next(Reading, Reading), GO_ON);
+        assert_eq!(endings.next(Absent, Reading), GO_ON, "an input of which nothing is sent");
+        assert!(endings.watches_client(Absent) && !endings.watches_client(Ended(Eof)));
         assert_eq!(endings.next(Ended(Eof), Reading), silent);
         assert_eq!(endings.next(Ended(ReceiverFailed), Reading), silent);
         assert_eq!(endings.next(Ended(Eof), Writing), GO_ON, "a slow reader of replies");

@@ -30,15 +30,18 @@ const fn rule(flag: &'static str, takes_effect: fn(&Listener, &Target) -> bool, 
 
 const POLLED: &str = "is for a target that may be missing for a while: a pipe, tcp:, unix:, assuan:, \
                       gpg-agent or gpg-agent-ssh";
+const TARGET_PIPE: &str = "is for a target that is a pipe, such as npipe:NAME";
 const SERVED_PIPE: &str = "is for pipes: listen at npipe:NAME to use it";
 
 /// Every flag of `npipe forward`, but for those of every command.
 const RULES: &[Rule] = &[
     rule(
         "wait",
-        |_, target| matches!(there(target), Target::Pipe(_)),
+        |_, target| is_pipe(target),
         "is for a target that can be busy, which is a pipe: npipe:NAME, ssh-agent or docker",
     ),
+    rule("read-only", |_, target| is_pipe(target), TARGET_PIPE),
+    rule("write-only", |_, target| is_pipe(target), TARGET_PIPE),
     rule("poll", |_, target| may_be_missing(there(target)), POLLED),
     rule("poll-deadline", |_, target| may_be_missing(there(target)), POLLED),
     rule(
@@ -85,6 +88,10 @@ fn there(target: &Target) -> &Target {
         Target::Windows(target) => target,
         target => target,
     }
+}
+
+fn is_pipe(target: &Target) -> bool {
+    matches!(there(target), Target::Pipe(_))
 }
 
 fn may_be_missing(target: &Target) -> bool {
@@ -285,7 +292,7 @@ mod tests {
                 .contains(&target);
         match flag {
             "idle-timeout" => true,
-            "wait" => ["npipe:x", "ssh-agent", "docker"].contains(&server),
+            "wait" | "read-only" | "write-only" => ["npipe:x", "ssh-agent", "docker"].contains(&server),
             "poll" | "poll-deadline" => !["stdio", "exec:x"].contains(&server),
             "max-connections" => !stdio,
             "instances" => listen == "npipe:a" && target != "stdio",
@@ -317,7 +324,9 @@ mod tests {
             let rules = RULES.iter().filter(|rule| rule.flag == flag).count();
             assert_eq!(rules, 1, "--{flag} has a rule");
             let written = match flag {
-                "poll" | "message" | "launch" | "agent-compat" => format!("--{flag}"),
+                "poll" | "message" | "launch" | "agent-compat" | "read-only" | "write-only" => {
+                    format!("--{flag}")
+                }
                 "sddl" => "--sddl=D:(A;;FA;;;WD)".to_owned(),
                 "progress" => "--progress=never".to_owned(),
                 _ => format!("--{flag}=7"),

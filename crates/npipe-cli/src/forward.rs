@@ -61,7 +61,7 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
         return stdio_serves_the_first_client(&arguments, idle_timeout, progress, report).await;
     }
     let patience = Patience::of_forward(&arguments);
-    let ForwardArguments { listen, target, max_connections, launch, agent_compat, .. } = arguments;
+    let ForwardArguments { listen, target, max_connections, launch, agent_compat, one_way, .. } = arguments;
     let agent = (agent_compat || is_ssh_agent(&target)).then(|| Compatibility::new(agent_compat, report));
     #[cfg(unix)]
     if listen != Listener::Stdio
@@ -74,6 +74,7 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
     let dialer = Dialer::new(target, patience, launch, report, Bridge::new(arguments.bridge.into(), report))?;
     #[cfg(windows)]
     let dialer = Dialer::new(target, patience, launch, report)?;
+    let dialer = dialer.one_way(one_way.direction());
     let dialer = match agent {
         Some(agent) => dialer.with_agent(agent),
         None => dialer,

@@ -395,6 +395,7 @@ impl<'a> Pump<'a> {
 
     fn progress(&self) -> Progress {
         match &self.state {
+            State::Absent if self.sender_said_all => Progress::Ended(Ending::Eof),
             State::Absent => Progress::Absent,
             State::Reading { unflushed: false } => Progress::Reading,
             // Some receivers accept bytes at once and write them later, such as a file of Tokio's.

@@ -1,19 +1,26 @@
 //! A pipe in front of a TCP server, with two threads for each client and no runtime.
 //!
-//!     cargo run --example pipe_to_tcp -- NAME HOST:PORT [messages]
+//!     cargo run --example pipe_to_tcp -- NAME HOST:PORT [messages | inbound | outbound]
 //!
-//! With `messages`, the pipe carries messages, and the end of either direction is told by an empty
-//! one, as Docker does it.
+//! With `messages`, the pipe carries messages, and an empty one ends a direction, as Docker does it.
+//! With `inbound` or `outbound`, clients only send, or only receive.
 
 #[cfg(windows)]
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (name, server, mode) = match &arguments[..] {
-        [name, server] => (name, server, npipe::PipeMode::Byte),
-        [name, server, mode] if mode == "messages" => (name, server, npipe::PipeMode::Message),
+    let (name, server, kind) = match &arguments[..] {
+        [name, server] => (name, server, ""),
+        [name, server, kind] => (name, server, kind.as_str()),
         _ => return Err(std::io::Error::other("say the pipe's NAME and the server's HOST:PORT")),
     };
-    let options = npipe::ServerOptions::new().pipe_mode(mode).clone();
+    let mut options = npipe::ServerOptions::new();
+    match kind {
+        "" => {}
+        "messages" => drop(options.pipe_mode(npipe::PipeMode::Message)),
+        "inbound" => drop(options.access_outbound(false)),
+        "outbound" => drop(options.access_inbound(false)),
+        _ => return Err(std::io::Error::other("a pipe is one of messages, inbound or outbound")),
+    }
     let listener = npipe::blocking::PipeListener::bind_with(&options, name)?;
     println!("listening on {}", listener.local_name());
     std::thread::scope(|scope| {
@@ -21,7 +28,7 @@ fn main() -> std::io::Result<()> {
             let client = client?;
             scope.spawn(move || {
                 // One client's failure is no reason to turn away the others.
-                if let Err(error) = join(&client, server) {
+                if let Err(error) = join(&client, server, kind) {
                     eprintln!("a client's connection to {server} failed: {error}");
                 }
             });
@@ -32,15 +39,21 @@ fn main() -> std::io::Result<()> {
 
 /// Both ends are read and written by reference, so each direction can have a thread.
 #[cfg(windows)]
-fn join(client: &npipe::blocking::PipeStream, server: &str) -> std::io::Result<()> {
+fn join(client: &npipe::blocking::PipeStream, server: &str, kind: &str) -> std::io::Result<()> {
     use std::net::{Shutdown, TcpStream};
     use std::time::Duration;
 
-    let half_closes = client.info()?.mode == npipe::PipeMode::Message;
-    client.set_empty_message_is_end(half_closes)?;
     let server = TcpStream::connect(server)?;
     // Small replies would otherwise wait for an acknowledgement.
     server.set_nodelay(true)?;
+    if kind == "inbound" {
+        return std::io::copy(&mut &*client, &mut &server).map(drop);
+    }
+    if kind == "outbound" {
+        return std::io::copy(&mut &server, &mut &*client).map(drop);
+    }
+    let half_closes = kind == "messages";
+    client.set_empty_message_is_end(half_closes)?;
     std::thread::scope(|scope| {
         let requests = scope.spawn(|| {
             let copied = std::io::copy(&mut &*client, &mut &server);

@@ -27,6 +27,7 @@ use super::records::Records;
 use crate::account::Lasted;
 use crate::cli::BridgeArguments;
 use crate::dial::Stream;
+use crate::endings::{Direction, Directions};
 use crate::limit::Limit;
 use crate::patience::Patience;
 use crate::report::Report;
@@ -110,12 +111,15 @@ pub(crate) struct Opening<'a> {
     pub(crate) end_at_empty_message: bool,
     /// Whether an empty message of the target ends that direction, and the other goes on.
     pub(crate) half_close: bool,
+    /// The only direction for which to open a pipe; by default those that it has.
+    pub(crate) only: Option<Direction>,
 }
 
 /// One connection to a target on the Windows side.
 #[derive(Debug)]
 pub(crate) struct BridgeStream {
     records: Records<Compat<yamux::Stream>>,
+    directions: Directions,
     _counted: Counted,
 }
 
@@ -155,7 +159,8 @@ impl Bridge {
 
     /// A connection to a target on the Windows side.
     pub(crate) async fn open(&self, opening: Opening<'_>) -> io::Result<BridgeStream> {
-        let Opening { target, patience, launch, end_of_input, end_at_empty_message, half_close } = opening;
+        let Opening { target, patience, launch, end_of_input, end_at_empty_message, half_close, only } =
+            opening;
         let request = OpenRequest {
             target: target.to_owned(),
             limit: patience.limit(),
@@ -164,6 +169,7 @@ impl Bridge {
             end_of_input,
             end_at_empty_message,
             half_close,
+            only,
         };
         let request = request.encode()?;
         // The process may end, idle or not, between two of these steps: then a new one is asked once.
@@ -181,12 +187,12 @@ impl Bridge {
         // to people.
         let answer = answer.await.map_err(|_| counted.session.broke_off())?;
         match Answer::decode(&answer)? {
-            Answer::Opened => {
+            Answer::Opened(directions) => {
                 let time = Lasted(begin.elapsed());
                 self.shared
                     .report
                     .step(format_args!("connection {id} of the bridge: {target} opened in {time}"));
-                Ok(BridgeStream { records: Records::new(stream), _counted: counted })
+                Ok(BridgeStream { records: Records::new(stream), directions, _counted: counted })
             }
             Answer::Failed(error) => Err(error.into()),
         }
@@ -397,6 +403,15 @@ async fn hand_out_streams<T: AsyncRead + AsyncWrite + Unpin>(
 }
 
 impl BridgeStream {
+    /// The directions to relay. The replies of a target without them are its end, which comes when
+    /// it has taken all that was sent.
+    pub(crate) fn directions(&self) -> Directions {
+        match self.directions {
+            Directions::Only(Direction::Replies) => self.directions,
+            Directions::Both | Directions::Only(Direction::Requests) => Directions::Both,
+        }
+    }
+
     /// How many of the bytes that were sent the target has taken; known when it has ended well.
     pub(crate) fn taken(&self) -> Option<u64> {
         self.records.taken()

@@ -15,9 +15,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::endings::{Direction, Directions};
+
 /// The versions of this protocol that this program speaks.
 ///
-/// Version 2 has the stream of pings, and targets of any length that Windows has.
+/// Version 2 has the stream of pings, targets of any length that Windows has, and pipes of one
+/// direction.
 const VERSIONS: RangeInclusive<u16> = 2..=2;
 
 /// First on the transport in both directions. A byte that no text begins with, so that the words of
@@ -235,6 +238,8 @@ pub(crate) struct OpenRequest {
     pub(crate) end_at_empty_message: bool,
     /// Whether an empty message of the target ends that direction, and the other goes on.
     pub(crate) half_close: bool,
+    /// The only direction for which to open a pipe; by default those that it has.
+    pub(crate) only: Option<Direction>,
 }
 
 /// What the end of the client's bytes means, beyond itself.
@@ -254,6 +259,8 @@ impl OpenRequest {
     const ENDS_SESSION: u8 = 8;
     const END_AT_EMPTY_MESSAGE: u8 = 16;
     const HALF_CLOSE: u8 = 32;
+    const READ_ONLY: u8 = 64;
+    const WRITE_ONLY: u8 = 128;
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>, Malformed> {
         let milliseconds = self.limit.map_or(Self::FOR_EVER, |limit| {
@@ -268,6 +275,8 @@ impl OpenRequest {
             (self.end_of_input.ends_session, Self::ENDS_SESSION),
             (self.end_at_empty_message, Self::END_AT_EMPTY_MESSAGE),
             (self.half_close, Self::HALF_CLOSE),
+            (self.only == Some(Direction::Replies), Self::READ_ONLY),
+            (self.only == Some(Direction::Requests), Self::WRITE_ONLY),
         ];
         body.push(flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag));
         body.extend(self.target.as_bytes());
@@ -294,18 +303,15 @@ impl OpenRequest {
             milliseconds => Some(Duration::from_millis(milliseconds.into())),
         };
         let flags = fields.u8()?;
-        let known = Self::POLL
-            | Self::LAUNCH
-            | Self::SENDS_MESSAGE
-            | Self::ENDS_SESSION
-            | Self::END_AT_EMPTY_MESSAGE
-            | Self::HALF_CLOSE;
-        if flags & !known != 0 {
-            return Err(Malformed("a request for what this version does not know"));
-        }
         let target = fields.rest(LONGEST_TARGET)?;
         OpenRequest::check_target(&target).map_err(Malformed)?;
         let has = |flag| flags & flag != 0;
+        let only = match (has(Self::READ_ONLY), has(Self::WRITE_ONLY)) {
+            (true, true) => return Err(Malformed("a request for no direction of a pipe")),
+            (true, false) => Some(Direction::Replies),
+            (false, true) => Some(Direction::Requests),
+            (false, false) => None,
+        };
         let end_of_input =
             EndOfInput { sends_message: has(Self::SENDS_MESSAGE), ends_session: has(Self::ENDS_SESSION) };
         Ok(OpenRequest {
@@ -316,22 +322,25 @@ impl OpenRequest {
             end_of_input,
             end_at_empty_message: has(Self::END_AT_EMPTY_MESSAGE),
             half_close: has(Self::HALF_CLOSE),
+            only,
         })
     }
 }
 
-/// The answer to [`OpenRequest`]. After [`Answer::Opened`] the records of the connection follow,
-/// both ways.
+/// The answer to [`OpenRequest`]: the directions that are open, or the error. The records of
+/// an open connection follow, both ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Opened,
+    Opened(Directions),
     Failed(RemoteError),
 }
 
 impl Answer {
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
-            Answer::Opened => vec![0],
+            Answer::Opened(Directions::Both) => vec![0, 0],
+            Answer::Opened(Directions::Only(Direction::Replies)) => vec![0, 1],
+            Answer::Opened(Directions::Only(Direction::Requests)) => vec![0, 2],
             Answer::Failed(error) => [&[1], error.encode().as_slice()].concat(),
         }
     }
@@ -339,7 +348,12 @@ impl Answer {
     pub(crate) fn decode(body: &[u8]) -> Result<Answer, Malformed> {
         let mut fields = Fields(body);
         match fields.u8()? {
-            0 if fields.0.is_empty() => Ok(Answer::Opened),
+            0 => match fields.0 {
+                [0] => Ok(Answer::Opened(Directions::Both)),
+                [1] => Ok(Answer::Opened(Directions::Only(Direction::Replies))),
+                [2] => Ok(Answer::Opened(Directions::Only(Direction::Requests))),
+                _ => Err(Malformed("a connection with unknown directions")),
+            },
             1 => Ok(Answer::Failed(RemoteError::decode(fields.0)?)),
             _ => Err(Malformed("an answer that is neither yes nor no")),
         }
@@ -508,6 +522,7 @@ mod tests {
         Answer, EndOfInput, Hello, LONGEST_BLOCK, LONGEST_ERROR_TEXT, LONGEST_TARGET, MAGIC, OpenRequest,
         RemoteError, Silence, read_block, shake_hands, write_block,
     };
+    use crate::endings::{Direction, Directions};
 
     fn hello(versions: RangeInclusive<u16>, program: &str) -> Hello {
         Hello { versions, program: program.to_owned() }
@@ -593,6 +608,7 @@ mod tests {
             end_of_input: EndOfInput::default(),
             end_at_empty_message: false,
             half_close: false,
+            only: None,
         }
     }
 
@@ -605,6 +621,8 @@ mod tests {
             OpenRequest { launch: true, ..plain.clone() },
             OpenRequest { end_at_empty_message: true, ..plain.clone() },
             OpenRequest { half_close: true, ..plain.clone() },
+            OpenRequest { only: Some(Direction::Replies), ..plain.clone() },
+            OpenRequest { only: Some(Direction::Requests), ..plain.clone() },
             OpenRequest {
                 end_of_input: EndOfInput { sends_message: true, ends_session: false },
                 ..plain.clone()
@@ -620,9 +638,19 @@ mod tests {
     }
 
     #[test]
-    fn a_request_for_what_is_not_known_is_refused() {
+    fn an_answer_comes_back_as_it_was() {
+        for directions in
+            [Directions::Both, Directions::Only(Direction::Requests), Directions::Only(Direction::Replies)]
+        {
+            let answer = Answer::Opened(directions);
+            assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn a_request_for_no_direction_is_refused() {
         let mut body = request("npipe:x").encode().unwrap();
-        body[4] |= 0x80;
+        body[4] |= OpenRequest::READ_ONLY | OpenRequest::WRITE_ONLY;
         assert!(OpenRequest::decode(&body).is_err());
     }
 
@@ -692,7 +720,9 @@ mod tests {
         for body in [
             &[][..],
             &[2],
-            &[0, 0],
+            &[0],
+            &[0, 3],
+            &[0, 0, 0],
             &[1],
             &[1, 2, 0, 0, 0, 0, 0],
             &[1, 0, 0, 0, 0, 1, 0],

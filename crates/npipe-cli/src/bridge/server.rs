@@ -127,7 +127,7 @@ async fn connection(stream: yamux::Stream, report: Report) {
         }
     };
     let sent = match &answer {
-        Ok(_) => write_block(&mut stream, &Answer::Opened.encode()).await,
+        Ok(opened) => write_block(&mut stream, &Answer::Opened(opened.directions).encode()).await,
         Err(error) => {
             report.detail(format_args!("connection {id}: cannot open {target}: {error}"));
             write_block(&mut stream, &Answer::Failed(error.into()).encode()).await
@@ -202,7 +202,7 @@ async fn open_pipe(
     request: &OpenRequest,
     report: Report,
 ) -> io::Result<Connection> {
-    let opened = dial::pipe::open_for_data(name, patience, request.launch, report).await;
+    let opened = dial::pipe::open_for_data(name, request.only, patience, request.launch, report).await;
     let opened = opened.map_err(|gave_up| gave_up.error)?;
     if request.half_close {
         return opened.half_closing();
@@ -254,6 +254,7 @@ mod tests {
                     end_of_input: EndOfInput { sends_message, ends_session: false },
                     end_at_empty_message: false,
                     half_close,
+                    only: None,
                 };
                 let opened =
                     open_pipe(&name, Patience::WhileBusy(LIMIT), &request, Report::new(0)).await.unwrap();
@@ -293,6 +294,7 @@ mod tests {
                 end_of_input: EndOfInput { sends_message: true, ends_session: false },
                 end_at_empty_message: true,
                 half_close: false,
+                only: None,
             };
             let opened =
                 open_pipe(&name, Patience::WhileBusy(LIMIT), &request, Report::new(0)).await.unwrap();

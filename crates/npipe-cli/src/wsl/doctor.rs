@@ -375,6 +375,7 @@ async fn open(bridge: &Bridge, target: &str, patience: Patience) -> io::Result<B
         end_of_input: EndOfInput::default(),
         end_at_empty_message: false,
         half_close: false,
+        only: None,
     };
     bridge.open(opening).await
 }

@@ -8,7 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::process::Command;
 
-use crate::world::{serve_message_pipe, serve_pipe, start_bridge, unique, windows_program, within_limit};
+use crate::world::{
+    random, serve_message_pipe, serve_one_way_pipe, serve_pipe, start_bridge, unique, windows_program,
+    within_limit,
+};
 
 /// Runs `npipe` with `input` for its stdin until it ends.
 async fn npipe(program: &Path, arguments: &[&str], input: &[u8]) -> Output {
@@ -109,4 +112,102 @@ async fn a_pipe_that_nobody_serves_has_its_exit_code() {
         let words = String::from_utf8_lossy(&output.stderr);
         assert!(words.contains("no program on the Windows side serves"), "{words}");
     }
+}
+
+#[tokio::test]
+async fn a_pipe_whose_server_only_sends_is_read_and_takes_no_input() {
+    let Some(program) = windows_program("an outbound pipe") else { return };
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = unique();
+    let _pipe = serve_one_way_pipe(&name, &server.local_addr().unwrap().to_string(), "outbound").await;
+    let news = random(1, 1024 * 1024);
+    let send = async || {
+        let (mut stream, _) = within_limit("the connection", server.accept()).await.unwrap();
+        within_limit("the news", stream.write_all(&news)).await.unwrap();
+        stream
+    };
+    let target = format!("npipe:{name}");
+    for arguments in [&["connect"][..], &["connect", "--read-only"], &["forward", "stdio"]] {
+        let arguments = [arguments, &[&target]].concat();
+        let (output, ()) =
+            tokio::join!(npipe(&program, &arguments, b"goes nowhere"), async { drop(send().await) });
+        assert_eq!(output.status.code(), Some(0), "{:?}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout == news, "{} bytes", output.stdout.len());
+    }
+    // The server stays, and the end of stdin ends the session.
+    let arguments = ["-ei", "-s", &format!("//./pipe/{name}")];
+    let (output, _stream) = tokio::join!(npipe(&program, &arguments, b""), send());
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), news.len()), "{output:?}");
+
+    let (_bridge, socket) = start_bridge(&program, &target, &[]).await;
+    let mut client = UnixStream::connect(socket).await.unwrap();
+    client.write_all(b"goes nowhere").await.unwrap();
+    drop(send().await);
+    let mut received = Vec::new();
+    within_limit("the end", client.read_to_end(&mut received)).await.unwrap();
+    assert!(received == news);
+
+    let output = npipe(&program, &["connect", "--write-only", &target], b"").await;
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_pipe_whose_server_only_receives_takes_all_of_the_input() {
+    let Some(program) = windows_program("an inbound pipe") else { return };
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = unique();
+    let _pipe = serve_one_way_pipe(&name, &server.local_addr().unwrap().to_string(), "inbound").await;
+    let log = random(1, 1024 * 1024);
+    let receive = async || {
+        let (mut stream, _) = within_limit("the connection", server.accept()).await.unwrap();
+        let mut received = Vec::new();
+        within_limit("the log", stream.read_to_end(&mut received)).await.unwrap();
+        assert!(received == log, "{} bytes", received.len());
+    };
+    let target = format!("npipe:{name}");
+    for arguments in [
+        &["connect"][..],
+        &["connect", "--write-only"],
+        &["connect", "--exit-on-stdin-eof"],
+        &["forward", "stdio"],
+    ] {
+        let arguments = [arguments, &[&target]].concat();
+        let (output, ()) = tokio::join!(npipe(&program, &arguments, &log), receive());
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b""[..]), "{output:?}");
+    }
+    // A client that leaves as soon as it has sent all, or ends its writing and stays.
+    let (_bridge, socket) = start_bridge(&program, &target, &[]).await;
+    for stays in [false, true] {
+        let send = async {
+            let mut client = UnixStream::connect(&socket).await.unwrap();
+            client.write_all(&log).await.unwrap();
+            client.shutdown().await.unwrap();
+            stays.then_some(client)
+        };
+        let (_client, ()) = tokio::join!(send, receive());
+    }
+
+    let output = npipe(&program, &["connect", "--read-only", &target], b"").await;
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+}
+
+#[tokio::test]
+async fn one_direction_is_opened_where_that_was_asked_for() {
+    let Some(program) = windows_program("one direction of two") else { return };
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = unique();
+    let _pipe = serve_pipe(&name, &server.local_addr().unwrap().to_string()).await;
+    let target = format!("npipe:{name}");
+    let answer = async || {
+        let (mut stream, _) = within_limit("the connection", server.accept()).await.unwrap();
+        stream.write_all(b"answer").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut received = Vec::new();
+        within_limit("the end", stream.read_to_end(&mut received)).await.unwrap();
+        received
+    };
+    let arguments = ["connect", "--accept-disconnect", "--read-only", &target];
+    let (output, received) = tokio::join!(npipe(&program, &arguments, b"goes nowhere"), answer());
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"answer"[..]), "{output:?}");
+    assert_eq!(received, b"");
 }

@@ -239,6 +239,11 @@ pub(crate) async fn serve_message_pipe(name: &str, server: &str) -> Child {
     serve_pipe_with(name, server, &["messages"]).await
 }
 
+/// [`serve_pipe`] of one direction: `inbound` or `outbound`.
+pub(crate) async fn serve_one_way_pipe(name: &str, server: &str, direction: &str) -> Child {
+    serve_pipe_with(name, server, &[direction]).await
+}
+
 async fn serve_pipe_with(name: &str, server: &str, options: &[&str]) -> Child {
     let program = env::var_os(PIPE_SERVER)
         .unwrap_or_else(|| panic!("{PIPE_SERVER} has to be set with {WINDOWS_PROGRAM}"));

@@ -267,6 +267,72 @@ async fn a_pipe_that_has_one_direction_is_opened_for_that() {
 }
 
 #[tokio::test]
+async fn one_direction_is_opened_where_that_was_asked_for() {
+    let (mut server, address) = serve();
+    // The server stays, so that the end of stdin is the end.
+    let client = Npipe::start(&["connect", "--read-only", "--exit-on-stdin-eof", &address]);
+    let received = async {
+        accepted(&server).await;
+        server.write_all(b"news").await.unwrap();
+        let mut received = Vec::new();
+        within_limit("the end", server.read_to_end(&mut received)).await.unwrap();
+        received
+    };
+    let (outcome, received) = tokio::join!(client.finish_with(b"goes nowhere"), received);
+    outcome.code(0).stdout(b"news").no_stderr();
+    assert_eq!(received, b"");
+
+    for command in [&["connect"][..], &["forward", "stdio"]] {
+        let (mut server, address) = serve();
+        let client = Npipe::start(&[command, &["--read-only", &address]].concat());
+        accepted(&server).await;
+        server.write_all(b"news").await.unwrap();
+        drop(server);
+        client.finish().await.code(0).stdout(b"news").no_stderr();
+
+        let (mut server, address) = serve();
+        let client = Npipe::start(&[command, &["--write-only", &address]].concat());
+        let received = async {
+            accepted(&server).await;
+            server.write_all(b"goes nowhere").await.unwrap();
+            let mut received = Vec::new();
+            within_limit("the end", server.read_to_end(&mut received)).await.unwrap();
+            received
+        };
+        let (outcome, received) = tokio::join!(client.finish_with(b"a line"), received);
+        outcome.code(0).stdout(b"").no_stderr();
+        assert_eq!(received, b"a line");
+    }
+}
+
+#[tokio::test]
+async fn a_direction_that_the_server_does_not_allow_is_refused() {
+    for (flag, inbound) in [("--read-only", true), ("--write-only", false)] {
+        let name = unique_name();
+        let server =
+            ServerOptions::new().access_inbound(inbound).access_outbound(!inbound).create(path(&name));
+        let _server = server.unwrap();
+        for command in [&["connect"][..], &["forward", "stdio"]] {
+            let outcome = Npipe::start(&[command, &[flag, &format!("npipe:{name}")]].concat()).finish().await;
+            outcome.code(5).stdout(b"").stderr_has(&name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_stdin_ends_a_session_that_sends_nothing() {
+    let name = unique_name();
+    let mut server = ServerOptions::new().access_inbound(false).create(path(&name)).unwrap();
+    let client = Npipe::start(&["-ei", "-s", &format!("//./pipe/{name}")]);
+    let (outcome, ()) = tokio::join!(client.finish_with(b"goes nowhere"), async {
+        accepted(&server).await;
+        server.write_all(b"news").await.unwrap();
+    });
+    outcome.code(0).stdout(b"news");
+    drop(server);
+}
+
+#[tokio::test]
 async fn a_busy_pipe_is_waited_for_no_longer_than_told() {
     let (_server, address) = serve();
     let _other = ClientOptions::new().open(path(address.trim_start_matches("npipe:"))).unwrap();
