@@ -30,7 +30,8 @@ use crate::verdict::obstacle_of;
 /// and the client does not know what for.
 const LONGEST_CONNECT: Duration = Duration::from_secs(30);
 
-/// Any two-way stream of bytes. A relay keeps the boundaries of messages where both sides have them.
+/// Any two-way stream of bytes. A relay keeps the boundaries of messages where both sides have
+/// them.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
     /// Returns whether each write arrives as one message.
     fn sends_messages(&self) -> bool {

@@ -8,10 +8,13 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::report::Report;
 
@@ -23,29 +26,38 @@ const SUFFIX: &str = "_interop";
 /// Gives `command`, which starts a Windows program, a socket to start it with, where the inherited
 /// one does not lead to Windows.
 pub(crate) fn lead_to_windows(command: &mut Command, report: Report) {
-    let directory = Path::new(DIRECTORY);
+    lead(command, env::var_os(SOCKET_VARIABLE).as_deref(), Path::new(DIRECTORY), report);
+}
+
+fn lead(command: &mut Command, inherited: Option<&OsStr>, directory: &Path, report: Report) {
     if !directory.is_dir() {
         return; // This is not WSL.
     }
-    let Some(inherited) = env::var_os(SOCKET_VARIABLE) else {
+    let Some(inherited) = inherited else {
         if let Some(socket) = replacement(None, directory) {
             report.detail(format_args!("{SOCKET_VARIABLE} is not set, using {}", socket.display()));
             command.env(SOCKET_VARIABLE, socket);
         }
         return;
     };
-    if leads_to_windows(Path::new(&inherited), directory) {
+    let inherited = Path::new(inherited);
+    if let Some(socket) = trusted(inherited, directory) {
+        // Others can change where a link leads after it was followed.
+        if socket != inherited {
+            command.env(SOCKET_VARIABLE, socket);
+        }
         return;
     }
-    let shown = Path::new(&inherited).display();
-    match replacement(Some(&inherited), directory) {
+    let shown = inherited.display();
+    match replacement(None, directory) {
         Some(socket) => {
             report.detail(format_args!("{SOCKET_VARIABLE} is stale ({shown}), using {}", socket.display()));
             command.env(SOCKET_VARIABLE, socket);
         }
-        None if lives(Path::new(&inherited)) => {
+        None if lives(inherited) => {
             report.warning(format_args!(
-                "{SOCKET_VARIABLE} is not used: {shown} is not a socket that root serves in {DIRECTORY}"
+                "{SOCKET_VARIABLE} is not used: {shown} is not a socket that root serves in {}",
+                directory.display()
             ));
             command.env_remove(SOCKET_VARIABLE);
         }
@@ -68,34 +80,48 @@ pub(super) fn replacement(inherited: Option<&OsStr>, directory: &Path) -> Option
         })
         .collect();
     sockets.sort_unstable();
-    sockets.into_iter().rev().map(|(_, _, socket)| socket).find(|socket| leads_to_windows(socket, directory))
+    sockets.into_iter().rev().find_map(|(_, _, socket)| trusted(&socket, directory))
 }
 
-/// Returns whether `socket` is in `directory`, wherever links lead, and its file and the process
-/// that serves it belong to the owner of `directory`, who is root. The name alone does not show it:
-/// files of dead sessions stay, and other users can take their names.
 pub(super) fn leads_to_windows(socket: &Path, directory: &Path) -> bool {
-    let trusted = || {
-        let directory = directory.canonicalize().ok()?;
-        let owner = fs::metadata(&directory).ok()?.uid();
-        let socket = socket.canonicalize().ok()?;
-        let metadata = fs::symlink_metadata(&socket).ok()?;
-        let is_trusted =
-            socket.starts_with(&directory) && metadata.file_type().is_socket() && metadata.uid() == owner;
-        Some(is_trusted && server_of(&socket)? == owner)
-    };
-    trusted().unwrap_or(false)
+    trusted(socket, directory).is_some()
 }
 
-/// Returns whether a process listens there. Files of dead sockets stay.
+/// Returns the path of `socket` without links, if that is in `directory`, and its file and the
+/// process that serves it belong to the owner of `directory`, who is root. The name alone does not
+/// show it: files of dead sessions stay, and other users can take their names.
+fn trusted(socket: &Path, directory: &Path) -> Option<PathBuf> {
+    let directory = directory.canonicalize().ok()?;
+    let owner = fs::metadata(&directory).ok()?.uid();
+    let socket = socket.canonicalize().ok()?;
+    let metadata = fs::symlink_metadata(&socket).ok()?;
+    let is_trusted =
+        socket.starts_with(&directory) && metadata.file_type().is_socket() && metadata.uid() == owner;
+    (is_trusted && server_of(&socket)? == owner).then_some(socket)
+}
+
+/// Returns whether a process listens there. Files of dead sockets stay. One that has no room for
+/// another client listens.
 pub(super) fn lives(socket: &Path) -> bool {
-    UnixStream::connect(socket).is_ok()
+    connect(socket).map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true)
+}
+
+/// The time that a process has to take a client, if as many wait as it lets wait.
+const LONGEST_CONNECT: Duration = Duration::from_millis(250);
+
+/// Linux would wait for ever for room among the clients that wait; with a time-out for sending the
+/// error is then `WouldBlock` (socket(7)).
+fn connect(socket: &Path) -> io::Result<Socket> {
+    let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    stream.set_write_timeout(Some(LONGEST_CONNECT))?;
+    stream.connect(&SockAddr::unix(socket)?)?;
+    Ok(stream)
 }
 
 /// The user whose process listens there.
 #[cfg(target_os = "linux")]
 fn server_of(socket: &Path) -> Option<u32> {
-    let stream = UnixStream::connect(socket).ok()?;
+    let stream = connect(socket).ok()?;
     Some(rustix::net::sockopt::socket_peercred(&stream).ok()?.uid.as_raw())
 }
 
@@ -104,15 +130,20 @@ fn server_of(_: &Path) -> Option<u32> {
     None
 }
 
-#[cfg(test)]
+/// WSL runs on Linux only.
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::env;
     use std::fs;
     use std::os::unix::fs::{chown, lchown, symlink};
     use std::os::unix::net::UnixListener;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
 
-    use super::{leads_to_windows, replacement};
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use super::{connect, lead, leads_to_windows, lives, replacement};
+    use crate::report::Report;
 
     struct Directory(PathBuf);
 
@@ -120,7 +151,7 @@ mod tests {
         fn new(name: &str) -> Directory {
             let path = env::temp_dir().join(format!("npipe-wsl-{name}-{}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
-            Directory(path)
+            Directory(path.canonicalize().unwrap())
         }
 
         fn live(&self, name: &str) -> UnixListener {
@@ -203,11 +234,46 @@ mod tests {
         assert!(!leads_to_windows(&inherited, &directory.0));
     }
 
+    /// What is exported to a Windows program that is started with `inherited`.
+    fn exported(inherited: Option<&Path>, directory: &Path) -> Option<Option<PathBuf>> {
+        let mut command = Command::new("npipe.exe");
+        lead(&mut command, inherited.map(Path::as_os_str), directory, Report::new(0));
+        let (_, value) = command.get_envs().next()?;
+        Some(value.map(PathBuf::from))
+    }
+
+    /// Others can make the link lead elsewhere before the Windows program is started.
     #[test]
-    fn a_link_to_a_socket_beside_it_is_followed() {
+    fn a_link_to_a_socket_beside_it_is_followed_and_its_end_is_exported() {
         let directory = Directory::new("link");
         let _live = directory.live("1_interop");
-        symlink("1_interop", directory.0.join("2_interop")).unwrap();
-        assert!(leads_to_windows(&directory.0.join("2_interop"), &directory.0));
+        let (link, socket) = (directory.0.join("2_interop"), directory.0.join("1_interop"));
+        symlink("1_interop", &link).unwrap();
+        assert_eq!(exported(Some(&link), &directory.0), Some(Some(socket.clone())));
+        assert_eq!(exported(Some(&socket), &directory.0), None);
+        fs::rename(&socket, directory.0.join("moved")).unwrap();
+        fs::remove_file(&link).unwrap();
+        symlink("moved", &link).unwrap();
+        for inherited in [None, Some("/nonexistent".as_ref())] {
+            assert_eq!(exported(inherited, &directory.0), Some(Some(directory.0.join("moved"))));
+        }
+    }
+
+    /// A connect to it would wait until its process takes a client.
+    #[test]
+    fn a_socket_with_no_room_for_a_client_is_left_for_another_one() {
+        let directory = Directory::new("full");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let full = directory.0.join("1_interop");
+        listener.bind(&SockAddr::unix(&full).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let mut clients = Vec::new();
+        while let Ok(client) = connect(&full) {
+            clients.push(client);
+        }
+        assert!(lives(&full));
+        assert_eq!(exported(Some(&full), &directory.0), Some(None));
+        let _live = directory.live("2_interop");
+        assert_eq!(exported(Some(&full), &directory.0), Some(Some(directory.0.join("2_interop"))));
     }
 }

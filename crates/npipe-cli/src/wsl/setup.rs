@@ -221,8 +221,8 @@ impl Plan {
 }
 
 fn gpg_advice() -> String {
-    // GnuPG 2.2 ignores no-autostart in common.conf, and 2.3.0 does not have that file: 2.3.1 brought it
-    // (https://lists.gnupg.org/pipermail/gnupg-announce/2021q2/000459.html). 2.4 reads the option there
+    // GnuPG 2.2 ignores no-autostart in common.conf, and 2.3.0 does not have that file: 2.3.1 brought
+    // it (https://lists.gnupg.org/pipermail/gnupg-announce/2021q2/000459.html). 2.4 reads the option there
     // (its common/comopt.c). Every gpg since 2.1 reads it in gpg.conf.
     let file = match gnupg_version() {
         Some(version) if version >= (2, 4) => "common.conf",
