@@ -478,7 +478,8 @@ pub(crate) mod unix {
     impl Connected for UnixStream {
         /// It has left if its socket is closed, and not only shut down for writing.
         fn presence(&self) -> Presence {
-            let mut asked = [PollFd::new(self, PollFlags::empty())];
+            // XNU reports that both directions have ended for this event only.
+            let mut asked = [PollFd::new(self, PollFlags::OUT)];
             let polled = poll(&mut asked, Some(&Timespec::default()));
             if polled.is_err() || !asked[0].revents().contains(PollFlags::HUP) {
                 Presence::Here

@@ -3,6 +3,9 @@
 
 use std::io;
 
+#[cfg(unix)]
+use rustix::event::PollFlags;
+
 use crate::dial::Stream;
 use crate::exit::{Exit, Failure};
 #[cfg(unix)]
@@ -15,14 +18,15 @@ pub(crate) fn open() -> Result<impl Stream, Failure> {
 /// Completes when the reader of stdout has gone, which a write would show otherwise.
 #[cfg(unix)]
 pub(crate) async fn hang_up() {
-    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::event::{PollFd, poll};
     use rustix::io::Errno;
 
     // A thread of its own, which the end of the process ends. What is not polled for is reported
     // too: that the reader of a pipe has gone, and that a socket or a terminal has hung up.
     let gone = tokio::task::spawn_blocking(|| {
         let stdout = io::stdout();
-        let mut stdout = [PollFd::new(&stdout, PollFlags::empty())];
+        let Some(event) = event_of_hang_up(&stdout) else { return false };
+        let mut stdout = [PollFd::new(&stdout, event)];
         loop {
             match poll(&mut stdout, None) {
                 Err(Errno::INTR) => {}
@@ -34,6 +38,22 @@ pub(crate) async fn hang_up() {
     if !matches!(gone.await, Ok(true)) {
         std::future::pending::<()>().await;
     }
+}
+
+#[cfg(all(unix, not(target_vendor = "apple")))]
+fn event_of_hang_up(_: &io::Stdout) -> Option<PollFlags> {
+    Some(PollFlags::empty())
+}
+
+/// XNU reports nothing where no event is polled for, and the hang-up of a pipe with this one, on
+/// which iopoll.c of GNU coreutils relies. The end of a socket's other direction would be reported
+/// as well, so that a failed write has to show that the reader of a socket has gone.
+#[cfg(target_vendor = "apple")]
+fn event_of_hang_up(stdout: &io::Stdout) -> Option<PollFlags> {
+    use rustix::fs::{FileType, fstat};
+
+    let kind = FileType::from_raw_mode(fstat(stdout).ok()?.st_mode);
+    (kind == FileType::Fifo).then_some(PollFlags::RDBAND)
 }
 
 /// Windows shows it by a failed write only.

@@ -4,8 +4,6 @@
 
 use std::fs;
 use std::path::Path;
-#[cfg(unix)]
-use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -103,9 +101,11 @@ async fn both_forms_are_connected_to_with_their_handshake() {
 
 /// The file is a fifo, so that the test sees each attempt: the first finds an agent that has gone,
 /// the second one that runs.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_agent_that_does_not_run_yet_is_waited_for_when_told() {
+    use std::time::Duration;
+
     use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 
     for form in FORMS {

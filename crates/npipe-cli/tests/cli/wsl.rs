@@ -294,6 +294,15 @@ impl Drop for Relays<'_> {
     }
 }
 
+/// Has a snippet wait for its relay for two minutes instead of a second, which a relay may need on
+/// a machine under load.
+fn wait_for_long(snippet: &Path) {
+    let text = fs::read_to_string(snippet).unwrap();
+    let changed = text.replace(" -lt 20 ", " -lt 2400 ");
+    assert_ne!(text, changed);
+    fs::write(snippet, changed).unwrap();
+}
+
 #[tokio::test]
 async fn the_snippet_returns_when_the_socket_is_served_and_keeps_a_log() {
     for name in ["plain", "it's $HOME \"quoted\""] {
@@ -304,6 +313,7 @@ async fn the_snippet_returns_when_the_socket_is_served_and_keeps_a_log() {
         let own = Path::new(env!("CARGO_BIN_EXE_npipe"));
         for service in ["ssh-agent", "docker"] {
             world.start_with(own, &["wsl", "setup", service, "--install"], &home).finish().await.code(0);
+            wait_for_long(&world.path(name).join(format!(".config/npipe/{service}.sh")));
         }
         let relays = Relays(&world);
         let snippet = "umask 0; for name in ssh-agent docker; do . \"$HOME/.config/npipe/$name.sh\"; done; \
@@ -346,6 +356,7 @@ async fn the_snippet_starts_the_relay_in_a_session_of_its_own() {
     world.setup(&["ssh-agent", "--install"]).await.code(0);
     let relays = Relays(&world);
     let snippet = world.path("home/.config/npipe/ssh-agent.sh");
+    wait_for_long(&snippet);
     let line = format!(". {}", snippet.display());
     world.start(Path::new("/bin/sh"), &["-euc", &line]).finish().await.code(0).no_stderr();
     let [id] = relays.ids()[..] else { panic!("one relay") };

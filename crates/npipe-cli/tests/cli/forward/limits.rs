@@ -45,6 +45,7 @@ async fn a_client_beyond_the_number_of_connections_is_announced_and_served_later
     within_limit("the second client", second).await.unwrap();
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_limit_of_open_files_is_raised_and_announced_where_it_cannot_be() {
     let directory = tempfile::tempdir().unwrap();

@@ -5,7 +5,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -266,6 +265,7 @@ async fn a_process_and_its_children_end_when_npipe_is_told_to_stop() {
     assert!(!path.exists(), "the socket was left behind");
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_socket_is_removed_when_the_terminal_goes_away() {
     let forward = Forward::start(&[], "exec:cat").await;
@@ -357,8 +357,11 @@ async fn of_several_that_start_at_once_on_a_stale_socket_one_serves_and_the_othe
 
 /// A start that has to wait for its turn finds the socket of the one before it, which it would
 /// otherwise take for stale between the two calls that make it.
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_socket_is_made_by_one_at_a_time() {
+    use rustix::fs::{FlockOperation, flock};
+
     for is_stale in [true, false] {
         let directory = tempfile::tempdir().unwrap();
         if is_stale {
@@ -756,6 +759,7 @@ async fn where_no_thread_can_be_started_a_stderr_that_is_not_read_holds_up_no_cl
     outcome.code(1).stderr_has("the directory does not exist");
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_stderr_that_is_closed_or_full_holds_up_no_client() {
     for redirection in ["2>&-", "2>/dev/full"] {
