@@ -1,6 +1,6 @@
 //! Pipes that are served. The test is the TCP server, and the clients too.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -398,6 +398,45 @@ async fn what_is_written_at_once_crosses_as_one_message() {
         stdin.write_all(&random(6, size)).await.unwrap();
         stdin.flush().await.unwrap();
         whole(&mut server, size).await;
+    }
+}
+
+/// The calls of a client of go-winio: FlushFileBuffers and an empty write end its direction, and a
+/// read of no bytes is the end of the other.
+fn ask_with_half_close(name: &str, chunks: usize, chunk: &[u8]) -> io::Result<Vec<u8>> {
+    let mut pipe = std::fs::OpenOptions::new().read(true).write(true).open(path(name))?;
+    for _ in 0..chunks {
+        assert_eq!(pipe.write(chunk)?, chunk.len());
+    }
+    pipe.sync_all()?;
+    assert_eq!(pipe.write(b"")?, 0);
+    let mut answer = Vec::new();
+    pipe.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn a_client_that_half_closes_a_pipe_of_messages_has_the_answer_of_a_process() {
+    const ANSWER: usize = 200_000;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = unique_name();
+    let own = env!("CARGO_BIN_EXE_npipe");
+    let target = format!(r#"exec:"{own}" forward stdio tcp:{}"#, server.local_addr().unwrap());
+    let mut process = Npipe::start(&["forward", "--message", &format!("npipe:{name}"), &target]);
+    process.stderr_line("listening on").await;
+    for (chunks, size) in [(0, 1), (1, 1), (1, 60_000), (100, 1000), (100, 60_000), (1000, 1)] {
+        let chunk = random(7, size);
+        let sent = chunk.repeat(chunks);
+        let name = name.clone();
+        let client = tokio::task::spawn_blocking(move || ask_with_half_close(&name, chunks, &chunk));
+        let (mut stream, _) = within_limit("the process", server.accept()).await.unwrap();
+        let mut request = Vec::new();
+        within_limit("the end of the client", stream.read_to_end(&mut request)).await.unwrap();
+        assert!(request == sent, "{chunks} x {size}: {} bytes", request.len());
+        stream.write_all(&random(8, ANSWER)).await.unwrap();
+        drop(stream);
+        let answer = within_limit("the answer", client).await.unwrap().unwrap();
+        assert!(answer == random(8, ANSWER), "{chunks} x {size}: {} bytes", answer.len());
     }
 }
 
