@@ -1,29 +1,14 @@
 //! The client's end.
 
-use std::io;
-use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle, RawHandle};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-
-use bytes::{BufMut, Bytes, BytesMut};
-
-use crate::coop;
-use crate::driver::Driver;
-use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
-use crate::info::{Peek, PipeInfo};
-use crate::interest::{Interest, Ready};
-use crate::peer::Peer;
-use crate::pipe_end::pipe_end;
-use crate::security::SecurityDescriptor;
-use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream};
+use crate::pipe_end::{Client, Pipe};
 
 /// The client's end of a pipe. Made by [`ClientOptions::open`](crate::ClientOptions::open).
 ///
-/// Reading and writing are those of the async traits, or [`try_read`](Self::try_read) and
-/// [`try_write`](Self::try_write).
+/// Reading and writing are those of the async traits, or [`try_read`](NamedPipeClient::try_read) and
+/// [`try_write`](NamedPipeClient::try_write).
 ///
 /// Dropping it closes the connection. Written data arrives if the server reads within five minutes,
-/// which [`set_linger`](Self::set_linger) changes, also when the runtime is dropped too. The end of
+/// which [`set_linger`](NamedPipeClient::set_linger) changes, also when the runtime is dropped too. The end of
 /// the process cuts that short.
 ///
 /// ```no_run
@@ -39,9 +24,4 @@ use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
-pub struct NamedPipeClient {
-    pub(crate) stream: Stream,
-}
-
-pipe_end!(NamedPipeClient);
+pub type NamedPipeClient = Pipe<Client>;

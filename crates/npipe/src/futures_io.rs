@@ -8,13 +8,13 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::coop;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
+use crate::pipe_end::{End, Pipe};
 use crate::stream::{Key, Slice, Slices};
-use crate::{NamedPipeClient, NamedPipeServer};
 
 /// `$stream`: where the pipe's stream is.
 macro_rules! futures_io_read {
     ($pipe:ty, $($stream:ident).+) => {
-        impl AsyncRead for $pipe {
+        impl<E: End> AsyncRead for $pipe {
             fn poll_read(
                 self: Pin<&mut Self>,
                 context: &mut Context<'_>,
@@ -38,7 +38,7 @@ macro_rules! futures_io_write {
     ($pipe:ty, $($stream:ident).+) => {
         /// `poll_flush` and `poll_close` wait until the pipe has accepted everything that was written, and report its
         /// error. They do not wait for the peer to read; the pipe is closed when it is dropped.
-        impl AsyncWrite for $pipe {
+        impl<E: End> AsyncWrite for $pipe {
             fn poll_write(
                 self: Pin<&mut Self>,
                 context: &mut Context<'_>,
@@ -66,14 +66,7 @@ macro_rules! futures_io_write {
     };
 }
 
-macro_rules! futures_io_traits {
-    ($pipe:ty) => {
-        futures_io_read!($pipe, stream);
-        futures_io_write!($pipe, stream);
-        futures_io_read!(OwnedReadHalf<$pipe>, pipe.stream);
-        futures_io_write!(OwnedWriteHalf<$pipe>, pipe.stream);
-    };
-}
-
-futures_io_traits!(NamedPipeServer);
-futures_io_traits!(NamedPipeClient);
+futures_io_read!(Pipe<E>, stream);
+futures_io_write!(Pipe<E>, stream);
+futures_io_read!(OwnedReadHalf<Pipe<E>>, pipe.stream);
+futures_io_write!(OwnedWriteHalf<Pipe<E>>, pipe.stream);

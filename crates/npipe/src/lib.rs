@@ -233,6 +233,8 @@ pub use pair::{pair, pair_with};
 #[cfg(windows)]
 pub use peer::{Peer, ServerIdentity};
 #[cfg(windows)]
+pub use pipe_end::{Client, End, Pipe, Server};
+#[cfg(windows)]
 pub use security::{
     Access, AccessEntry, AccessList, Integrity, SecurityDescriptor, SecurityDescriptorBuilder, Sid, Trustee,
 };

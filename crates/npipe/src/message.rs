@@ -11,8 +11,8 @@ use futures_sink::Sink;
 
 use crate::coop;
 use crate::error::is_message_too_long;
+use crate::pipe_end::{End, Pipe};
 use crate::stream::Key;
-use crate::{NamedPipeClient, NamedPipeServer};
 
 /// A pipe end as a [`Stream`] of the messages it receives and a [`Sink`] of those it sends. Either
 /// may be an empty one.
@@ -40,7 +40,7 @@ use crate::{NamedPipeClient, NamedPipeServer};
 ///
 /// It takes a message at a time. Flushing waits until the pipe has what was taken, and reports its
 /// errors; closing does the same, and does not tell the peer: that is
-/// [`close_write`](NamedPipeServer::close_write).
+/// [`close_write`](Pipe::close_write).
 ///
 /// # Cancellation
 ///
@@ -59,7 +59,7 @@ pub struct Messages<P> {
 }
 
 impl<P> Messages<P> {
-    /// Of a [`NamedPipeServer`] or [`NamedPipeClient`] that reads messages.
+    /// Of an end of a [`Pipe`] that reads messages.
     pub fn new(pipe: P) -> Self {
         Self { pipe, limit: None, ended: false, received: BytesMut::new(), taken: None }
     }
@@ -84,71 +84,62 @@ impl<P> Messages<P> {
     }
 }
 
-macro_rules! messages {
-    ($pipe:ty) => {
-        impl Messages<$pipe> {
-            /// Hands what the sink has taken to the pipe.
-            fn poll_hand_on(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                let Some(message) = &self.taken else { return Poll::Ready(Ok(())) };
-                let stream = &self.pipe.stream;
-                let sent =
-                    coop::poll(context, |context| stream.poll_send_message(context, Key::POLL, message));
-                let sent = ready!(sent);
-                self.taken = None;
-                Poll::Ready(sent)
-            }
-        }
-
-        impl Stream for Messages<$pipe> {
-            type Item = io::Result<BytesMut>;
-
-            fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-                let Self { pipe, limit, ended, received, .. } = self.get_mut();
-                if *ended {
-                    return Poll::Ready(None);
-                }
-                let limit = limit.unwrap_or_else(|| pipe.stream.max_message_size());
-                let next = coop::poll(context, |context| {
-                    pipe.stream.poll_recv_message(context, Key::POLL, received, limit)
-                });
-                match ready!(next) {
-                    Ok(Some(_)) => Poll::Ready(Some(Ok(received.split()))),
-                    Ok(None) => {
-                        *ended = true;
-                        Poll::Ready(None)
-                    }
-                    Err(error) => {
-                        *ended = !is_message_too_long(&error);
-                        Poll::Ready(Some(Err(error)))
-                    }
-                }
-            }
-        }
-
-        impl Sink<Bytes> for Messages<$pipe> {
-            type Error = io::Error;
-
-            fn poll_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.get_mut().poll_hand_on(context)
-            }
-
-            fn start_send(self: Pin<&mut Self>, message: Bytes) -> io::Result<()> {
-                self.get_mut().taken = Some(message);
-                Ok(())
-            }
-
-            fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                let this = self.get_mut();
-                ready!(this.poll_hand_on(context))?;
-                coop::poll(context, |context| this.pipe.stream.poll_flush(context, Key::POLL))
-            }
-
-            fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.poll_flush(context)
-            }
-        }
-    };
+impl<E: End> Messages<Pipe<E>> {
+    /// Hands what the sink has taken to the pipe.
+    fn poll_hand_on(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(message) = &self.taken else { return Poll::Ready(Ok(())) };
+        let stream = &self.pipe.stream;
+        let sent = coop::poll(context, |context| stream.poll_send_message(context, Key::POLL, message));
+        let sent = ready!(sent);
+        self.taken = None;
+        Poll::Ready(sent)
+    }
 }
 
-messages!(NamedPipeServer);
-messages!(NamedPipeClient);
+impl<E: End> Stream for Messages<Pipe<E>> {
+    type Item = io::Result<BytesMut>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { pipe, limit, ended, received, .. } = self.get_mut();
+        if *ended {
+            return Poll::Ready(None);
+        }
+        let limit = limit.unwrap_or_else(|| pipe.stream.max_message_size());
+        let next =
+            coop::poll(context, |context| pipe.stream.poll_recv_message(context, Key::POLL, received, limit));
+        match ready!(next) {
+            Ok(Some(_)) => Poll::Ready(Some(Ok(received.split()))),
+            Ok(None) => {
+                *ended = true;
+                Poll::Ready(None)
+            }
+            Err(error) => {
+                *ended = !is_message_too_long(&error);
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+}
+
+impl<E: End> Sink<Bytes> for Messages<Pipe<E>> {
+    type Error = io::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_hand_on(context)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Bytes) -> io::Result<()> {
+        self.get_mut().taken = Some(message);
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_hand_on(context))?;
+        coop::poll(context, |context| this.pipe.stream.poll_flush(context, Key::POLL))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(context)
+    }
+}

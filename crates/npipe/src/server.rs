@@ -1,31 +1,19 @@
 //! One server instance: waiting for its client, and the end of the connection.
 
 use std::io;
-use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle, RawHandle};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
-
-use crate::coop;
-use crate::driver::Driver;
-use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
 use crate::impersonation::Impersonation;
-use crate::info::{Peek, PipeInfo};
-use crate::interest::{Interest, Ready};
-use crate::peer::Peer;
-use crate::pipe_end::pipe_end;
+use crate::pipe_end::{Pipe, Server};
 use crate::security::SecurityDescriptor;
-use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream};
 
 /// The server's end of a pipe: one instance, which serves one client at a time. Made by
 /// [`ServerOptions::create`](crate::ServerOptions::create).
 ///
-/// Reading and writing are those of the async traits, or [`try_read`](Self::try_read) and
-/// [`try_write`](Self::try_write).
+/// Reading and writing are those of the async traits, or [`try_read`](NamedPipeServer::try_read) and
+/// [`try_write`](NamedPipeServer::try_write).
 ///
 /// Dropping it closes the connection. Written data arrives if the client reads within five minutes,
-/// which [`set_linger`](Self::set_linger) changes, also when the runtime is dropped too. The end of
+/// which [`set_linger`](NamedPipeServer::set_linger) changes, also when the runtime is dropped too. The end of
 /// the process cuts that short.
 ///
 /// # A server
@@ -54,14 +42,9 @@ use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream};
 /// }
 /// # }
 /// ```
-#[derive(Debug)]
-pub struct NamedPipeServer {
-    pub(crate) stream: Stream,
-}
+pub type NamedPipeServer = Pipe<Server>;
 
-pipe_end!(NamedPipeServer);
-
-impl NamedPipeServer {
+impl Pipe<Server> {
     /// Waits for a client. Returns at once when one is there already.
     ///
     /// A client that came, wrote something and left is a client: its bytes can be read, then the

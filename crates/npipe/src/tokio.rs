@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::coop;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
+use crate::pipe_end::{End, Pipe};
 use crate::stream::{Destination, Key};
-use crate::{NamedPipeClient, NamedPipeServer};
 
 impl Destination for ReadBuf<'_> {
     fn room(&self) -> usize {
@@ -32,7 +32,7 @@ impl Destination for ReadBuf<'_> {
 /// `$stream`: where the pipe's stream is.
 macro_rules! tokio_read {
     ($pipe:ty, $($stream:ident).+) => {
-        impl AsyncRead for $pipe {
+        impl<E: End> AsyncRead for $pipe {
             fn poll_read(
                 self: Pin<&mut Self>,
                 context: &mut Context<'_>,
@@ -48,7 +48,7 @@ macro_rules! tokio_write {
     ($pipe:ty, $($stream:ident).+) => {
         /// `poll_flush` and `poll_shutdown` wait until the pipe has accepted everything that was written, and report
         /// its error. They do not wait for the peer to read.
-        impl AsyncWrite for $pipe {
+        impl<E: End> AsyncWrite for $pipe {
             fn poll_write(
                 self: Pin<&mut Self>,
                 context: &mut Context<'_>,
@@ -80,14 +80,7 @@ macro_rules! tokio_write {
     };
 }
 
-macro_rules! tokio_traits {
-    ($pipe:ty) => {
-        tokio_read!($pipe, stream);
-        tokio_write!($pipe, stream);
-        tokio_read!(OwnedReadHalf<$pipe>, pipe.stream);
-        tokio_write!(OwnedWriteHalf<$pipe>, pipe.stream);
-    };
-}
-
-tokio_traits!(NamedPipeServer);
-tokio_traits!(NamedPipeClient);
+tokio_read!(Pipe<E>, stream);
+tokio_write!(Pipe<E>, stream);
+tokio_read!(OwnedReadHalf<Pipe<E>>, pipe.stream);
+tokio_write!(OwnedWriteHalf<Pipe<E>>, pipe.stream);

@@ -68,7 +68,7 @@ impl PipeStream {
     }
 
     /// The same end, of a stream at rest.
-    pub(super) fn around(stream: Stream) -> Self {
+    pub(crate) fn around(stream: Stream) -> Self {
         Self { stream: Arc::new(stream) }
     }
 
