@@ -219,11 +219,13 @@ fn access(list: &AccessList) -> Vec<String> {
 
 fn entry(entry: &AccessEntry) -> String {
     match entry {
-        AccessEntry::Allow { trustee, mask } => format!("{} may: {}", account(trustee), rights::words(*mask)),
-        AccessEntry::Deny { trustee, mask } => {
+        AccessEntry::Allow { trustee, mask, .. } => {
+            format!("{} may: {}", account(trustee), rights::words(*mask))
+        }
+        AccessEntry::Deny { trustee, mask, .. } => {
             format!("{} may not: {}", account(trustee), rights::words(*mask))
         }
-        AccessEntry::Other { kind } => format!("an entry of type {kind}, see sddl"),
+        AccessEntry::Other { kind, .. } => format!("an entry of type {kind}, see sddl"),
         _ => "another entry, see sddl".to_owned(),
     }
 }
@@ -234,9 +236,9 @@ fn access_value(list: &AccessList) -> Value {
     let AccessList::Entries(entries) = list else { return Value::Null };
     let plain = |kind: &str, trustee: &Sid, mask: u32| json!({ "kind": kind, "trustee": account_value(trustee), "rights": rights::names(mask), "mask": mask });
     let value = |entry: &AccessEntry| match entry {
-        AccessEntry::Allow { trustee, mask } => plain("allow", trustee, *mask),
-        AccessEntry::Deny { trustee, mask } => plain("deny", trustee, *mask),
-        AccessEntry::Other { kind } => json!({ "kind": "other", "type": kind }),
+        AccessEntry::Allow { trustee, mask, .. } => plain("allow", trustee, *mask),
+        AccessEntry::Deny { trustee, mask, .. } => plain("deny", trustee, *mask),
+        AccessEntry::Other { kind, .. } => json!({ "kind": "other", "type": kind }),
         _ => json!({ "kind": "other" }),
     };
     entries.iter().map(value).collect()

@@ -21,7 +21,7 @@ fn main() -> std::io::Result<()> {
         "outbound" => drop(options.access_inbound(false)),
         _ => return Err(std::io::Error::other("a pipe is one of messages, inbound or outbound")),
     }
-    let listener = npipe::blocking::PipeListener::bind_with(&options, name)?;
+    let listener = options.listen_blocking(name)?;
     println!("listening on {}", listener.local_name());
     std::thread::scope(|scope| {
         for client in listener.incoming() {

@@ -7,17 +7,16 @@
 fn main() -> std::io::Result<()> {
     use std::io::{Read, Write};
 
-    use npipe::blocking::{PipeListener, PipeStream};
     use npipe::{ClientOptions, SecurityDescriptor, ServerIdentity, ServerOptions, Trustee};
 
     let name = format!("npipe-example-private-{}", std::process::id());
     let private = SecurityDescriptor::current_user_only()?;
-    let listener = PipeListener::bind_with(ServerOptions::new().security_descriptor(&private), &name)?;
+    let listener = ServerOptions::new().security_descriptor(&private).listen_blocking(&name)?;
 
     // A client that expects a service of the system leaves without a word.
     let mut options = ClientOptions::new();
     options.verify_server(ServerIdentity::PipeOwner(Trustee::System));
-    match PipeStream::connect_with(&options, &name) {
+    match options.connect_blocking(&name) {
         Ok(_) => println!("served by the system"),
         Err(error) => println!("not served by the system: {:?}", error.kind()),
     }
@@ -35,14 +34,14 @@ fn main() -> std::io::Result<()> {
         );
         // Not what the client says of itself, and not what its process number is now: what the system
         // knows.
-        let user = stream.impersonate(|client| client.user())??;
+        let user = stream.client_user()?;
         println!("in my own name: {}", user == Trustee::CurrentUser.sid()?);
         Ok(())
     });
 
     let mut options = ClientOptions::new();
     options.verify_server(ServerIdentity::PipeOwner(Trustee::CurrentUser));
-    let mut stream = PipeStream::connect_with(&options, &name)?;
+    let mut stream = options.connect_blocking(&name)?;
     stream.write_all(b"secret")?;
     // The client stays until it has been looked at.
     serving.join().expect("the server does not panic")

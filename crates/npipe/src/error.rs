@@ -1,106 +1,9 @@
-//! Errors with what was tried and on which pipe.
+//! The errors that are not plain ones of Windows, and their texts.
 
 use std::fmt;
 use std::io;
 
 use crate::name::PipeName;
-
-/// What was being done to a pipe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Operation {
-    /// Creating an instance.
-    Create,
-    /// Opening the client's end.
-    Open,
-    /// Waiting for a client.
-    Connect,
-    /// Reading.
-    Read,
-    /// Writing or flushing.
-    Write,
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Create => "create",
-            Self::Open => "open",
-            Self::Connect => "wait for a client of",
-            Self::Read => "read from",
-            Self::Write => "write to",
-        })
-    }
-}
-
-/// A system error with the operation and the pipe's name, for people to read.
-///
-/// The methods of this crate return plain [`io::Error`]s of the system, because a program tests
-/// their [`raw_os_error`](io::Error::raw_os_error), and the standard library keeps that number only
-/// in an error without a text of its own. This type carries both: wrap an error where it is shown,
-/// or convert it back with `?` and lose nothing.
-///
-/// ```
-/// use npipe::{Error, Operation, PipeName};
-///
-/// let error = std::io::Error::from(std::io::ErrorKind::NotFound);
-/// let error = Error::new(Operation::Open, PipeName::new("inventory")?, error);
-/// assert_eq!(error.to_string(), r"cannot open \\.\pipe\inventory: entity not found");
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct Error {
-    operation: Operation,
-    name: PipeName,
-    source: io::Error,
-}
-
-impl Error {
-    /// Adds the operation and the name to `source`.
-    pub fn new(operation: Operation, name: PipeName, source: io::Error) -> Self {
-        Self { operation, name, source }
-    }
-
-    /// What was being done.
-    pub fn operation(&self) -> Operation {
-        self.operation
-    }
-
-    /// To which pipe.
-    pub fn name(&self) -> &PipeName {
-        &self.name
-    }
-
-    /// The kind of the system's error.
-    pub fn kind(&self) -> io::ErrorKind {
-        self.source.kind()
-    }
-
-    /// The Win32 code, also where the error has a text of its own and carries the code as its
-    /// [`source`](std::error::Error::source).
-    pub fn raw_os_error(&self) -> Option<i32> {
-        win32_code(&self.source)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "cannot {} {}: {}", self.operation, self.name, self.source)
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-impl From<Error> for io::Error {
-    /// The system's error, number and all.
-    fn from(error: Error) -> Self {
-        error.source
-    }
-}
 
 /// A message was longer than its receiver allows. It is inside the [`io::Error`] of
 /// [`recv_message_limited`](crate::NamedPipeServer::recv_message_limited) and its like, whose kind
@@ -217,6 +120,27 @@ struct Explained {
     source: io::Error,
 }
 
+impl PipeName {
+    /// Adds this name and what was tried to an error, for people to read: `cannot open
+    /// \\.\pipe\inventory: ...`. The kind stays, and [`win32_code`](crate::win32_code) returns the
+    /// code. An error of this crate that names its pipe already is returned as it is.
+    ///
+    /// ```
+    /// # fn open(_: &npipe::PipeName) -> std::io::Result<()> { Err(std::io::ErrorKind::NotFound.into()) }
+    /// let name = npipe::PipeName::new("inventory")?;
+    /// let result = open(&name).map_err(|error| name.describe("open", error));
+    /// assert_eq!(result.unwrap_err().to_string(), r"cannot open \\.\pipe\inventory: entity not found");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn describe(&self, operation: &str, error: io::Error) -> io::Error {
+        if error.get_ref().is_some_and(|inner| inner.is::<Explained>()) {
+            return error;
+        }
+        let text = format!("cannot {operation} {self}: {error}");
+        io::Error::new(error.kind(), Explained { text, source: error })
+    }
+}
+
 /// The error of one who waited until the time was over. `waiting` says what for; `last` is its
 /// source.
 #[cfg_attr(not(windows), expect(dead_code, reason = "the faces exist on Windows"))]
@@ -235,8 +159,27 @@ pub(crate) fn name_taken(name: &PipeName, source: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, Explained { text, source })
 }
 
-/// The Win32 code of an error, or of its source.
-pub(crate) fn win32_code(error: &io::Error) -> Option<i32> {
+/// Returns the Win32 code of an error of this crate: its
+/// [`raw_os_error`](io::Error::raw_os_error), or that of its source where the error has a text.
+///
+/// An [`io::Error`] has either a code or a text. Most errors of this crate are the plain ones of
+/// Windows. Some have a text because the code alone would mislead: a name that another program has,
+/// a time to connect that is over, and those made by
+/// [`PipeName::describe`](crate::PipeName::describe).
+///
+/// ```
+/// const ERROR_FILE_NOT_FOUND: i32 = 2;
+///
+/// let name = npipe::PipeName::new("inventory")?;
+/// let error = std::io::Error::from_raw_os_error(ERROR_FILE_NOT_FOUND);
+/// let error = name.describe("open", error);
+/// assert_eq!(error.raw_os_error(), None);
+/// assert_eq!(npipe::win32_code(&error), Some(ERROR_FILE_NOT_FOUND));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[doc(alias = "GetLastError")]
+#[doc(alias = "raw_os_error")]
+pub fn win32_code(error: &io::Error) -> Option<i32> {
     let source = || std::error::Error::source(error)?.downcast_ref::<io::Error>()?.raw_os_error();
     error.raw_os_error().or_else(source)
 }
@@ -258,12 +201,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_names_operation_and_pipe_and_the_number_survives() {
-        let error =
-            Error::new(Operation::Open, PipeName::new("x").unwrap(), io::Error::from_raw_os_error(231));
+    fn a_description_names_operation_and_pipe_and_keeps_kind_and_code() {
+        let error = PipeName::new("x").unwrap().describe("open", io::Error::from_raw_os_error(2));
         assert!(error.to_string().starts_with(r"cannot open \\.\pipe\x: "), "{error}");
-        assert_eq!(error.raw_os_error(), Some(231));
-        assert_eq!(io::Error::from(error).raw_os_error(), Some(231));
+        assert_eq!(error.kind(), io::Error::from_raw_os_error(2).kind());
+        assert_eq!(win32_code(&error), Some(2));
+        let described = PipeName::new("x").unwrap().describe("open", error);
+        assert_eq!(described.to_string().matches("cannot open").count(), 1, "not twice: {described}");
+        assert_eq!(win32_code(&io::ErrorKind::NotFound.into()), None);
     }
 
     #[test]
@@ -275,7 +220,7 @@ mod tests {
             assert!(error.to_string().contains(r"\\.\pipe\x: another program has the name"), "{error}");
             let source = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap();
             assert_eq!(source.raw_os_error(), Some(code));
-            assert_eq!(Error::new(Operation::Create, name, error).raw_os_error(), Some(code));
+            assert_eq!(win32_code(&error), Some(code));
         }
     }
 }

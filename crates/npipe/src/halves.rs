@@ -3,7 +3,19 @@
 
 use std::error::Error;
 use std::fmt;
+#[cfg(windows)]
+use std::io;
 use std::sync::Arc;
+#[cfg(windows)]
+use std::time::Duration;
+
+#[cfg(windows)]
+use bytes::BytesMut;
+
+#[cfg(windows)]
+use crate::blocking::PipeStream;
+#[cfg(windows)]
+use crate::pipe_end::{End, Pipe};
 
 /// The reading direction of a pipe end `P`, by `into_split`; [`reunite`](Self::reunite) is the way
 /// back.
@@ -71,6 +83,185 @@ impl<P> OwnedReadHalf<P> {
         }
         drop(writer);
         Ok(Arc::into_inner(self.pipe).expect("a pipe end has two halves, and one is dropped"))
+    }
+}
+
+impl<P> OwnedWriteHalf<P> {
+    /// Whether `reader` is the other half of the same pipe end.
+    pub fn is_pair_of(&self, reader: &OwnedReadHalf<P>) -> bool {
+        reader.is_pair_of(self)
+    }
+
+    /// The pipe end that the two halves were made of: [`OwnedReadHalf::reunite`] from this side.
+    ///
+    /// # Errors
+    ///
+    /// As [`OwnedReadHalf::reunite`].
+    pub fn reunite(self, reader: OwnedReadHalf<P>) -> Result<P, ReuniteError<P>> {
+        reader.reunite(self)
+    }
+}
+
+/// Methods of the end for the half that they concern. [`as_ref`](Self::as_ref) has the others.
+#[cfg(windows)]
+impl<E: End> OwnedReadHalf<Pipe<E>> {
+    /// [`Pipe::recv_message`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::recv_message`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::recv_message`].
+    pub async fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
+        self.pipe.recv_message(buffer).await
+    }
+
+    /// [`Pipe::recv_message_limited`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::recv_message`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::recv_message`].
+    pub async fn recv_message_limited(
+        &self,
+        buffer: &mut BytesMut,
+        limit: usize,
+    ) -> io::Result<Option<usize>> {
+        self.pipe.recv_message_limited(buffer, limit).await
+    }
+
+    /// [`Pipe::is_message_complete`].
+    pub fn is_message_complete(&self) -> bool {
+        self.pipe.is_message_complete()
+    }
+
+    /// [`Pipe::is_closed`].
+    pub fn is_closed(&self) -> bool {
+        self.pipe.is_closed()
+    }
+
+    /// [`Pipe::closed`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::closed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::closed`].
+    pub async fn closed(&self) -> io::Result<()> {
+        self.pipe.closed().await
+    }
+}
+
+/// Methods of the end for the half that they concern. [`as_ref`](Self::as_ref) has the others.
+#[cfg(windows)]
+impl<E: End> OwnedWriteHalf<Pipe<E>> {
+    /// [`Pipe::send_message`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::send_message`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::send_message`].
+    pub async fn send_message(&self, message: &[u8]) -> io::Result<()> {
+        self.pipe.send_message(message).await
+    }
+
+    /// [`Pipe::close_write`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::close_write`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::close_write`].
+    pub async fn close_write(&self, timeout: Duration) -> io::Result<()> {
+        self.pipe.close_write(timeout).await
+    }
+
+    /// [`Pipe::drain`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::drain`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::drain`].
+    pub async fn drain(&self) -> io::Result<()> {
+        self.pipe.drain().await
+    }
+
+    /// [`Pipe::is_closed`].
+    pub fn is_closed(&self) -> bool {
+        self.pipe.is_closed()
+    }
+
+    /// [`Pipe::closed`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::closed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::closed`].
+    pub async fn closed(&self) -> io::Result<()> {
+        self.pipe.closed().await
+    }
+}
+
+/// Methods of the stream for the half that they concern. [`as_ref`](Self::as_ref) has the others.
+#[cfg(windows)]
+impl OwnedReadHalf<PipeStream> {
+    /// [`PipeStream::recv_message`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PipeStream::recv_message`].
+    pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
+        self.pipe.recv_message(buffer)
+    }
+
+    /// [`PipeStream::is_closed`].
+    pub fn is_closed(&self) -> bool {
+        self.pipe.is_closed()
+    }
+}
+
+/// Methods of the stream for the half that they concern. [`as_ref`](Self::as_ref) has the others.
+#[cfg(windows)]
+impl OwnedWriteHalf<PipeStream> {
+    /// [`PipeStream::send_message`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PipeStream::send_message`].
+    pub fn send_message(&self, message: &[u8]) -> io::Result<()> {
+        self.pipe.send_message(message)
+    }
+
+    /// [`PipeStream::close_write`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PipeStream::close_write`].
+    pub fn close_write(&self, timeout: Duration) -> io::Result<()> {
+        self.pipe.close_write(timeout)
+    }
+
+    /// [`PipeStream::is_closed`].
+    pub fn is_closed(&self) -> bool {
+        self.pipe.is_closed()
     }
 }
 

@@ -29,7 +29,7 @@ use crate::sys::{self, OwnedHandle, ThreadToken};
 ///
 /// ```compile_fail
 /// # fn serve(server: &npipe::NamedPipeServer) -> std::io::Result<()> {
-/// let later = server.impersonate(|client| async move { client.user() })?;
+/// let later = server.impersonate(|client| Ok(async move { client.user() }))?;
 /// # Ok(())
 /// # }
 /// ```
@@ -38,7 +38,7 @@ use crate::sys::{self, OwnedHandle, ThreadToken};
 ///
 /// ```compile_fail,E0277
 /// # fn serve(server: &npipe::NamedPipeServer) -> std::io::Result<()> {
-/// server.impersonate(|client| std::thread::scope(|scope| { scope.spawn(|| client.user()); }))?;
+/// server.impersonate(|client| std::thread::scope(|scope| { scope.spawn(|| client.user()); Ok(()) }))?;
 /// # Ok(())
 /// # }
 /// ```
@@ -48,18 +48,20 @@ pub struct Impersonation {
     bound: PhantomData<*const ()>,
 }
 
-/// What a server may do in a client's name. The client says so when it opens the pipe:
-/// [`ClientOptions::security_qos_flags`](crate::ClientOptions::security_qos_flags).
+/// What a server may do in a client's name. The client sets it when it opens the pipe:
+/// [`ClientOptions::impersonation_level`](crate::ClientOptions::impersonation_level).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 #[doc(alias = "SECURITY_IMPERSONATION_LEVEL")]
 pub enum ImpersonationLevel {
-    /// Nothing: the server does not learn who the client is.
+    /// Nothing: the server does not learn the client's account.
     Anonymous,
-    /// Learn who it is, and nothing else: what npipe's clients, Tokio's and those of the standard
-    /// library allow.
+    /// Learn the client's account and groups, and nothing else. It is the default of this crate's
+    /// clients and of Tokio's.
     Identification,
-    /// Act as the client on this machine: what other clients allow unless they say less.
+    /// Act as the client on this machine. It is the level of every client that does not set one:
+    /// `CreateFile` without `SECURITY_SQOS_PRESENT`, and so
+    /// [`std::fs::OpenOptions`] unless its `security_qos_flags` are set.
     Impersonation,
     /// Act as the client on other machines too.
     Delegation,
@@ -70,7 +72,7 @@ impl Impersonation {
     pub(crate) fn during<T>(
         handle: &OwnedHandle,
         end: PipeEnd,
-        act: impl FnOnce(&Self) -> T,
+        act: impl FnOnce(&Self) -> io::Result<T>,
     ) -> io::Result<T> {
         if end == PipeEnd::Client {
             let why = "this is a client's end: only a server can act in its client's name";
@@ -85,7 +87,7 @@ impl Impersonation {
         }
         sys::impersonate_client(handle)?;
         let client = Self { bound: PhantomData };
-        Ok(act(&client))
+        act(&client)
     }
 
     /// The client's account.
@@ -131,7 +133,7 @@ impl Impersonation {
     /// # fn decide(server: &npipe::NamedPipeServer) -> std::io::Result<()> {
     /// use npipe::Trustee;
     ///
-    /// if server.impersonate(|client| client.is_member_of(&Trustee::Administrators))?? {
+    /// if server.impersonate(|client| client.is_member_of(&Trustee::Administrators))? {
     ///     // ...
     /// }
     /// # Ok(())

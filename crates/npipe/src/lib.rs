@@ -112,12 +112,11 @@ mod driver;
     allow(dead_code, unused_imports, reason = "parts of it serve the faces, which exist on Windows")
 )]
 mod machine;
-#[cfg(any(windows, test))]
-#[cfg_attr(
-    not(windows),
-    allow(dead_code, unused_imports, unreachable_pub, reason = "what is public of it is so on Windows")
-)]
+#[cfg(all(test, not(windows)))]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "its public part exists on Windows")]
 mod security;
+#[cfg(windows)]
+pub mod security;
 #[cfg(any(windows, test, fuzzing))]
 #[cfg_attr(
     not(windows),
@@ -155,13 +154,13 @@ mod options;
 #[cfg(windows)]
 mod pair;
 #[cfg(windows)]
-mod patience;
-#[cfg(windows)]
 mod peer;
 #[cfg(windows)]
 mod pipe_end;
 #[cfg(windows)]
 pub mod readiness;
+#[cfg(windows)]
+mod retry;
 #[cfg(windows)]
 mod server;
 #[cfg(any(windows, test))]
@@ -209,7 +208,7 @@ pub mod guide {
 #[doc = include_str!("../../../README.md")]
 mod readme {}
 
-pub use error::{Error, MessageTooLong, Operation};
+pub use error::{MessageTooLong, win32_code};
 pub use info::{Peek, PipeEnd, PipeInfo, PipeMode};
 pub use interest::{Interest, Ready};
 pub use name::PipeName;
@@ -241,7 +240,7 @@ pub use security::{
 #[cfg(windows)]
 pub use server::NamedPipeServer;
 #[cfg(windows)]
-pub use tasks::{Executor, JoinHandle, block_on, spawn};
+pub use tasks::{Executor, Task, block_on, spawn};
 
 /// Entry points for the fuzz targets, which are a workspace of their own.
 #[cfg(all(fuzzing, not(windows)))]

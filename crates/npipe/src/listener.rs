@@ -19,7 +19,7 @@ use crate::driver::{self, Deadline, Driver, Waiting};
 use crate::machine::{Backlog, Look};
 use crate::name::PipeName;
 use crate::options::{Instances, ServerOptions};
-use crate::patience::Patience;
+use crate::retry::Retry;
 use crate::stream::{Key, Settings, Stream, Waiters, register};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::OwnedHandle;
@@ -80,14 +80,14 @@ impl ServerOptions {
     ) -> io::Result<NamedPipeListener> {
         self.refuse_inheritable()?;
         let instances = self.instances(name.as_ref())?;
-        let mut patience = Patience::new(Some(timeout));
+        let mut retry = Retry::new(Some(timeout));
         coop::result().await;
         loop {
             let error = match instances.begin(on_port) {
                 Ok(backlog) => return Ok(NamedPipeListener::new(instances, backlog)),
                 Err(error) => error,
             };
-            driver::pause(Instances::pause_before_retry(error, &mut patience)?).await?;
+            driver::pause(Instances::pause_before_retry(error, &mut retry)?).await?;
         }
     }
 }

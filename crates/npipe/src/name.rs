@@ -4,7 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 #[cfg(any(windows, test))]
 use std::hash::{BuildHasher, RandomState};
+use std::hash::{Hash, Hasher};
 use std::io;
+use std::str::FromStr;
 
 /// The prefix of every pipe on this machine.
 const LOCAL_PREFIX: &str = r"\\.\pipe\";
@@ -12,7 +14,18 @@ const LOCAL_PREFIX: &str = r"\\.\pipe\";
 const LONGEST: usize = 256;
 
 /// A pipe's name as Windows takes it: `\\.\pipe\NAME`, or `\\SERVER\pipe\NAME` on another machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Two names are equal if they lead to the same pipe: Windows compares them without regard to case,
+/// and `\\?\pipe\NAME` is `\\.\pipe\NAME`. The names of servers are compared as text.
+///
+/// ```
+/// use npipe::PipeName;
+///
+/// let name: PipeName = "docker_engine".parse()?;
+/// assert_eq!(name, PipeName::new(r"\\.\PIPE\Docker_Engine")?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
 pub struct PipeName(OsString);
 
 impl PipeName {
@@ -111,6 +124,20 @@ impl PipeName {
         Self(OsString::from(format!("{LOCAL_PREFIX}npipe-{purpose}-{process}-{first:016x}{second:016x}")))
     }
 
+    /// Returns the characters in the form that names are compared in. Bytes that are no character
+    /// have numbers of their own.
+    fn compared(&self) -> impl Iterator<Item = u32> {
+        let bytes = self.0.as_encoded_bytes();
+        let (prefix, rest) = match bytes.strip_prefix(br"\\?\") {
+            Some(rest) => (&br"\\.\"[..], rest),
+            None => (&[][..], bytes),
+        };
+        [prefix, rest].into_iter().flat_map(<[u8]>::utf8_chunks).flat_map(|chunk| {
+            let characters = chunk.valid().chars().map(|character| u32::from(upper_case(character)));
+            characters.chain(chunk.invalid().iter().map(|byte| u32::from(char::MAX) + 1 + u32::from(*byte)))
+        })
+    }
+
     /// UTF-16 with a NUL at the end.
     #[cfg(windows)]
     pub(crate) fn to_wide(&self) -> Vec<u16> {
@@ -156,6 +183,89 @@ fn is_dots_and_spaces(component: &str) -> bool {
     !component.is_empty() && component.bytes().all(|byte| matches!(byte, b'.' | b' '))
 }
 
+/// Returns the upper-case character that Windows compares: one for one, within the first 65,536, and
+/// never an ASCII letter for another character (as in the [table of
+/// exFAT](https://learn.microsoft.com/windows/win32/fileio/exfat-specification#722-up-case-table)).
+fn upper_case(character: char) -> char {
+    let mut upper = character.to_uppercase();
+    match (upper.next(), upper.next()) {
+        (Some(upper), None)
+            if upper.len_utf16() == 1
+                && character.len_utf16() == 1
+                && upper.is_ascii() == character.is_ascii() =>
+        {
+            upper
+        }
+        _ => character,
+    }
+}
+
+impl PartialEq for PipeName {
+    fn eq(&self, other: &Self) -> bool {
+        self.compared().eq(other.compared())
+    }
+}
+
+impl Eq for PipeName {}
+
+impl Hash for PipeName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.compared().for_each(|character| state.write_u32(character));
+        state.write_u8(0xff);
+    }
+}
+
+impl FromStr for PipeName {
+    type Err = io::Error;
+
+    /// [`new`](Self::new).
+    fn from_str(name: &str) -> io::Result<Self> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<&str> for PipeName {
+    type Error = io::Error;
+
+    /// [`new`](Self::new).
+    fn try_from(name: &str) -> io::Result<Self> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<String> for PipeName {
+    type Error = io::Error;
+
+    /// [`new`](Self::new).
+    fn try_from(name: String) -> io::Result<Self> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<&OsStr> for PipeName {
+    type Error = io::Error;
+
+    /// [`new`](Self::new).
+    fn try_from(name: &OsStr) -> io::Result<Self> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<OsString> for PipeName {
+    type Error = io::Error;
+
+    /// [`new`](Self::new).
+    fn try_from(name: OsString) -> io::Result<Self> {
+        Self::new(name)
+    }
+}
+
+impl From<PipeName> for OsString {
+    fn from(name: PipeName) -> Self {
+        name.0
+    }
+}
+
 impl fmt::Display for PipeName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.to_string_lossy().fmt(formatter)
@@ -192,6 +302,56 @@ mod tests {
         for name in [r"\\server\pipe\x", r"\\.\PIPE\x", r"\\?\pipe\x", r"\\.\pipe\LOCAL\x"] {
             assert_eq!(PipeName::new(name).unwrap().as_os_str(), name);
         }
+    }
+
+    #[test]
+    fn names_are_equal_as_windows_compares_them() {
+        let name = |text: &str| PipeName::new(text).unwrap();
+        for (one, other, equal) in [
+            ("docker_engine", "Docker_ENGINE", true),
+            (r"\\.\pipe\x", r"\\?\PIPE\X", true),
+            (r"\\server\pipe\x", r"\\SERVER\pipe\x", true),
+            ("\u{e9}t\u{e9}", "\u{c9}T\u{c9}", true),
+            ("\u{3c3}", "\u{3a3}", true),
+            // The upper case is two letters, or an ASCII letter: Windows keeps the character.
+            ("stra\u{df}e", "STRASSE", false),
+            ("\u{131}", "I", false),
+            ("\u{17f}", "S", false),
+            // Beyond the first 65,536 characters there is no case.
+            ("\u{10428}", "\u{10400}", false),
+            ("x", "y", false),
+            ("x", "xy", false),
+            (r"\\.\pipe\x", r"\\server\pipe\x", false),
+        ] {
+            assert_eq!(name(one) == name(other), equal, "{one} {other}");
+            let hashes = [one, other].map(|text| {
+                let mut hasher = std::hash::DefaultHasher::new();
+                name(text).hash(&mut hasher);
+                hasher.finish()
+            });
+            assert_eq!(hashes[0] == hashes[1], equal, "the hashes of {one} and {other}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_not_unicode_are_compared_too() {
+        let name = |text: &str| {
+            PipeName::new([OsStr::new(text), &no_character()].into_iter().collect::<OsString>()).unwrap()
+        };
+        assert_eq!(name("x"), name("X"));
+        assert_ne!(name("x"), PipeName::new("x\u{fffd}").unwrap());
+    }
+
+    #[test]
+    fn names_are_parsed_and_converted() {
+        let name = PipeName::new("x").unwrap();
+        assert_eq!("x".parse::<PipeName>().unwrap(), name);
+        assert_eq!(PipeName::try_from("x").unwrap(), name);
+        assert_eq!(PipeName::try_from(String::from("x")).unwrap(), name);
+        assert_eq!(PipeName::try_from(OsStr::new("x")).unwrap(), name);
+        assert_eq!(PipeName::try_from(OsString::from("x")).unwrap(), name);
+        assert_eq!(OsString::from(name), r"\\.\pipe\x");
+        assert_eq!("".parse::<PipeName>().unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::driver::Driver;
-use crate::machine::verdict::{self, Obstacle, Open};
+use crate::machine::verdict::{self, Open, RetryReason};
 use crate::name::PipeName;
 use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream};
@@ -64,17 +64,26 @@ pub(crate) fn handles(
     server: &ServerOptions,
     client: &ClientOptions,
 ) -> io::Result<[(OwnedHandle, Settings); 2]> {
+    let (server, client) =
+        connected(server, |name| client.open_once(name, sys::SecurityAttributes::DEFAULT))?;
+    Ok([server, client])
+}
+
+/// The server's handle, and the client's as `open` makes it.
+pub(crate) fn connected<T>(
+    server: &ServerOptions,
+    open: impl Fn(&PipeName) -> io::Result<T>,
+) -> io::Result<((OwnedHandle, Settings), T)> {
     let mut server = server.clone();
     server.first_pipe_instance(true).max_instances(1);
     server.protect_by_default(&SecurityDescriptor::current_user_only()?);
     let mut attempt = 1;
     loop {
         let name = PipeName::unguessable("pair");
-        let attributes = sys::SecurityAttributes::DEFAULT;
-        let created = server.create_any_handle(&name, attributes)?;
-        match client.open_once(&name, attributes) {
+        let created = server.create_any_handle(&name, sys::SecurityAttributes::DEFAULT)?;
+        match open(&name) {
             // The instance listens from its creation, so this is its client.
-            Ok(opened) => return Ok([created, opened]),
+            Ok(opened) => return Ok((created, opened)),
             Err(error) if attempt < ATTEMPTS && is_busy(&error) => attempt += 1,
             Err(error) => return Err(error),
         }
@@ -82,5 +91,5 @@ pub(crate) fn handles(
 }
 
 fn is_busy(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|code| verdict::open(code as u32) == Open::Later(Obstacle::Busy))
+    error.raw_os_error().is_some_and(|code| verdict::open(code as u32) == Open::Later(RetryReason::Busy))
 }

@@ -148,6 +148,49 @@ impl<E: End> Pipe<E> {
         Peer::of(self.stream.handle(), E::END, self.stream.connected())
     }
 
+    /// Returns whether the peer has gone: it closed its end, its process ended, or the server ended
+    /// the connection. It takes no data: what the peer wrote before can still be read, and what
+    /// this end wrote and the peer did not read is lost. `false` before a client has come.
+    ///
+    /// Calls [`NtQueryInformationFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntqueryinformationfile)
+    /// (`FilePipeLocalInformation`), which a server's end that only writes
+    /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)) is denied. There an empty
+    /// write shows it on a byte pipe. On a message pipe the result is `false`, and the next write
+    /// fails.
+    pub fn is_closed(&self) -> bool {
+        self.stream.is_closed()
+    }
+
+    /// Waits until the peer has gone, as [`is_closed`](Self::is_closed) shows. It takes no data: a
+    /// task can wait for this while others read and write.
+    ///
+    /// Windows notifies a reader only, and only behind the data. So while there is data that the
+    /// caller has not read, and on an end that does not read, the pipe is asked every 5 to 100
+    /// milliseconds; otherwise a read in flight shows it at once.
+    ///
+    /// ```no_run
+    /// # async fn search(server: &npipe::NamedPipeServer) -> std::io::Result<()> {
+    /// # async fn count_apples() -> u32 { 1 }
+    /// # use futures_lite::FutureExt;
+    /// // Stop the search when the client that asked for it has gone.
+    /// let found = async { Some(count_apples().await) };
+    /// let gone = async { server.closed().await.ok().and(None) };
+    /// let result = found.or(gone).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of starting the thread of the timers, which the first call may do.
+    pub async fn closed(&self) -> io::Result<()> {
+        self.stream.closed().await
+    }
+
     /// Waits until something of `interest`, Tokio's or ours, is ready, and tells what.
     ///
     /// Readiness may be gone when it is acted upon: another task may have been faster. So follow it

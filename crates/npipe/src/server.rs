@@ -4,7 +4,7 @@ use std::io;
 
 use crate::impersonation::Impersonation;
 use crate::pipe_end::{Pipe, Server};
-use crate::security::SecurityDescriptor;
+use crate::security::{SecurityDescriptor, Sid};
 
 /// The server's end of a pipe: one instance, which serves one client at a time. Made by
 /// [`ServerOptions::create`](crate::ServerOptions::create).
@@ -136,7 +136,7 @@ impl Pipe<Server> {
     ///
     /// ```no_run
     /// # fn serve(server: &npipe::NamedPipeServer) -> std::io::Result<()> {
-    /// let user = server.impersonate(|client| client.user())??;
+    /// let user = server.impersonate(|client| client.user())?;
     /// println!("{} is there", user.account_name()?);
     /// # Ok(())
     /// # }
@@ -148,13 +148,24 @@ impl Pipe<Server> {
     ///
     /// # Errors
     ///
-    /// `act` does not run then. The system's: `ERROR_CANNOT_IMPERSONATE` before anything has been
-    /// read from a client that did not say how far it may be impersonated, since the system
-    /// learns who it is from what it writes; others when there is no client.
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when this thread acts in somebody's name
-    /// already.
+    /// The error of `act`. If `act` does not run: `ERROR_CANNOT_IMPERSONATE` before anything has
+    /// been read from a client that did not set an impersonation level, since Windows learns its
+    /// account from what it writes; [`InvalidInput`](io::ErrorKind::InvalidInput) when this thread
+    /// impersonates a client already; Windows' error when there is no client.
     #[doc(alias = "ImpersonateNamedPipeClient")]
-    pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
+    pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> io::Result<T>) -> io::Result<T> {
         Impersonation::during(self.stream.handle(), self.stream.settings().end, act)
+    }
+
+    /// Returns the account of the client: [`impersonate`](Self::impersonate) with
+    /// [`user`](Impersonation::user). It works with every client that allows
+    /// [identification](crate::ImpersonationLevel::Identification), the default of this crate and
+    /// of Tokio.
+    ///
+    /// # Errors
+    ///
+    /// As [`impersonate`](Self::impersonate) and [`Impersonation::user`].
+    pub fn client_user(&self) -> io::Result<Sid> {
+        self.impersonate(Impersonation::user)
     }
 }

@@ -9,7 +9,7 @@ use std::os::windows::io::AsHandle;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use npipe::blocking::{PipeListener, PipeStream};
+use npipe::blocking::PipeStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeServer, ServerOptions};
 
@@ -38,7 +38,7 @@ fn serve_blocking<T: Send + 'static>(
     name: &str,
     serve: impl FnOnce(PipeStream) -> T + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {
-    let listener = PipeListener::bind_with(npipe::ServerOptions::new().pipe_mode(mode), path(name)).unwrap();
+    let listener = npipe::ServerOptions::new().pipe_mode(mode).listen_blocking(path(name)).unwrap();
     tokio::task::spawn_blocking(move || serve(listener.accept_timeout(LIMIT).unwrap()))
 }
 

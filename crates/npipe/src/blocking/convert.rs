@@ -97,7 +97,7 @@ impl PipeStream {
     /// on. The system's, of a write that was accepted and then failed.
     #[doc(alias = "into_raw_handle")]
     pub fn into_owned_handle(self) -> io::Result<(OwnedHandle, Vec<Bytes>)> {
-        self.settle(None)?;
+        self.settle(self.stream.timeouts().until(None))?;
         self.into_only()?.surrender()
     }
 

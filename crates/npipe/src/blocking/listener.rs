@@ -10,12 +10,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::PipeStream;
-use super::timeout::{deadline_after, timed_out};
+use super::timeout::{cancelled, deadline_after, timed_out};
+use super::{Canceller, PipeStream};
 use crate::machine::{Backlog, Found, Look, verdict};
 use crate::name::PipeName;
 use crate::options::{Instances, ServerOptions};
-use crate::patience::Patience;
+use crate::retry::Retry;
 use crate::stream::{Settings, has_left};
 use crate::sync::lock;
 use crate::sys::{self, Asked, Event, Instance, OwnedHandle, Until};
@@ -62,7 +62,7 @@ struct Waiting {
 }
 
 /// Whose turn it is to accept, and whether that is over.
-struct Turns {
+pub(super) struct Turns {
     state: Mutex<State>,
     changed: Condvar,
     stop: Event,
@@ -78,106 +78,54 @@ impl Turns {
     fn is_cancelled(&self) -> bool {
         lock(&self.state).cancelled
     }
-}
 
-/// Stops a [`PipeListener`] from any thread. Made by [`PipeListener::canceller`]; it does not keep
-/// the pipe's name alive.
-#[derive(Clone)]
-pub struct Canceller(Arc<Turns>);
-
-impl Canceller {
-    /// Makes an [`accept`](PipeListener::accept) that waits, and all later ones, fail with
-    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted);
-    /// [`incoming`](PipeListener::incoming) ends. For good: a listener that was cancelled is
-    /// there to be dropped, or [closed](PipeListener::close).
-    ///
-    /// No client is lost in between: one that an `accept` has got is returned by it. One that comes
-    /// later finds the connection closed when the listener is dropped.
-    pub fn cancel(&self) {
-        lock(&self.0.state).cancelled = true;
-        self.0.stop.set();
-        self.0.changed.notify_all();
+    pub(super) fn cancel(&self) {
+        lock(&self.state).cancelled = true;
+        self.stop.set();
+        self.changed.notify_all();
     }
 }
 
-impl fmt::Debug for Canceller {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Canceller").finish_non_exhaustive()
-    }
-}
-
-impl PipeListener {
-    /// Creates the pipe `name`, in any of the forms of [`PipeName::new`], for bytes in both
-    /// directions. It is refused if the name exists already, and refuses clients on other
-    /// machines.
-    ///
-    /// Clients can open the pipe from now on, also before [`accept`](Self::accept) is called.
-    ///
-    /// Calls [`CreateNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
-    ///
-    /// # Errors
-    ///
-    /// As [`ServerOptions::create`]: [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the
-    /// name exists.
-    pub fn bind(name: impl AsRef<OsStr>) -> io::Result<Self> {
-        Self::bind_with(&ServerOptions::new(), name)
-    }
-
-    /// [`bind`](Self::bind) with options, which hold for every instance. Only
-    /// [`first_pipe_instance`](ServerOptions::first_pipe_instance) concerns the first alone, and is
-    /// yes unless it was set.
+impl ServerOptions {
+    /// Creates the pipe `name` and a listener for threads: [`listen`](Self::listen) of the blocking
+    /// API, with the same options.
     ///
     /// ```no_run
-    /// use npipe::blocking::PipeListener;
     /// use npipe::{PipeMode, ServerOptions};
     ///
-    /// let listener = PipeListener::bind_with(ServerOptions::new().pipe_mode(PipeMode::Message), "inventory")?;
+    /// let listener = ServerOptions::new().pipe_mode(PipeMode::Message).listen_blocking("inventory")?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// As [`ServerOptions::create`].
-    pub fn bind_with(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<Self> {
-        Self::bind_within(options, name.as_ref(), Duration::ZERO)
+    /// As [`listen`](Self::listen).
+    pub fn listen_blocking(&self, name: impl AsRef<OsStr>) -> io::Result<PipeListener> {
+        self.listen_blocking_timeout(name, Duration::ZERO)
     }
 
-    /// [`bind`](Self::bind) that tries again for `timeout` while another program has the name: a
-    /// service that is started anew may find its predecessor still about to end.
+    /// [`listen_blocking`](Self::listen_blocking) that tries again for `timeout` while another
+    /// program has the name: a service that is started again may find its predecessor still about
+    /// to end.
     ///
     /// # Errors
     ///
-    /// As [`bind`](Self::bind); those of a name that is taken when the time is over, the others at
-    /// once. A name that this process may not create at all can be indistinguishable from one that
-    /// is taken (both are `ERROR_ACCESS_DENIED`), and is waited for too.
-    pub fn bind_timeout(name: impl AsRef<OsStr>, timeout: Duration) -> io::Result<Self> {
-        Self::bind_timeout_with(&ServerOptions::new(), name, timeout)
-    }
-
-    /// [`bind_timeout`](Self::bind_timeout) with options.
-    ///
-    /// # Errors
-    ///
-    /// As [`bind_timeout`](Self::bind_timeout).
-    pub fn bind_timeout_with(
-        options: &ServerOptions,
+    /// As [`listen_timeout`](Self::listen_timeout).
+    pub fn listen_blocking_timeout(
+        &self,
         name: impl AsRef<OsStr>,
         timeout: Duration,
-    ) -> io::Result<Self> {
-        Self::bind_within(options, name.as_ref(), timeout)
-    }
-
-    fn bind_within(options: &ServerOptions, name: &OsStr, timeout: Duration) -> io::Result<Self> {
-        let instances = options.instances(name)?;
+    ) -> io::Result<PipeListener> {
+        let instances = self.instances(name.as_ref())?;
         let event = Arc::new(Event::auto_reset()?);
-        let mut patience = Patience::new(Some(timeout));
+        let mut retry = Retry::new(Some(timeout));
         let backlog = loop {
             match instances.begin(|made| Ok(Waiting::new(made, &event))) {
                 Ok(backlog) => break backlog,
-                Err(error) => thread::sleep(Instances::pause_before_retry(error, &mut patience)?),
+                Err(error) => thread::sleep(Instances::pause_before_retry(error, &mut retry)?),
             }
         };
-        Ok(Self {
+        Ok(PipeListener {
             instances,
             event,
             backlog: Mutex::new(Some(backlog)),
@@ -188,15 +136,49 @@ impl PipeListener {
             }),
         })
     }
+}
+
+impl PipeListener {
+    /// Creates the pipe `name`, in any of the forms of [`PipeName::new`], for bytes in both
+    /// directions. It is refused if the name exists already, and refuses clients on other
+    /// machines. [`ServerOptions::listen_blocking`] has the options.
+    ///
+    /// Clients can open the pipe from now on, also before [`accept`](Self::accept) is called.
+    ///
+    /// Calls [`CreateNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerOptions::create`]: [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the
+    /// name exists.
+    pub fn bind(name: impl AsRef<OsStr>) -> io::Result<Self> {
+        ServerOptions::new().listen_blocking(name)
+    }
+
+    /// [`bind`](Self::bind) that tries again for `timeout` while another program has the name: a
+    /// service that is started again may find its predecessor still about to end.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerOptions::listen_blocking_timeout`].
+    pub fn bind_timeout(name: impl AsRef<OsStr>, timeout: Duration) -> io::Result<Self> {
+        ServerOptions::new().listen_blocking_timeout(name, timeout)
+    }
 
     /// The pipe's name.
     pub fn local_name(&self) -> &PipeName {
         self.instances.name()
     }
 
-    /// A handle by which another thread stops this listener.
+    /// Returns a handle by which another thread stops this listener: an [`accept`](Self::accept)
+    /// that waits, and all later ones, fail with
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and [`incoming`](Self::incoming)
+    /// ends. A listener that was cancelled is there to be dropped, or [closed](Self::close).
+    ///
+    /// No client is lost: one that an `accept` has got is returned by it. A client that comes later
+    /// finds the connection closed when the listener is dropped.
     pub fn canceller(&self) -> Canceller {
-        Canceller(self.turns.clone())
+        Canceller::of_listener(&self.turns)
     }
 
     /// Waits for a client.
@@ -249,7 +231,7 @@ impl PipeListener {
     /// and was not accepted reads the end of the pipe; one that comes later finds no such name.
     /// Connections that were accepted go on, and keep the name in use until they end.
     pub fn close(&self) {
-        self.canceller().cancel();
+        self.turns.cancel();
         let mut state = lock(&self.turns.state);
         while state.taken {
             state = self.turns.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -268,7 +250,7 @@ impl PipeListener {
         let mut state = lock(&self.turns.state);
         loop {
             if state.cancelled {
-                return Err(cancelled());
+                return Err(cancelled("listener"));
             }
             if !state.taken {
                 let backlog =
@@ -315,7 +297,7 @@ impl Turn<'_> {
                     Look::Nobody(pause) => pause.and_then(deadline_after),
                 };
             if turns.is_cancelled() {
-                return Err(cancelled());
+                return Err(cancelled("listener"));
             }
             if looks > 0 && is_late() {
                 return Err(no_client());
@@ -376,10 +358,6 @@ impl Drop for Turn<'_> {
         drop(state);
         turns.changed.notify_all();
     }
-}
-
-fn cancelled() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "this listener has been cancelled or closed")
 }
 
 fn no_client() -> io::Error {

@@ -7,13 +7,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::PipeStream;
-use super::timeout::{deadline_after, passed_over, timed_out};
+use super::timeout::{cut_short, deadline_after, passed_over};
 use super::transfer::system_error;
 use crate::error::{MessageTooLong, no_answer, reads_bytes, sent_behind_unread};
 use crate::info::Peek;
 use crate::machine::LONGEST_BUFFER;
 use crate::machine::verdict::{self, ExchangeRefused};
-use crate::sys::{self, Until, Waited};
+use crate::stream::Limit;
+use crate::sys::{self, Waited};
 
 /// Room for a message whose length is not known yet: at least, and at most where the caller's
 /// buffer has more.
@@ -62,12 +63,12 @@ impl PipeStream {
     ///
     /// As [`recv_message`](Self::recv_message).
     pub fn recv_message_limited(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
-        self.receive(buffer, limit, self.read_until())
+        self.receive(buffer, limit, self.stream.timeouts().read_limit())
     }
 
     /// Appends a message to `buffer`. The stream keeps the parts of a message until the last has
     /// come.
-    fn receive(&self, buffer: &mut BytesMut, limit: usize, until: Until<'_>) -> io::Result<Option<usize>> {
+    fn receive(&self, buffer: &mut BytesMut, limit: usize, until: Limit<'_>) -> io::Result<Option<usize>> {
         let start = buffer.len();
         loop {
             self.discard_refused(until)?;
@@ -76,7 +77,7 @@ impl PipeStream {
             }
             let spare = buffer.capacity() - start;
             buffer.resize(start + spare.clamp(SMALLEST_ROOM, LARGEST_ROOM), 0);
-            let waited = sys::read_waiting(self.stream.handle(), &mut buffer[start..], until);
+            let waited = sys::read_waiting(self.stream.handle(), &mut buffer[start..], until.until());
             if let Some(length) = self.accept(buffer, start, waited, limit)? {
                 return Ok(Some(length));
             }
@@ -93,9 +94,9 @@ impl PipeStream {
         limit: usize,
     ) -> io::Result<Option<usize>> {
         let end = start + waited.as_ref().map_or(0, |waited| waited.outcome.bytes);
-        let judged = waited.and_then(|waited| match verdict::read(waited.outcome.code) {
-            verdict::Read::Aborted if waited.outcome.bytes == 0 && waited.cut.is_some() => {
-                Err(timed_out("no message came until the time to read was over"))
+        let judged = waited.and_then(|waited| match (verdict::read(waited.outcome.code), waited.cut) {
+            (verdict::Read::Aborted, Some(cut)) if waited.outcome.bytes == 0 => {
+                Err(cut_short(cut, "no message came until the time to read was over"))
             }
             _ => Ok(self.stream.on_thread_received(waited.outcome.code, &buffer[start..end])),
         });
@@ -117,7 +118,7 @@ impl PipeStream {
         Ok(Some(length))
     }
 
-    fn discard_refused(&self, until: Until<'_>) -> io::Result<()> {
+    fn discard_refused(&self, until: Limit<'_>) -> io::Result<()> {
         while self.stream.discard_refused() {
             passed_over(until)?;
         }
@@ -221,8 +222,8 @@ impl PipeStream {
             return Err(reads_bytes());
         }
         self.stream.check_request(request.len())?;
-        self.settle(self.stream.timeouts().write.deadline())?;
-        let until = self.read_until();
+        self.flush_accepted()?;
+        let until = self.stream.timeouts().read_limit();
         self.discard_refused(until)?;
         // The kernel does not know of a message that an async end has read ahead.
         if self.stream.has_message() {
@@ -231,13 +232,18 @@ impl PipeStream {
         self.exchange(request, reply, until)?.ok_or_else(no_answer)
     }
 
-    fn exchange(&self, request: &[u8], reply: &mut BytesMut, until: Until<'_>) -> io::Result<Option<usize>> {
+    fn exchange(&self, request: &[u8], reply: &mut BytesMut, until: Limit<'_>) -> io::Result<Option<usize>> {
         let limit = self.stream.max_message_size();
         let start = reply.len();
         let submitting = self.stream.begin_write(request.len())?;
         reply.resize(start + SMALLEST_ROOM, 0);
-        let waited =
-            sys::exchange_waiting(self.stream.handle(), request, &mut reply[start..], until, submitting);
+        let waited = sys::exchange_waiting(
+            self.stream.handle(),
+            request,
+            &mut reply[start..],
+            until.until(),
+            submitting,
+        );
         let refused = waited.as_ref().ok().and_then(|waited| verdict::exchange_refused(waited.outcome.code));
         match refused {
             Some(ExchangeRefused::NotConnected) => {

@@ -30,6 +30,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod canceller;
+mod child_stdio;
 mod convert;
 mod listener;
 mod message;
@@ -38,7 +40,9 @@ mod stream;
 mod timeout;
 mod transfer;
 
+pub use canceller::Canceller;
+pub use child_stdio::{ChildStdio, child_stdio};
 pub use convert::ConversionError;
-pub use listener::{Canceller, Incoming, PipeListener};
+pub use listener::{Incoming, PipeListener};
 pub use pair::{pair, pair_with};
 pub use stream::PipeStream;

@@ -28,7 +28,8 @@ pub fn pair() -> io::Result<(PipeStream, PipeStream)> {
 /// [`pair`] with options. The number of instances and that it is the first are not theirs to say;
 /// the access list is if they have one.
 ///
-/// An end for a child process, and an async one for this:
+/// An end for a child process that uses npipe, and an async one for this process. For other
+/// programs there is [`child_stdio`](super::child_stdio()).
 ///
 /// ```no_run
 /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Canceller;
 use super::timeout::deadline_after;
 use crate::driver::Driver;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
 use crate::impersonation::Impersonation;
 use crate::info::PipeInfo;
-use crate::machine::verdict::Obstacle;
+use crate::machine::verdict::RetryReason;
 use crate::name::PipeName;
 use crate::options::{ClientOptions, Verified};
-use crate::patience::Patience;
 use crate::peer::Peer;
-use crate::security::SecurityDescriptor;
+use crate::security::{SecurityDescriptor, Sid};
 use crate::stream::{LingerTime, Settings, Stream, nothing_is_unread};
 use crate::sys::{self, OwnedHandle};
 
@@ -60,6 +60,47 @@ pub struct PipeStream {
     pub(super) stream: Arc<Stream>,
 }
 
+impl ClientOptions {
+    /// Opens the pipe `name` for threads, in any of the forms of [`PipeName::new`]:
+    /// [`connect`](Self::connect) of the blocking API. It waits for the same reasons, within the
+    /// same limits.
+    ///
+    /// ```no_run
+    /// use npipe::{ClientOptions, PipeMode};
+    ///
+    /// let stream = ClientOptions::new().pipe_mode(PipeMode::Message).connect_blocking("inventory")?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// Calls [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew), and waits with
+    /// [`WaitNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-waitnamedpipew).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), at once, except for the reasons to wait. When the time is over,
+    /// [`TimedOut`](io::ErrorKind::TimedOut), as of [`connect`](Self::connect).
+    #[doc(alias = "WaitNamedPipe")]
+    pub fn connect_blocking(&self, name: impl AsRef<OsStr>) -> io::Result<PipeStream> {
+        let name = PipeName::new(name)?;
+        let mut retry = self.retry();
+        let mut verified = Verified::default();
+        loop {
+            // Only an attempt shows whether an instance is free.
+            let attributes = sys::SecurityAttributes::DEFAULT;
+            let error = match self.open_any_handle(&name, attributes, &mut verified) {
+                Ok((handle, settings)) => return Ok(PipeStream::new(handle, settings)),
+                Err(error) => error,
+            };
+            let (reason, pause) = self.pause_before_retry(&name, error, &mut retry)?;
+            let began = Instant::now();
+            // An instance that is free ends the pause. Windows containers cannot wait for one.
+            if reason == RetryReason::Missing || sys::wait_for_instance(&name.to_wide(), pause).is_err() {
+                thread::sleep(pause.saturating_sub(began.elapsed()));
+            }
+        }
+    }
+}
+
 impl PipeStream {
     pub(super) fn new(handle: OwnedHandle, settings: Settings) -> Self {
         let stream = Stream::untied(Arc::new(handle), settings);
@@ -73,9 +114,9 @@ impl PipeStream {
     }
 
     /// Opens the client's end of the pipe `name`, in any of the forms of [`PipeName::new`]. Waits
-    /// while every instance of the pipe is taken, for as long as that takes;
-    /// [`connect_timeout`](Self::connect_timeout) bounds it, and
-    /// [`connect_with`](Self::connect_with) also waits for a server that is about to start.
+    /// while all instances of the pipe are busy, for as long as that takes;
+    /// [`connect_timeout`](Self::connect_timeout) bounds it. With options, for instance to wait for
+    /// a server that is about to start: [`ClientOptions::connect_blocking`].
     ///
     /// Calls [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew), and waits with
     /// [`WaitNamedPipeW`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-waitnamedpipew).
@@ -88,76 +129,18 @@ impl PipeStream {
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) when its access list or its directions
     /// do not allow it.
     pub fn connect(name: impl AsRef<OsStr>) -> io::Result<Self> {
-        Self::connect_with(&ClientOptions::new(), name)
+        ClientOptions::new().connect_blocking(name)
     }
 
-    /// [`connect`](Self::connect) with options, of which
-    /// [`wait_for_server`](crate::ClientOptions::wait_for_server) and
-    /// [`connect_timeout`](crate::ClientOptions::connect_timeout) say what is waited for, and for
-    /// how long in all.
-    ///
-    /// ```no_run
-    /// use npipe::blocking::PipeStream;
-    /// use npipe::{ClientOptions, PipeMode};
-    ///
-    /// let stream = PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), "inventory")?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect), and those of the options: see [`ClientOptions::open`]. When
-    /// the time is over, [`TimedOut`](io::ErrorKind::TimedOut), as of
-    /// [`ClientOptions::connect`].
-    pub fn connect_with(options: &ClientOptions, name: impl AsRef<OsStr>) -> io::Result<Self> {
-        Self::connect_within(options, name.as_ref(), options.patience())
-    }
-
-    /// [`connect`](Self::connect) that takes no longer than `timeout` in all. Zero waits for
-    /// nothing.
+    /// [`connect`](Self::connect) that takes no longer than `timeout` in all. Zero tries once.
+    /// [`ClientOptions`] has limits for each reason to wait.
     ///
     /// # Errors
     ///
     /// As [`connect`](Self::connect), and [`TimedOut`](io::ErrorKind::TimedOut) when the time is
     /// over: see [`ClientOptions::connect`].
     pub fn connect_timeout(name: impl AsRef<OsStr>, timeout: Duration) -> io::Result<Self> {
-        Self::connect_timeout_with(&ClientOptions::new(), name, timeout)
-    }
-
-    /// [`connect_timeout`](Self::connect_timeout) with options, whose own time-out does not count.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect_timeout`](Self::connect_timeout), and those of the options: see
-    /// [`ClientOptions::open`].
-    pub fn connect_timeout_with(
-        options: &ClientOptions,
-        name: impl AsRef<OsStr>,
-        timeout: Duration,
-    ) -> io::Result<Self> {
-        Self::connect_within(options, name.as_ref(), Patience::new(Some(timeout)))
-    }
-
-    fn connect_within(options: &ClientOptions, name: &OsStr, mut patience: Patience) -> io::Result<Self> {
-        let name = PipeName::new(name)?;
-        let mut verified = Verified::default();
-        loop {
-            // First of all: only an attempt tells whether the pipe can be had.
-            let attributes = sys::SecurityAttributes::DEFAULT;
-            let error = match options.open_any_handle(&name, attributes, &mut verified) {
-                Ok((handle, settings)) => {
-                    return Ok(Self::new(handle, settings));
-                }
-                Err(error) => error,
-            };
-            let (obstacle, pause) = options.pause_before_retry(&name, error, &mut patience)?;
-            let began = Instant::now();
-            // An instance that is free ends the pause. Where the system cannot tell (Windows containers),
-            // nothing does.
-            if obstacle == Obstacle::Missing || sys::wait_for_instance(&name.to_wide(), pause).is_err() {
-                thread::sleep(pause.saturating_sub(began.elapsed()));
-            }
-        }
+        ClientOptions::new().connect_timeout(Some(timeout)).connect_blocking(name)
     }
 
     /// How long a read waits for data: see [`set_read_timeout`](Self::set_read_timeout).
@@ -251,6 +234,30 @@ impl PipeStream {
         self.stream.linger().after_drop()
     }
 
+    /// Returns a handle by which another thread ends the waits of this stream and all its clones.
+    /// A read, a write, a [`drain`](Self::drain) or a [`close`](Self::close) that waits fails with
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and so do later ones as soon as they
+    /// would have to wait. Calls on the stream that need not wait still work.
+    ///
+    /// Nothing is lost: a read that is cancelled has taken nothing, or returns what it has taken. A
+    /// write that is cancelled stays on its way and counts as written, as one that runs into its
+    /// [time-out](Self::set_write_timeout).
+    ///
+    /// Create it before the calls that it is to end. From then on writes are made as those with a
+    /// time-out are: from a copy, with the handle tied to the completion port of the process.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when the handle cannot be tied to the port,
+    /// because it belongs to another one (`ERROR_INVALID_PARAMETER`). Windows' error when no event
+    /// can be created.
+    #[doc(alias = "CancelIoEx")]
+    #[doc(alias = "CancelSynchronousIo")]
+    pub fn canceller(&self) -> io::Result<Canceller> {
+        self.stream.tie(&Driver::global()?)?;
+        self.stream.timeouts().make_stop().map(Canceller::of_stream)
+    }
+
     /// Another `PipeStream` for the same connection, with the same time-outs: what one sets holds
     /// for both. The connection ends when the last is dropped.
     ///
@@ -265,6 +272,12 @@ impl PipeStream {
     /// [Cloning](Self::try_clone) and references do it too, without saying who does what.
     pub fn into_split(self) -> (OwnedReadHalf<Self>, OwnedWriteHalf<Self>) {
         split(self)
+    }
+
+    /// Returns whether the peer has gone, without taking data: see
+    /// [`NamedPipeServer::is_closed`](crate::NamedPipeServer::is_closed).
+    pub fn is_closed(&self) -> bool {
+        self.stream.is_closed()
     }
 
     /// What the system says of the pipe.
@@ -326,8 +339,18 @@ impl PipeStream {
     ///
     /// As there, and [`InvalidInput`](io::ErrorKind::InvalidInput) on a client's end.
     #[doc(alias = "ImpersonateNamedPipeClient")]
-    pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
+    pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> io::Result<T>) -> io::Result<T> {
         Impersonation::during(self.stream.handle(), self.stream.settings().end, act)
+    }
+
+    /// Returns the account of the client, on a server's end: see
+    /// [`NamedPipeServer::client_user`](crate::NamedPipeServer::client_user).
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`InvalidInput`](io::ErrorKind::InvalidInput) on a client's end.
+    pub fn client_user(&self) -> io::Result<Sid> {
+        self.impersonate(Impersonation::user)
     }
 
     /// Waits until the peer has read everything that was written. Never implied by anything else:
@@ -344,7 +367,7 @@ impl PipeStream {
     /// end that may not write. Those of [`flush`](io::Write::flush).
     pub fn drain(&self) -> io::Result<()> {
         self.flush_accepted()?;
-        sys::flush_blocking(self.stream.handle())
+        self.drain_until(None)
     }
 
     /// [`drain`](Self::drain) that waits no longer than `timeout`.

@@ -8,12 +8,15 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::PipeStream;
-use super::timeout::{passed_over, timed_out};
+use super::timeout::{cancelled, cut_short, passed_over, timed_out};
 use crate::driver::{BlockingFlush, Driver};
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf};
 use crate::machine::{total_length, verdict};
-use crate::stream::{Slice, Slices, Stream, Submitting, unread};
-use crate::sys::{self, Until};
+use crate::stream::{Limit, Slice, Slices, Stream, Submitting, unread};
+use crate::sys::{self, Cut};
+
+/// How often a thread that waits on the port looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What one read brought.
 struct Part {
@@ -22,26 +25,23 @@ struct Part {
 }
 
 impl PipeStream {
-    /// The time by which a call ends that reads or receives a message, however many reads it needs.
-    pub(super) fn read_until(&self) -> Until<'static> {
-        Until { deadline: self.stream.timeouts().read.deadline(), stop: None }
-    }
-
     /// Reads from the pipe into `buffer`, which must have room: a read of nothing would wait for
     /// data. `None`: the result is passed over.
-    fn read_pipe(&self, buffer: &mut [u8], until: Until<'_>) -> io::Result<Option<Part>> {
-        let waited = sys::read_waiting(self.stream.handle(), buffer, until)?;
+    fn read_pipe(&self, buffer: &mut [u8], limit: Limit<'_>) -> io::Result<Option<Part>> {
+        let waited = sys::read_waiting(self.stream.handle(), buffer, limit.until())?;
         let bytes = waited.outcome.bytes;
         let message_goes_on = match verdict::read(waited.outcome.code) {
             verdict::Read::MessageGoesOn => true,
             verdict::Read::Complete => false,
             // Cancelled behind a part of a message.
             verdict::Read::Aborted if bytes > 0 => self.stream.reads_messages(),
-            verdict::Read::Aborted if waited.cut.is_some() => {
-                return Err(timed_out("no data came until the time to read was over"));
+            verdict::Read::Aborted => {
+                return match waited.cut {
+                    Some(cut) => Err(cut_short(cut, "no data came until the time to read was over")),
+                    // Cancelled elsewhere, with nothing taken.
+                    None => Ok(None),
+                };
             }
-            // Cancelled elsewhere, with nothing taken.
-            verdict::Read::Aborted => return Ok(None),
             verdict::Read::EndOfFile => {
                 self.stream.on_thread_read(0, false);
                 return Ok(Some(Part { bytes: 0, message_goes_on: false }));
@@ -51,19 +51,19 @@ impl PipeStream {
         if self.stream.on_thread_read(bytes, message_goes_on) {
             return Ok(Some(Part { bytes, message_goes_on }));
         }
-        passed_over(until).map(|()| None)
+        passed_over(limit).map(|()| None)
     }
 
     fn read_slice(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let until = self.read_until();
+        let limit = self.stream.timeouts().read_limit();
         loop {
             if let Some(bytes) = self.stream.read_rest(&mut Slice { bytes: buffer, filled: 0 })? {
                 return Ok(bytes);
             }
-            if let Some(part) = self.read_pipe(buffer, until)? {
+            if let Some(part) = self.read_pipe(buffer, limit)? {
                 return Ok(part.bytes);
             }
         }
@@ -74,12 +74,12 @@ impl PipeStream {
     fn read_slices(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let Some(first) = buffers.iter().position(|buffer| !buffer.is_empty()) else { return Ok(0) };
         let buffers = &mut buffers[first..];
-        let until = self.read_until();
+        let limit = self.stream.timeouts().read_limit();
         let mut part = loop {
             if let Some(bytes) = self.stream.read_rest(&mut Slices::new(buffers))? {
                 return Ok(bytes);
             }
-            if let Some(part) = self.read_pipe(&mut buffers[0], until)? {
+            if let Some(part) = self.read_pipe(&mut buffers[0], limit)? {
                 break part;
             }
         };
@@ -106,10 +106,10 @@ impl PipeStream {
             // the end.
             return Ok(0);
         }
-        if self.stream.timeouts().write.get().is_some() {
+        if self.stream.timeouts().limit_writes() {
             return self.write_within(|stream| stream.try_write(&bytes));
         }
-        self.settle(None)?;
+        self.settle(self.stream.timeouts().until(None))?;
         self.write_whole(bytes)
     }
 
@@ -139,7 +139,7 @@ impl PipeStream {
             return self.write_slice(first);
         }
         self.check_write(0)?;
-        if self.stream.timeouts().write.get().is_some() {
+        if self.stream.timeouts().limit_writes() {
             return self.write_within(|stream| stream.try_write(&slices));
         }
         let length = total_length(slices.iter().map(|slice| slice.len()));
@@ -157,75 +157,86 @@ impl PipeStream {
         }
     }
 
-    /// Writes with a time-out: `submit` copies, and may leave the write on its way.
+    /// Writes with a time-out or a canceller: `submit` copies, and may leave the write on its way.
     fn write_within(&self, submit: impl Fn(&Stream) -> io::Result<usize>) -> io::Result<usize> {
-        let deadline = self.stream.timeouts().write.deadline();
+        let limit = self.stream.timeouts().write_limit();
         self.stream.tie(&Driver::global()?)?;
         let stream = &*self.stream;
         let accepted = loop {
-            self.settle(deadline)?;
+            self.settle(limit)?;
             match submit(stream) {
                 // Another thread was faster.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => break result?,
             }
         };
-        match flush_until(stream, deadline) {
+        match flush_within(stream, limit) {
             Some(Err(error)) => Err(error),
-            // Late: it is on its way, and whoever writes next waits for it.
+            // Cut short: it is on its way, and the next write waits for it.
             Some(Ok(())) | None => Ok(accepted),
         }
     }
 
     /// Waits for what an earlier write left on its way.
-    pub(super) fn settle(&self, deadline: Option<Instant>) -> io::Result<()> {
-        flush_until(&self.stream, deadline).unwrap_or_else(|| {
-            Err(timed_out("an earlier write was still on its way when the time to write was over"))
+    pub(super) fn settle(&self, limit: Limit<'_>) -> io::Result<()> {
+        flush_within(&self.stream, limit).unwrap_or_else(|| {
+            Err(match limit.is_stopped() {
+                true => cancelled("stream"),
+                false => timed_out("an earlier write was still on its way when the time to write was over"),
+            })
         })
     }
 
     pub(super) fn flush_accepted(&self) -> io::Result<()> {
-        self.settle(self.stream.timeouts().write.deadline())
+        self.settle(self.stream.timeouts().write_limit())
     }
 
     /// Waits until the peer has read everything.
     pub(super) fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
-        self.settle(deadline)?;
-        if deadline.is_none() {
+        let limit = self.stream.timeouts().until(deadline);
+        self.settle(limit)?;
+        if limit.is_none() {
             return sys::flush_blocking(self.stream.handle());
         }
         loop {
-            let waited = sys::flush_waiting(self.stream.handle(), Until { deadline, stop: None })?;
+            let waited = sys::flush_waiting(self.stream.handle(), limit.until())?;
             match verdict::flush(waited.outcome.code) {
                 verdict::Flush::Complete => return Ok(()),
-                verdict::Flush::Unsupported => return self.drain_on_a_thread(deadline),
-                verdict::Flush::Aborted if waited.cut.is_some() => return Err(unread()),
-                // Cancelled by someone else.
-                verdict::Flush::Aborted => {}
+                verdict::Flush::Unsupported => return self.drain_on_a_thread(limit),
+                verdict::Flush::Aborted => match waited.cut {
+                    Some(Cut::Late) => return Err(unread()),
+                    Some(Cut::Stopped) => return Err(cancelled("stream")),
+                    // Cancelled by other code.
+                    None => {}
+                },
                 verdict::Flush::Failed(code) => return Err(system_error(code)),
             }
         }
     }
 
-    fn drain_on_a_thread(&self, deadline: Option<Instant>) -> io::Result<()> {
+    fn drain_on_a_thread(&self, limit: Limit<'_>) -> io::Result<()> {
         let mut flush = BlockingFlush::start(self.stream.shared_handle())?;
-        wait(deadline, |context| flush.poll(context), park).unwrap_or_else(|| Err(unread()))
+        wait(limit, |context| flush.poll(context), park)
+            .unwrap_or_else(|| Err(if limit.is_stopped() { cancelled("stream") } else { unread() }))
     }
 }
 
-/// Waits until the pipe has all that `stream` has accepted. `None`: it was too late.
-fn flush_until(stream: &Stream, deadline: Option<Instant>) -> Option<io::Result<()>> {
+/// Waits until the pipe has all that `stream` has accepted. `None`: the wait was cut short.
+fn flush_within(stream: &Stream, limit: Limit<'_>) -> Option<io::Result<()>> {
     let key = stream.writer_key();
     // Almost always there is nothing to wait for.
     if let Poll::Ready(result) = stream.poll_flush(&Context::from_waker(Waker::noop()), key) {
         return Some(result);
     }
-    let sleep = |left| {
-        if !stream.attend(left) {
+    let sleep = |left: Option<Duration>| {
+        // A request to stop unparks the thread. It does not end a wait on the port.
+        let on_port =
+            if limit.can_be_stopped() { Some(left.map_or(LOOK, |left| left.min(LOOK))) } else { left };
+        if !stream.attend(on_port) {
             park(left);
         }
     };
-    let flushed = wait(deadline, |context| stream.poll_flush(context, key), sleep);
+    let flushed = wait(limit, |context| stream.poll_flush(context, key), sleep);
     if flushed.is_none() {
         stream.forget_writer(key);
     }
@@ -233,18 +244,22 @@ fn flush_until(stream: &Stream, deadline: Option<Instant>) -> Option<io::Result<
 }
 
 /// Polls until there is a result, and sleeps in between until this thread is unparked or the given
-/// time is over. `None`: it was too late.
+/// time is over. `None`: the wait was cut short.
 fn wait<T>(
-    deadline: Option<Instant>,
+    limit: Limit<'_>,
     mut poll: impl FnMut(&Context<'_>) -> Poll<T>,
     sleep: impl Fn(Option<Duration>),
 ) -> Option<T> {
     let waker = Waker::from(Arc::new(Parked(thread::current())));
+    let _registered = limit.unpark_when_stopped();
     loop {
         if let Poll::Ready(result) = poll(&Context::from_waker(&waker)) {
             return Some(result);
         }
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if limit.is_stopped() {
+            return None;
+        }
+        let left = limit.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return None;
         }

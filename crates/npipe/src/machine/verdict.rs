@@ -80,14 +80,14 @@ pub(crate) enum Flush {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Open {
     /// For what passes.
-    Later(Obstacle),
+    Later(RetryReason),
     /// The system's error.
     Failed,
 }
 
 /// What may be in a client's way for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Obstacle {
+pub(crate) enum RetryReason {
     /// Every instance is taken.
     Busy,
     /// There is no instance. A server may be about to start.
@@ -108,8 +108,8 @@ pub(crate) enum Create {
 
 pub(crate) fn open(code: u32) -> Open {
     match code {
-        ERROR_PIPE_BUSY => Open::Later(Obstacle::Busy),
-        ERROR_FILE_NOT_FOUND => Open::Later(Obstacle::Missing),
+        ERROR_PIPE_BUSY => Open::Later(RetryReason::Busy),
+        ERROR_FILE_NOT_FOUND => Open::Later(RetryReason::Missing),
         _ => Open::Failed,
     }
 }
@@ -213,6 +213,13 @@ pub(crate) fn client_by_empty_write(code: u32) -> Client {
         ERROR_NO_DATA => Client::Left,
         _ => Client::Missing,
     }
+}
+
+/// Returns whether a request failed because the peer has closed its end or the server has ended the
+/// connection.
+#[cfg_attr(not(windows), allow(dead_code, reason = "for an API that exists on Windows"))]
+pub(crate) fn is_peer_gone(code: u32) -> bool {
+    matches!(code, ERROR_NO_DATA | ERROR_BROKEN_PIPE | ERROR_PIPE_NOT_CONNECTED)
 }
 
 #[cfg(test)]
@@ -324,8 +331,8 @@ mod tests {
     #[test]
     fn the_table_of_opens() {
         for (code, verdict) in [
-            (ERROR_PIPE_BUSY, Open::Later(Obstacle::Busy)),
-            (ERROR_FILE_NOT_FOUND, Open::Later(Obstacle::Missing)),
+            (ERROR_PIPE_BUSY, Open::Later(RetryReason::Busy)),
+            (ERROR_FILE_NOT_FOUND, Open::Later(RetryReason::Missing)),
             (ERROR_ACCESS_DENIED, Open::Failed),
             (ERROR_BAD_NETPATH, Open::Failed),
         ] {

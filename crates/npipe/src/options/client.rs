@@ -1,4 +1,4 @@
-//! Options for a pipe's client end, and its patience.
+//! Options for a pipe's client end, and for how long it tries to connect.
 
 use std::ffi::{OsStr, c_void};
 use std::io;
@@ -9,26 +9,30 @@ use crate::NamedPipeClient;
 use crate::coop;
 use crate::driver::{self, Driver};
 use crate::error;
+use crate::impersonation::ImpersonationLevel;
 use crate::info::{PipeEnd, PipeMode};
-use crate::machine::verdict::{self, Obstacle, Open};
+use crate::machine::verdict::{self, Open, RetryReason};
 use crate::machine::{DEFAULT_LIMIT, DEFAULT_MESSAGE_LIMIT, Framing};
 use crate::moment::{ConnectionTime, Moment};
 use crate::name::PipeName;
-use crate::patience::Patience;
 use crate::peer::ServerIdentity;
+use crate::retry::Retry;
 use crate::stream::{Settings, Stream};
 use crate::sys;
 
 // https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew
+const SECURITY_ANONYMOUS: u32 = 0;
 const SECURITY_IDENTIFICATION: u32 = 0x0001_0000;
-/// The bits of the level, of which identification is the second.
+const SECURITY_IMPERSONATION: u32 = 0x0002_0000;
+const SECURITY_DELEGATION: u32 = 0x0003_0000;
+/// The bits of the level.
 const SECURITY_LEVELS: u32 = 0x0003_0000;
 const SECURITY_SQOS_PRESENT: u32 = 0x0010_0000;
 
-fn waited_for(obstacle: Obstacle, name: &PipeName) -> String {
-    let what = match obstacle {
-        Obstacle::Busy => "every instance was taken",
-        Obstacle::Missing => "nobody served it",
+fn waited_for(reason: RetryReason, name: &PipeName) -> String {
+    let what = match reason {
+        RetryReason::Busy => "all its instances were busy",
+        RetryReason::Missing => "no server had created it",
     };
     format!("cannot open {name}: {what} until the time to connect was over")
 }
@@ -39,9 +43,9 @@ fn waited_for(obstacle: Obstacle, name: &PipeName) -> String {
 /// |---|---|---|
 /// | [`read`](Self::read), [`write`](Self::write) | both | |
 /// | [`pipe_mode`](Self::pipe_mode) | bytes | |
-/// | [`wait_for_server`](Self::wait_for_server) | no | a name that nobody serves may be a mistake |
-/// | [`connect_timeout`](Self::connect_timeout) | none | |
-/// | [`security_qos_flags`](Self::security_qos_flags) | identification | the server may learn who we are, not act as us |
+/// | [`wait_for_server`](Self::wait_for_server) | no | a name that no server has created may be a mistake |
+/// | [`server_timeout`](Self::server_timeout), [`busy_timeout`](Self::busy_timeout), [`connect_timeout`](Self::connect_timeout) | none | |
+/// | [`impersonation_level`](Self::impersonation_level), [`security_qos_flags`](Self::security_qos_flags) | identification | the server may learn who we are, not act as us |
 /// | [`verify_server`](Self::verify_server) | nobody | only the user knows who may serve the name |
 /// | [`read_buffer_limit`](Self::read_buffer_limit), [`write_buffer_limit`](Self::write_buffer_limit) | 256 KiB | |
 /// | [`max_message_size`](Self::max_message_size) | 64 MiB | a peer decides how long its messages are |
@@ -65,6 +69,8 @@ pub struct ClientOptions {
     server_identity: Option<ServerIdentity>,
     pipe_mode: PipeMode,
     wait_for_server: bool,
+    server_timeout: Option<Duration>,
+    busy_timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
     read_buffer_limit: usize,
     write_buffer_limit: usize,
@@ -90,6 +96,8 @@ impl ClientOptions {
             server_identity: None,
             pipe_mode: PipeMode::Byte,
             wait_for_server: false,
+            server_timeout: None,
+            busy_timeout: None,
             connect_timeout: None,
             read_buffer_limit: DEFAULT_LIMIT,
             write_buffer_limit: DEFAULT_LIMIT,
@@ -118,7 +126,39 @@ impl ClientOptions {
         self
     }
 
-    /// What the server may do in our name: `SECURITY_ANONYMOUS` (0), `SECURITY_IDENTIFICATION`
+    /// Sets what the server may do in the name of this client:
+    /// [`Identification`](ImpersonationLevel::Identification) by default, learn the account and
+    /// nothing else. It replaces the level in [`security_qos_flags`](Self::security_qos_flags), and
+    /// leaves the other flags.
+    ///
+    /// ```no_run
+    /// # #[cfg(windows)] {
+    /// use npipe::{ClientOptions, ImpersonationLevel};
+    ///
+    /// // The print service opens the document with the rights of its user.
+    /// let client = ClientOptions::new()
+    ///     .impersonation_level(ImpersonationLevel::Impersonation)
+    ///     .open("spooler")?;
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[doc(alias = "SECURITY_IMPERSONATION")]
+    #[doc(alias = "SECURITY_DELEGATION")]
+    #[doc(alias = "SECURITY_ANONYMOUS")]
+    #[doc(alias = "SECURITY_IDENTIFICATION")]
+    pub fn impersonation_level(&mut self, level: ImpersonationLevel) -> &mut Self {
+        let level = match level {
+            ImpersonationLevel::Anonymous => SECURITY_ANONYMOUS,
+            ImpersonationLevel::Identification => SECURITY_IDENTIFICATION,
+            ImpersonationLevel::Impersonation => SECURITY_IMPERSONATION,
+            ImpersonationLevel::Delegation => SECURITY_DELEGATION,
+        };
+        self.security_qos_flags = self.security_qos_flags & !SECURITY_LEVELS | level;
+        self
+    }
+
+    /// Sets the flags of [`impersonation_level`](Self::impersonation_level) as a number:
+    /// `SECURITY_ANONYMOUS` (0), `SECURITY_IDENTIFICATION`
     /// (0x10000, the default), `SECURITY_IMPERSONATION` (0x20000) or `SECURITY_DELEGATION`
     /// (0x30000) of [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew#parameters).
     ///
@@ -184,15 +224,34 @@ impl ClientOptions {
         self
     }
 
-    /// Whether [`connect`](Self::connect) also waits while nobody serves the name, for a server
-    /// that is about to start. It waits for a free instance anyway.
+    /// Sets whether [`connect`](Self::connect) also waits while no server has created the name, for
+    /// one that is about to start: `false` by default. It waits for a free instance in either case.
     pub fn wait_for_server(&mut self, wait: bool) -> &mut Self {
         self.wait_for_server = wait;
         self
     }
 
-    /// Bounds how long [`connect`](Self::connect) takes in all, whatever it waits for; `None`: as
-    /// long as it takes. With zero it tries once.
+    /// Bounds how long [`connect`](Self::connect) waits for a server to create the name. `Some`
+    /// turns [`wait_for_server`](Self::wait_for_server) on. `None`, the default, is no bound of its
+    /// own. The time that a name which exists is busy does not count.
+    pub fn server_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
+        self.wait_for_server |= timeout.is_some();
+        self.server_timeout = timeout;
+        self
+    }
+
+    /// Bounds how long [`connect`](Self::connect) waits while all instances of the pipe are busy.
+    /// `None`, the default, is no bound of its own; zero makes a busy pipe an error at once. The
+    /// time that it takes the server to create the name does not count.
+    pub fn busy_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
+        self.busy_timeout = timeout;
+        self
+    }
+
+    /// Bounds how long [`connect`](Self::connect) takes in all, whatever it waits for. `None`, the
+    /// default, is no bound; zero makes it try once.
+    /// [`server_timeout`](Self::server_timeout) and [`busy_timeout`](Self::busy_timeout) bound the
+    /// time for each reason.
     pub fn connect_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
         self.connect_timeout = timeout;
         self
@@ -265,12 +324,15 @@ impl ClientOptions {
         self.open_with(addr.as_ref(), sys::SecurityAttributes::DEFAULT)
     }
 
-    /// [`open`](Self::open) that waits while every instance of the pipe is taken, and, with
-    /// [`wait_for_server`](Self::wait_for_server), while nobody serves the name.
-    /// [`connect_timeout`](Self::connect_timeout) bounds all of it.
+    /// [`open`](Self::open) that waits while all instances of the pipe are busy, and, with
+    /// [`wait_for_server`](Self::wait_for_server), while no server has created the name.
+    /// [`busy_timeout`](Self::busy_timeout), [`server_timeout`](Self::server_timeout) and
+    /// [`connect_timeout`](Self::connect_timeout) bound the one, the other and both.
+    /// [`connect_blocking`](Self::connect_blocking) is the same for threads.
     ///
-    /// It opens, and pauses and opens again if that fails: for a millisecond at first, then longer,
-    /// 50 milliseconds at most, and never as long as the others who wait. `WaitNamedPipe` would
+    /// It opens the pipe, and pauses and tries again if that fails: for a millisecond at first,
+    /// then longer, 50 milliseconds at most, and of random length, so that clients that wait do not
+    /// all come at once. `WaitNamedPipe` would
     /// block a thread, and promises nothing: another client may take the instance that it saw.
     ///
     /// ```no_run
@@ -300,7 +362,7 @@ impl ClientOptions {
     /// or of `ERROR_FILE_NOT_FOUND`.
     pub async fn connect(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
         let name = PipeName::new(addr)?;
-        let mut patience = self.patience();
+        let mut retry = self.retry();
         let mut verified = Verified::default();
         coop::result().await;
         loop {
@@ -308,30 +370,34 @@ impl ClientOptions {
                 Ok(client) => return Ok(client),
                 Err(error) => error,
             };
-            let (_, pause) = self.pause_before_retry(&name, error, &mut patience)?;
+            let (_, pause) = self.pause_before_retry(&name, error, &mut retry)?;
             driver::pause(pause).await?;
         }
     }
 
-    pub(crate) fn patience(&self) -> Patience {
-        Patience::new(self.connect_timeout)
+    pub(crate) fn retry(&self) -> Retry<RetryReason> {
+        Retry::new(self.connect_timeout)
     }
 
-    /// After an attempt to open the pipe that failed: what was in the way, and how long to pause
-    /// before the next.
+    /// Returns, after an attempt to open the pipe that failed, why there is to be another one and
+    /// the pause before it.
     pub(crate) fn pause_before_retry(
         &self,
         name: &PipeName,
         error: io::Error,
-        patience: &mut Patience,
-    ) -> io::Result<(Obstacle, Duration)> {
-        let obstacle = match error.raw_os_error().map(|code| verdict::open(code as u32)) {
-            Some(Open::Later(obstacle)) if obstacle == Obstacle::Busy || self.wait_for_server => obstacle,
+        retry: &mut Retry<RetryReason>,
+    ) -> io::Result<(RetryReason, Duration)> {
+        let reason = match error.raw_os_error().map(|code| verdict::open(code as u32)) {
+            Some(Open::Later(reason)) if reason == RetryReason::Busy || self.wait_for_server => reason,
             Some(Open::Later(_) | Open::Failed) | None => return Err(error),
         };
-        match patience.pause() {
-            Some(pause) => Ok((obstacle, pause)),
-            None => Err(error::gave_up(waited_for(obstacle, name), error)),
+        let limit = match reason {
+            RetryReason::Missing => self.server_timeout,
+            RetryReason::Busy => self.busy_timeout,
+        };
+        match retry.pause(reason, limit) {
+            Some(pause) => Ok((reason, pause)),
+            None => Err(error::gave_up(waited_for(reason, name), error)),
         }
     }
 
@@ -398,6 +464,21 @@ impl ClientOptions {
         })
     }
 
+    /// Opens the pipe for a child process, whose calls on the handle wait.
+    pub(crate) fn open_synchronous(&self, name: &PipeName) -> io::Result<sys::OwnedHandle> {
+        let parameters = sys::OpenPipe {
+            name: &name.to_wide(),
+            read: self.read,
+            write: self.write,
+            read_control: false,
+            write_attributes: false,
+            inheritable: false,
+            synchronous: true,
+            security_quality_of_service: self.security_qos_flags,
+        };
+        sys::open(&parameters, sys::SecurityAttributes::DEFAULT)
+    }
+
     /// Opens the pipe at the requested level.
     pub(crate) fn open_once(
         &self,
@@ -434,6 +515,7 @@ impl ClientOptions {
             read_control: self.read_control || self.server_identity.is_some(),
             write_attributes: reads_messages,
             inheritable: self.inheritable,
+            synchronous: false,
             security_quality_of_service: self.security_qos_flags,
         };
         let before = Moment::now();

@@ -7,7 +7,7 @@ use super::ServerOptions;
 use crate::error;
 use crate::machine::{Backlog, verdict};
 use crate::name::PipeName;
-use crate::patience::Patience;
+use crate::retry::Retry;
 use crate::stream::Settings;
 use crate::sys;
 
@@ -36,9 +36,9 @@ impl Instances {
     }
 
     /// [`begin`](Self::begin) after an attempt that failed: how long to pause before the next.
-    pub(crate) fn pause_before_retry(error: io::Error, patience: &mut Patience) -> io::Result<Duration> {
+    pub(crate) fn pause_before_retry(error: io::Error, retry: &mut Retry<()>) -> io::Result<Duration> {
         let passes = error::win32_code(&error).is_some_and(|code| verdict::is_name_taken(code as u32));
-        if passes { patience.pause().ok_or(error) } else { Err(error) }
+        if passes { retry.pause((), None).ok_or(error) } else { Err(error) }
     }
 
     /// One more. The errors are plain, for the backlog to judge.

@@ -186,7 +186,7 @@ impl ServerOptions {
     }
 
     /// How many instances a listener holds ready for clients: [`listen`](Self::listen) and
-    /// [`PipeListener::bind_with`](crate::blocking::PipeListener::bind_with) create so many, and
+    /// [`listen_blocking`](Self::listen_blocking) create so many, and
     /// one more for each client that they hand out. So many clients can come while nobody
     /// accepts; one more is told that the pipe is busy (`ERROR_PIPE_BUSY`), and programs that
     /// do not try again then fail. An instance that waits costs a handle and some kernel memory:

@@ -17,7 +17,7 @@ use crate::interest::Interest;
 use crate::name::PipeName;
 use crate::options::Verified;
 use crate::peer::Peer;
-use crate::security::SecurityDescriptor;
+use crate::security::{SecurityDescriptor, Sid};
 use crate::stream::{LingerTime, Settings, Slice, Slices};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys;
@@ -370,8 +370,18 @@ impl NamedPipe {
     ///
     /// As there, and [`InvalidInput`](io::ErrorKind::InvalidInput) on a client's end.
     #[doc(alias = "ImpersonateNamedPipeClient")]
-    pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T> {
+    pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> io::Result<T>) -> io::Result<T> {
         Impersonation::during(self.handle(), self.end()?, act)
+    }
+
+    /// Returns the account of the client, on a server's end: see
+    /// [`NamedPipeServer::client_user`](crate::NamedPipeServer::client_user).
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`InvalidInput`](io::ErrorKind::InvalidInput) on a client's end.
+    pub fn client_user(&self) -> io::Result<Sid> {
+        self.impersonate(Impersonation::user)
     }
 
     fn check_same(&self, registry: &Registry) -> io::Result<&Arc<Attached>> {

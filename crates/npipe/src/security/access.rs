@@ -20,8 +20,9 @@ pub enum AccessList {
 #[non_exhaustive]
 #[doc(alias = "ACE")]
 pub enum AccessEntry {
-    /// Whoever is, or belongs to, `trustee` may do what is in `mask`.
+    /// `trustee`, or a member of it, may do what is in `mask`.
     #[doc(alias = "ACCESS_ALLOWED_ACE")]
+    #[non_exhaustive]
     Allow {
         /// An account or a group.
         trustee: Sid,
@@ -29,8 +30,9 @@ pub enum AccessEntry {
         /// [`ACCESS_MASK`](https://learn.microsoft.com/windows/win32/ipc/named-pipe-security-and-access-rights).
         mask: u32,
     },
-    /// Whoever is, or belongs to, `trustee` may not do what is in `mask`.
+    /// `trustee`, or a member of it, may not do what is in `mask`.
     #[doc(alias = "ACCESS_DENIED_ACE")]
+    #[non_exhaustive]
     Deny {
         /// An account or a group.
         trustee: Sid,
@@ -39,6 +41,7 @@ pub enum AccessEntry {
     },
     /// Another kind: with a condition, or for children only, which a pipe has not. The descriptor's
     /// SDDL shows it.
+    #[non_exhaustive]
     Other {
         /// Its
         /// [`AceType`](https://learn.microsoft.com/windows/win32/api/winnt/ns-winnt-ace_header).

@@ -17,7 +17,11 @@ pub enum Trustee {
     /// The group of administrators, `S-1-5-32-544`. Their programs belong to it when they run
     /// elevated.
     Administrators,
-    /// Whoever has logged on, `S-1-5-11`: not guests, not anonymous users.
+    /// Users who have logged on at this machine or by Remote Desktop, `S-1-5-4`: not over the
+    /// network, and not services.
+    #[doc(alias = "NT AUTHORITY\\INTERACTIVE")]
+    Interactive,
+    /// Users who have logged on in any way, `S-1-5-11`: not guests, not anonymous users.
     AuthenticatedUsers,
     /// Everyone, `S-1-1-0`, guests included, and on most systems not anonymous users.
     Everyone,
@@ -40,6 +44,7 @@ impl Trustee {
             Self::CurrentUser => return None,
             Self::System => Sid::new(NT, &[18]),
             Self::Administrators => Sid::new(NT, &[32, 544]),
+            Self::Interactive => Sid::new(NT, &[4]),
             Self::AuthenticatedUsers => Sid::new(NT, &[11]),
             Self::Everyone => Sid::new(WORLD, &[0]),
             Self::AppPackages => Sid::new(APP_PACKAGE, &[2, 1]),
@@ -300,6 +305,7 @@ mod tests {
             .allow(Trustee::CurrentUser, Access::Full)
             .allow(Trustee::System, Access::CreateInstance)
             .allow(Trustee::Administrators, Access::Connect)
+            .allow(Trustee::Interactive, Access::Connect)
             .allow(Trustee::AuthenticatedUsers, Access::Read)
             .allow(Trustee::Everyone, Access::Write)
             .allow(Trustee::AppPackages, Access::Connect)
@@ -308,7 +314,7 @@ mod tests {
         assert_eq!(
             sddl(&builder).unwrap(),
             "O:S-1-5-21-1-2-3-1001D:P(A;;0x1f01ff;;;S-1-5-21-1-2-3-1001)(A;;0x12019f;;;S-1-5-18)\
-             (A;;0x12019b;;;S-1-5-32-544)(A;;0x120189;;;S-1-5-11)(A;;0x120192;;;S-1-1-0)\
+             (A;;0x12019b;;;S-1-5-32-544)(A;;0x12019b;;;S-1-5-4)(A;;0x120189;;;S-1-5-11)(A;;0x120192;;;S-1-1-0)\
              (A;;0x12019b;;;S-1-15-2-1)(A;;0x120189;;;S-1-5-2)S:(ML;;NWNR;;;S-1-16-4096)"
         );
     }

@@ -1,8 +1,14 @@
-//! Who may do what with a pipe: the system's security descriptors without `unsafe`.
+//! Access control: who may use a pipe, who is at its other end.
 //!
-//! Text becomes a descriptor and back by the system itself. What a descriptor says is decoded from
-//! its bytes, here and without the system, so that hostile or damaged ones can be shown on any
-//! machine to do no harm.
+//! [`SecurityDescriptor`] says who may do what with a pipe, in words
+//! ([`builder`](SecurityDescriptor::builder)) or in SDDL. [`ServerIdentity`] is the server that a
+//! client expects, [`Peer`] the process at the other end, [`Impersonation`] a server's right to act
+//! in the name of its client. [A page of the guide](crate::guide::security) has recipes.
+//!
+//! The types are at the root of the crate too.
+
+// Windows itself makes a descriptor of text, and text of a descriptor. The contents of a descriptor
+// are decoded here from its bytes, so that tests on any machine can feed damaged ones.
 
 mod access;
 mod builder;
@@ -13,6 +19,10 @@ pub use access::{AccessEntry, AccessList};
 pub use builder::{Access, Integrity, SecurityDescriptorBuilder, Trustee};
 pub use sid::Sid;
 
+#[cfg(windows)]
+pub use crate::impersonation::{Impersonation, ImpersonationLevel};
+#[cfg(windows)]
+pub use crate::peer::{Peer, ServerIdentity};
 #[cfg(windows)]
 pub use descriptor::SecurityDescriptor;
 
@@ -138,6 +148,21 @@ mod descriptor {
                 .owner(Trustee::CurrentUser)
                 .allow(Trustee::CurrentUser, Access::Full)
                 .allow(Trustee::System, Access::Full)
+                .build()
+        }
+
+        /// Everything for the account that this process runs as, which is the owner, and for
+        /// [administrators](Trustee::Administrators), when their programs run elevated; nothing for
+        /// others. Otherwise as [`current_user_only`](Self::current_user_only).
+        ///
+        /// # Errors
+        ///
+        /// As [`SecurityDescriptorBuilder::build`].
+        pub fn current_user_and_administrators() -> io::Result<Self> {
+            Self::builder()
+                .owner(Trustee::CurrentUser)
+                .allow(Trustee::CurrentUser, Access::Full)
+                .allow(Trustee::Administrators, Access::Full)
                 .build()
         }
 

@@ -60,6 +60,41 @@ impl Sid {
         crate::sys::is_member(token, self.authority, &self.sub_authorities)
     }
 
+    /// Returns the identifier of an account or a group by its name: `alice`, `DOMAIN\alice`,
+    /// `alice@example.com`, `NT SERVICE\acme` for a service that exists, `BUILTIN\Users`.
+    /// Built-in names depend on the language of Windows: for those, a [`Trustee`](crate::Trustee)
+    /// or the number is better.
+    ///
+    /// ```no_run
+    /// use npipe::{Access, SecurityDescriptor, Sid, Trustee};
+    ///
+    /// let descriptor = SecurityDescriptor::builder()
+    ///     .allow(Trustee::CurrentUser, Access::Full)
+    ///     .allow(Sid::of_account(r"NT SERVICE\acme")?, Access::Connect)
+    ///     .build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// Calls [`LookupAccountNameW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-lookupaccountnamew), which
+    /// asks other machines for names that this one does not know, and so may take seconds. It
+    /// blocks the calling thread. Where a user and a machine have the same name, add the domain.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an empty name, which
+    /// would mean the machine's own domain, and for one with a NUL character. `ERROR_NONE_MAPPED`
+    /// when no account has the name.
+    #[cfg(windows)]
+    pub fn of_account(name: &str) -> io::Result<Self> {
+        if name.is_empty() || name.contains('\0') {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the name of an account is not empty and has no NUL character",
+            ));
+        }
+        Self::of_system(&crate::sys::sid_of_account(name)?)
+    }
+
     /// The account's name, with its domain: `NT AUTHORITY\SYSTEM`.
     ///
     /// Calls [`LookupAccountSidW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-lookupaccountsidw), which

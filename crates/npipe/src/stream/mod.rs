@@ -7,6 +7,8 @@
 //! woken, and handles closed, after the lock is released.
 
 mod close;
+#[cfg(windows)]
+mod closed;
 mod connect;
 mod drain;
 mod message;
@@ -51,6 +53,8 @@ pub(crate) use drain::{Drain, unread};
 pub(crate) use release::Submitting;
 #[cfg(windows)]
 use timeout::Timeouts;
+#[cfg(windows)]
+pub(crate) use timeout::{Limit, Stop};
 pub(crate) use transfer::{Destination, Growing, Slice, Slices, Source};
 use waiters::{Awaited, wait};
 pub(crate) use waiters::{Key, Waiters, register};

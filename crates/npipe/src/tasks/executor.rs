@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_task::Runnable;
 
-use super::join_handle::JoinHandle;
 use super::sleeper::Sleeper;
+use super::task::Task;
 use crate::driver::{Batch, Driver};
 use crate::sync::{Arc, Mutex, lock};
 
@@ -46,7 +46,7 @@ const POLLS_BEFORE_LOOKING: usize = 64;
 /// # Ok(())
 /// # }
 /// ```
-pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -107,7 +107,7 @@ impl Executor {
     }
 
     /// Runs a future on one of the threads; see [`spawn`].
-    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -123,7 +123,7 @@ impl Executor {
             .propagate_panic(true)
             .spawn(|()| in_context(future), move |runnable| queue.push(runnable));
         runnable.schedule();
-        JoinHandle::new(task, worker.sleeper.driver())
+        Task::new(task, worker.sleeper.driver())
     }
 
     /// The thread that is spawning, if it is one of ours, else the next.

@@ -9,13 +9,13 @@
 
 mod block_on;
 mod executor;
-mod join_handle;
 mod nesting;
 mod sleeper;
+mod task;
 
 #[cfg(all(test, not(windows), not(loom)))]
 mod tests;
 
 pub use block_on::block_on;
 pub use executor::{Executor, spawn};
-pub use join_handle::JoinHandle;
+pub use task::Task;

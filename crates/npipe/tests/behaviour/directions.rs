@@ -61,7 +61,7 @@ async fn every_end_does_what_its_direction_allows<F: Family>() {
                 // Neither asks the kernel which end this is.
                 assert_eq!(server.peer().unwrap().process_id(), std::process::id());
                 assert_eq!(client.peer().unwrap().process_id(), std::process::id());
-                assert_eq!(server.impersonate(|_| sys::thread_impersonates()).ok(), Some(true));
+                assert_eq!(server.impersonate(|_| Ok(sys::thread_impersonates())).ok(), Some(true));
                 server.disconnect().unwrap();
                 if directions.outbound() {
                     client.read(&mut [0]).within("a read after the disconnect").await.unwrap_err();

@@ -9,9 +9,6 @@ use npipe::{
     ClientOptions, ImpersonationLevel, PipeMode, SecurityDescriptor, ServerIdentity, ServerOptions, Sid,
     Trustee,
 };
-use windows_sys::Win32::Storage::FileSystem::{
-    SECURITY_ANONYMOUS, SECURITY_IDENTIFICATION, SECURITY_IMPERSONATION,
-};
 
 use crate::family::{AsyncFamily, End, Family, ListeningFamily, Reading, ServerEnd, Writing};
 use crate::harness::{Within, pair, pair_with, skipped_under_wine, unique_name};
@@ -83,7 +80,7 @@ async fn who_waits_for_a_server_does_not_wait_for_another<F: AsyncFamily>() {
 fn impersonable() -> ClientOptions {
     let mut options = ClientOptions::new();
     options
-        .security_qos_flags(SECURITY_IMPERSONATION)
+        .impersonation_level(ImpersonationLevel::Impersonation)
         .verify_server(ServerIdentity::ProcessUser(Trustee::CurrentUser));
     options
 }
@@ -99,7 +96,7 @@ async fn a_server_is_verified_before_it_may_impersonate<F: Family>() {
     let mut received = [0; 6];
     server.read_exact(&mut received).within("read").await.unwrap();
     assert_eq!(&received, b"secret");
-    assert_eq!(server.impersonate(|client| client.user()).unwrap().unwrap(), me());
+    assert_eq!(server.client_user().unwrap(), me());
 }
 
 async fn a_pipe_of_one_instance_cannot_be_verified_before_it_may_impersonate<F: Family>() {
@@ -163,8 +160,12 @@ async fn a_server_acts_in_its_clients_name<F: Family>() {
             assert!(!client.is_member_of(&strangers.into()).unwrap());
             client.user()
         });
-        assert_eq!(user.unwrap().unwrap(), me());
+        assert_eq!(user.unwrap(), me());
         assert!(!sys::thread_impersonates(), "it is over");
+        assert_eq!(server.client_user().unwrap(), me());
+        let error = server.impersonate(|_| Err::<(), _>(io::Error::other("of the closure"))).unwrap_err();
+        assert_eq!(error.to_string(), "of the closure");
+        assert!(!sys::thread_impersonates(), "also when the closure fails");
     }
 }
 
@@ -176,6 +177,8 @@ async fn a_panic_ends_it_too<F: Family>() {
         server.impersonate(|_| {
             assert!(sys::thread_impersonates());
             panic::resume_unwind(Box::new(()));
+            #[expect(unreachable_code, reason = "the type of the closure")]
+            Ok(())
         })
     }));
     assert!(panicked.is_err() && !sys::thread_impersonates());
@@ -186,11 +189,11 @@ async fn one_name_at_a_time<F: Family>() {
     client.write_all(b"!").within("write").await.unwrap();
     server.read_exact(&mut [0; 1]).within("read").await.unwrap();
     let inner = server.impersonate(|_| {
-        let inner = server.impersonate(|_| panic!("not within another"));
+        let inner = server.impersonate(|_| -> io::Result<()> { panic!("not within another") });
         assert!(sys::thread_impersonates(), "the outer one goes on");
         inner
     });
-    assert_eq!(inner.unwrap().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(inner.unwrap_err().kind(), io::ErrorKind::InvalidInput);
     assert!(!sys::thread_impersonates());
 }
 
@@ -202,13 +205,11 @@ async fn what_the_client_allows_is_all_there_is<F: Family>() {
         return;
     }
     let me = me();
-    for (flags, level) in [
-        (SECURITY_ANONYMOUS, ImpersonationLevel::Anonymous),
-        (SECURITY_IDENTIFICATION, ImpersonationLevel::Identification),
-        (SECURITY_IMPERSONATION, ImpersonationLevel::Impersonation),
-    ] {
+    for level in
+        [ImpersonationLevel::Anonymous, ImpersonationLevel::Identification, ImpersonationLevel::Impersonation]
+    {
         let (server, _client) =
-            pair_with::<F>(&ServerOptions::new(), ClientOptions::new().security_qos_flags(flags)).await;
+            pair_with::<F>(&ServerOptions::new(), ClientOptions::new().impersonation_level(level)).await;
         // Nothing has been read: a client that says what it allows is known from the beginning.
         let (seen, user, opened) = server
             .impersonate(|client| {
@@ -218,7 +219,7 @@ async fn what_the_client_allows_is_all_there_is<F: Family>() {
                     me,
                     "who the process is can be asked all the same"
                 );
-                (client.level().unwrap(), client.user(), opened)
+                Ok((client.level()?, client.user(), opened))
             })
             .unwrap();
         assert_eq!(seen, level);
@@ -255,8 +256,8 @@ async fn a_client_that_vanishes_is_an_error_at_most<F: Family>() {
     client.write_all(b"bye").within("write").await.unwrap();
     drop(client);
     assert_eq!(server.read_to_end().within("the end").await.unwrap(), b"bye");
-    if let Ok(user) = server.impersonate(|client| client.user()) {
-        assert_eq!(user.unwrap(), me());
+    if let Ok(user) = server.client_user() {
+        assert_eq!(user, me());
     }
     assert!(!sys::thread_impersonates());
     if let Ok(peer) = server.peer() {
@@ -264,7 +265,7 @@ async fn a_client_that_vanishes_is_an_error_at_most<F: Family>() {
         assert_eq!(peer.user().unwrap(), me(), "its process was there before it connected");
     }
     server.disconnect().unwrap();
-    let _ = server.impersonate(|_| ());
+    let _ = server.impersonate(|_| Ok(()));
     let _ = server.peer();
     assert!(!sys::thread_impersonates());
 }
@@ -292,7 +293,7 @@ async fn without_a_client_there_is_no_name<F: Family>() {
     {
         return;
     }
-    let done = server.impersonate(|_| panic!("in whose name?"));
+    let done = server.impersonate(|_| -> io::Result<()> { panic!("in whose name?") });
     assert!(done.is_err() && !sys::thread_impersonates());
 }
 

@@ -477,15 +477,44 @@ async fn a_client_that_gives_up_says_what_it_waited_for<F: ListeningFamily>() {
     let began = Instant::now();
     let error = F::connect(&options, &name).within("giving up").await.unwrap_err();
     assert!(began.elapsed() >= LIMIT);
-    assert_gave_up(&error, &name, "nobody served it", ERROR_FILE_NOT_FOUND);
+    assert_gave_up(&error, &name, "no server had created it", ERROR_FILE_NOT_FOUND);
 
     let _listener = F::listen(ServerOptions::new().backlog(1), &name).unwrap();
     let _taken = caller(&name, 1);
     let error = F::connect(&options, &name).within("giving up").await.unwrap_err();
-    assert_gave_up(&error, &name, "every instance was taken", ERROR_PIPE_BUSY);
+    assert_gave_up(&error, &name, "all its instances were busy", ERROR_PIPE_BUSY);
     options.connect_timeout(Some(Duration::ZERO));
     let error = F::connect(&options, &name).within("giving up").await.unwrap_err();
-    assert_gave_up(&error, &name, "every instance was taken", ERROR_PIPE_BUSY);
+    assert_gave_up(&error, &name, "all its instances were busy", ERROR_PIPE_BUSY);
+}
+
+/// Each reason to wait has its own limit, in which the time for the other does not count.
+async fn a_missing_and_a_busy_pipe_have_limits_of_their_own<F: ListeningFamily>() {
+    const LIMIT: Duration = Duration::from_millis(60);
+    let name = unique_name();
+    let mut options = ClientOptions::new();
+    options.server_timeout(Some(LIMIT)).busy_timeout(Some(Duration::ZERO));
+    let began = Instant::now();
+    let error = F::connect(&options, &name).within("giving up").await.unwrap_err();
+    assert!(began.elapsed() >= LIMIT);
+    assert_gave_up(&error, &name, "no server had created it", ERROR_FILE_NOT_FOUND);
+
+    let mut listener = F::listen(ServerOptions::new().backlog(1), &name).unwrap();
+    let _taken = caller(&name, 1);
+    options.server_timeout(None).busy_timeout(Some(LIMIT));
+    let began = Instant::now();
+    let error = F::connect(&options, &name).within("giving up").await.unwrap_err();
+    assert!(began.elapsed() >= LIMIT);
+    assert_gave_up(&error, &name, "all its instances were busy", ERROR_PIPE_BUSY);
+
+    // The limit for a missing pipe is no limit for a busy one.
+    let waiting = F::spawn({
+        let name = name.clone();
+        async move { F::connect(ClientOptions::new().server_timeout(Some(Duration::ZERO)), &name).await }
+    });
+    smol::future::yield_now().await;
+    let _first = listener.accept().within("accept").await.unwrap();
+    waiting.within("connect").await.unwrap();
 }
 
 fn assert_gave_up(error: &io::Error, name: &str, what: &str, code: u32) {
@@ -535,6 +564,7 @@ for_each_family!(
     a_client_waits_for_a_free_instance => listening,
     a_client_waits_for_a_server_only_if_told => listening,
     a_client_that_gives_up_says_what_it_waited_for => listening,
+    a_missing_and_a_busy_pipe_have_limits_of_their_own => listening,
     a_dropped_connect_leaves_no_client_behind => asynchronous,
 );
 

@@ -26,6 +26,8 @@ mod sys;
 mod backpressure;
 mod cancel;
 mod close;
+#[cfg(feature = "tokio")]
+mod closed;
 mod connect;
 mod directions;
 mod directory;

@@ -27,8 +27,8 @@ fn entries(descriptor: &SecurityDescriptor) -> Vec<String> {
         panic!("{descriptor:?} has no entries");
     };
     let line = |entry: &AccessEntry| match entry {
-        AccessEntry::Allow { trustee, mask } => format!("allow {mask:#x} {trustee}"),
-        AccessEntry::Deny { trustee, mask } => format!("deny {mask:#x} {trustee}"),
+        AccessEntry::Allow { trustee, mask, .. } => format!("allow {mask:#x} {trustee}"),
+        AccessEntry::Deny { trustee, mask, .. } => format!("deny {mask:#x} {trustee}"),
         other => format!("{other:?}"),
     };
     entries.iter().map(line).collect()
@@ -98,7 +98,12 @@ fn ready_made_descriptors_name_the_user_as_owner() {
     assert_eq!(entries(&mine), [format!("allow 0x1f01ff {me}")]);
     let shared = SecurityDescriptor::owner_and_system().unwrap();
     assert_eq!(entries(&shared), [format!("allow 0x1f01ff {me}"), format!("allow 0x1f01ff {SYSTEM}")]);
-    assert_eq!([mine.owner(), shared.owner()], [Some(&me); 2]);
+    let administrators = SecurityDescriptor::current_user_and_administrators().unwrap();
+    assert_eq!(
+        entries(&administrators),
+        [format!("allow 0x1f01ff {me}"), format!("allow 0x1f01ff {ADMINISTRATORS}")]
+    );
+    assert_eq!([mine.owner(), shared.owner(), administrators.owner()], [Some(&me); 3]);
     assert!(mine.to_string().contains("D:P"), "nothing is inherited: {mine}");
 }
 
@@ -121,6 +126,12 @@ fn the_integrity_label_is_read_back() {
 
 #[test]
 fn accounts_have_names() {
+    let name = me().account_name().unwrap();
+    assert_eq!(Sid::of_account(&name).unwrap(), me(), "{name}");
+    for bad in ["", "a\0b"] {
+        assert_eq!(Sid::of_account(bad).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+    assert!(Sid::of_account("npipe no such account").is_err());
     assert!(!me().account_name().unwrap().is_empty());
     let descriptor: SecurityDescriptor = "O:SYG:WD".parse().unwrap();
     // The words are those of the system's language.

@@ -120,7 +120,7 @@ fn conversions_raced_against_messages_leave_them_whole() {
     let _watchdog = watchdog();
     const MESSAGES: u32 = 1500;
     let name = unique_name();
-    let listener = PipeListener::bind_with(ServerOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let listener = ServerOptions::new().pipe_mode(PipeMode::Message).listen_blocking(&name).unwrap();
     let mut client = ClientOptions::new().pipe_mode(PipeMode::Message).open(&name).unwrap();
     let server = listener.accept().unwrap();
     // Some are longer than what an async end reads ahead.
@@ -165,7 +165,7 @@ fn conversions_raced_against_messages_leave_them_whole() {
 fn message_boundaries_survive_the_conversions() {
     let _watchdog = watchdog();
     let name = unique_name();
-    let listener = PipeListener::bind_with(ServerOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let listener = ServerOptions::new().pipe_mode(PipeMode::Message).listen_blocking(&name).unwrap();
     let client = ClientOptions::new().pipe_mode(PipeMode::Message).open(&name).unwrap();
     let mut server = listener.accept().unwrap();
     // More than an async end reads ahead: the rest of the message is still in the pipe.
@@ -570,7 +570,7 @@ fn the_next_owner_of_a_handle_reads_nothing_of_a_refused_message() {
     let make = || {
         let name = unique_name();
         let mode = PipeMode::Message;
-        let listener = PipeListener::bind_with(ServerOptions::new().pipe_mode(mode), &name).unwrap();
+        let listener = ServerOptions::new().pipe_mode(mode).listen_blocking(&name).unwrap();
         let client = ClientOptions::new().pipe_mode(mode).open(&name).unwrap();
         let server = listener.accept().unwrap();
         // More than one call discards.
@@ -630,8 +630,8 @@ fn ends_of_one_direction_go_to_and_fro_too() {
             let received = if outbound { &client } else { &server }.read(&mut [0; 10]);
             assert_eq!(received.unwrap(), 4);
             assert_eq!(server.peer().unwrap().process_id(), std::process::id());
-            assert!(server.impersonate(|_| ()).is_ok());
-            assert_kind(client.impersonate(|_| ()), ErrorKind::InvalidInput);
+            assert!(server.impersonate(|_| Ok(())).is_ok());
+            assert_kind(client.impersonate(|_| Ok(())), ErrorKind::InvalidInput);
         }
     }
 }

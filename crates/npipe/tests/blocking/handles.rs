@@ -107,8 +107,8 @@ fn ends_whose_handles_others_have_can_do_everything() {
 
     let name = unique_name();
     let listener =
-        PipeListener::bind_with(ServerOptions::new().inheritable(true).in_buffer_size(4096), &name).unwrap();
-    let client = PipeStream::connect_with(ClientOptions::new().inheritable(true), &name).unwrap();
+        ServerOptions::new().inheritable(true).in_buffer_size(4096).listen_blocking(&name).unwrap();
+    let client = ClientOptions::new().inheritable(true).connect_blocking(&name).unwrap();
     writes_with_a_time_out_and_becomes_async(listener.accept().unwrap(), client);
 
     let (server, client) = narrow_pair();
@@ -198,18 +198,12 @@ fn names_and_options_that_make_no_sense_are_refused() {
         assert_kind(PipeStream::connect_timeout(name, SHORT), ErrorKind::InvalidInput);
     }
     let name = unique_name();
+    assert_kind(ServerOptions::new().max_instances(0).listen_blocking(&name), ErrorKind::InvalidInput);
     assert_kind(
-        PipeListener::bind_with(ServerOptions::new().max_instances(0), &name),
+        ServerOptions::new().access_inbound(false).access_outbound(false).listen_blocking(&name),
         ErrorKind::InvalidInput,
     );
-    assert_kind(
-        PipeListener::bind_with(ServerOptions::new().access_inbound(false).access_outbound(false), &name),
-        ErrorKind::InvalidInput,
-    );
-    assert_kind(
-        PipeStream::connect_with(ClientOptions::new().write_buffer_limit(0), &name),
-        ErrorKind::InvalidInput,
-    );
+    assert_kind(ClientOptions::new().write_buffer_limit(0).connect_blocking(&name), ErrorKind::InvalidInput);
     // More than a clock reaches: for ever, that is.
     let listener = PipeListener::bind(&name).unwrap();
     let _client = PipeStream::connect_timeout(&name, Duration::MAX).unwrap();

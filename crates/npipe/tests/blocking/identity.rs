@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::process::Command;
 
-use npipe::blocking::{PipeListener, PipeStream};
+use npipe::blocking::PipeListener;
 use npipe::{ClientOptions, SecurityDescriptor, ServerIdentity, ServerOptions, Trustee};
 
 use crate::world::*;
@@ -13,7 +13,7 @@ use crate::world::*;
 fn plays_a_client() {
     if let Some(name) = std::env::var_os(CLIENT_OF) {
         let only_reads = std::env::var_os(CLIENT_ONLY_READS).is_some();
-        let mut stream = PipeStream::connect_with(ClientOptions::new().write(!only_reads), name).unwrap();
+        let mut stream = ClientOptions::new().write(!only_reads).connect_blocking(name).unwrap();
         if !only_reads {
             stream.write_all(b"!").unwrap();
         }
@@ -90,7 +90,7 @@ fn a_client_that_is_connected_is_known() {
 fn a_server_that_only_writes_knows_no_client_that_was_started_later() {
     let _watchdog = watchdog();
     let name = unique_name();
-    let listener = PipeListener::bind_with(ServerOptions::new().access_inbound(false), &name).unwrap();
+    let listener = ServerOptions::new().access_inbound(false).listen_blocking(&name).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "identity::plays_a_client"])
         .env(CLIENT_OF, &name)
@@ -104,7 +104,7 @@ fn a_server_that_only_writes_knows_no_client_that_was_started_later() {
     drop(stream);
     child.wait().unwrap();
     // This process was there before.
-    let _client = PipeStream::connect_with(ClientOptions::new().write(false), &name).unwrap();
+    let _client = ClientOptions::new().write(false).connect_blocking(&name).unwrap();
     let peer = listener.accept_timeout(LONG).unwrap().peer().unwrap();
     assert_eq!(peer.process_id(), std::process::id());
     peer.process().unwrap();
@@ -130,7 +130,7 @@ fn a_process_is_known_while_it_lives() {
     assert_eq!(peer.process_id(), child.id());
     assert_eq!(peer.program().unwrap().file_name(), program.file_name());
     assert_eq!(peer.user().unwrap(), me);
-    assert_eq!(stream.impersonate(|client| client.user()).unwrap().unwrap(), me);
+    assert_eq!(stream.client_user().unwrap(), me);
 
     child.kill().unwrap();
     child.wait().unwrap();
@@ -148,16 +148,16 @@ fn a_server_that_is_somebody_else_is_not_waited_for() {
     let _watchdog = watchdog();
     let name = unique_name();
     let mine = SecurityDescriptor::current_user_only().unwrap();
-    let _listener = PipeListener::bind_with(ServerOptions::new().security_descriptor(&mine), &name).unwrap();
+    let _listener = ServerOptions::new().security_descriptor(&mine).listen_blocking(&name).unwrap();
     let mut options = ClientOptions::new();
     options.wait_for_server(true).verify_server(ServerIdentity::PipeOwner(Trustee::System));
-    let error = PipeStream::connect_with(&options, &name).unwrap_err();
+    let error = options.connect_blocking(&name).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
 }
 
 #[test]
 fn a_client_has_no_client() {
     let (_server, client) = pair();
-    let error = client.impersonate(|_| panic!("in whose name?")).unwrap_err();
+    let error = client.impersonate(|_| -> std::io::Result<()> { panic!("in whose name?") }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }

@@ -337,7 +337,7 @@ fn clients_that_connect_and_leave_at_once_do_not_keep_an_accept_from_ending() {
     let _watchdog = watchdog();
     for backlog in [1, 4, 32] {
         let name = unique_name();
-        let listener = PipeListener::bind_with(ServerOptions::new().backlog(backlog), &name).unwrap();
+        let listener = ServerOptions::new().backlog(backlog).listen_blocking(&name).unwrap();
         let storm = Storm::on(&name);
         // One of them may have looked as if it stayed.
         let mut accepted = 0;
@@ -366,7 +366,7 @@ fn clients_that_connect_and_leave_at_once_do_not_keep_an_accept_from_ending() {
 fn an_accept_that_passed_over_clients_and_timed_out_leaves_instances_that_can_be_opened() {
     let _watchdog = watchdog();
     let name = unique_name();
-    let listener = PipeListener::bind_with(ServerOptions::new().backlog(16), &name).unwrap();
+    let listener = ServerOptions::new().backlog(16).listen_blocking(&name).unwrap();
     for _ in 0..3 {
         let open = || OpenOptions::new().read(true).write(true).open(&name).ok();
         assert_eq!(std::iter::from_fn(|| open().map(drop)).count(), 16);
@@ -381,7 +381,7 @@ fn an_accept_that_passed_over_clients_and_timed_out_leaves_instances_that_can_be
 fn an_accept_that_times_out_since_all_instances_are_taken_keeps_the_client() {
     let _watchdog = watchdog();
     let name = unique_name();
-    let listener = PipeListener::bind_with(ServerOptions::new().max_instances(2), &name).unwrap();
+    let listener = ServerOptions::new().max_instances(2).listen_blocking(&name).unwrap();
     let _first = PipeStream::connect(&name).unwrap();
     let server = listener.accept().unwrap();
     let mut second = PipeStream::connect(&name).unwrap();
@@ -398,7 +398,7 @@ fn connect_tells_a_missing_pipe_from_a_busy_one() {
     assert_kind(PipeStream::connect(&name), ErrorKind::NotFound);
     assert_kind(PipeStream::connect_timeout(&name, LONG), ErrorKind::NotFound);
 
-    let listener = PipeListener::bind_with(ServerOptions::new().backlog(1), &name).unwrap();
+    let listener = ServerOptions::new().backlog(1).listen_blocking(&name).unwrap();
     let _first = PipeStream::connect(&name).unwrap();
     let started = Instant::now();
     let timeout = Duration::from_millis(120);
@@ -415,7 +415,7 @@ fn connect_tells_a_missing_pipe_from_a_busy_one() {
     third.join().unwrap().unwrap();
 
     // Nobody waits for what is gone.
-    let listener = PipeListener::bind_with(ServerOptions::new().backlog(1), unique_name()).unwrap();
+    let listener = ServerOptions::new().backlog(1).listen_blocking(unique_name()).unwrap();
     let name = listener.local_name().clone();
     let _taken = PipeStream::connect(&name).unwrap();
     let waiting = thread::spawn({
@@ -431,12 +431,12 @@ fn a_name_whose_instances_all_exist_is_another_programs() {
     let _watchdog = watchdog();
     let name = unique_name();
     let mut options = ServerOptions::new();
-    let _owner = PipeListener::bind_with(options.max_instances(1), &name).unwrap();
+    let _owner = options.max_instances(1).listen_blocking(&name).unwrap();
     assert_kind(PipeListener::bind(&name), ErrorKind::PermissionDenied);
-    assert_kind(PipeListener::bind_with(&options, &name), ErrorKind::PermissionDenied);
+    assert_kind(options.listen_blocking(&name), ErrorKind::PermissionDenied);
     assert_kind(PipeListener::bind_timeout(&name, Duration::from_millis(5)), ErrorKind::PermissionDenied);
     assert_kind(
-        PipeListener::bind_timeout_with(&options, &name, Duration::from_millis(5)),
+        options.listen_blocking_timeout(&name, Duration::from_millis(5)),
         ErrorKind::PermissionDenied,
     );
 }
@@ -446,7 +446,7 @@ fn a_listener_is_the_first_instance_of_its_name_unless_told_otherwise() {
     let _watchdog = watchdog();
     let name = unique_name();
     let _listener = PipeListener::bind(&name).unwrap();
-    PipeListener::bind_with(ServerOptions::new().first_pipe_instance(false), &name).unwrap();
+    ServerOptions::new().first_pipe_instance(false).listen_blocking(&name).unwrap();
     if sys::runs_under_wine() {
         // Not `println!`: libtest keeps the output of tests that pass to itself.
         let _ = writeln!(
@@ -457,5 +457,5 @@ fn a_listener_is_the_first_instance_of_its_name_unless_told_otherwise() {
         return;
     }
     assert_kind(PipeListener::bind(&name), ErrorKind::PermissionDenied);
-    assert_kind(PipeListener::bind_with(&ServerOptions::new(), &name), ErrorKind::PermissionDenied);
+    assert_kind(ServerOptions::new().listen_blocking(&name), ErrorKind::PermissionDenied);
 }

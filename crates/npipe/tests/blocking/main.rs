@@ -4,6 +4,8 @@
 //! What all faces have in common is tested by the behaviour suite.
 #![cfg(windows)]
 
+mod cancelling;
+mod child_stdio;
 mod conversions;
 mod endings;
 mod guide;

@@ -5,7 +5,6 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use npipe::blocking::{PipeListener, PipeStream};
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
 use crate::world::*;
@@ -85,7 +84,7 @@ fn a_message_of_64_mib_goes_whole_between_the_faces() {
     let _watchdog = watchdog();
     let name = unique_name();
     let server = ServerOptions::new().pipe_mode(PipeMode::Message).create(&name).unwrap();
-    let client = PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let client = ClientOptions::new().pipe_mode(PipeMode::Message).connect_blocking(&name).unwrap();
     let message: Vec<u8> = (0..SIZE).map(|place| (place % 251) as u8).collect();
     thread::scope(|scope| {
         let echo = scope.spawn(move || {
@@ -113,7 +112,7 @@ fn a_message_of_4_gib_is_refused_before_any_of_it_is_sent() {
     let message = vec![0; 1 << 32];
     let name = unique_name();
     let mut server = ServerOptions::new().pipe_mode(PipeMode::Message).create(&name).unwrap();
-    let client = PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let client = ClientOptions::new().pipe_mode(PipeMode::Message).connect_blocking(&name).unwrap();
     assert_kind(client.send_message(&message), ErrorKind::InvalidInput);
     assert_kind(client.transact(&message, &mut BytesMut::new()), ErrorKind::InvalidInput);
     npipe::block_on(async {
@@ -218,7 +217,7 @@ fn messages_that_were_read_ahead_are_received_in_order() {
     let _watchdog = watchdog();
     let name = unique_name();
     let server = ServerOptions::new().pipe_mode(PipeMode::Message).create(&name).unwrap();
-    let client = PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let client = ClientOptions::new().pipe_mode(PipeMode::Message).connect_blocking(&name).unwrap();
     let messages: [&[u8]; 6] = [b"first", b"", &[7; 600], b"", &[8; 5000], b"last"];
     for message in messages {
         client.send_message(message).unwrap();
@@ -271,16 +270,17 @@ fn a_message_that_times_out_is_whole_or_not_there() {
 #[test]
 fn the_longest_message_is_what_the_options_say() {
     let name = unique_name();
-    let listener = PipeListener::bind_with(
-        ServerOptions::new().pipe_mode(PipeMode::Message).in_buffer_size(1 << 20).max_message_size(5000),
-        &name,
-    )
-    .unwrap();
-    let client = PipeStream::connect_with(
-        ClientOptions::new().pipe_mode(PipeMode::Message).max_message_size(10),
-        &name,
-    )
-    .unwrap();
+    let listener = ServerOptions::new()
+        .pipe_mode(PipeMode::Message)
+        .in_buffer_size(1 << 20)
+        .max_message_size(5000)
+        .listen_blocking(&name)
+        .unwrap();
+    let client = ClientOptions::new()
+        .pipe_mode(PipeMode::Message)
+        .max_message_size(10)
+        .connect_blocking(&name)
+        .unwrap();
     let server = listener.accept().unwrap();
     let refused = |received: io::Result<usize>, length, limit| {
         let error = received.expect_err("it is too long");
@@ -374,9 +374,8 @@ fn an_exchange_passes_over_the_rest_of_a_refused_message() {
 #[test]
 fn slices_that_are_too_long_for_a_message_are_refused_before_they_are_copied() {
     let name = unique_name();
-    let listener = PipeListener::bind_with(ServerOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
-    let mut client =
-        PipeStream::connect_with(ClientOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+    let listener = ServerOptions::new().pipe_mode(PipeMode::Message).listen_blocking(&name).unwrap();
+    let mut client = ClientOptions::new().pipe_mode(PipeMode::Message).connect_blocking(&name).unwrap();
     let _server = listener.accept().unwrap();
     let part = vec![0; 64 << 20];
     let slices: Vec<_> = (0..64).map(|_| io::IoSlice::new(&part)).collect();

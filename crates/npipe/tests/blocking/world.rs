@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use npipe::blocking::{PipeListener, PipeStream};
+use npipe::blocking::PipeStream;
 use npipe::{ClientOptions, PipeMode, ServerOptions};
 
 pub(crate) const ERROR_BROKEN_PIPE: i32 = 109;
@@ -53,8 +53,8 @@ pub(crate) fn pair() -> (PipeStream, PipeStream) {
 
 pub(crate) fn pair_with(server: &ServerOptions, client: &ClientOptions) -> (PipeStream, PipeStream) {
     let name = unique_name();
-    let listener = PipeListener::bind_with(server, &name).unwrap();
-    let client = PipeStream::connect_with(client, &name).unwrap();
+    let listener = server.listen_blocking(&name).unwrap();
+    let client = client.connect_blocking(&name).unwrap();
     (listener.accept().unwrap(), client)
 }
 

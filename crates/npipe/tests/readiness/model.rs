@@ -181,7 +181,7 @@ impl World {
             Step::ClientComes if self.instance == Instance::Listens => {
                 let mut options = ClientOptions::new();
                 options.pipe_mode(PipeMode::Message);
-                self.client = Some(PipeStream::connect_with(&options, &self.name).unwrap());
+                self.client = Some(options.connect_blocking(&self.name).unwrap());
                 self.instance = Instance::Connected;
             }
             Step::ClientWrites(length) if self.unread.len() < 4 => {

@@ -52,7 +52,7 @@ async fn start_forward(target: &str) -> (String, Npipe) {
 async fn the_server_of_a_message_pipe_is_told_the_end_of_a_client_by_an_empty_message() {
     let name = unique_name();
     let options = npipe::ServerOptions::new().pipe_mode(npipe::PipeMode::Message).clone();
-    let listener = npipe::blocking::PipeListener::bind_with(&options, path(&name)).unwrap();
+    let listener = options.listen_blocking(path(&name)).unwrap();
     let server = tokio::task::spawn_blocking(move || {
         let mut pipe = listener.accept_timeout(std::time::Duration::from_secs(100)).unwrap();
         pipe.set_empty_message_is_end(true).unwrap();

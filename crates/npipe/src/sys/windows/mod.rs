@@ -12,14 +12,14 @@ mod token;
 
 pub(crate) use directory::{next_pipes, open_pipe_directory};
 pub(crate) use event::{
-    Event, Until, Waited, exchange_waiting, flush_waiting, read_now, read_waiting, write_waiting,
+    Cut, Event, Until, Waited, exchange_waiting, flush_waiting, read_now, read_waiting, write_waiting,
 };
 pub(crate) use instance::{Asked, Instance};
 pub(crate) use io::{Overlapped, cancel, connect, exchange, flush, read, write};
 pub(crate) use pipe::{
-    CreateNamedPipe, OpenPipe, SecurityAttributes, bytes_available, cancel_blocking, create, describe,
-    disconnect, flush_blocking, is_connected, is_overlapped, is_pipe, open, peek, reads_messages,
-    set_message_reads, wait_for_instance,
+    CreateNamedPipe, OpenPipe, PipeState, SecurityAttributes, bytes_available, cancel_blocking, create,
+    describe, disconnect, flush_blocking, is_connected, is_overlapped, is_pipe, open, peek, reads_messages,
+    set_message_reads, state, wait_for_instance,
 };
 pub(crate) use port::{Entry, Port};
 pub(crate) use process::{
@@ -28,7 +28,7 @@ pub(crate) use process::{
 };
 pub(crate) use security::{
     Descriptor, DescriptorParts, account_name, descriptor_from_sddl, descriptor_of, descriptor_to_sddl,
-    set_descriptor,
+    set_descriptor, sid_of_account,
 };
 pub(crate) use std::os::windows::io::OwnedHandle;
 pub(crate) use token::{

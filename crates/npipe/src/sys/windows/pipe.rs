@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_PIPE_CONNECTED_STATE, FILE_PIPE_LOCAL_INFORMATION, FILE_SYNCHRONOUS_IO_ALERT,
-    FILE_SYNCHRONOUS_IO_NONALERT, FSCTL_PIPE_DISCONNECT, FSCTL_PIPE_PEEK, FileModeInformation,
-    FilePipeLocalInformation, NtQueryInformationFile,
+    FILE_PIPE_CLOSING_STATE, FILE_PIPE_DISCONNECTED_STATE, FILE_PIPE_LISTENING_STATE,
+    FILE_PIPE_LOCAL_INFORMATION, FILE_SYNCHRONOUS_IO_ALERT, FILE_SYNCHRONOUS_IO_NONALERT,
+    FSCTL_PIPE_DISCONNECT, FSCTL_PIPE_PEEK, FileModeInformation, FilePipeLocalInformation,
+    NtQueryInformationFile,
 };
 use windows_sys::Win32::Foundation::{
     GENERIC_READ, GENERIC_WRITE, INVALID_HANDLE_VALUE, RtlNtStatusToDosError,
@@ -95,6 +96,9 @@ pub(crate) struct OpenPipe<'a> {
     pub(crate) write_attributes: bool,
     /// Unless attributes say more.
     pub(crate) inheritable: bool,
+    /// Calls on the handle wait, and for one another, as programs that do not know of overlapped
+    /// I/O expect.
+    pub(crate) synchronous: bool,
     pub(crate) security_quality_of_service: u32,
 }
 
@@ -156,8 +160,7 @@ pub(crate) fn create(
     owned(handle)
 }
 
-/// [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew),
-/// overlapped.
+/// [`CreateFileW`](https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew).
 pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) -> io::Result<OwnedHandle> {
     debug_assert_eq!(parameters.name.last(), Some(&0));
     let mut access = 0;
@@ -172,6 +175,7 @@ pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) ->
     if parameters.read_control {
         access |= READ_CONTROL;
     }
+    let overlapped = if parameters.synchronous { 0 } else { FILE_FLAG_OVERLAPPED };
     let own_attributes = own_attributes(None, parameters.inheritable);
     // SAFETY: the name ends with a NUL; the attributes are null or valid, as their type says, or our
     // own.
@@ -182,7 +186,7 @@ pub(crate) fn open(parameters: &OpenPipe<'_>, attributes: SecurityAttributes) ->
             0,
             attributes.or(&own_attributes),
             OPEN_EXISTING,
-            FILE_FLAG_OVERLAPPED | parameters.security_quality_of_service,
+            overlapped | parameters.security_quality_of_service,
             ptr::null_mut(),
         )
     };
@@ -309,11 +313,23 @@ pub(crate) fn peek(handle: &OwnedHandle) -> io::Result<Peeked> {
     Ok(Peeked { available: available as usize, left_in_message: left_in_message as usize })
 }
 
-/// Returns whether the other end is connected and open. It is not if it was closed, although the
-/// data that it wrote can still be read
+/// The state of a pipe instance, as either end sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PipeState {
+    /// The server ended the connection.
+    Disconnected,
+    /// No client has come since the server's end was created, or began to wait again.
+    Listening,
+    /// Both ends are open.
+    Connected,
+    /// The other end was closed. The data that it wrote can still be read.
+    Closing,
+}
+
+/// Returns the state of the pipe
 /// ([`NtQueryInformationFile`](https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntqueryinformationfile),
-/// `FilePipeLocalInformation`).
-pub(crate) fn is_connected(handle: &OwnedHandle) -> io::Result<bool> {
+/// `FilePipeLocalInformation`). `ERROR_ACCESS_DENIED` for a server's end that only writes.
+pub(crate) fn state(handle: &OwnedHandle) -> io::Result<PipeState> {
     let mut information = FILE_PIPE_LOCAL_INFORMATION::default();
     let mut status_block = IO_STATUS_BLOCK::default();
     // SAFETY: the handle is open for the call; the structure of this class is lent, with its size.
@@ -331,7 +347,17 @@ pub(crate) fn is_connected(handle: &OwnedHandle) -> io::Result<bool> {
         let code = unsafe { RtlNtStatusToDosError(status) };
         return Err(io::Error::from_raw_os_error(code as i32));
     }
-    Ok(information.NamedPipeState == FILE_PIPE_CONNECTED_STATE)
+    Ok(match information.NamedPipeState {
+        FILE_PIPE_DISCONNECTED_STATE => PipeState::Disconnected,
+        FILE_PIPE_LISTENING_STATE => PipeState::Listening,
+        FILE_PIPE_CLOSING_STATE => PipeState::Closing,
+        _ => PipeState::Connected,
+    })
+}
+
+/// Returns whether the other end is connected and open.
+pub(crate) fn is_connected(handle: &OwnedHandle) -> io::Result<bool> {
+    state(handle).map(|state| state == PipeState::Connected)
 }
 
 /// How many bytes could be read at once, as [`peek`] says.

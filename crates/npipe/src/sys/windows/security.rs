@@ -15,8 +15,8 @@ use windows_sys::Win32::Security::Authorization::{
 };
 use windows_sys::Win32::Security::{
     DACL_SECURITY_INFORMATION, GROUP_SECURITY_INFORMATION, GetSecurityDescriptorControl,
-    GetSecurityDescriptorLength, LABEL_SECURITY_INFORMATION, LookupAccountSidW, OWNER_SECURITY_INFORMATION,
-    SACL_SECURITY_INFORMATION, SE_SELF_RELATIVE, SetKernelObjectSecurity,
+    GetSecurityDescriptorLength, LABEL_SECURITY_INFORMATION, LookupAccountNameW, LookupAccountSidW,
+    OWNER_SECURITY_INFORMATION, SACL_SECURITY_INFORMATION, SE_SELF_RELATIVE, SetKernelObjectSecurity,
 };
 
 /// What a handle that may read the descriptor may read of it: the audit list is a privilege of its
@@ -176,6 +176,35 @@ pub(super) fn encode_sid(authority: u64, sub_authorities: &[u32]) -> [u32; 2 + 1
     sid[1] = u32::from_ne_bytes(rest);
     sid[2..2 + numbers].copy_from_slice(&sub_authorities[..numbers]);
     sid
+}
+
+/// [`LookupAccountNameW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-lookupaccountnamew):
+/// the bytes of a security identifier, and zeros behind them.
+pub(crate) fn sid_of_account(name: &str) -> io::Result<Vec<u8>> {
+    const UNITS: usize = 512;
+    let name: Vec<u16> = name.encode_utf16().chain([0]).collect();
+    let mut sid = [0_u32; 2 + 15];
+    let mut sid_length = size_of_val(&sid) as u32;
+    let mut domain = [0_u16; UNITS];
+    let mut domain_length = UNITS as u32;
+    let mut account_type = 0;
+    // SAFETY: the name ends with a NUL; both buffers are writable for as many bytes and units as are
+    // named.
+    let done = unsafe {
+        LookupAccountNameW(
+            ptr::null(),
+            name.as_ptr(),
+            sid.as_mut_ptr().cast(),
+            &mut sid_length,
+            domain.as_mut_ptr(),
+            &mut domain_length,
+            &mut account_type,
+        )
+    };
+    if done == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(sid.iter().flat_map(|word| word.to_ne_bytes()).collect())
 }
 
 /// [`LookupAccountSidW`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-lookupaccountsidw): `DOMAIN\NAME`.

@@ -238,8 +238,15 @@ macro_rules! async_stream {
                 self.0.set_security_descriptor(descriptor)
             }
 
-            fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {
+            fn impersonate<T>(
+                &self,
+                act: impl FnOnce(&npipe::Impersonation) -> io::Result<T>,
+            ) -> io::Result<T> {
                 self.0.impersonate(act)
+            }
+
+            fn client_user(&self) -> io::Result<npipe::Sid> {
+                self.0.client_user()
             }
         }
     };

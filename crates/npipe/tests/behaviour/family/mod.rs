@@ -150,7 +150,8 @@ pub(crate) trait ServerEnd: End {
     fn set_security_descriptor(&self, descriptor: &SecurityDescriptor) -> io::Result<()>;
 
     /// Does something in the client's name.
-    fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> T) -> io::Result<T>;
+    fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> io::Result<T>) -> io::Result<T>;
+    fn client_user(&self) -> io::Result<npipe::Sid>;
 }
 
 /// A server that accepts one client after the other, so that none finds the name missing.

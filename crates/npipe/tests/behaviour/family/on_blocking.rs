@@ -253,8 +253,12 @@ impl ServerEnd for BlockingServer {
         self.stream().set_security_descriptor(descriptor)
     }
 
-    fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {
+    fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> io::Result<T>) -> io::Result<T> {
         self.stream().impersonate(act)
+    }
+
+    fn client_user(&self) -> io::Result<npipe::Sid> {
+        self.stream().client_user()
     }
 }
 
@@ -302,7 +306,7 @@ impl Listener<BlockingServer> for BlockingListener {
 impl ListeningFamily for Blocking {
     async fn connect(options: &ClientOptions, name: &str) -> io::Result<BlockingStream> {
         let (options, name) = (options.clone(), name.to_owned());
-        on_a_thread(move || PipeStream::connect_with(&options, name))
+        on_a_thread(move || options.connect_blocking(name))
             .await
             .map(|stream| BlockingStream(Arc::new(stream)))
     }
@@ -313,7 +317,7 @@ impl ListeningFamily for Blocking {
         timeout: Duration,
     ) -> io::Result<BlockingListener> {
         let (options, name) = (options.clone(), name.to_owned());
-        on_a_thread(move || PipeListener::bind_timeout_with(&options, name, timeout))
+        on_a_thread(move || options.listen_blocking_timeout(name, timeout))
             .await
             .map(|listener| BlockingListener(Arc::new(listener)))
     }
@@ -329,21 +333,28 @@ impl Family for Blocking {
     /// A listener wants to be the first of its name unless told otherwise, and to have several
     /// instances; bodies create many of one name, each with one.
     fn create(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<BlockingServer> {
-        PipeListener::bind_with(options.clone().first_pipe_instance(false).backlog(1), name)
+        options
+            .clone()
+            .first_pipe_instance(false)
+            .backlog(1)
+            .listen_blocking(name)
             .map(BlockingServer::listening)
     }
 
     fn create_first(options: &ServerOptions, name: impl AsRef<OsStr>) -> io::Result<BlockingServer> {
-        PipeListener::bind_with(options.clone().backlog(1), name).map(BlockingServer::listening)
+        options.clone().backlog(1).listen_blocking(name).map(BlockingServer::listening)
     }
 
     fn listen(options: &ServerOptions, name: &str) -> io::Result<BlockingListener> {
-        PipeListener::bind_with(options, name).map(|listener| BlockingListener(Arc::new(listener)))
+        options.listen_blocking(name).map(|listener| BlockingListener(Arc::new(listener)))
     }
 
     /// `PipeStream::connect` would wait for a free instance.
     fn open(options: &ClientOptions, name: impl AsRef<OsStr>) -> io::Result<BlockingStream> {
-        PipeStream::connect_timeout_with(options, name, Duration::ZERO)
+        options
+            .clone()
+            .connect_timeout(Some(Duration::ZERO))
+            .connect_blocking(name)
             .map(|stream| BlockingStream(Arc::new(stream)))
     }
 

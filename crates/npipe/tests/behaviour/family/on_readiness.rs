@@ -266,8 +266,12 @@ impl ServerEnd for ReadinessStream {
         self.pipe().set_security_descriptor(descriptor)
     }
 
-    fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> T) -> io::Result<T> {
+    fn impersonate<T>(&self, act: impl FnOnce(&npipe::Impersonation) -> io::Result<T>) -> io::Result<T> {
         self.pipe().impersonate(act)
+    }
+
+    fn client_user(&self) -> io::Result<npipe::Sid> {
+        self.pipe().client_user()
     }
 }
 

@@ -4,15 +4,14 @@ use std::pin::{Pin, pin};
 use std::sync::Weak;
 use std::task::{Context, Poll, Wake, Waker};
 
-use async_task::Task;
-
 use super::nesting::{self, Stuck};
 use crate::driver::{Driver, GuardedWaker};
 use crate::sync::Arc;
 
 /// A task that was [spawned](crate::spawn). Awaiting it gives its output.
 ///
-/// Dropping it lets the task go on.
+/// Dropping it lets the task go on, as with Tokio's `JoinHandle`. Unlike there, awaiting it gives
+/// the output itself: the panic of a task goes on in the one that awaits it.
 ///
 /// # Panics
 ///
@@ -21,15 +20,15 @@ use crate::sync::Arc;
 /// Inside a task, a [`block_on`](crate::block_on) that waits for a task of the same thread panics:
 /// that wait could not end.
 #[derive(Debug)]
-pub struct JoinHandle<T> {
+pub struct Task<T> {
     /// `None` once it was given up, so that dropping the handle does nothing to it.
-    task: Option<Task<T>>,
+    task: Option<async_task::Task<T>>,
     waiting: Waiting,
 }
 
-impl<T> JoinHandle<T> {
+impl<T> Task<T> {
     /// `driver` is that of the thread which runs the task.
-    pub(super) fn new(task: Task<T>, driver: &Arc<Driver>) -> Self {
+    pub(super) fn new(task: async_task::Task<T>, driver: &Arc<Driver>) -> Self {
         Self {
             task: Some(task),
             waiting: Waiting { stuck: None, driver: Arc::downgrade(driver), waker: None },
@@ -60,11 +59,11 @@ impl<T> JoinHandle<T> {
 
     /// Whether the task has come to an end, so that awaiting it would not wait.
     pub fn is_finished(&self) -> bool {
-        self.task.as_ref().is_none_or(Task::is_finished)
+        self.task.as_ref().is_none_or(async_task::Task::is_finished)
     }
 }
 
-impl<T> Future for JoinHandle<T> {
+impl<T> Future for Task<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
@@ -77,7 +76,7 @@ impl<T> Future for JoinHandle<T> {
     }
 }
 
-impl<T> Drop for JoinHandle<T> {
+impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         if let Some(task) = self.task.take() {
             task.detach();
