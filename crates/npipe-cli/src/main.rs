@@ -27,7 +27,6 @@ mod endpoint;
 mod ends;
 mod exec;
 mod exit;
-mod foreign;
 mod forward;
 #[cfg(windows)]
 mod info;
@@ -45,6 +44,7 @@ mod manual;
 #[cfg(unix)]
 mod nonblocking;
 mod npiperelay;
+mod npiperelay_flags;
 mod output;
 mod patience;
 mod progress;
@@ -108,7 +108,7 @@ fn end_with(mut error: clap::Error, arguments: &[OsString]) -> Exit {
         };
     }
     let unknown = matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
-    if let Some(suggestion) = foreign::suggestion(arguments).filter(|_| unknown) {
+    if let Some(suggestion) = npiperelay_flags::suggestion(arguments).filter(|_| unknown) {
         Report::new(0).failure(&Failure::new(Exit::Usage, suggestion));
     }
     // A hidden command is not suggested either.

@@ -31,12 +31,11 @@ async fn an_address_that_cannot_be_used_is_refused_with_the_expected_form() {
 }
 
 #[tokio::test]
-async fn the_command_line_of_another_relay_is_refused_with_what_does_it_here() {
-    let outcome = Npipe::start(&["--pipe", "//./pipe/x", "--input-closes"]).finish().await;
-    outcome.code(2).stdout(b"").stderr_has("here it is: npipe connect npipe:NAME");
-    let outcome = Npipe::start(&["NPIPE-LISTEN:x", "TCP:localhost:80"]).finish().await;
-    outcome.code(2).stdout(b"").stderr_has("here it is npipe forward LISTEN TARGET");
-    Npipe::start(&["-version"]).finish().await.code(2).stderr_has("npipe --version");
+async fn a_flag_of_npiperelay_within_a_command_is_refused_with_ours() {
+    let outcome = Npipe::start(&["connect", "-ei", "npipe:x"]).finish().await;
+    outcome.code(2).stdout(b"").stderr_has("npipe connect --exit-on-stdin-eof");
+    let outcome = Npipe::start(&["forward", "-p", "tcp:1", "npipe:x"]).finish().await;
+    outcome.code(2).stdout(b"").stderr_has("npipe forward --poll");
 }
 
 #[tokio::test]
