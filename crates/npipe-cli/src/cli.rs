@@ -66,8 +66,9 @@ pub(crate) enum Command {
     /// Bytes go both ways unchanged. A byte pipe has no way to say "that was all" in one direction
     /// only, so the end of stdin closes nothing: replies are still delivered, and the session
     /// ends when the server closes the pipe. It then ends at once, even when stdin is still
-    /// open. When the reader of stdout goes away, the session ends too: at once on Linux, and
-    /// with the server's next bytes on Windows.
+    /// open. When the reader of stdout goes away, the session ends too: on Linux at once, on
+    /// Windows with the server's next bytes. The server still gets what lies in stdin, for 30
+    /// seconds at most.
     ///
     /// The command line of npiperelay and its forks works too, without a command: npipe -ei -s
     /// //./pipe/NAME. So a copy of this program that is called npiperelay.exe takes its place.

@@ -3,6 +3,8 @@
 
 #[cfg(windows)]
 use std::io;
+use std::pin::pin;
+use std::task::Context;
 
 #[cfg(windows)]
 use npipe::PipeMode;
@@ -17,7 +19,11 @@ use crate::bridge::{
 use crate::cli::ConnectArguments;
 #[cfg(windows)]
 use crate::dial::{Stream, pipe};
-use crate::endings::{Direction, Directions, EndOfInput, Kind, Session};
+#[cfg(windows)]
+use crate::endings::Directions;
+#[cfg(unix)]
+use crate::endings::Stop;
+use crate::endings::{Direction, EndOfInput, Kind, Session};
 use crate::exit::{Exit, Failure};
 use crate::patience::Patience;
 use crate::progress::Progress;
@@ -31,16 +37,25 @@ use crate::verdict::{open_failure, verdict};
 pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(), Failure> {
     let name = &arguments.target;
     let mut stdio = stdio::open()?;
+    #[cfg(windows)]
     let (mut server, directions) = open(&arguments, report).await?;
+    #[cfg(unix)]
+    let (bridge, mut server) = open(&arguments, report).await?;
+    #[cfg(unix)]
+    let directions = server.directions();
     report.detail(format_args!("connected to {name}"));
     // Over the bridge the other half sees the end of stdin, unless nothing of it is sent.
     let ends_here = cfg!(windows) || !directions.has(Direction::Requests);
     let end_of_input = EndOfInput::new(arguments.exit_on_stdin_eof && ends_here);
     let session = Session { directions, end_of_input, ..Session::new(Kind::Stdio, Kind::Pipe) };
     let account = Account::of_stdio(name, Progress::new(arguments.progress.when, report), report);
-    let (_, summary) = relay(&mut stdio, &mut server, session, stdio::hang_up(), &account).await;
+    let mut hang_up = pin!(stdio::hang_up());
+    let hung_up = |cx: &mut Context<'_>, _: &_| hang_up.as_mut().poll(cx);
+    let ended = relay(&mut stdio, &mut server, session, hung_up, &account).await;
+    #[cfg(windows)]
+    let (_, summary) = ended;
     #[cfg(unix)]
-    let summary = settled(summary, &server);
+    let summary = settled(ended, server, bridge).await;
     verdict(name, summary, arguments.accept_disconnect)
 }
 
@@ -78,7 +93,7 @@ fn unusable(name: &npipe::PipeName, error: &io::Error) -> Failure {
 }
 
 #[cfg(unix)]
-async fn open(arguments: &ConnectArguments, report: Report) -> Result<(BridgeStream, Directions), Failure> {
+async fn open(arguments: &ConnectArguments, report: Report) -> Result<(Bridge, BridgeStream), Failure> {
     let program = find(arguments.windows_program.path.as_deref()).map_err(|reason| {
         Failure::new(
             Exit::Unsupported,
@@ -99,17 +114,15 @@ async fn open(arguments: &ConnectArguments, report: Report) -> Result<(BridgeStr
         only: arguments.one_way.direction(),
     };
     match bridge.open(opening).await {
-        Ok(stream) => {
-            let directions = stream.directions();
-            Ok((stream, directions))
-        }
+        Ok(stream) => Ok((bridge, stream)),
         Err(error) => Err(open_failure(&arguments.target, &error, None)),
     }
 }
 
-/// What the bridge took is not yet with the server: the other half reports what was.
+/// What the bridge took is not yet with the server: the other half reports what was, or delivers it
+/// where nothing of it is read here any more.
 #[cfg(unix)]
-fn settled(mut summary: Summary, server: &BridgeStream) -> Summary {
+async fn settled((stop, mut summary): (Stop, Summary), server: BridgeStream, bridge: Bridge) -> Summary {
     let undelivered = match summary.requests.end {
         End::Abandoned { undelivered } => undelivered as u64,
         _ => 0,
@@ -120,6 +133,10 @@ fn settled(mut summary: Summary, server: &BridgeStream) -> Summary {
     {
         summary.requests.bytes = taken;
         summary.requests.end = End::Abandoned { undelivered: (read - taken) as usize };
+    }
+    drop(server);
+    if stop == Stop::ClientHasGone {
+        bridge.close().await;
     }
     summary
 }

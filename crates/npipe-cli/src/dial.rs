@@ -157,6 +157,12 @@ impl Dialer {
         Dialer { only, ..self }
     }
 
+    /// Waits until the bridge has delivered what its connections were given. They have been dropped.
+    #[cfg(unix)]
+    pub(crate) async fn close(self) {
+        self.bridge.close().await;
+    }
+
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }
@@ -286,7 +292,8 @@ impl Dialer {
 pub(crate) fn on_windows_side(target: &Target) -> Option<(String, Kind)> {
     match target {
         Target::Windows(target) => {
-            on_windows_side(target).or_else(|| Some((target.to_string(), Kind::Socket)))
+            let kind = if let Target::Exec(_) = **target { Kind::Process } else { Kind::Socket };
+            on_windows_side(target).or_else(|| Some((target.to_string(), kind)))
         }
         // A pipe of bytes ends both directions, one by one.
         Target::Pipe(name) => Some((format!("npipe:{name}"), Kind::Messages)),

@@ -13,6 +13,12 @@ use std::time::Duration;
 /// be told more than that, and one that never ends its side must not hold a connection for ever.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(30);
 
+/// How long stdin may stay silent once stdout has no reader. What comes later is not awaited.
+const LAST_INPUT: Duration = Duration::from_secs(1);
+
+/// How long a server may take to end its side where its client cannot be held for [`FAREWELL`].
+const LAST_REPLIES: Duration = Duration::from_secs(2);
+
 /// How long the server has to be silent until the end of the client's bytes ends the session, where
 /// that was asked for. A pipe's buffer is read without waiting, so that only the relay's own turn
 /// counts.
@@ -21,8 +27,9 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(100);
 /// What the end of a stream's bytes means, and which end the stream can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Stdin and stdout, as a client. It has no more to say and still listens; when it takes no
-    /// more, the session is over. It can be told an end by the end of the process only.
+    /// Stdin and stdout, as a client. It has no more to say and still listens. When it takes no
+    /// more, what lies in stdin is still delivered. It can be told an end by the end of the process
+    /// only.
     Stdio,
     /// It ends in both directions at once: a byte pipe. As a client it has gone. What it said is
     /// still delivered; replies have no reader and are dropped until the server ends its side, or
@@ -137,6 +144,15 @@ pub(crate) enum Ending {
     ReceiverFailed,
 }
 
+/// What it means that the requests of a client that has gone make no progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standstill {
+    /// The server does not take them.
+    GivesUp,
+    /// The client has no more of them.
+    IsTheirEnd,
+}
+
 /// Why a session stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
@@ -169,25 +185,35 @@ impl Endings {
     }
 
     /// Whether the client can leave without a sign in either direction, so that it is to be
-    /// watched. One in the other half of the bridge is watched also when the server takes no more:
-    /// its bytes are dropped, and do not fill the bridge.
+    /// watched. If the server takes no more, its bytes are dropped, and do not hide its end.
     pub(crate) fn watches_client(self, requests: Progress) -> bool {
         match self.session.client {
-            Kind::Messages | Kind::Socket => {
-                matches!(requests, Progress::Absent | Progress::Ended(Ending::Eof))
-            }
-            Kind::Bridge => {
+            Kind::Pipe | Kind::Messages | Kind::Socket | Kind::Bridge => {
                 matches!(requests, Progress::Absent | Progress::Ended(Ending::Eof | Ending::ReceiverFailed))
             }
             // Its end counts, although its bytes go nowhere.
             Kind::Stdio => {
                 requests == Progress::Absent && self.session.end_of_input == EndOfInput::EndsSession
             }
-            Kind::Pipe | Kind::Process => false,
+            Kind::Process => false,
         }
     }
 
-    /// The client that is watched has left.
+    /// Whether the end of its bytes shows that the client has left.
+    pub(crate) fn client_leaves_with_its_end(self) -> bool {
+        self.session.client == Kind::Pipe
+    }
+
+    /// Whether a hang-up of the client, which takes no more replies then, is of interest.
+    pub(crate) fn watches_hang_up(self, replies: Progress) -> bool {
+        match replies {
+            Progress::Absent => self.session.client != Kind::Stdio,
+            Progress::Reading | Progress::Writing => true,
+            Progress::Ended(_) => false,
+        }
+    }
+
+    /// The client that is watched has left, or has hung up.
     pub(crate) fn on_client_left(&mut self) {
         self.client_has_left = true;
     }
@@ -206,19 +232,13 @@ impl Endings {
         use Ending::{Eof, ReceiverFailed, SenderFailed};
         let Session { client, server: _, directions: _, end_of_input, idle_timeout } = self.session;
         let requests_ended = matches!(requests, Progress::Absent | Progress::Ended(_));
-        let client_has_gone = match client {
+        let ended_as_it_left = match client {
             Kind::Stdio | Kind::Process => false,
-            Kind::Pipe => {
-                matches!(requests, Progress::Ended(Eof | SenderFailed))
-                    || replies == Progress::Ended(ReceiverFailed)
-            }
-            Kind::Messages | Kind::Socket | Kind::Bridge => {
-                self.client_has_left
-                    || requests == Progress::Ended(SenderFailed)
-                    || replies == Progress::Ended(ReceiverFailed)
-            }
+            Kind::Pipe => matches!(requests, Progress::Ended(Eof | SenderFailed)),
+            Kind::Messages | Kind::Socket | Kind::Bridge => requests == Progress::Ended(SenderFailed),
         };
-        if client_has_gone {
+        let has_left = self.client_has_left && client != Kind::Stdio;
+        if has_left || ended_as_it_left || replies == Progress::Ended(ReceiverFailed) {
             return Next::Stop(Stop::ClientHasGone);
         }
         let farewell = match replies {
@@ -242,16 +262,33 @@ impl Endings {
         Next::GoOn(idle.into_iter().chain(failed).chain(silent).min_by_key(|(limit, _)| *limit))
     }
 
-    /// Whether a server whose client has gone is given the time to end its own side: one that can
-    /// be told that its input has ended.
-    pub(crate) fn awaits_server(self) -> bool {
-        matches!(self.session.server, Kind::Socket | Kind::Process)
+    /// How long the delivery of the requests of a client that has gone may make no progress, and
+    /// what that means then.
+    pub(crate) fn delivery_standstill(self, requests: Progress) -> (Duration, Standstill) {
+        match (self.session.client, requests) {
+            (Kind::Stdio, Progress::Reading) => (LAST_INPUT, Standstill::IsTheirEnd),
+            _ => (FAREWELL, Standstill::GivesUp),
+        }
     }
 
-    /// Whether the requests of a client that has gone are delivered by this side. Those of a client
-    /// beyond the bridge that still lie in the bridge are dropped.
-    pub(crate) fn delivers_after_client(self) -> bool {
-        self.session.client != Kind::Bridge
+    /// How long that delivery may take at most: only a stdin can go on without a reader of stdout.
+    pub(crate) fn longest_delivery(self) -> Option<Duration> {
+        (self.session.client == Kind::Stdio).then_some(FAREWELL)
+    }
+
+    /// The time that a server whose client has gone, and which took `sent` bytes of it, is given to
+    /// end its own side: one that can be told that its input has ended. `requests`: when the client
+    /// left.
+    pub(crate) fn awaits_server(self, requests: Progress, sent: u64) -> Option<Duration> {
+        match (self.session.client, self.session.server) {
+            (_, Kind::Stdio | Kind::Pipe | Kind::Messages | Kind::Bridge) => None,
+            // The other half has waited.
+            (Kind::Bridge, _) if requests == Progress::Ended(Ending::Eof) => None,
+            (Kind::Stdio, _) if sent == 0 => None,
+            // A process ends with the session, also if it has not read its input.
+            (Kind::Bridge, _) | (Kind::Stdio, Kind::Socket) => Some(LAST_REPLIES),
+            (_, Kind::Socket | Kind::Process) => Some(FAREWELL),
+        }
     }
 }
 
@@ -262,7 +299,10 @@ mod tests {
     use super::Ending::{Eof, ReceiverFailed, SenderFailed};
     use super::Kind::{Bridge, Messages, Pipe, Process, Socket, Stdio};
     use super::Progress::{Absent, Ended, Reading, Writing};
-    use super::{EndOfInput, Endings, FAREWELL, Kind, Next, SILENCE, Session, Stop};
+    use super::{
+        EndOfInput, Endings, FAREWELL, Kind, LAST_INPUT, LAST_REPLIES, Next, SILENCE, Session, Standstill,
+        Stop,
+    };
 
     const GO_ON: Next = Next::GoOn(None);
     const FOR_A_WHILE: Next = Next::GoOn(Some((FAREWELL, Stop::Idle)));
@@ -279,9 +319,9 @@ mod tests {
     #[test]
     fn the_first_end_of_a_session_by_the_kinds_of_its_sides() {
         for (client, server, ends) in [
-            (Stdio, Socket, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, OVER]),
-            (Stdio, Pipe, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, OVER]),
-            (Stdio, Process, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, OVER]),
+            (Stdio, Socket, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, GONE]),
+            (Stdio, Pipe, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, GONE]),
+            (Stdio, Process, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, GONE]),
             (Pipe, Socket, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
             (Pipe, Pipe, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
             (Pipe, Process, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
@@ -291,7 +331,7 @@ mod tests {
             (Bridge, Socket, [GO_ON, GONE, GO_ON, GO_ON, OVER, GONE]),
             (Bridge, Pipe, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
             (Bridge, Process, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
-            (Stdio, Messages, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, OVER]),
+            (Stdio, Messages, [GO_ON, OVER_LATER, GO_ON, OVER, OVER, GONE]),
             (Pipe, Messages, [GONE, GONE, GO_ON, OVER, OVER, GONE]),
             (Messages, Pipe, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
             (Messages, Process, [GO_ON, GONE, GO_ON, OVER, OVER, GONE]),
@@ -324,14 +364,64 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_said_all_and_leaves_has_gone() {
-        for client in [Messages, Socket, Bridge] {
-            let mut endings = endings(client, Pipe);
-            assert!(!endings.watches_client(Reading) && endings.watches_client(Ended(Eof)));
-            endings.on_client_left();
-            assert_eq!(endings.next(Ended(Eof), Reading), GONE);
+    fn a_client_that_leaves_has_gone_whatever_its_requests_do() {
+        for client in [Pipe, Messages, Socket, Bridge] {
+            for requests in [Absent, Ended(Eof), Ended(ReceiverFailed)] {
+                let mut endings = endings(client, Pipe);
+                assert!(!endings.watches_client(Reading) && endings.watches_client(requests));
+                endings.on_client_left();
+                assert_eq!(endings.next(requests, Reading), GONE);
+            }
         }
         assert!(!endings(Stdio, Pipe).watches_client(Ended(Eof)));
+    }
+
+    #[test]
+    fn a_client_that_hangs_up_has_gone_unless_it_has_been_told_the_end() {
+        for client in [Stdio, Pipe, Messages, Socket, Bridge] {
+            let mut endings = endings(client, Pipe);
+            assert!(endings.watches_hang_up(Reading) && endings.watches_hang_up(Writing));
+            assert!(!endings.watches_hang_up(Ended(Eof)));
+            assert_eq!(endings.watches_hang_up(Absent), client != Stdio, "stdout is not used");
+            // That of stdout ends the replies.
+            endings.on_client_left();
+            let replies = if client == Stdio { Ended(ReceiverFailed) } else { Reading };
+            assert_eq!(endings.next(Writing, replies), GONE);
+        }
+    }
+
+    #[test]
+    fn requests_of_a_client_that_has_gone_have_the_grace_period_and_a_silent_stdin_has_ended() {
+        for client in [Pipe, Messages, Socket, Bridge] {
+            let endings = endings(client, Pipe);
+            assert_eq!(endings.longest_delivery(), None);
+            for requests in [Reading, Writing] {
+                assert_eq!(endings.delivery_standstill(requests), (FAREWELL, Standstill::GivesUp));
+            }
+        }
+        let endings = endings(Stdio, Pipe);
+        assert_eq!(endings.longest_delivery(), Some(FAREWELL));
+        assert_eq!(endings.delivery_standstill(Reading), (LAST_INPUT, Standstill::IsTheirEnd));
+        assert_eq!(endings.delivery_standstill(Writing), (FAREWELL, Standstill::GivesUp));
+    }
+
+    #[test]
+    fn a_server_that_can_be_told_the_end_has_time_to_end_its_side() {
+        let time = |client, server, requests, sent| endings(client, server).awaits_server(requests, sent);
+        for client in [Stdio, Pipe, Messages, Socket, Bridge] {
+            for server in [Pipe, Messages] {
+                assert_eq!(time(client, server, Reading, 1), None);
+            }
+        }
+        for client in [Pipe, Messages, Socket] {
+            assert_eq!(time(client, Socket, Reading, 0), Some(FAREWELL));
+            assert_eq!(time(client, Process, Ended(Eof), 0), Some(FAREWELL));
+        }
+        assert_eq!(time(Bridge, Socket, Ended(Eof), 1), None, "the other half has waited");
+        assert_eq!(time(Bridge, Socket, Writing, 1), Some(LAST_REPLIES));
+        assert_eq!(time(Stdio, Socket, Writing, 1), Some(LAST_REPLIES));
+        assert_eq!(time(Stdio, Process, Writing, 1), Some(FAREWELL));
+        assert_eq!(time(Stdio, Process, Writing, 0), None, "nothing can be lost");
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //! What befalls one client is that client's matter: it is reported, its connection is closed, and
 //! the others and the listener go on.
 
-use std::future::pending;
+use std::future::ready;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Context;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -19,7 +21,7 @@ use crate::cli::ForwardArguments;
 #[cfg(unix)]
 use crate::dial::on_windows_side;
 use crate::dial::{Connection, Dialer};
-use crate::endings::{Kind, Session};
+use crate::endings::{Kind, Session, Stop};
 use crate::endpoint::{Listener, Target};
 use crate::exec;
 use crate::exit::{Exit, Failure};
@@ -28,7 +30,7 @@ use crate::limit;
 use crate::limit::Limit;
 #[cfg(windows)]
 use crate::listener::pipe::{self, Pipe};
-use crate::listener::{Client, Socket, left};
+use crate::listener::{Client, Looks, Socket, left};
 use crate::output::reader_has_gone;
 use crate::patience::Patience;
 use crate::progress::{Progress, When};
@@ -81,7 +83,12 @@ async fn forward(arguments: ForwardArguments, report: Report) -> Result<(), Fail
     };
     if listen == Listener::Stdio {
         let connection = dialer.dial().await?;
-        return join_stdio(connection, idle_timeout, dialer.target(), progress, report).await;
+        let name = dialer.target().clone();
+        #[cfg(unix)]
+        let delivered = dialer.close();
+        #[cfg(windows)]
+        let delivered = ready(());
+        return join_stdio(connection, idle_timeout, &name, progress, report, delivered).await;
     }
     let forward = Arc::new(Forward {
         dialer,
@@ -199,7 +206,9 @@ impl Forward {
             directions: server.directions,
             ..Session::new(kind, server.kind)
         };
-        let (_, summary) = relay(client, &mut server.stream, session, pending(), &account).await;
+        let mut looks = Looks::new();
+        let hung_up = |cx: &mut Context<'_>, client: &C| looks.poll_left(cx, client);
+        let (_, summary) = relay(client, &mut server.stream, session, hung_up, &account).await;
         self.report_error(number, &summary);
     }
 
@@ -239,28 +248,38 @@ async fn stdio_serves_the_first_client(
             let pipe = Pipe::bind(name, options.max_instances(1), report)?;
             let client = pipe.accept().await;
             let kind = client.kind();
-            join_stdio(Connection::new(client, kind), idle_timeout, listen, progress, report).await
+            let client = Connection::new(client, kind);
+            join_stdio(client, idle_timeout, listen, progress, report, ready(())).await
         }
         listen => {
             let client = Socket::bind(listen, &arguments.target, report).await?.accept().await;
-            join_stdio(Connection::new(client, Kind::Socket), idle_timeout, listen, progress, report).await
+            let client = Connection::new(client, Kind::Socket);
+            join_stdio(client, idle_timeout, listen, progress, report, ready(())).await
         }
     }
 }
 
 /// Joins stdin and stdout with `peer`, which is the one that decides when the session is over.
+/// `delivered` completes when what `peer` took, which has been dropped, has arrived.
 async fn join_stdio(
     peer: Connection,
     idle_timeout: Option<Duration>,
     name: &dyn std::fmt::Display,
     progress: When,
     report: Report,
+    delivered: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let mut stdio = stdio::open()?;
     let Connection { stream: mut peer, kind, directions } = peer;
     let session = Session { directions, idle_timeout, ..Session::new(Kind::Stdio, kind) };
     let account = Account::of_stdio(name, Progress::new(progress, report), report);
-    let (_, summary) = relay(&mut stdio, &mut peer, session, stdio::hang_up(), &account).await;
+    let mut hang_up = pin!(stdio::hang_up());
+    let hung_up = |cx: &mut Context<'_>, _: &_| hang_up.as_mut().poll(cx);
+    let (stop, summary) = relay(&mut stdio, &mut peer, session, hung_up, &account).await;
+    drop(peer);
+    if stop == Stop::ClientHasGone {
+        delivered.await;
+    }
     let failure = |exit, message: String| Err(Failure::new(exit, message));
     match (&summary.replies.end, &summary.requests.end) {
         (End::WriteFailed(error), _) if reader_has_gone(error) => {

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep};
 
 use crate::dial::Stream;
 use crate::endpoint::{Listener, Target, TcpAddress};
@@ -153,6 +153,28 @@ pub(crate) async fn left(client: &mut impl Client) {
             Presence::Here => {}
             Presence::LeftBytes if looks < LOOKS_FOR_BYTES => looks += 1,
             Presence::LeftBytes | Presence::Left => return,
+        }
+    }
+}
+
+/// Looks at a client during its session: a target that takes nothing or says nothing does not show
+/// that the client has left.
+pub(crate) struct Looks(Interval);
+
+impl Looks {
+    pub(crate) fn new() -> Looks {
+        let mut interval = interval_at(Instant::now() + LOOK, LOOK);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Looks(interval)
+    }
+
+    /// Ready when the client has left, whether or not all of its bytes have been read.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>, client: &impl Client) -> Poll<()> {
+        loop {
+            ready!(self.0.poll_tick(cx));
+            if client.presence() != Presence::Here {
+                return Poll::Ready(());
+            }
         }
     }
 }

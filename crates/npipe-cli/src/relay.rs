@@ -9,7 +9,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::account::Account;
 use crate::dial::Stream;
-use crate::endings::{Direction, Ending, Endings, FAREWELL, Next, Progress, Session, Stop};
+use crate::endings::{Direction, Ending, Endings, Next, Progress, Session, Standstill, Stop};
 
 /// What one read returns is one message where the receiver is a pipe of messages: so a buffer has
 /// the size of the largest write of a pipe or a socket that programs commonly make. For a longer
@@ -47,12 +47,13 @@ enum Departure {
 
 impl Departure {
     /// `at_end`: the end of its bytes has been read. Bytes before it have no receiver any
-    /// more, and are dropped.
+    /// more, and are dropped. `end_is_departure`: that end shows it already.
     fn is_seen(
         &mut self,
         cx: &mut Context<'_>,
         side: &mut (impl AsyncRead + Unpin),
         at_end: &mut bool,
+        end_is_departure: bool,
     ) -> bool {
         let mut bytes = [0; 1024];
         for _ in 0..STEPS_PER_TURN {
@@ -64,6 +65,7 @@ impl Departure {
                 Poll::Pending => return false,
                 Poll::Ready(Err(_)) => return true,
                 Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
+                Poll::Ready(Ok(())) if end_is_departure => return true,
                 Poll::Ready(Ok(())) if *at_end => *self = Departure::NotReported,
                 Poll::Ready(Ok(())) => *at_end = true,
             }
@@ -140,7 +142,12 @@ pub(crate) enum End {
     },
 }
 
-/// Joins the two until the session is over. `hang_up` completes when the client takes no more
+/// The hang-up of a client whose stream shows it by its bytes alone.
+pub(crate) fn unseen<C>(_: &mut Context<'_>, _: &C) -> Poll<()> {
+    Poll::Pending
+}
+
+/// Joins the two until the session is over. `hung_up` is ready when the client takes no more
 /// replies, where its stream shows that only at the next write. On return all that was delivered is
 /// flushed, and neither stream is closed beyond what the rules above say: dropping them is the
 /// caller's part.
@@ -148,7 +155,7 @@ pub(crate) async fn relay<C, S>(
     client: &mut C,
     server: &mut S,
     session: Session,
-    hang_up: impl Future<Output = ()>,
+    mut hung_up: impl FnMut(&mut Context<'_>, &C) -> Poll<()>,
     account: &Account,
 ) -> (Stop, Summary)
 where
@@ -160,20 +167,23 @@ where
     let mut silence = Silence::new();
     let (mut client_departure, mut server_departure) = (Departure::Unknown, Departure::Unknown);
     let mut endings = Endings::new(session);
-    let mut hang_up = pin!(hang_up);
     let stop = poll_fn(|cx| {
         let _ = requests.poll(cx, client, server, |_| true);
         let _ = replies.poll(cx, server, client, |well| session.tells_client(well));
-        if !replies.has_ended() && hang_up.as_mut().poll(cx).is_ready() {
-            replies.state = State::Ended(End::WriteFailed(io::ErrorKind::BrokenPipe.into()));
+        if endings.watches_hang_up(replies.progress()) && hung_up(cx, client).is_ready() {
+            if !replies.has_ended() {
+                replies.state = State::Ended(End::WriteFailed(io::ErrorKind::BrokenPipe.into()));
+            }
+            endings.on_client_left();
         }
+        let end_is_departure = endings.client_leaves_with_its_end();
         if endings.watches_client(requests.progress())
-            && client_departure.is_seen(cx, client, &mut requests.sender_said_all)
+            && client_departure.is_seen(cx, client, &mut requests.sender_said_all, end_is_departure)
         {
             endings.on_client_left();
         }
         if endings.watches_server(replies.progress())
-            && server_departure.is_seen(cx, server, &mut replies.sender_said_all)
+            && server_departure.is_seen(cx, server, &mut replies.sender_said_all, false)
         {
             endings.on_server_left();
         }
@@ -183,7 +193,7 @@ where
         }
     })
     .await;
-    if stop == Stop::ClientHasGone && endings.delivers_after_client() {
+    if stop == Stop::ClientHasGone {
         say_farewell(&mut requests, &replies, client, server, endings).await;
     }
     if !requests.has_ended() {
@@ -217,27 +227,40 @@ async fn say_farewell<C, S>(
     C: Stream,
     S: Stream,
 {
+    let when_it_left = requests.progress();
     let mut dropped = Pump::new(false, None);
     let mut nowhere = tokio::io::sink();
     let mut silence = Silence::new();
-    let delivered = poll_fn(|cx| {
+    let delivery = poll_fn(|cx| {
         let _ = dropped.poll(cx, server, &mut nowhere, |_| true);
         if dropped.bytes > LARGEST_DROP {
             return Poll::Ready(false);
         }
-        if requests.poll(cx, client, server, |_| true).is_ready() {
-            return Poll::Ready(true);
+        loop {
+            if requests.poll(cx, client, server, |_| true).is_ready() {
+                return Poll::Ready(true);
+            }
+            let limit = endings.delivery_standstill(requests.progress());
+            match ready!(silence.poll(cx, requests.bytes + dropped.bytes, Some(limit))) {
+                Standstill::GivesUp => return Poll::Ready(false),
+                Standstill::IsTheirEnd => requests.state = State::Closing(Ok(())),
+            }
         }
-        silence.poll(cx, requests.bytes + dropped.bytes, Some((FAREWELL, false)))
-    })
-    .await;
+    });
+    let delivered = match endings.longest_delivery() {
+        Some(limit) => timeout(limit, delivery).await.unwrap_or(false),
+        None => delivery.await,
+    };
     // One that has ended already is not asked again: some streams answer that when we have gone.
-    if delivered && endings.awaits_server() && !replies.sender_said_all {
+    if let Some(limit) = endings.awaits_server(when_it_left, requests.bytes)
+        && delivered
+        && !replies.sender_said_all
+    {
         let ended = poll_fn(|cx| {
             let ended = dropped.poll(cx, server, &mut nowhere, |_| true);
             if dropped.bytes > LARGEST_DROP { Poll::Ready(()) } else { ended }
         });
-        let _ = timeout(FAREWELL, ended).await;
+        let _ = timeout(limit, ended).await;
     }
 }
 
@@ -436,10 +459,8 @@ mod tests {
     use tokio::time::{Instant, sleep, timeout};
     use tokio_test::io::Builder;
 
-    use std::future::pending;
-
-    use super::{Account, End, FAREWELL, LAST_FLUSH, Session, Stop, Stream, Summary, relay};
-    use crate::endings::{EndOfInput, Kind};
+    use super::{Account, End, LAST_FLUSH, Session, Stop, Stream, Summary, relay, unseen};
+    use crate::endings::{Direction, Directions, EndOfInput, FAREWELL, Kind};
     use crate::report::Report;
 
     /// Small, so that a direction that nobody reads is blocked after a few bytes.
@@ -461,7 +482,20 @@ mod tests {
         session(client, server, Session::new(kind, Kind::Socket)).await.1
     }
 
-    async fn session<C, S>(mut client: C, mut server: S, session: Session) -> (Stop, Summary)
+    async fn session<C, S>(client: C, server: S, kinds: Session) -> (Stop, Summary)
+    where
+        C: Stream,
+        S: Stream,
+    {
+        session_with(client, server, kinds, unseen).await
+    }
+
+    async fn session_with<C, S>(
+        mut client: C,
+        mut server: S,
+        kinds: Session,
+        hung_up: impl FnMut(&mut Context<'_>, &C) -> Poll<()>,
+    ) -> (Stop, Summary)
     where
         C: Stream,
         S: Stream,
@@ -469,7 +503,7 @@ mod tests {
         // The clock is paused: it jumps to this limit as soon as everything waits for something that will
         // not come.
         let account = Account::of_client(1, Report::new(0));
-        let session = timeout(FAREWELL * 10, relay(&mut client, &mut server, session, pending(), &account));
+        let session = timeout(FAREWELL * 10, relay(&mut client, &mut server, kinds, hung_up, &account));
         session.await.expect("the session hangs")
     }
 
@@ -826,7 +860,7 @@ mod tests {
         let mut client = join(read, sink());
         let account = Account::of_client(1, Report::new(0));
         let kinds = Session::new(Kind::Pipe, Kind::Pipe);
-        relay(&mut client, &mut server, kinds, pending(), &account).await;
+        relay(&mut client, &mut server, kinds, unseen, &account).await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -882,21 +916,128 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_socket_that_takes_no_replies_has_its_requests_delivered() {
-        let (client, stdin, stdout) = stream();
-        let (server, replies, requests) = stream();
-        drop(stdout);
-        let sent = random(9, 10_000);
-        let ((_, summary), (), requests) = tokio::join!(
-            session(client, server, Session::new(Kind::Socket, Kind::Pipe)),
-            feed(stdin, &sent),
+    async fn a_client_that_takes_no_replies_has_its_requests_delivered() {
+        for client_kind in [Kind::Stdio, Kind::Pipe, Kind::Messages, Kind::Socket, Kind::Bridge] {
+            for server_kind in [Kind::Pipe, Kind::Messages, Kind::Socket, Kind::Process] {
+                let (client, stdin, stdout) = stream();
+                let (server, replies, requests) = stream();
+                drop(stdout);
+                let sent = random(9, 10_000);
+                let ((_, summary), (), requests) = tokio::join!(
+                    session(client, server, Session::new(client_kind, server_kind)),
+                    feed(stdin, &sent),
+                    async {
+                        // The server talks before it reads.
+                        feed(replies, &[7; 10 * ROOM]).await;
+                        drink(requests).await
+                    }
+                );
+                assert_eq!(requests, sent, "{client_kind:?} {server_kind:?}");
+                assert!(matches!(summary.replies.end, End::WriteFailed(_)));
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lies_in_a_stdin_that_stays_open_is_delivered_when_stdout_hangs_up() {
+        for server_kind in [Kind::Pipe, Kind::Messages, Kind::Socket, Kind::Process] {
+            let (client, mut stdin, _stdout) = stream();
+            let (server, _silent, requests) = stream();
+            let sent = random(11, 10_000);
+            let kinds = Session::new(Kind::Stdio, server_kind);
+            let start = Instant::now();
+            let ((stop, summary), written, requests) = tokio::join!(
+                session_with(client, server, kinds, |_, _| Poll::Ready(())),
+                stdin.write_all(&sent),
+                drink(requests),
+            );
+            written.unwrap();
+            assert_eq!((stop, requests), (Stop::ClientHasGone, sent), "{server_kind:?}");
+            assert!(start.elapsed() <= FAREWELL + Duration::from_secs(1));
+            assert!(matches!(summary.replies.end, End::WriteFailed(_)));
+            assert!(matches!(summary.requests.end, End::Eof));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stdin_without_end_holds_no_session_whose_stdout_has_hung_up() {
+        /// Gives a byte each second.
+        struct Slow(Pin<Box<tokio::time::Sleep>>);
+        impl AsyncRead for Slow {
+            fn poll_read(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buffer: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                std::task::ready!(self.0.as_mut().poll(cx));
+                self.0.as_mut().reset(Instant::now() + Duration::from_millis(900));
+                buffer.put_slice(b"x");
+                Poll::Ready(Ok(()))
+            }
+        }
+        let kinds = Session::new(Kind::Stdio, Kind::Pipe);
+        let start = Instant::now();
+        let client = join(Slow(Box::pin(sleep(Duration::ZERO))), sink());
+        let (_silent, replies) = duplex(ROOM);
+        let server = join(replies, sink());
+        session_with(client, server, kinds, |_, _| Poll::Ready(())).await;
+        assert_eq!(start.elapsed(), FAREWELL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_stdin_ends_a_session_whose_stdout_has_hung_up_soon() {
+        for server_kind in [Kind::Pipe, Kind::Socket, Kind::Process] {
+            let (client, _stdin_stays_open, _stdout) = stream();
+            let (server, _silent, _requests) = stream();
+            let start = Instant::now();
+            let kinds = Session::new(Kind::Stdio, server_kind);
+            session_with(client, server, kinds, |_, _| Poll::Ready(())).await;
+            assert_eq!(start.elapsed(), Duration::from_secs(1));
+        }
+    }
+
+    /// Nothing moves, so that neither direction shows it.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_leaves_is_noticed_whatever_the_server_does() {
+        for client_kind in [Kind::Pipe, Kind::Messages, Kind::Socket] {
+            for server_kind in [Kind::Pipe, Kind::Messages, Kind::Socket, Kind::Process] {
+                let (client, mut feeder, _output) = stream();
+                let (server, _silent, _never_read) = stream();
+                let kinds = Session::new(client_kind, server_kind);
+                feeder.write_all(&[7; ROOM]).await.unwrap();
+                let fed = async { feeder.write_all(&[7; 2 * ROOM]).await };
+                let start = Instant::now();
+                let leaves = sleep(FAREWELL);
+                tokio::pin!(leaves);
+                let hung_up = |cx: &mut Context<'_>, _: &_| leaves.as_mut().poll(cx);
+                let ((stop, _), _) = tokio::join!(session_with(client, server, kinds, hung_up), fed);
+                assert_eq!(stop, Stop::ClientHasGone, "{client_kind:?} {server_kind:?}");
+                assert_eq!(start.elapsed(), FAREWELL * 2);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pipe_that_leaves_is_noticed_when_the_server_only_sends_or_takes_no_more() {
+        let (client, pipe, _output) = stream();
+        let (server, _silent, _requests) = stream();
+        drop(pipe);
+        let directions = Directions::Only(Direction::Replies);
+        let kinds = Session { directions, ..Session::new(Kind::Pipe, Kind::Pipe) };
+        let (stop, _) = session(client, server, kinds).await;
+        assert_eq!(stop, Stop::ClientHasGone);
+
+        let (client, mut pipe, _output) = stream();
+        let (read, _silent) = duplex(ROOM);
+        let refuses = Builder::new().write_error(reset()).build();
+        let ((stop, _), ()) = tokio::join!(
+            session(client, join(read, refuses), Session::new(Kind::Pipe, Kind::Process)),
             async {
-                feed(replies, b"refused").await;
-                drink(requests).await
+                pipe.write_all(&[7; 10 * ROOM]).await.unwrap();
+                drop(pipe);
             }
         );
-        assert_eq!(requests, sent);
-        assert!(matches!(summary.replies.end, End::WriteFailed(_)));
+        assert_eq!(stop, Stop::ClientHasGone);
     }
 
     #[tokio::test(start_paused = true)]

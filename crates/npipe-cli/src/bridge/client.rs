@@ -24,6 +24,7 @@ use super::protocol::{
     Answer, EndOfInput, Hello, LONGEST_START, OpenRequest, Silence, read_block, shake_hands, write_block,
 };
 use super::records::Records;
+use super::server::LAST_DELIVERY;
 use crate::account::Lasted;
 use crate::cli::BridgeArguments;
 use crate::dial::Stream;
@@ -89,6 +90,8 @@ struct Session {
     hello: Arc<Hello>,
     /// Why it ended, if not in order.
     cause: Arc<OnceLock<String>>,
+    /// Closed when the process has ended.
+    ended: watch::Receiver<()>,
 }
 
 impl Session {
@@ -247,6 +250,17 @@ impl Bridge {
         }
     }
 
+    /// Waits until the Windows process has delivered what its connections were given, and has
+    /// ended. All connections and all clones of the bridge have been dropped.
+    pub(crate) async fn close(self) {
+        let state = std::mem::replace(&mut *self.shared.state.lock().await, State::Down);
+        if let State::Up(Session { mut ended, streams, .. }) = state {
+            drop(streams);
+            // An error means that it has ended.
+            let _ = ended.changed().await;
+        }
+    }
+
     async fn start(&self) -> Result<Session, String> {
         let Shared { settings, report, .. } = &*self.shared;
         let program = process::find(settings.program.as_deref())?;
@@ -273,7 +287,8 @@ impl Bridge {
         let (connections, counted) = watch::channel(0);
         let (transport, heard) = Monitored::new(transport);
         let cause = Arc::default();
-        tokio::spawn(look_after(
+        let (end, ended) = watch::channel(());
+        let process = look_after(
             process,
             mux(transport, Mode::Client),
             heard,
@@ -281,8 +296,12 @@ impl Bridge {
             idle(counted, settings.idle),
             Arc::clone(&cause),
             *report,
-        ));
-        Session { streams, connections: Arc::new(connections), hello: Arc::new(hello), cause }
+        );
+        tokio::spawn(async move {
+            process.await;
+            drop(end);
+        });
+        Session { streams, connections: Arc::new(connections), hello: Arc::new(hello), cause, ended }
     }
 }
 
@@ -345,23 +364,30 @@ async fn look_after(
         // The first one; there is no second.
         let _ = session_cause.set(cause.clone());
     }
-    // From here on a new process is started for new connections; without its stdin the process
-    // ends.
+    // From here on a new process is started for new connections.
     drop(asked);
-    drop(mux);
     match ended {
         Ended::Idle => {
-            let end = process.end(FAREWELL).await;
+            let end = end_in_order(process, mux).await;
             report.detail(format_args!("the Windows process was idle and {end}"));
         }
-        Ended::Unused => drop(process.end(FAREWELL).await),
+        Ended::Unused => drop(end_in_order(process, mux).await),
         Ended::Broken { cause, farewell } => {
+            // Without its stdin the process ends.
+            drop(mux);
             let end = process.end(farewell).await;
             report.warning(format_args!(
                 "the bridge to Windows broke off ({cause}): the Windows process {end}"
             ));
         }
     }
+}
+
+/// Tells the process to end, behind all that its connections were given. It delivers that first.
+async fn end_in_order(process: Process, mut mux: Mux<Monitored<Transport>>) -> String {
+    let _ = timeout(FAREWELL, poll_fn(|cx| mux.poll_close(cx))).await;
+    // Its stdin and stdout stay open until then: an error there would cut the delivery short.
+    process.end(LAST_DELIVERY + FAREWELL).await
 }
 
 /// Drives the transport, without which no connection moves, and makes a stream for each who asks.

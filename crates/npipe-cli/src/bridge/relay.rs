@@ -1,7 +1,6 @@
 //! One connection in the Windows half of the bridge: its records joined with what was opened for
 //! it. Which end means what is decided as everywhere; here the other half is told.
 
-use std::future::pending;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,7 +13,7 @@ use super::records::Records;
 use crate::account::Account;
 use crate::dial::{Connection, Stream};
 use crate::endings::{EndOfInput, Kind, Session, Stop};
-use crate::relay::{self, End};
+use crate::relay::{self, End, unseen};
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for Records<S> {
     /// What the other half has read in one call is one record.
@@ -37,7 +36,7 @@ pub(super) async fn relay<C>(
 {
     let Connection { mut stream, kind, directions } = target;
     let session = Session { directions, end_of_input, ..Session::new(Kind::Bridge, kind) };
-    let (stop, summary) = relay::relay(&mut client, &mut stream, session, pending(), account).await;
+    let (stop, summary) = relay::relay(&mut client, &mut stream, session, unseen, account).await;
     match &summary.replies.end {
         End::ReadFailed(error) => drop(client.fail(error).await),
         End::Eof | End::Abandoned { .. } if stop == Stop::Over && !session.tells_client(true) => {
@@ -114,6 +113,19 @@ pub(super) mod tests {
         target.write_all(b"late").await.unwrap();
         drop(target);
         assert_eq!(read_to_end(&mut client).await, b"late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lies_in_the_bridge_is_delivered_when_the_client_has_left_and_the_target_speaks() {
+        let (mut target, opened) = target(10);
+        let mut client = connection(opened, EndOfInput::KeepsSession);
+        client.write_all(&[7; 500]).await.unwrap();
+        client.shutdown().await.unwrap();
+        drop(client);
+        target.write_all(&[8; 500]).await.unwrap();
+        let mut received = Vec::new();
+        timeout(LIMIT, target.read_to_end(&mut received)).await.expect("it hangs").unwrap();
+        assert_eq!(received, [7; 500]);
     }
 
     #[cfg(unix)]

@@ -10,7 +10,7 @@ use npipe::PipeName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use yamux::Mode;
 
@@ -27,9 +27,9 @@ use crate::bridge::client::{Bridge, Settings};
 #[cfg(windows)]
 use crate::dial;
 use crate::dial::{Connection, Dialer};
-use crate::endings::EndOfInput;
 #[cfg(windows)]
 use crate::endings::{Directions, Kind};
+use crate::endings::{EndOfInput, FAREWELL};
 use crate::endpoint::Target;
 use crate::exit::{Exit, Failure};
 #[cfg(unix)]
@@ -37,8 +37,8 @@ use crate::nonblocking::stdio;
 use crate::patience::Patience;
 use crate::report::Report;
 
-/// How long pipes may take to accept what their clients had sent when stdin ends.
-const LAST_DELIVERY: Duration = Duration::from_secs(1);
+/// How long targets may take to accept what their clients had sent when the Linux half ends.
+pub(super) const LAST_DELIVERY: Duration = FAREWELL;
 
 /// Serves the Linux half at stdin and stdout until stdin ends.
 pub(crate) async fn run(report: Report) -> Result<(), Failure> {
@@ -88,7 +88,15 @@ async fn serve<T: AsyncRead + AsyncWrite + Unpin>(mut transport: T, report: Repo
             Err(io::Error::other(format!("the Linux half sent nothing for {:?}", silence.limit)))
         }
     };
-    let _ = timeout(LAST_DELIVERY, connections.join_all()).await;
+    let deadline = Instant::now() + LAST_DELIVERY;
+    while let Ok(Some(_)) = timeout_at(deadline, connections.join_next()).await {}
+    if !connections.is_empty() {
+        report.warning(format_args!(
+            "{} connections ended before their targets took all that their clients had sent: they had \
+             {LAST_DELIVERY:?}",
+            connections.len()
+        ));
+    }
     ended
 }
 

@@ -22,6 +22,8 @@ enum Server {
     RepliesAfter(usize, &'static [u8]),
     /// Reads to the end, replies, and closes.
     RepliesAtTheEnd(&'static [u8]),
+    /// Replies, and only then reads to the end.
+    RepliesFirst(&'static [u8]),
     /// Reads so many bytes, replies, and breaks off: a socket is reset, a pipe disconnected.
     BreaksOffAfter(usize, &'static [u8]),
     /// Replies with an empty message behind it, and then reads to the end.
@@ -38,6 +40,9 @@ enum Stdin {
     #[cfg(windows)]
     Floods,
 }
+
+/// More than any stream holds on its way from stdin to the server.
+const BULK_INPUT: &[u8] = &[7; 8 << 20];
 
 struct Row {
     server: Server,
@@ -98,7 +103,9 @@ impl Row {
         };
         let serve = async {
             let connection = accepted.await;
-            within_limit("stdin", is_fed).await.unwrap();
+            if !matches!(self.server, Server::RepliesFirst(_)) {
+                within_limit("stdin", is_fed).await.unwrap();
+            }
             serve(connection, self.server).await
         };
         // Stdin is held until the process has ended.
@@ -107,7 +114,9 @@ impl Row {
         if self.stderr.is_empty() {
             outcome.no_stderr();
         }
-        assert_eq!(received, self.received, "{:?} {:?}", self.server, self.flags);
+        let (bytes, expected) = (received.len(), self.received.len());
+        let Row { server, flags, .. } = self;
+        assert!(received == self.received, "{server:?} {flags:?}: {bytes} bytes of {expected}");
     }
 }
 
@@ -125,6 +134,10 @@ async fn serve<C: Connection>(mut connection: C, server: Server) -> Vec<u8> {
                 connection.read_to_end(&mut received).await.unwrap();
                 connection.write_all(reply).await.unwrap();
                 connection.shutdown().await.unwrap();
+            }
+            Server::RepliesFirst(reply) => {
+                connection.write_all(reply).await.unwrap();
+                connection.read_to_end(&mut received).await.unwrap();
             }
             Server::BreaksOffAfter(length, reply) => {
                 received.resize(length, 0);
@@ -149,7 +162,7 @@ mod sockets {
     use socket2::SockRef;
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::{Connection, ROW, Row, Server, Stdin};
+    use super::{BULK_INPUT, Connection, ROW, Row, Server, Stdin};
 
     impl Connection for TcpStream {
         async fn break_off(self) {
@@ -200,25 +213,23 @@ mod sockets {
         .await;
     }
 
+    /// Windows shows it at the next reply only.
     #[tokio::test]
-    async fn a_stdout_without_reader_ends_the_session() {
-        // Where it is noticed at once, the request may not arrive.
-        let (server, input) = if cfg!(windows) {
-            (Server::RepliesAfter(7, b"nobody reads this"), &b"request"[..])
-        } else {
-            (Server::RepliesAtTheEnd(b""), &b""[..])
-        };
-        row(Row {
-            server,
-            input,
-            stdin: Stdin::StaysOpen,
-            stdout_is_read: false,
-            code: 8,
-            received: input,
-            stderr: "the reader of stdout went away",
-            ..ROW
-        })
-        .await;
+    async fn a_stdout_without_reader_ends_the_session_and_what_is_in_stdin_is_delivered() {
+        for stdin in [Stdin::Ends, Stdin::StaysOpen] {
+            for input in [&b""[..], b"request", BULK_INPUT] {
+                for reply in [&b""[..], b"nobody reads this"] {
+                    if cfg!(windows) && reply.is_empty() {
+                        continue;
+                    }
+                    let server = Server::RepliesFirst(reply);
+                    let (stdout_is_read, code) = (false, 8);
+                    let stderr = "the reader of stdout went away";
+                    row(Row { server, input, stdin, stdout_is_read, code, received: input, stderr, ..ROW })
+                        .await;
+                }
+            }
+        }
     }
 }
 
@@ -273,6 +284,41 @@ mod processes {
         ends("cat; exec >&-; exec sleep 1000", 0, b"request").await;
     }
 
+    /// The process is given what it has not read yet, also by the other half of the bridge.
+    #[tokio::test]
+    async fn a_stdout_without_reader_loses_nothing_that_is_in_stdin() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("received");
+        let go = directory.path().join("go");
+        let windows_exe = concat!("--windows-exe=", env!("CARGO_BIN_EXE_npipe"));
+        let command = format!(
+            "echo hello; until test -e {}; do sleep 0.01; done; cat >{}",
+            go.display(),
+            file.display()
+        );
+        for (flags, prefix) in [(&[][..], "exec:"), (&[windows_exe], "windows:exec:")] {
+            for stays_open in [false, true] {
+                let _ = std::fs::remove_file(&go);
+                let target = format!("{prefix}{command}");
+                let mut npipe = Npipe::start(&[&["forward"], flags, &["stdio", &target]].concat());
+                let mut stdin = npipe.stdin.take().unwrap();
+                drop(npipe.stdout.take());
+                // The process reads only when stdout has hung up.
+                let feed = async {
+                    stdin.write_all(b"request").await.unwrap();
+                    std::fs::write(&go, "").unwrap();
+                    let _ = stdin.write_all(super::BULK_INPUT).await;
+                    stays_open.then_some(stdin)
+                };
+                let (outcome, _stdin) = tokio::join!(npipe.finish(), feed);
+                outcome.code(8).stderr_has("the reader of stdout went away");
+                let received = std::fs::read(&file).unwrap();
+                assert_eq!(received.len(), b"request".len() + super::BULK_INPUT.len(), "{prefix}");
+                std::fs::remove_file(&file).unwrap();
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_stdout_that_loses_its_reader_ends_the_session_of_a_silent_server() {
         for command in ["sleep 1000", "cat"] {
@@ -289,7 +335,7 @@ mod processes {
 mod pipes {
     use tokio::net::windows::named_pipe::{NamedPipeServer, PipeMode, ServerOptions};
 
-    use super::{Connection, ROW, Row, Server, Stdin};
+    use super::{BULK_INPUT, Connection, ROW, Row, Server, Stdin};
     use crate::connect::{path, unique_name};
 
     impl Connection for NamedPipeServer {
@@ -347,11 +393,21 @@ mod pipes {
     }
 
     #[tokio::test]
-    async fn a_stdout_without_reader_ends_the_session_when_the_server_speaks() {
-        let server = Server::RepliesAfter(7, b"nobody reads this");
-        let stderr = "the reader of stdout went away";
-        let row_of = Row { server, input: b"request", stdin: Stdin::StaysOpen, code: 8, stderr, ..ROW };
-        row(PipeMode::Byte, Row { stdout_is_read: false, received: b"request", ..row_of }).await;
+    async fn a_stdout_without_reader_ends_the_session_and_what_is_in_stdin_is_delivered() {
+        for mode in [PipeMode::Byte, PipeMode::Message] {
+            for stdin in [Stdin::Ends, Stdin::StaysOpen] {
+                for input in [&b"request"[..], BULK_INPUT] {
+                    let server = Server::RepliesFirst(b"nobody reads this");
+                    let (stdout_is_read, code) = (false, 8);
+                    let stderr = "the reader of stdout went away";
+                    row(
+                        mode,
+                        Row { server, input, stdin, stdout_is_read, code, received: input, stderr, ..ROW },
+                    )
+                    .await;
+                }
+            }
+        }
     }
 
     #[tokio::test]

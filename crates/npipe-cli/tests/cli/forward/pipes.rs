@@ -364,6 +364,61 @@ async fn an_empty_message_ends_one_direction_of_a_pipe_of_messages() {
     assert_eq!(&late, b"late");
 }
 
+/// A target that takes nothing, says nothing, or has one direction does not show that its client
+/// has left.
+#[tokio::test]
+async fn a_client_that_leaves_is_noticed_whatever_the_target_does() {
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = format!("tcp:{}", tcp.local_addr().unwrap());
+    // It says nothing, and ends when it is told the end.
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await });
+        }
+    });
+    let (sends_only, receives_only) = (unique_name(), unique_name());
+    // Each client has an instance to itself, and none is read or written.
+    let instances = |name: &str, inbound: bool| {
+        let options = || {
+            let mut options = ServerOptions::new();
+            options.access_inbound(inbound).access_outbound(!inbound);
+            options
+        };
+        (0..6).map(|_| options().create(path(name)).unwrap()).collect::<Vec<_>>()
+    };
+    let _sends_only = instances(&sends_only, false);
+    let _receives_only = instances(&receives_only, true);
+    let own = env!("CARGO_BIN_EXE_npipe");
+    let targets = [
+        silent.clone(),
+        format!("npipe:{sends_only}"),
+        format!("npipe:{receives_only}"),
+        format!(r#"exec:"{own}" forward stdio {silent}"#),
+    ];
+    for target in &targets {
+        for message in [&[][..], &["--message"]] {
+            let name = unique_name();
+            let listen = format!("npipe:{name}");
+            let arguments = [&["-v", "forward"], message, &["--max-connections", "1", &listen, target]];
+            let mut process = Npipe::start(&arguments.concat());
+            process.stderr_line("listening on").await;
+            for number in 1..=3 {
+                let mut client = open(&name).await;
+                process.stderr_line(&format!("client {number}: connected to")).await;
+                match number {
+                    1 => {}
+                    2 => client.write_all(b"request").await.unwrap(),
+                    // On a pipe of messages an end.
+                    _ => assert_eq!(client.write(b"").await.unwrap(), 0),
+                }
+                drop(client);
+                process.stderr_line(&format!("client {number}: ended")).await;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_written_at_once_crosses_as_one_message() {
     const SIZES: [usize; 4] = [1, 8192, 8193, 60_000];
