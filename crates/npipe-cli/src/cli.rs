@@ -254,9 +254,11 @@ pub(crate) struct ForwardArguments {
     /// or the name ssh-agent, gpg-agent, gpg-agent-ssh or docker
     ///
     /// exec: starts the command once for each client, joined by its stdin and stdout, and ends it
-    /// and all that it started with the connection. On Windows it is a command line, elsewhere
-    /// a line for /bin/sh. The end of its output is the end of the connection. A command that
-    /// fails is reported; with stdio at the other end npipe then exits with 12.
+    /// and all that it started with the connection, and when npipe ends. Where npipe is killed,
+    /// Windows ends all of them, Linux the command alone, and macOS none. On Windows it is a
+    /// command line, elsewhere a line for /bin/sh. The end of its output is the end of the
+    /// connection. A command that fails is reported; with stdio at the other end npipe then exits
+    /// with 12.
     ///
     /// On Linux pipes, gpg-agent and an assuan: file with a Windows path are on the Windows side;
     /// windows:TARGET says so of any other.

@@ -1,6 +1,10 @@
 //! A process as a stream: what is written goes to its stdin, what it writes to stdout is read. It
 //! and all that it started end with the stream. Its stderr is ours. Where it fails, its output ends
 //! with an error.
+//!
+//! When npipe is ended without a moment for itself (SIGKILL, TerminateProcess), the kernel ends on
+//! Windows all processes of the job, on Linux the process alone, and elsewhere none: those that go
+//! on notice it by the end of their streams.
 
 use std::io;
 use std::pin::Pin;
@@ -14,6 +18,8 @@ use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::dial::Stream;
+#[cfg(target_os = "linux")]
+use crate::sys;
 
 pub(crate) struct Process {
     /// Gone once the process has been told the end of its input.
@@ -40,6 +46,9 @@ pub(crate) const FAILED: io::ErrorKind = io::ErrorKind::UnexpectedEof;
 impl Process {
     pub(crate) fn start(line: &str) -> io::Result<Process> {
         let mut command = command(line);
+        // This is the main thread, which runs all tasks and ends with the process.
+        #[cfg(target_os = "linux")]
+        sys::end_with_this_thread(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut wrapped = CommandWrap::from(command);
         wrapped.wrap(KillOnDrop);

@@ -53,7 +53,7 @@ mod report;
 #[cfg(any(windows, test))]
 mod rights;
 mod stdio;
-#[cfg(windows)]
+#[cfg(any(windows, target_os = "linux"))]
 mod sys;
 mod verdict;
 #[cfg(unix)]

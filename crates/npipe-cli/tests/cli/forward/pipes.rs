@@ -661,6 +661,30 @@ async fn a_process_is_joined_and_told_the_end_of_its_input() {
     assert!(received == request);
 }
 
+/// By TerminateProcess, of which npipe notices nothing.
+#[tokio::test]
+async fn a_process_and_its_children_end_when_npipe_is_killed() {
+    for starter in ["", "cmd /c "] {
+        let name = unique_name();
+        let own = env!("CARGO_BIN_EXE_npipe");
+        let nested = format!(r#"exec:{starter}"{own}" forward npipe:{name} tcp:127.0.0.1:9"#);
+        let mut forward = Npipe::start(&["forward", "tcp:0", &nested]);
+        let address = forward.stderr_line("listening on tcp:").await.replace("listening on tcp:", "");
+        let _client = TcpStream::connect(&address).await.unwrap();
+        let until = async |serves: bool| {
+            let is_missing = |opened: &io::Result<_>| {
+                opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            };
+            while is_missing(&ClientOptions::new().open(path(&name))) == serves {
+                tokio::task::yield_now().await;
+            }
+        };
+        within_limit("the pipe of the process", until(true)).await;
+        drop(forward);
+        within_limit("the end of the process", until(false)).await;
+    }
+}
+
 #[tokio::test]
 async fn what_this_system_cannot_do_is_said_at_once() {
     let outcome = Npipe::start(&["forward", "unix:x.sock", "tcp:127.0.0.1:1"]).finish().await;

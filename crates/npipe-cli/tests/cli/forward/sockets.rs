@@ -225,25 +225,24 @@ async fn a_process_is_told_the_end_of_its_input_and_its_reply_arrives() {
     assert_eq!(read_to_end(&mut client).await, b"2 3 10 ");
 }
 
-/// Starts a process with a child of its own, both of which would stay for ever, and gives their
-/// ids.
-async fn two_that_stay(client: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<Pid> {
+/// The ids of processes that a target has started.
+async fn two_ids(client: &mut (impl tokio::io::AsyncRead + Unpin)) -> [Pid; 2] {
     let mut lines = BufReader::new(client).lines();
-    let mut ids = Vec::new();
-    for _ in 0..2 {
+    let mut next = async || {
         let line = within_limit("the ids", lines.next_line()).await.unwrap().unwrap();
-        ids.push(Pid::from_raw(line.parse().unwrap()).unwrap());
-    }
-    ids
+        Pid::from_raw(line.parse().unwrap()).unwrap()
+    };
+    [next().await, next().await]
 }
 
+/// A process with a child of its own, both of which would stay for ever, and say their ids.
 const TWO_THAT_STAY: &str = "exec:sleep 1000 & echo $!; echo $$; wait; exec sleep 1000";
 
 #[tokio::test]
 async fn a_process_and_its_children_end_with_an_idle_connection() {
     let mut forward = Forward::start(&["--idle-timeout", "1"], TWO_THAT_STAY).await;
     let mut client = forward.client().await;
-    let ids = two_that_stay(&mut client).await;
+    let ids = two_ids(&mut client).await;
     assert_eq!(read_to_end(&mut client).await, b"");
     forward.process.stderr_line(", idle").await;
     for id in ids {
@@ -255,7 +254,7 @@ async fn a_process_and_its_children_end_with_an_idle_connection() {
 async fn a_process_and_its_children_end_when_npipe_is_told_to_stop() {
     let forward = Forward::start(&[], TWO_THAT_STAY).await;
     let mut client = forward.client().await;
-    let ids = two_that_stay(&mut client).await;
+    let ids = two_ids(&mut client).await;
     let path = forward.path();
     terminate(&forward.process);
     forward.process.finish().await.code(0).stdout(b"");
@@ -263,6 +262,29 @@ async fn a_process_and_its_children_end_when_npipe_is_told_to_stop() {
         ended(id).await;
     }
     assert!(!path.exists(), "the socket was left behind");
+}
+
+/// As by SIGKILL: neither half of a bridge can do anything for its processes any more.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_process_ends_when_npipe_is_killed() {
+    let windows_exe = concat!("--windows-exe=", env!("CARGO_BIN_EXE_npipe"));
+    for (options, side) in [(&[][..], ""), (&[windows_exe], "windows:")] {
+        for kills_windows_half in [false, true] {
+            let target = format!("{side}exec:echo $$; echo $PPID; exec sleep 1000");
+            let forward = Forward::start(options, &target).await;
+            let mut client = forward.client().await;
+            let [process, npipe] = two_ids(&mut client).await;
+            if kills_windows_half {
+                kill_process(npipe, Signal::KILL).unwrap();
+            } else {
+                kill_process(forward.process.id(), Signal::KILL).unwrap();
+            }
+            for id in [process, npipe] {
+                ended(id).await;
+            }
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]
