@@ -1,10 +1,13 @@
 //! Much at once: connections, bytes, and readers that do not keep up.
 
+use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -48,6 +51,50 @@ async fn five_hundred_connections_are_open_at_once_and_each_has_its_own_bytes(si
         within_limit("the second exchanges", again.join_all()).await;
     };
     tokio::join!(world.echo(CONNECTIONS), all);
+}
+
+/// As many as the bridge carries, by a process that was started with a low soft limit of open
+/// files, and raises it.
+#[tokio::test]
+async fn clients_beyond_the_number_that_the_bridge_carries_are_announced_and_served_later() {
+    const MOST: usize = 1024;
+    // Two files of the test for each client, and those of other tests.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("listener.sock");
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let npipe = env!("CARGO_BIN_EXE_npipe");
+    let line = format!(
+        "ulimit -Sn 200; exec {npipe} -v forward --max-connections 2000 --windows-exe {npipe} unix:{} \
+         windows:tcp:{}",
+        path.display(),
+        server.local_addr().unwrap()
+    );
+    let mut bridge = Npipe::start(Path::new("/bin/sh"), &["-c", &line], None);
+    bridge.line("listening on").await;
+    let connect = async || UnixStream::connect(&path).await.unwrap();
+    let accept = async || within_limit("a client of the server", server.accept()).await.unwrap().0;
+    let mut served = VecDeque::new();
+    for _ in 0..MOST {
+        served.push_back((connect().await, accept().await));
+    }
+    for number in MOST + 1..MOST + 3 {
+        let mut client = connect().await;
+        let line = bridge.line("a client waits until another has left").await;
+        assert!(line.contains(&format!("the bridge carries {MOST} at once")), "{line}");
+        client.write_all(b"x").await.unwrap();
+        drop(served.pop_front());
+        let mut server = accept().await;
+        within_limit("the byte", server.read_exact(&mut [0])).await.unwrap();
+        bridge.line(&format!("client {number}: connected to")).await;
+        served.push_back((client, server));
+    }
+    // Those that are served all the time are, also now.
+    for (client, server) in &mut served {
+        server.write_all(b"x").await.unwrap();
+        within_limit("the byte", client.read_exact(&mut [0])).await.unwrap();
+    }
 }
 
 /// Blocks that differ from each other: one that is lost, repeated or out of its order is seen.
