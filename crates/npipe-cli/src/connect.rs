@@ -67,15 +67,14 @@ async fn open(
     let name = &arguments.target;
     let patience = Patience::of_connect(arguments);
     let only = arguments.one_way.direction();
-    let pipe::Opened { pipe, directions } =
-        match pipe::open_for_data(name, only, patience, false, report).await {
-            Ok(opened) => opened,
-            Err(gave_up) => return Err(open_failure(name, &gave_up.error, Some(gave_up.waited))),
-        };
-    if directions == Directions::Both {
-        pipe.set_empty_message_is_end(arguments.end_at_empty_message)
-            .map_err(|error| unusable(name, &error))?;
-    }
+    let opened = match pipe::open_for_data(name, only, patience, false, report).await {
+        Ok(opened) => opened,
+        Err(gave_up) => return Err(open_failure(name, &gave_up.error, Some(gave_up.waited))),
+    };
+    opened
+        .set_empty_message_is_end(arguments.end_at_empty_message)
+        .map_err(|error| unusable(name, &error))?;
+    let pipe::Opened { pipe, directions } = opened;
     if !arguments.eof_message {
         return Ok((Box::new(pipe), directions));
     }

@@ -366,22 +366,38 @@ pub(crate) mod pipe {
     }
 
     impl Opened {
-        /// By the convention of [`HalfClose`], where the pipe has both directions.
+        /// By the convention of [`HalfClose`], where the pipe is read.
         pub(crate) fn half_closing(self) -> io::Result<Connection> {
             let Opened { pipe, directions } = self;
-            if directions != Directions::Both {
+            if !directions.has(Direction::Replies) {
                 return Ok(Connection { stream: Box::new(pipe), kind: Kind::Pipe, directions });
             }
             let pipe = HalfClose::new(pipe)?;
             let kind = pipe.kind();
-            Ok(Connection::new(pipe, kind))
+            Ok(Connection { directions, ..Connection::new(pipe, kind) })
+        }
+
+        /// Whether an empty message ends what is read.
+        pub(crate) fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
+            if !self.directions.has(Direction::Replies) {
+                return Ok(());
+            }
+            PipeEnd::set_empty_message_is_end(&self.pipe, is_end)
         }
     }
 
     fn attempt_for(name: &PipeName, directions: Directions) -> io::Result<Opened> {
         let mut options = ClientOptions::new();
         options.read(directions.has(Direction::Replies)).write(directions.has(Direction::Requests));
-        options.open(name).map(|pipe| Opened { pipe, directions })
+        // To read messages takes the right to change the mode, which writing includes. The access list
+        // may allow reading alone.
+        let opened = match options.write_attributes(true).open(name) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                options.write_attributes(false).open(name)
+            }
+            opened => opened,
+        };
+        opened.map(|pipe| Opened { pipe, directions })
     }
 
     /// Opens a pipe for the direction `only`, or for what it carries: both, or the one that it has.
@@ -454,7 +470,8 @@ pub(crate) mod pipe {
         type Writer: AsyncWrite + AsRef<Self> + Send + Unpin;
 
         fn carries_messages(&self) -> bool;
-        fn set_empty_message_is_end(&self) -> io::Result<()>;
+        /// Without the right to read messages, an empty one is passed over.
+        fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()>;
         /// Whether the peer has closed its end, and all it sent has been read.
         fn is_closed(&self) -> bool;
         fn is_message_complete(&self) -> bool;
@@ -478,8 +495,11 @@ pub(crate) mod pipe {
                     self.info().is_ok_and(|info| info.mode == PipeMode::Message)
                 }
 
-                fn set_empty_message_is_end(&self) -> io::Result<()> {
-                    $end::set_empty_message_is_end(self, true)
+                fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
+                    match $end::set_empty_message_is_end(self, is_end) {
+                        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                        set => set,
+                    }
                 }
 
                 fn is_closed(&self) -> bool {
@@ -553,7 +573,7 @@ pub(crate) mod pipe {
     impl<P: PipeEnd> HalfClose<P> {
         /// Ends both directions by empty messages.
         pub(crate) fn new(pipe: P) -> io::Result<HalfClose<P>> {
-            pipe.set_empty_message_is_end()?;
+            pipe.set_empty_message_is_end(true)?;
             let mut pipe = HalfClose::of_writes(pipe);
             if let End::Due = pipe.end {
                 pipe.input = Input::OfOne;

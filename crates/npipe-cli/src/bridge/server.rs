@@ -28,7 +28,7 @@ use crate::bridge::client::{Bridge, Settings};
 use crate::dial;
 use crate::dial::{Connection, Dialer};
 #[cfg(windows)]
-use crate::endings::{Directions, Kind};
+use crate::endings::Kind;
 use crate::endings::{EndOfInput, FAREWELL};
 use crate::endpoint::Target;
 use crate::exit::{Exit, Failure};
@@ -215,10 +215,8 @@ async fn open_pipe(
     if request.half_close {
         return opened.half_closing();
     }
+    opened.set_empty_message_is_end(request.end_at_empty_message)?;
     let dial::pipe::Opened { pipe, directions } = opened;
-    if directions == Directions::Both {
-        pipe.set_empty_message_is_end(request.end_at_empty_message)?;
-    }
     let stream: Box<dyn dial::Stream> = if request.end_of_input.sends_message {
         Box::new(dial::pipe::HalfClose::of_writes(pipe))
     } else {

@@ -319,6 +319,23 @@ async fn a_direction_that_the_server_does_not_allow_is_refused() {
     }
 }
 
+/// The server stays.
+#[tokio::test]
+async fn an_empty_message_of_a_server_that_only_sends_is_its_end() {
+    for flags in [&["--end-at-empty-message"][..], &["--end-at-empty-message", "--read-only"]] {
+        let name = unique_name();
+        let server =
+            ServerOptions::new().access_inbound(false).pipe_mode(PipeMode::Message).create(path(&name));
+        let mut server = server.unwrap();
+        let client = Npipe::start(&[&["connect"], flags, &[&format!("npipe:{name}")]].concat());
+        accepted(&server).await;
+        server.write_all(b"all").await.unwrap();
+        assert_eq!(server.write(b"").await.unwrap(), 0);
+        client.finish().await.code(0).stdout(b"all").no_stderr();
+        drop(server);
+    }
+}
+
 #[tokio::test]
 async fn the_end_of_stdin_ends_a_session_that_sends_nothing() {
     let name = unique_name();

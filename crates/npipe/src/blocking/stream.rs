@@ -179,7 +179,9 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// The system's, when the pipe cannot be asked what it is or its mode not be changed.
+    /// `ERROR_ACCESS_DENIED` on an end that only reads and was opened without
+    /// [`write_attributes`](crate::ClientOptions::write_attributes). Other errors of
+    /// `GetNamedPipeInfo` and `SetNamedPipeHandleState`.
     #[doc(alias = "SetNamedPipeHandleState")]
     pub fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
         self.stream.set_empty_message_is_end(is_end)

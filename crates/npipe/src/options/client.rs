@@ -42,6 +42,7 @@ fn waited_for(reason: RetryReason, name: &PipeName) -> String {
 /// | option | default | why |
 /// |---|---|---|
 /// | [`read`](Self::read), [`write`](Self::write) | both | |
+/// | [`read_control`](Self::read_control), [`write_attributes`](Self::write_attributes) | no | reading, or writing, includes it |
 /// | [`pipe_mode`](Self::pipe_mode) | bytes | |
 /// | [`wait_for_server`](Self::wait_for_server) | no | a name that no server has created may be a mistake |
 /// | [`server_timeout`](Self::server_timeout), [`busy_timeout`](Self::busy_timeout), [`connect_timeout`](Self::connect_timeout) | none | |
@@ -65,6 +66,7 @@ pub struct ClientOptions {
     read: bool,
     write: bool,
     read_control: bool,
+    write_attributes: bool,
     security_qos_flags: u32,
     server_identity: Option<ServerIdentity>,
     pipe_mode: PipeMode,
@@ -92,6 +94,7 @@ impl ClientOptions {
             read: true,
             write: true,
             read_control: false,
+            write_attributes: false,
             security_qos_flags: SECURITY_IDENTIFICATION | SECURITY_SQOS_PRESENT,
             server_identity: None,
             pipe_mode: PipeMode::Byte,
@@ -123,6 +126,15 @@ impl ClientOptions {
     /// writing include it: only a client that asks for neither has to say so.
     pub fn read_control(&mut self, requested: bool) -> &mut Self {
         self.read_control = requested;
+        self
+    }
+
+    /// Asks for the right to change how the pipe is read (`FILE_WRITE_ATTRIBUTES`), by
+    /// [`set_empty_message_is_end`](crate::NamedPipeClient::set_empty_message_is_end). Writing
+    /// includes it, and so does [`pipe_mode`](Self::pipe_mode): only a client that does not write
+    /// has to ask for it.
+    pub fn write_attributes(&mut self, requested: bool) -> &mut Self {
+        self.write_attributes = requested;
         self
     }
 
@@ -513,7 +525,7 @@ impl ClientOptions {
             read: self.read,
             write: self.write,
             read_control: self.read_control || self.server_identity.is_some(),
-            write_attributes: reads_messages,
+            write_attributes: self.write_attributes || reads_messages,
             inheritable: self.inheritable,
             synchronous: false,
             security_quality_of_service: self.security_qos_flags,

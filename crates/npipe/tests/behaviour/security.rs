@@ -223,6 +223,9 @@ async fn reading_only<F: Family>() {
     let readable: SecurityDescriptor = "D:(A;;FR;;;WD)".parse().unwrap();
     let _server = F::create(ServerOptions::new().security_descriptor(&readable), &name).unwrap();
     assert_os_error(F::open(&ClientOptions::new(), &name), ERROR_ACCESS_DENIED, "writing too");
+    let mut reads_messages = ClientOptions::new();
+    reads_messages.write(false).write_attributes(true);
+    assert_os_error(F::open(&reads_messages, &name), ERROR_ACCESS_DENIED, "changing the mode too");
     F::open(ClientOptions::new().write(false), &name).expect("reading is allowed");
 }
 

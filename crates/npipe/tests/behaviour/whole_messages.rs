@@ -219,23 +219,27 @@ async fn half_close_ends_one_direction_and_the_answer_comes<F: Family>() {
 }
 
 async fn an_empty_message_between_others_is_the_end_where_that_is_agreed<F: Family>() {
-    let name = unique_name();
-    let server = F::create(ServerOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
-    // It reads bytes until told otherwise.
-    let mut client = F::open(&ClientOptions::new(), &name).unwrap();
-    server.connect().within("connect").await.unwrap();
-    client.set_empty_message_is_end(true).unwrap();
-    for message in ["one", "", "", "two", ""] {
-        server.send_message(message.as_bytes()).within("send").await.unwrap();
+    let mut reads_only = ClientOptions::new();
+    reads_only.write(false).write_attributes(true);
+    // They read bytes by default.
+    for options in [ClientOptions::new(), reads_only] {
+        let name = unique_name();
+        let server = F::create(ServerOptions::new().pipe_mode(PipeMode::Message), &name).unwrap();
+        let mut client = F::open(&options, &name).unwrap();
+        server.connect().within("connect").await.unwrap();
+        client.set_empty_message_is_end(true).unwrap();
+        for message in ["one", "", "", "two", ""] {
+            server.send_message(message.as_bytes()).within("send").await.unwrap();
+        }
+        for expected in ["one", "", "", "two"] {
+            let mut bytes = [0; 10];
+            let read = client.read(&mut bytes).within("read").await.unwrap();
+            assert_eq!(&bytes[..read], expected.as_bytes());
+        }
+        client.set_empty_message_is_end(false).unwrap();
+        drop(server);
+        assert_eq!(client.read_to_end().within("the end").await.unwrap(), b"");
     }
-    for expected in ["one", "", "", "two"] {
-        let mut bytes = [0; 10];
-        let read = client.read(&mut bytes).within("read").await.unwrap();
-        assert_eq!(&bytes[..read], expected.as_bytes());
-    }
-    client.set_empty_message_is_end(false).unwrap();
-    drop(server);
-    assert_eq!(client.read_to_end().within("the end").await.unwrap(), b"");
 }
 
 async fn a_dropped_wait_for_a_message_loses_nothing<F: NonBlockingFamily>() {

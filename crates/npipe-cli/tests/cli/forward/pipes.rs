@@ -548,6 +548,46 @@ async fn messages_cross_from_pipe_to_pipe_whole_at_any_size() {
 }
 
 #[tokio::test]
+async fn messages_of_a_pipe_of_one_direction_cross_whole() {
+    const SIZES: [usize; 6] = [1, 8193, 65_537, MEBIBYTE, 1, 1];
+    for outbound in [true, false] {
+        let (front, back) = (unique_name(), unique_name());
+        let mut process =
+            Npipe::start(&["forward", "--message", &format!("npipe:{front}"), &format!("npipe:{back}")]);
+        process.stderr_line("listening on").await;
+        let server = npipe::ServerOptions::new()
+            .pipe_mode(npipe::PipeMode::Message)
+            .access_outbound(outbound)
+            .access_inbound(!outbound)
+            .create(&back)
+            .unwrap();
+        let client = npipe::ClientOptions::new().pipe_mode(npipe::PipeMode::Message).open(&front).unwrap();
+        within_limit("the client", server.connect()).await.unwrap();
+        let send = async {
+            for size in SIZES {
+                let message = random(6, size);
+                let sent = match outbound {
+                    true => server.send_message(&message).await,
+                    false => client.send_message(&message).await,
+                };
+                sent.unwrap();
+            }
+        };
+        let receive = async {
+            for size in SIZES {
+                let mut message = bytes::BytesMut::new();
+                let received = match outbound {
+                    true => client.recv_message(&mut message).await,
+                    false => server.recv_message(&mut message).await,
+                };
+                assert_eq!(received.unwrap(), Some(size), "outbound: {outbound}");
+            }
+        };
+        within_limit("the messages", async { tokio::join!(send, receive) }).await;
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_is_too_long_ends_the_session_with_the_reason() {
     for from_client in [true, false] {
         let (front, back) = (unique_name(), unique_name());
