@@ -80,6 +80,32 @@ impl Account {
         }
     }
 
+    /// Names bytes whose receiver is there and took them too slowly. A server that ends before it
+    /// has taken all, and a client that leaves before, do not want them.
+    fn warn_of_lost(&self, stop: Stop, summary: &Summary) {
+        let lost = |flow: &Flow, whose: &str, receiver: &str| {
+            let End::Abandoned { undelivered: bytes @ 1.. } = flow.end else { return };
+            match &self.subject {
+                Subject::Numbered(name) => self.report.warning(format_args!(
+                    "{name}: {receiver} took {whose} too slowly: {bytes} bytes were not delivered"
+                )),
+                Subject::Stdio(peer) => {
+                    self.report.warning(format_args!(
+                        "{peer} took stdin too slowly: {bytes} bytes were not delivered"
+                    ));
+                }
+            }
+        };
+        let is_numbered = matches!(self.subject, Subject::Numbered(_));
+        // What is lost between stdin, stdout and a peer that is there decides the exit code as well.
+        if stop == Stop::ClientHasGone || (stop == Stop::Idle && is_numbered) {
+            lost(&summary.requests, "the requests", "the server");
+        }
+        if stop == Stop::Idle && is_numbered {
+            lost(&summary.replies, "the replies", "the client");
+        }
+    }
+
     /// The session is over.
     pub(crate) fn closed(&self, stop: Stop, summary: &Summary) {
         if let Some(progress) = &self.progress {
@@ -91,6 +117,7 @@ impl Account {
                 self.ended(direction, *bytes, end);
             }
         }
+        self.warn_of_lost(stop, summary);
         let time = self.started.elapsed();
         let (lasted, speed) = (Lasted(time), Speed { bytes: requests.bytes + replies.bytes, time });
         let (sent, received) = (requests.bytes, replies.bytes);

@@ -290,6 +290,10 @@ async fn join_stdio(
             failure(Exit::TargetFailed, format!("{name}: {error}"))
         }
         (End::ReadFailed(error), _) => failure(Exit::Disconnected, format!("{name} broke off: {error}")),
+        (End::Abandoned { undelivered: bytes @ 1.. }, _) => failure(
+            Exit::Failure,
+            format!("stdout took what {name} sent too slowly: {bytes} bytes were not delivered"),
+        ),
         (_, End::ReadFailed(error)) => failure(Exit::Failure, format!("cannot read from stdin: {error}")),
         (_, End::WriteFailed(_) | End::Abandoned { undelivered: 1.. }) => failure(
             Exit::InputLost,

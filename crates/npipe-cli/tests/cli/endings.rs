@@ -160,9 +160,11 @@ async fn serve<C: Connection>(mut connection: C, server: Server) -> Vec<u8> {
 /// `npipe forward stdio TARGET` over sockets, where each direction ends for itself.
 mod sockets {
     use socket2::SockRef;
+    use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
 
     use super::{BULK_INPUT, Connection, ROW, Row, Server, Stdin};
+    use crate::process::Npipe;
 
     impl Connection for TcpStream {
         async fn break_off(self) {
@@ -211,6 +213,37 @@ mod sockets {
             ..ROW
         })
         .await;
+    }
+
+    /// Whatever ends: nothing, stdin, or the server.
+    #[tokio::test]
+    async fn an_idle_session_whose_stdout_is_not_read_fails_unless_stdout_holds_it_all() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = format!("tcp:{}", listener.local_addr().unwrap());
+        for (reply, code) in [(&b"reply"[..], 0), (BULK_INPUT, 1)] {
+            for stdin in [Stdin::Ends, Stdin::StaysOpen] {
+                for server_ends in [false, true] {
+                    let mut npipe = Npipe::start(&["forward", "--idle-timeout", "1", "stdio", &target]);
+                    let _unread = npipe.stdout.take();
+                    if stdin == Stdin::Ends {
+                        drop(npipe.stdin.take());
+                    }
+                    let serve = async {
+                        let mut connection = listener.accept().await.unwrap().0;
+                        // Where more is sent than stdout holds, this ends with the session.
+                        let _ = connection.write_all(reply).await;
+                        (!server_ends).then_some(connection)
+                    };
+                    let (outcome, _connection) = tokio::join!(npipe.finish(), serve);
+                    outcome.code(code);
+                    if code == 0 {
+                        outcome.no_stderr();
+                    } else {
+                        outcome.stderr_has("stdout took what tcp:").stderr_has("bytes were not delivered");
+                    }
+                }
+            }
+        }
     }
 
     /// Windows shows it at the next reply only.

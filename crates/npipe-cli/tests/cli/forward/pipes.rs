@@ -364,6 +364,24 @@ async fn an_empty_message_ends_one_direction_of_a_pipe_of_messages() {
     assert_eq!(&late, b"late");
 }
 
+#[tokio::test]
+async fn what_a_slow_reader_did_not_take_is_named() {
+    for message in [&[][..], &["--message"]] {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let name = unique_name();
+        let (listen, target) = (format!("npipe:{name}"), format!("tcp:{}", server.local_addr().unwrap()));
+        let arguments = [&["forward", "--idle-timeout", "1"], message, &[&listen, &target]];
+        let mut process = Npipe::start(&arguments.concat());
+        process.stderr_line("listening on").await;
+        let _slow = open(&name).await;
+        let (mut stream, _) = within_limit("the client", server.accept()).await.unwrap();
+        // More than all that is on the way holds, so it ends with the session.
+        let _ = stream.write_all(&random(7, 16 * MEBIBYTE)).await;
+        let line = process.stderr_line("client 1: the client took the replies too slowly").await;
+        assert!(line.ends_with("bytes were not delivered"), "{line}");
+    }
+}
+
 /// A target that takes nothing, says nothing, or has one direction does not show that its client
 /// has left.
 #[tokio::test]

@@ -140,6 +140,26 @@ async fn a_server_that_ends_first_gets_the_whole_request() {
 }
 
 #[tokio::test]
+async fn what_a_slow_reader_did_not_take_is_named() {
+    let servers = tempfile::tempdir().unwrap();
+    let (server, target) = unix_server(&servers);
+    let mut forward = Forward::start(&["--idle-timeout", "1"], &target).await;
+    let bytes = random(7, 4 * MEBIBYTE);
+
+    let _slow = forward.client().await;
+    let mut stream = accept(&server).await;
+    let _ = within_limit("the end of the session", stream.write_all(&bytes)).await;
+    let line = forward.process.stderr_line("client 1: the client took the replies too slowly").await;
+    assert!(line.ends_with("bytes were not delivered"), "{line}");
+
+    let mut client = forward.client().await;
+    let _slow = accept(&server).await;
+    let _ = within_limit("the end of the session", client.write_all(&bytes)).await;
+    let line = forward.process.stderr_line("client 2: the server took the requests too slowly").await;
+    assert!(line.ends_with("bytes were not delivered"), "{line}");
+}
+
+#[tokio::test]
 async fn each_step_of_a_connection_is_told_when_asked_for_twice() {
     let mut forward = Forward::start(&["-vv"], "exec:cat").await;
     let mut client = forward.client().await;
