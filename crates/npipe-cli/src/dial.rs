@@ -227,7 +227,7 @@ impl Dialer {
                 Err(error) => Err(self.failure(&error)),
             },
             #[cfg(unix)]
-            Target::Unix(path) => match tokio::net::UnixStream::connect(path).await {
+            Target::Unix(path) => match unix(path).await {
                 Ok(stream) => Ok(Connection::new(stream, Kind::Socket)),
                 Err(error) => Err(self.failure(&error)),
             },
@@ -314,6 +314,18 @@ fn exit_for(error: &io::Error) -> Exit {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Exit::NotFound,
         io::ErrorKind::PermissionDenied => Exit::AccessDenied,
         _ => Exit::Failure,
+    }
+}
+
+/// Waits for room among the clients that wait, as a blocking connect does.
+#[cfg(unix)]
+async fn unix(path: &std::path::Path) -> io::Result<tokio::net::UnixStream> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    loop {
+        match tokio::net::UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(PAUSE).await,
+            connected => return connected,
+        }
     }
 }
 

@@ -561,10 +561,11 @@ pub(crate) mod unix {
                 })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Ok(_) => Err(refusal("another program listens there; stop it, or choose another path")),
-            Err(error) => {
+            // It has no room for another client.
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                 Err(refusal(&format!("cannot tell whether another program listens there: {error}")))
             }
+            Ok(_) | Err(_) => Err(refusal("another program listens there; stop it, or choose another path")),
         }
     }
 

@@ -550,6 +550,52 @@ async fn a_server_that_refuses_costs_one_client_and_not_the_listener() {
     assert_eq!(read_to_end(&mut client).await, b"welcome");
 }
 
+/// A listener at `path` that lets no more clients wait, and those that do.
+#[cfg(target_os = "linux")]
+fn full_listener(path: &Path) -> (UnixListener, Vec<socket2::Socket>) {
+    let stream = || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let address = socket2::SockAddr::unix(path).unwrap();
+    let listener = stream();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let client = stream();
+        client.set_nonblocking(true).unwrap();
+        if client.connect(&address).is_err() {
+            listener.set_nonblocking(true).unwrap();
+            return (UnixListener::from_std(listener.into()).unwrap(), waiting);
+        }
+        waiting.push(client);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_target_with_no_room_for_a_client_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("server.sock");
+    let (listener, waiting) = full_listener(&path);
+    let mut forward = Forward::start(&["-vv"], &format!("unix:{}", path.display())).await;
+    let mut client = forward.client().await;
+    forward.process.stderr_line("client 1: came, connecting to").await;
+    for _ in waiting {
+        drop(accept(&listener).await);
+    }
+    accept(&listener).await.write_all(b"welcome").await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, b"welcome");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_socket_whose_program_has_no_room_for_a_client_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_listener, _waiting) = full_listener(&socket(&directory));
+    let listen = format!("unix:{}", socket(&directory).display());
+    let outcome = Npipe::start(&["forward", &listen, "exec:cat"]).finish().await;
+    outcome.code(5).stderr_has(": another program listens there; stop it");
+}
+
 #[tokio::test]
 async fn a_target_that_is_not_there_yet_is_waited_for_when_told() {
     let servers = tempfile::tempdir().unwrap();
