@@ -223,9 +223,9 @@ impl PipeStream {
 
 /// Waits until the pipe has all that `stream` has accepted. `None`: the wait was cut short.
 fn flush_within(stream: &Stream, limit: Limit<'_>) -> Option<io::Result<()>> {
-    let key = stream.writer_key();
+    let waiter = stream.writer();
     // Almost always there is nothing to wait for.
-    if let Poll::Ready(result) = stream.poll_flush(&Context::from_waker(Waker::noop()), key) {
+    if let Poll::Ready(result) = stream.poll_flush(&Context::from_waker(Waker::noop()), waiter.key()) {
         return Some(result);
     }
     let sleep = |left: Option<Duration>| {
@@ -236,11 +236,7 @@ fn flush_within(stream: &Stream, limit: Limit<'_>) -> Option<io::Result<()>> {
             park(left);
         }
     };
-    let flushed = wait(limit, |context| stream.poll_flush(context, key), sleep);
-    if flushed.is_none() {
-        stream.forget_writer(key);
-    }
-    flushed
+    wait(limit, |context| stream.poll_flush(context, waiter.key()), sleep)
 }
 
 /// Polls until there is a result, and sleeps in between until this thread is unparked or the given

@@ -46,18 +46,35 @@ pub(crate) struct ReadAhead {
     end: Option<ReadEnd>,
     /// The end of the pipe was reported last, and not that of an empty message.
     over: bool,
-    /// Someone waits for the operation in flight.
-    wanted: bool,
-    /// The operation in flight fills a buffer that its reader gave away.
-    given: bool,
+    purpose: Purpose,
     /// The last exchange was not begun, and its caller has not received the reason yet.
     exchange_refused: Option<verdict::ExchangeRefused>,
-    /// No more reading ahead: someone waits for the operation in flight to be over, whatever it
-    /// brings.
-    stopping: bool,
     forecast: Forecast,
     /// A used-up buffer, kept for the next read.
     spare: Option<Vec<u8>>,
+}
+
+/// The use of the operation in flight, or of the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Nothing waits for it: it reads ahead.
+    Ahead,
+    /// A reader waits for its result.
+    Reader,
+    /// As `Reader`, and it fills a buffer that the reader gave away. The next read will do so too,
+    /// so reading ahead would bring bytes into a buffer of this type, to be copied.
+    ReaderOfGiven,
+    /// A caller waits for its end, whatever it brings. There is no reading ahead behind it.
+    Stop,
+}
+
+impl Purpose {
+    fn is_reading(self) -> bool {
+        match self {
+            Self::Reader | Self::ReaderOfGiven => true,
+            Self::Ahead | Self::Stop => false,
+        }
+    }
 }
 
 /// Where the caller is in the pipe's messages.
@@ -218,10 +235,8 @@ impl ReadAhead {
             empty_message_is_end: false,
             end: None,
             over: false,
-            wanted: false,
-            given: false,
+            purpose: Purpose::Ahead,
             exchange_refused: None,
-            stopping: false,
             forecast: Forecast::default(),
             spare: None,
         };
@@ -265,7 +280,7 @@ impl ReadAhead {
         match self.slot {
             Slot::InFlight | Slot::Abandoned if started => return ReadStep::Done,
             Slot::InFlight | Slot::Abandoned => {
-                self.wanted = true;
+                self.want();
                 return ReadStep::Wait;
             }
             Slot::Free => {}
@@ -294,6 +309,13 @@ impl ReadAhead {
         }
     }
 
+    /// A reader waits for the operation in flight. One that is stopped wakes it all the same.
+    fn want(&mut self) {
+        if self.purpose == Purpose::Ahead {
+            self.purpose = Purpose::Reader;
+        }
+    }
+
     /// Decides about receiving a message of at most `limit` bytes.
     pub(crate) fn message_step(&mut self, limit: usize) -> MessageStep {
         let have = self.buffered().len();
@@ -306,7 +328,7 @@ impl ReadAhead {
             Some(_) | None => {}
         }
         if self.slot != Slot::Free {
-            self.wanted = true;
+            self.want();
             return MessageStep::Wait;
         }
         if let Some(end) = self.end.take() {
@@ -409,7 +431,7 @@ impl ReadAhead {
         if refused.is_none() {
             return self.on_packet(code, reply);
         }
-        self.stopping = false;
+        self.purpose = Purpose::Ahead;
         if self.slot.complete() == Claim::Wanted {
             self.exchange_refused = refused;
         }
@@ -544,13 +566,14 @@ impl ReadAhead {
     pub(crate) fn on_pending(&mut self) {
         self.slot.submit();
         self.forecast.on_empty();
-        self.wanted = true;
+        self.purpose = Purpose::Reader;
     }
 
-    /// The read that was submitted goes into a buffer that its reader gave away, as the next one
-    /// will: reading ahead would bring bytes into a buffer of ours, to be copied.
+    /// The read that was submitted goes into a buffer that its reader gave away.
     pub(crate) fn on_given(&mut self) {
-        self.given = self.slot == Slot::InFlight;
+        if self.slot == Slot::InFlight {
+            self.purpose = Purpose::ReaderOfGiven;
+        }
     }
 
     /// A read submitted ahead of any caller goes on.
@@ -567,20 +590,23 @@ impl ReadAhead {
 
     /// The packet of a read has come.
     pub(crate) fn on_packet(&mut self, code: u32, buffer: Vec<u8>) -> ReadDone {
-        let given = std::mem::take(&mut self.given);
+        let purpose = self.purpose;
         if self.slot.complete() == Claim::Unwanted {
+            self.purpose = Purpose::Ahead;
             return ReadDone { wake: true, submit: None };
         }
-        let news = self.accept(code, buffer);
-        let stopping = std::mem::take(&mut self.stopping);
-        if !news {
-            return ReadDone { wake: stopping, submit: self.wanted.then_some(self.size) };
+        if !self.accept(code, buffer) {
+            self.purpose = if purpose.is_reading() { Purpose::Reader } else { Purpose::Ahead };
+            return ReadDone {
+                wake: purpose == Purpose::Stop,
+                submit: purpose.is_reading().then_some(self.size),
+            };
         }
+        self.purpose = Purpose::Ahead;
         // More reading ahead only for those who read, only when the pipe seems empty (else the caller can
         // read directly), and never inside a message, whose rest belongs straight into the caller's
         // buffer.
-        let ahead = std::mem::take(&mut self.wanted)
-            && !given
+        let ahead = purpose == Purpose::Reader
             && self.end.is_none()
             && self.back.is_none()
             && !self.forecast.more
@@ -591,7 +617,11 @@ impl ReadAhead {
     /// A read that [`ReadDone::submit`] asked for was over at once.
     pub(crate) fn on_ahead_finished(&mut self, code: u32, buffer: Vec<u8>) -> ReadDone {
         let news = self.accept(code, buffer);
-        ReadDone { wake: news, submit: (!news && self.wanted).then_some(self.size) }
+        let submit = (!news && self.purpose.is_reading()).then_some(self.size);
+        if news {
+            self.purpose = Purpose::Ahead;
+        }
+        ReadDone { wake: news, submit }
     }
 
     /// Takes the result of a read into a buffer of ours, and tells whether it is news to a reader.
@@ -749,9 +779,9 @@ impl ReadAhead {
     /// Reading goes on elsewhere, behind what is here: the read in flight, if any, is being
     /// cancelled. Tells whether there is one; what it brings all the same is here then.
     pub(crate) fn stop(&mut self) -> bool {
-        self.wanted = false;
-        self.stopping = self.slot != Slot::Free;
-        self.stopping
+        let in_flight = self.slot != Slot::Free;
+        self.purpose = if in_flight { Purpose::Stop } else { Purpose::Ahead };
+        in_flight
     }
 
     /// Whether there is anything that a reader has not had. A read in flight may have taken it.
@@ -772,8 +802,7 @@ impl ReadAhead {
         self.position = Position::Between;
         self.end = None;
         self.over = false;
-        self.wanted = false;
-        self.stopping = false;
+        self.purpose = Purpose::Ahead;
         self.forecast = Forecast::default();
         self.shrink();
         self.slot.abandon()

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use super::{Connecting, Core, Key, OperationPlace, Stream, register, system_error};
+use super::{Connecting, Core, Key, OperationPlace, Stream, WaiterGuard, register, system_error};
 use crate::coop::poll_fn;
 use crate::driver::{Finished, Operation, Submitted, Waiting};
 use crate::info::PipeEnd;
@@ -13,19 +13,6 @@ use crate::machine::{Framing, verdict::Client};
 use crate::moment::{ConnectionTime, Moment};
 use crate::sync::{Arc, lock};
 use crate::sys;
-
-/// A place among those who wait for a client, given up on drop.
-struct Awaiting<'a> {
-    stream: &'a Stream,
-    key: Key,
-}
-
-impl Drop for Awaiting<'_> {
-    fn drop(&mut self) {
-        let removed = lock(&self.stream.core.lifecycle).waiters.remove(self.key);
-        drop(removed);
-    }
-}
 
 impl Connecting {
     /// The wait is over. A client that it brought had opened the pipe by now.
@@ -38,9 +25,8 @@ impl Connecting {
 impl Stream {
     /// Waits for a client.
     pub(crate) async fn connect(&self) -> io::Result<()> {
-        let key = lock(&self.core.lifecycle).waiters.key();
-        let waiting = Awaiting { stream: self, key };
-        poll_fn(|context| self.poll_connect(context, waiting.key)).await
+        let waiter = WaiterGuard::new(&self.core.lifecycle);
+        poll_fn(|context| self.poll_connect(context, waiter.key())).await
     }
 
     pub(crate) fn poll_connect(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {

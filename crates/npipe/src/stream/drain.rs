@@ -16,18 +16,6 @@ use crate::machine::verdict;
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::OwnedHandle;
 
-/// A place among those who wait to write, given up on drop.
-struct Flushing<'a> {
-    stream: &'a Stream,
-    key: Key,
-}
-
-impl Drop for Flushing<'_> {
-    fn drop(&mut self) {
-        self.stream.forget_writer(self.key);
-    }
-}
-
 /// A wait until the peer has read everything that the pipe has. Dropping it ends the wait.
 pub(crate) struct Drain {
     handle: Arc<OwnedHandle>,
@@ -131,8 +119,8 @@ impl Stream {
     /// Waits until the pipe has accepted everything that was written. Other tasks may be writing
     /// meanwhile.
     pub(crate) async fn flush(&self) -> io::Result<()> {
-        let flushing = Flushing { stream: self, key: self.writer_key() };
-        poll_fn(|context| self.poll_flush(context, flushing.key)).await
+        let waiter = self.writer();
+        poll_fn(|context| self.poll_flush(context, waiter.key())).await
     }
 
     /// Waits until the peer has read everything that was written.

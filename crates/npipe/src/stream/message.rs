@@ -27,41 +27,11 @@ const REPLY: usize = 4 * 1024;
 /// What a receiver gets: the length of a message, or `None` at the end.
 type Received = Option<usize>;
 
-/// A place among those who wait for a direction, given up on drop.
-pub(super) enum Place<'a> {
-    Reader(&'a Stream, Key),
-    Writer(&'a Stream, Key),
-}
-
-impl<'a> Place<'a> {
-    pub(super) fn reader(stream: &'a Stream) -> Self {
-        Self::Reader(stream, stream.reader_key())
-    }
-
-    pub(super) fn writer(stream: &'a Stream) -> Self {
-        Self::Writer(stream, stream.writer_key())
-    }
-
-    pub(super) fn key(&self) -> Key {
-        let (Self::Reader(_, key) | Self::Writer(_, key)) = self;
-        *key
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        match self {
-            Self::Reader(stream, key) => stream.forget_reader(*key),
-            Self::Writer(stream, key) => stream.forget_writer(*key),
-        }
-    }
-}
-
 impl Stream {
     /// Appends the next message to `buffer`, if it has at most `limit` bytes.
     pub(crate) async fn recv_message(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Received> {
-        let place = Place::reader(self);
-        poll_fn(|context| self.poll_recv_message(context, place.key(), buffer, limit)).await
+        let waiter = self.reader();
+        poll_fn(|context| self.poll_recv_message(context, waiter.key(), buffer, limit)).await
     }
 
     pub(crate) fn poll_recv_message(
@@ -200,8 +170,8 @@ impl Stream {
 
     /// Sends all of `message`, as one.
     pub(crate) async fn send_message(&self, message: &[u8]) -> io::Result<()> {
-        let place = Place::writer(self);
-        poll_fn(|context| self.poll_send_message(context, place.key(), message)).await
+        let waiter = self.writer();
+        poll_fn(|context| self.poll_send_message(context, waiter.key(), message)).await
     }
 
     pub(crate) fn poll_send_message(
@@ -244,8 +214,8 @@ impl Stream {
             return Ok(());
         }
         let in_time = self.drain_until(end).await.transpose()?.is_some();
-        let place = Place::writer(self);
-        poll_fn(|context| self.poll_end_write(context, place.key())).await?;
+        let waiter = self.writer();
+        poll_fn(|context| self.poll_end_write(context, waiter.key())).await?;
         if in_time { Ok(()) } else { Err(sent_behind_unread()) }
     }
 
@@ -269,10 +239,10 @@ impl Stream {
     pub(crate) async fn transact(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
         self.check_request(request.len())?;
         self.flush().await?;
-        let place = Place::reader(self);
-        poll_fn(|context| self.poll_exchange(context, place.key(), request)).await?;
-        let received = poll_fn(|context| self.poll_reply(context, place.key(), reply)).await;
-        drop(place);
+        let waiter = self.reader();
+        poll_fn(|context| self.poll_exchange(context, waiter.key(), request)).await?;
+        let received = poll_fn(|context| self.poll_reply(context, waiter.key(), reply)).await;
+        drop(waiter);
         match received {
             Ok(received) => received?.ok_or_else(no_answer),
             Err(ExchangeRefused::Unread) => Err(system_error(verdict::UNREAD_MESSAGES)),

@@ -57,7 +57,7 @@ use timeout::Timeouts;
 pub(crate) use timeout::{Limit, Stop};
 pub(crate) use transfer::{Destination, Growing, Slice, Slices, Source};
 use waiters::{Awaited, wait};
-pub(crate) use waiters::{Key, Waiters, register};
+pub(crate) use waiters::{Key, WaiterGuard, Waiters, register};
 
 /// How long a large buffer may wait for data before it is given back.
 const IDLE: Duration = Duration::from_secs(1);
@@ -163,7 +163,7 @@ impl std::ops::Deref for Tie {
     }
 }
 
-struct Inbound {
+pub(crate) struct Inbound {
     machine: ReadAhead,
     waiters: Waiters,
     operation: OperationPlace,
@@ -180,7 +180,7 @@ struct Watch {
     _timer: Scheduled,
 }
 
-struct Outbound {
+pub(crate) struct Outbound {
     machine: WriteBehind,
     waiters: Waiters,
     operation: OperationPlace,

@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
-use super::message::Place;
 use super::read::{Progress, Skips};
 use super::transfer::Destination;
 use super::write::refusal;
@@ -88,8 +87,8 @@ impl Stream {
         }
         // What it had room for counts, also after it was given away.
         let room = buffer.capacity() - buffer.len();
-        let place = Place::reader(self);
-        poll_fn(|context| self.poll_read_owned(context, place.key(), &mut buffer, room)).await?;
+        let waiter = self.reader();
+        poll_fn(|context| self.poll_read_owned(context, waiter.key(), &mut buffer, room)).await?;
         Ok(buffer)
     }
 
@@ -171,8 +170,8 @@ impl Stream {
 
     /// Has all of `pieces` accepted, one behind the other, or, on a message pipe, as one message.
     pub(crate) async fn write_owned(&self, mut pieces: Vec<Bytes>) -> io::Result<()> {
-        let place = Place::writer(self);
-        poll_fn(|context| self.poll_write_owned(context, place.key(), &mut pieces)).await
+        let waiter = self.writer();
+        poll_fn(|context| self.poll_write_owned(context, waiter.key(), &mut pieces)).await
     }
 
     pub(crate) fn poll_write_owned(

@@ -4,7 +4,9 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::{Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, Watch, system_error, wait};
+use super::{
+    Core, Destination, IDLE, Inbound, Key, OperationPlace, Stream, WaiterGuard, Watch, system_error, wait,
+};
 use crate::coop;
 use crate::driver::{Finished, Kind, Submitted, Waiting};
 use crate::machine::{ReadDone, ReadEnd, ReadStep};
@@ -221,15 +223,9 @@ impl Stream {
         Poll::Pending
     }
 
-    /// A key for waiting on readability, to be given back with
-    /// [`forget_reader`](Self::forget_reader).
-    pub(crate) fn reader_key(&self) -> Key {
-        lock(&self.core.inbound).waiters.key()
-    }
-
-    pub(crate) fn forget_reader(&self, key: Key) {
-        let removed = lock(&self.core.inbound).waiters.remove(key);
-        drop(removed);
+    /// A place among those that wait to read.
+    pub(crate) fn reader(&self) -> WaiterGuard<'_, Inbound> {
+        WaiterGuard::new(&self.core.inbound)
     }
 }
 

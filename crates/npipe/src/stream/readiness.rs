@@ -1,9 +1,9 @@
 //! Waiting for readiness.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
-use super::{Key, Stream};
+use super::Stream;
 use crate::coop::poll_fn;
 use crate::interest::{Interest, Ready};
 #[cfg(windows)]
@@ -16,25 +16,6 @@ struct Seen {
     write: Option<u64>,
 }
 
-/// A place among the waiters, given up on drop: a cancelled wait leaves no waker behind.
-struct Waiting<'a> {
-    stream: &'a Stream,
-    interest: Interest,
-    reader: Key,
-    writer: Key,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self.interest.is_readable() {
-            self.stream.forget_reader(self.reader);
-        }
-        if self.interest.is_writable() {
-            self.stream.forget_writer(self.writer);
-        }
-    }
-}
-
 impl Stream {
     /// Waits until something of `interest` is ready.
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
@@ -42,26 +23,26 @@ impl Stream {
     }
 
     async fn ready_after(&self, interest: Interest, used_up: Seen) -> (Ready, Seen) {
-        let waiting =
-            Waiting { stream: self, interest, reader: self.reader_key(), writer: self.writer_key() };
-        poll_fn(|context| self.poll_ready(context, &waiting, used_up)).await
-    }
-
-    fn poll_ready(&self, context: &Context<'_>, waiting: &Waiting<'_>, used_up: Seen) -> Poll<(Ready, Seen)> {
-        let (mut ready, mut seen) = (Ready::EMPTY, Seen::default());
-        if waiting.interest.is_readable() {
-            if let Poll::Ready(readable) = self.poll_readable(context, waiting.reader, used_up.read) {
-                ready |= if readable.ended { Ready::READABLE | Ready::READ_CLOSED } else { Ready::READABLE };
-                seen.read = Some(readable.tick);
+        let reader = interest.is_readable().then(|| self.reader());
+        let writer = interest.is_writable().then(|| self.writer());
+        poll_fn(|context| {
+            let (mut ready, mut seen) = (Ready::EMPTY, Seen::default());
+            if let Some(reader) = &reader {
+                if let Poll::Ready(readable) = self.poll_readable(context, reader.key(), used_up.read) {
+                    ready |=
+                        if readable.ended { Ready::READABLE | Ready::READ_CLOSED } else { Ready::READABLE };
+                    seen.read = Some(readable.tick);
+                }
             }
-        }
-        if waiting.interest.is_writable() {
-            if let Poll::Ready(tick) = self.poll_writable(context, waiting.writer, used_up.write) {
-                ready |= Ready::WRITABLE;
-                seen.write = Some(tick);
+            if let Some(writer) = &writer {
+                if let Poll::Ready(tick) = self.poll_writable(context, writer.key(), used_up.write) {
+                    ready |= Ready::WRITABLE;
+                    seen.write = Some(tick);
+                }
             }
-        }
-        if ready.is_empty() { Poll::Pending } else { Poll::Ready((ready, seen)) }
+            if ready.is_empty() { Poll::Pending } else { Poll::Ready((ready, seen)) }
+        })
+        .await
     }
 
     /// Returns whether the next read reports the end or an error, as far as is known.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::read::{Progress, Skips};
 use super::timeout::Timeouts;
 use super::write::refusal;
-use super::{Destination, Key, Outbound, Settings, Stream, system_error, wait};
+use super::{Destination, Key, Outbound, Settings, Stream, WaiterGuard, system_error, wait};
 use crate::driver::{Batch, Driver};
 use crate::machine::{EndStep, is_sendable};
 use crate::sync::{Arc, MutexGuard, lock};
@@ -28,19 +28,19 @@ impl Stream {
     /// and so are those of futures that were dropped. The error of a write that was accepted stays
     /// to be reported, by the next write or flush.
     pub(crate) async fn rest(&self) {
-        let (reader, writer) = (self.reader_key(), self.writer_key());
-        let connector = lock(&self.core.lifecycle).waiters.key();
+        let (reader, writer) = (self.reader(), self.writer());
+        let connector = WaiterGuard::new(&self.core.lifecycle);
         poll_fn(|context| {
             let outbound = lock(&self.core.outbound);
             if outbound.machine.is_idle() {
                 return Poll::Ready(());
             }
-            wait(&self.core.outbound, outbound, writer, context)
+            wait(&self.core.outbound, outbound, writer.key(), context)
         })
         .await;
-        poll_fn(|context| self.poll_stop_connecting(context, connector)).await;
-        poll_fn(|context| self.poll_stop(context, reader)).await;
-        poll_fn(|context| self.poll_pass_over_refused(context, reader)).await;
+        poll_fn(|context| self.poll_stop_connecting(context, connector.key())).await;
+        poll_fn(|context| self.poll_stop(context, reader.key())).await;
+        poll_fn(|context| self.poll_pass_over_refused(context, reader.key())).await;
         if let Some(registration) = self.core.driver.0.get() {
             // Of drains that were dropped there is a packet to come too.
             poll_fn(|context| registration.poll_quiet(context)).await;

@@ -85,6 +85,30 @@ impl Awaited for Waiters {
     }
 }
 
+/// A place among the waiters of an object. Dropping it gives the place up, so that a wait that was
+/// cancelled leaves no waker behind.
+pub(crate) struct WaiterGuard<'a, A: Awaited> {
+    awaited: &'a Mutex<A>,
+    key: Key,
+}
+
+impl<'a, A: Awaited> WaiterGuard<'a, A> {
+    pub(crate) fn new(awaited: &'a Mutex<A>) -> Self {
+        Self { awaited, key: lock(awaited).waiters().key() }
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+}
+
+impl<A: Awaited> Drop for WaiterGuard<'_, A> {
+    fn drop(&mut self) {
+        let removed = lock(self.awaited).waiters().remove(self.key);
+        drop(removed);
+    }
+}
+
 /// [`register`], as the result of a poll.
 pub(crate) fn wait<A: Awaited, T>(
     awaited: &Mutex<A>,

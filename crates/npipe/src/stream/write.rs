@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::transfer::Source;
-use super::{Core, Key, OperationPlace, Outbound, Stream, system_error, wait};
+use super::{Core, Key, OperationPlace, Outbound, Stream, WaiterGuard, system_error, wait};
 use crate::driver::{Finished, Submitted, Waiting};
 use crate::error::{too_long_to_send, write_ended};
 use crate::machine::{FlushStep, Framing, Refused, WriteStep};
@@ -118,15 +118,9 @@ impl Stream {
         wait(&self.core.outbound, outbound, key, context)
     }
 
-    /// A key for waiting on writability, to be given back with
-    /// [`forget_writer`](Self::forget_writer).
-    pub(crate) fn writer_key(&self) -> Key {
-        lock(&self.core.outbound).waiters.key()
-    }
-
-    pub(crate) fn forget_writer(&self, key: Key) {
-        let removed = lock(&self.core.outbound).waiters.remove(key);
-        drop(removed);
+    /// A place among those that wait to write.
+    pub(crate) fn writer(&self) -> WaiterGuard<'_, Outbound> {
+        WaiterGuard::new(&self.core.outbound)
     }
 }
 

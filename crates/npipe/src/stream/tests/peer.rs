@@ -261,10 +261,9 @@ impl Peer {
 
     /// Waits for readability for a moment, and gives up.
     pub(super) fn glance(&mut self) {
-        let key = self.stream.reader_key();
         let stream = &self.stream;
-        let _ = self.watcher.poll(|context| stream.poll_readable(context, key, None));
-        self.stream.forget_reader(key);
+        let reader = stream.reader();
+        let _ = self.watcher.poll(|context| stream.poll_readable(context, reader.key(), None));
     }
 
     pub(super) fn assert_bounded(&self, settings: Settings) {
