@@ -75,16 +75,11 @@ enum Process {
 impl Peer {
     /// The peer of this end, which `handle` is.
     pub(crate) fn of(handle: &OwnedHandle, end: PipeEnd, connected: ConnectionTime) -> io::Result<Self> {
-        let ask = || -> io::Result<(u32, u32)> {
-            match end {
-                PipeEnd::Server => Ok((sys::client_process(handle)?, sys::client_session(handle)?)),
-                PipeEnd::Client => Ok((sys::server_process(handle)?, sys::server_session(handle)?)),
-            }
-        };
-        let (process_id, session_id) = ask()?;
+        let (process_id, session_id) = sys::peer(handle, end)?;
         // A disconnect in between would leave the ID of another client, so the ID is read again.
         let is_there = || {
-            ask().is_ok_and(|(again, _)| again == process_id) && sys::is_connected(handle).unwrap_or(false)
+            sys::peer(handle, end).is_ok_and(|(again, _)| again == process_id)
+                && sys::is_connected(handle).unwrap_or(false)
         };
         Ok(Self { process_id, session_id, process: Process::find(process_id, connected, is_there) })
     }

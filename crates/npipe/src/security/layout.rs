@@ -51,8 +51,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Parts> {
         return None;
     }
     Some(Parts {
-        owner: optional_sid(bytes, 4)?,
-        group: optional_sid(bytes, 8)?,
+        owner: optional_sid(bytes, 4).ok()?,
+        group: optional_sid(bytes, 8).ok()?,
         access_list: if control & DACL_PRESENT == 0 {
             AccessList::Unspecified
         } else {
@@ -66,11 +66,13 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Parts> {
     })
 }
 
-/// The identifier to which an offset at `place` leads, if it leads anywhere.
-fn optional_sid(bytes: &[u8], place: usize) -> Option<Option<Sid>> {
-    match u32_at(bytes, place)? {
-        0 => Some(None),
-        offset => Sid::decode(from(bytes, offset)?).map(Some),
+struct Malformed;
+
+/// The identifier to which an offset at `place` leads, if there is one.
+fn optional_sid(bytes: &[u8], place: usize) -> Result<Option<Sid>, Malformed> {
+    match u32_at(bytes, place).ok_or(Malformed)? {
+        0 => Ok(None),
+        offset => from(bytes, offset).and_then(Sid::decode).map(Some).ok_or(Malformed),
     }
 }
 

@@ -14,6 +14,14 @@ use crate::moment::{ConnectionTime, Moment};
 use crate::sync::{Arc, lock};
 use crate::sys;
 
+/// What became of a request to connect.
+enum Submission {
+    Pending,
+    Over(Connected),
+    /// It has to be sent again.
+    Again,
+}
+
 impl Connecting {
     /// The wait is over. A client that it brought had opened the pipe by now.
     fn take_back(&mut self, operation: Operation) {
@@ -50,13 +58,13 @@ impl Stream {
             let result = match connecting.machine.step() {
                 ConnectStep::Done(result) => Some(result),
                 ConnectStep::Submit => match self.submit_connect(&mut connecting) {
-                    Some(None) => {
+                    Submission::Pending => {
                         lock(&self.core.inbound).machine.forget_end();
                         found = if found == Found::Renewed { Found::Renewed } else { Found::Begun };
                         None
                     }
-                    Some(result) => result,
-                    None => continue,
+                    Submission::Over(result) => Some(result),
+                    Submission::Again => continue,
                 },
                 ConnectStep::Wait => None,
             };
@@ -82,19 +90,18 @@ impl Stream {
         }
     }
 
-    /// `None`: the system has to be asked again. `Some(None)`: the wait goes on.
-    fn submit_connect(&self, connecting: &mut Connecting) -> Option<Option<Connected>> {
+    fn submit_connect(&self, connecting: &mut Connecting) -> Submission {
         let before = Moment::now();
         match connecting.operation.take().connect(&self.core.driver, &self.handle, self.core.clone()) {
             Submitted::Pending(in_flight) => {
                 connecting.connected = ConnectionTime { after: Some(before), by: None };
                 connecting.operation = OperationPlace::Away(in_flight);
                 connecting.machine.on_pending();
-                Some(None)
+                Submission::Pending
             }
             Submitted::Finished { operation, outcome, .. } => {
                 connecting.take_back(operation);
-                connecting.machine.on_finished(outcome.code).map(Some)
+                connecting.machine.on_finished(outcome.code).map_or(Submission::Again, Submission::Over)
             }
         }
     }

@@ -22,10 +22,7 @@ pub(crate) use pipe::{
     set_message_reads, state, wait_for_instance,
 };
 pub(crate) use port::{Entry, Port};
-pub(crate) use process::{
-    FileTime, client_process, client_session, now, open_process, program_of, server_process, server_session,
-    started_at,
-};
+pub(crate) use process::{FileTime, now, open_process, peer, program_of, started_at};
 pub(crate) use security::{
     Descriptor, DescriptorParts, account_name, descriptor_from_sddl, descriptor_of, descriptor_to_sddl,
     set_descriptor, sid_of_account,

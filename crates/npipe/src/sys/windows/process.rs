@@ -17,6 +17,7 @@ use windows_sys::Win32::System::Threading::{
 };
 
 use super::event::control;
+use crate::info::PipeEnd;
 
 /// A moment, in units of 100 ns since the year 1601.
 pub(crate) type FileTime = u64;
@@ -34,36 +35,29 @@ pub(crate) fn now() -> FileTime {
     file_time(time)
 }
 
-/// Returns the process ID that
+/// Returns the process at the other end of `end`'s pipe and its session: the numbers of
 /// [`GetNamedPipeServerProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserverprocessid)
-/// returns.
-pub(crate) fn server_process(handle: &OwnedHandle) -> io::Result<u32> {
-    // Wine keeps it with the connection.
-    attribute(handle, FSCTL_PIPE_GET_PIPE_ATTRIBUTE, b"ServerProcessId\0")
-        .or_else(unknown(|| attribute(handle, FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE, b"ServerProcessId\0")))
-}
-
-/// Returns the process ID that
-/// [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid)
-/// returns.
-pub(crate) fn client_process(handle: &OwnedHandle) -> io::Result<u32> {
-    attribute(handle, FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE, b"ClientProcessId\0")
-}
-
-/// Returns the session ID that
+/// and
 /// [`GetNamedPipeServerSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserversessionid)
-/// returns. Wine's pipes do not have it; there it is the session of the process.
-pub(crate) fn server_session(handle: &OwnedHandle) -> io::Result<u32> {
-    attribute(handle, FSCTL_PIPE_GET_PIPE_ATTRIBUTE, b"ServerSessionId\0")
-        .or_else(unknown(|| session_of(server_process(handle)?)))
-}
-
-/// Returns the session ID that
+/// on a client's end, and of
+/// [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid)
+/// and
 /// [`GetNamedPipeClientSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientsessionid)
-/// returns. Wine's pipes do not have it; there it is the session of the process.
-pub(crate) fn client_session(handle: &OwnedHandle) -> io::Result<u32> {
-    attribute(handle, FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE, b"ClientSessionId\0")
-        .or_else(unknown(|| session_of(client_process(handle)?)))
+/// on a server's.
+///
+/// Wine's pipes have no session, which is that of the process there, and keep the server's process
+/// with the connection.
+pub(crate) fn peer(handle: &OwnedHandle, end: PipeEnd) -> io::Result<(u32, u32)> {
+    const CONNECTION: u32 = FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE;
+    const PIPE: u32 = FSCTL_PIPE_GET_PIPE_ATTRIBUTE;
+    let (place, process, session) = match end {
+        PipeEnd::Server => (CONNECTION, &b"ClientProcessId\0"[..], &b"ClientSessionId\0"[..]),
+        PipeEnd::Client => (PIPE, &b"ServerProcessId\0"[..], &b"ServerSessionId\0"[..]),
+    };
+    let process =
+        attribute(handle, place, process).or_else(unknown(|| attribute(handle, CONNECTION, process)))?;
+    let session = attribute(handle, place, session).or_else(unknown(|| session_of(process)))?;
+    Ok((process, session))
 }
 
 /// A number that the file system of the pipes keeps under a name.
