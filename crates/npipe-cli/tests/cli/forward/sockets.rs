@@ -270,18 +270,21 @@ async fn a_process_and_its_children_end_with_an_idle_connection() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_process_and_its_children_end_when_npipe_is_told_to_stop() {
-    let forward = Forward::start(&[], TWO_THAT_STAY).await;
-    let mut client = forward.client().await;
-    let ids = two_ids(&mut client).await;
-    let path = forward.path();
-    terminate(&forward.process);
-    forward.process.finish().await.code(0).stdout(b"");
-    for id in ids {
-        ended(id).await;
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let forward = Forward::start(&[], TWO_THAT_STAY).await;
+        let mut client = forward.client().await;
+        let ids = two_ids(&mut client).await;
+        kill_process(forward.process.id(), signal).unwrap();
+        let Forward { process, directory } = forward;
+        process.finish().await.code(0).stdout(b"");
+        for id in ids {
+            ended(id).await;
+        }
+        assert!(!socket(&directory).exists(), "the socket was left behind");
     }
-    assert!(!path.exists(), "the socket was left behind");
 }
 
 /// As by SIGKILL: neither half of a bridge can do anything for its processes any more.
