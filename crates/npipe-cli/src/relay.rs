@@ -471,7 +471,10 @@ mod tests {
     use tokio::time::{Instant, sleep, timeout};
     use tokio_test::io::Builder;
 
-    use super::{Account, End, Flow, LAST_FLUSH, Session, Stop, Stream, Summary, relay, unseen};
+    use super::{
+        Account, BUFFER, BytesMut, End, Flow, LAST_FLUSH, Pump, Session, State, Stop, Stream, Summary,
+        poll_fn, relay, unseen,
+    };
     use crate::endings::{Direction, Directions, EndOfInput, FAREWELL, Kind};
     use crate::report::Report;
 
@@ -885,6 +888,15 @@ mod tests {
             let (stop, _) = session(client, join(repeat(7), sink()), kinds).await;
             assert_eq!((stop, start.elapsed()), (Stop::ClientHasGone, Duration::ZERO));
         }
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_a_long_message_is_released_when_it_is_sent() {
+        let mut pump = Pump::new(true, None);
+        pump.buffer = BytesMut::zeroed(100 * BUFFER);
+        pump.state = State::Writing { start: 0 };
+        poll_fn(|cx| pump.poll(cx, &mut join(empty(), sink()), &mut sink(), |_| true)).await;
+        assert_eq!((pump.bytes, pump.buffer.capacity()), (100 * BUFFER as u64, BUFFER));
     }
 
     #[tokio::test(start_paused = true)]
