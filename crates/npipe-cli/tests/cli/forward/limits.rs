@@ -42,7 +42,62 @@ async fn a_client_beyond_the_number_of_connections_is_announced_and_served_later
     let line = forward.stderr_line("client 2 waits").await;
     assert!(line.contains("--max-connections"), "{line}");
     drop(first);
-    within_limit("the second client", second).await.unwrap();
+    let second = within_limit("the second client", second).await.unwrap();
+
+    // The next time it is no news.
+    let before = files(&forward);
+    let mut third = UnixStream::connect(&socket).await.unwrap();
+    within_limit("the third client's coming", async {
+        while files(&forward) == before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(second);
+    third.write_all(b"x").await.unwrap();
+    within_limit("the third client's echo", third.read_exact(&mut [0])).await.unwrap();
+    rustix::process::kill_process(forward.id(), rustix::process::Signal::TERM).unwrap();
+    forward.finish().await.code(0).no_stderr_has("waits");
+}
+
+/// The number of files that the process has open.
+fn files(npipe: &Npipe) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", npipe.id().as_raw_pid())).unwrap().count()
+}
+
+/// A loop over two programs ends there.
+#[tokio::test]
+async fn without_a_limit_of_connections_there_is_one() {
+    const MOST: u64 = 1024;
+    allow_files(2 * MOST + 200);
+    let directory = tempfile::tempdir().unwrap();
+    let (socket, server) = (directory.path().join("listener.sock"), directory.path().join("server.sock"));
+    let listener = tokio::net::UnixListener::bind(&server).unwrap();
+    tokio::spawn(async move {
+        let mut clients = Vec::new();
+        loop {
+            clients.push(listener.accept().await.unwrap());
+        }
+    });
+    let (listen, target) = (format!("unix:{}", socket.display()), format!("unix:{}", server.display()));
+    let mut forward = Npipe::start(&["forward", &listen, &target]);
+    forward.stderr_line("listening on").await;
+    let mut clients = Vec::new();
+    for _ in 0..=MOST {
+        clients.push(UnixStream::connect(&socket).await.unwrap());
+    }
+    let line = forward.stderr_line("waits until another has left").await;
+    assert!(line.contains(&format!("client {} ", MOST + 1)), "{line}");
+}
+
+/// For this process, where its user may.
+fn allow_files(files: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < files) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum }).unwrap();
+    }
 }
 
 #[cfg(target_os = "linux")]
