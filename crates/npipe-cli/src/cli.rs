@@ -593,8 +593,8 @@ const FORWARD_EXAMPLES: &str = r#"Examples:
       npipe forward tcp:4555 npipe:my-vm-com1
   Join a Unix socket with a program
       npipe forward unix:/tmp/echo.sock exec:cat
-  Give programs on TCP the ssh side of GnuPG's agent, started when needed
-      npipe forward --launch tcp:4711 gpg-agent-ssh
+  Let ssh of Windows use the keys of GnuPG's agent, started when needed
+      npipe forward --launch ssh-agent gpg-agent-ssh
   Serve a pipe that administrators own and every user who is logged on may read and write
       npipe forward --sddl "D:(A;;FA;;;BA)(A;;0x12019b;;;IU)" npipe:my-service tcp:127.0.0.1:8080
 
@@ -742,6 +742,18 @@ mod tests {
             assert!(refused.contains(&format!("did you mean {form}?")), "{written}: {refused}");
         }
         assert_eq!(connect_target(r"np:\\.\pipe\x").unwrap().to_string(), r"\\.\pipe\x");
+    }
+
+    /// Every user of the machine can connect to a TCP port.
+    #[test]
+    fn no_example_serves_an_agent_or_docker_on_tcp() {
+        let mut command = Cli::command();
+        let help = command.find_subcommand_mut("forward").unwrap().render_long_help().to_string();
+        let examples = help.lines().filter(|line| line.contains("npipe forward ") && line.contains(" tcp:"));
+        for example in examples {
+            assert!(!example.contains("agent") && !example.contains("docker"), "{example}");
+        }
+        assert!(!help.contains("2375"));
     }
 
     #[test]

@@ -901,13 +901,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_read_at_once_is_written_at_once() {
-        let sent = random(10, 60_000);
-        let mut server = Builder::new().write(&sent).build();
-        let read = Builder::new().read(&sent).build();
-        let mut client = join(read, sink());
-        let account = Account::of_client(1, Report::new(0));
-        let kinds = Session::new(Kind::Pipe, Kind::Pipe);
-        relay(&mut client, &mut server, kinds, unseen, &account).await;
+        for length in [1, 8_192, 8_193, 60_000, 65_536] {
+            let sent = random(10, length);
+            let read = Builder::new().read(&sent).build();
+            let mut client = join(read, sink());
+            let (silent, _server) = duplex(1);
+            let mut server = join(silent, Writes(Vec::new()));
+            let account = Account::of_client(1, Report::new(0));
+            let kinds = Session::new(Kind::Pipe, Kind::Pipe);
+            relay(&mut client, &mut server, kinds, unseen, &account).await;
+            assert_eq!(server.writer().0, [length]);
+        }
+    }
+
+    /// Takes everything, and keeps the length of each write.
+    struct Writes(Vec<usize>);
+
+    impl AsyncWrite for Writes {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.push(bytes.len());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
     }
 
     #[tokio::test(start_paused = true)]

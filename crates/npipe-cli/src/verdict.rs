@@ -120,8 +120,26 @@ mod tests {
 
     use npipe::PipeName;
 
-    use super::{RemoteError, open_failure};
+    use super::{End, Exit, RemoteError, Summary, open_failure, verdict};
     use crate::patience::Waited;
+    use crate::relay::Flow;
+
+    /// A server that sent an empty message may still serve the pipe.
+    #[test]
+    fn a_session_that_ended_early_is_not_called_closed() {
+        let summary = Summary {
+            requests: Flow { bytes: 3, end: End::Abandoned { undelivered: 4 } },
+            replies: Flow { bytes: 0, end: End::Eof },
+        };
+        let failure = verdict(&PipeName::new("x").unwrap(), summary, false).unwrap_err();
+        assert_eq!(failure.exit, Exit::InputLost);
+        let words = failure.to_string();
+        assert!(
+            words.starts_with(r"the session with \\.\pipe\x ended before the server took all"),
+            "{words}"
+        );
+        assert!(words.contains("(3 bytes were sent)") && !words.contains("closed"), "{words}");
+    }
 
     #[test]
     fn times_in_messages_keep_their_fractions() {

@@ -18,6 +18,7 @@ on_both_sides! {
     a_windows_process_that_does_not_answer_is_replaced_and_its_clients_end
     when_pings_stop_the_windows_process_ends_and_the_next_client_starts_another
     time_during_which_both_halves_are_suspended_does_not_count
+    halves_that_answer_stay_although_no_connection_moves
     clients_that_leave_during_an_open_free_their_place_and_the_process_becomes_idle
 }
 
@@ -67,6 +68,17 @@ async fn time_during_which_both_halves_are_suspended_does_not_count(side: Side) 
     client.write_all(b"x").await.unwrap();
     within_limit("the byte", server.read_exact(&mut [0])).await.unwrap();
     assert_eq!(world.windows_process(), halves[1]);
+}
+
+async fn halves_that_answer_stay_although_no_connection_moves(side: Side) {
+    let world = World::with_silence(side, SILENCE).await;
+    let (mut client, mut server) = world.connection().await;
+    let process = world.windows_process();
+    // Not to wait for something: this is the time in which only pings move.
+    sleep(SILENCE * 2).await;
+    client.write_all(b"x").await.unwrap();
+    within_limit("the byte", server.read_exact(&mut [0])).await.unwrap();
+    assert_eq!(world.windows_process(), process);
 }
 
 async fn clients_that_leave_during_an_open_free_their_place_and_the_process_becomes_idle(side: Side) {

@@ -334,18 +334,17 @@ async fn the_snippet_returns_when_the_socket_is_served_and_keeps_a_log() {
         assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(log.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
 
+        let serves_agent = |id: &&i32| {
+            fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap().contains("/ssh-agent.sock")
+        };
+        let relay = first.iter().find(serves_agent).unwrap();
         let setup = ["wsl", "setup", "ssh-agent", "--remove"];
-        let outcome = world.start_with(own, &setup, &home).finish().await;
-        outcome.code(0).stdout_has("still serves unix:").stdout_has("end it with: kill ");
-        outcome.stdout_has(
-            &first
-                .iter()
-                .find(|id| {
-                    fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap().contains("/ssh-agent.sock")
-                })
-                .unwrap()
-                .to_string(),
-        );
+        // Also where nothing is left to remove.
+        for removed in ["removed ", "nothing had to be removed"] {
+            let outcome = world.start_with(own, &setup, &home).finish().await;
+            outcome.code(0).stdout_has(removed).stdout_has("still serves unix:");
+            outcome.stdout_has(&format!("end it with: kill {relay}\n"));
+        }
     }
 }
 
@@ -870,16 +869,26 @@ async fn the_doctor_knows_the_words_of_wsl_that_has_lost_windows() {
 /// Findings come before the Windows program has answered, and stderr has why that takes long.
 #[tokio::test]
 async fn the_doctor_reports_while_it_waits_for_the_windows_program() {
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt};
+
     let world = World::new();
-    world.program("slow", "exec sleep 1000");
+    let own = env!("CARGO_BIN_EXE_npipe");
+    // Until it is told to go on.
+    let script = format!("while ! [ -e \"${{0%/*}}/go\" ]; do sleep 0.1; done; exec {own} \"$@\"");
+    world.program("slow", &script);
     let slow = world.path("slow");
     let arguments = ["wsl", "doctor", "--windows-exe", slow.to_str().unwrap()];
-    let mut doctor = world.start(Path::new(env!("CARGO_BIN_EXE_npipe")), &arguments);
+    let mut doctor = world.start(Path::new(own), &arguments);
     let mut stdout = tokio::io::BufReader::new(doctor.stdout.take().unwrap());
     let mut first = String::new();
-    within_limit("a finding", tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut first)).await.unwrap();
+    within_limit("a finding", stdout.read_line(&mut first)).await.unwrap();
     assert_eq!(first, "note     this is not WSL\n");
     doctor.stderr_line("a virus scanner may be reading it").await;
+    fs::write(world.path("go"), "").unwrap();
+    let mut rest = String::new();
+    within_limit("the other findings", stdout.read_to_string(&mut rest)).await.unwrap();
+    assert!(rest.contains("to start; a virus scanner may read it each time"), "{rest}");
+    assert!(rest.contains("Add-MpPreference -ExclusionProcess npipe.exe"), "{rest}");
 }
 
 #[tokio::test]
