@@ -44,6 +44,7 @@
 //! |---|---|---|
 //! | `tokio` | yes | Tokio's `AsyncRead` and `AsyncWrite`, conversions from and to its `Interest` and `Ready` |
 //! | `futures-io` | no | `AsyncRead` and `AsyncWrite` of `futures-io`, for smol, async-compat and others |
+//! | `tracing` | no | a span for each end, and events when it is opened, connected, fails, drains slowly and is closed |
 //! | `mio` | no | `readiness::Poll::attach`, which puts pipes into an existing event loop of mio's |
 //!
 //! Features only add. No runtime is needed to construct a pipe or to use one: the first
@@ -171,6 +172,9 @@ mod server;
 mod tasks;
 #[cfg(all(windows, feature = "tokio"))]
 mod tokio;
+#[cfg(any(windows, test, fuzzing))]
+#[cfg_attr(not(windows), allow(dead_code, reason = "pipes have names on Windows"))]
+mod trace;
 
 pub mod guide {
     //! Pages to read, in addition to the reference.

@@ -254,7 +254,11 @@ impl NamedPipeListener {
                 self.bell.ring();
                 return Poll::Pending;
             }
-            Some(Ok(Look::Client(stream))) => Some(Ok(NamedPipeServer::from_stream(stream))),
+            Some(Ok(Look::Client(stream))) => {
+                let stream = stream.named(self.local_name());
+                stream.span().connected();
+                Some(Ok(NamedPipeServer::from_stream(stream)))
+            }
             Some(Err(error)) => Some(Err(error)),
             None => None,
         };

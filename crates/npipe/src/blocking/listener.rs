@@ -243,7 +243,7 @@ impl PipeListener {
 
     fn accept_until(&self, deadline: Option<Instant>) -> io::Result<PipeStream> {
         let Waiting { instance, settings } = self.take_turn(deadline)?.wait_for_client(deadline)?;
-        Ok(PipeStream::new(instance.into_handle(), settings))
+        Ok(PipeStream::named(instance.into_handle(), settings, self.local_name()))
     }
 
     fn take_turn(&self, deadline: Option<Instant>) -> io::Result<Turn<'_>> {

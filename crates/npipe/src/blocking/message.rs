@@ -63,7 +63,7 @@ impl PipeStream {
     ///
     /// As [`recv_message`](Self::recv_message).
     pub fn recv_message_limited(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<usize>> {
-        self.receive(buffer, limit, self.stream.timeouts().read_limit())
+        self.stream.reporting("receive", || self.receive(buffer, limit, self.stream.timeouts().read_limit()))
     }
 
     /// Appends a message to `buffer`. The stream keeps the parts of a message until the last has

@@ -88,7 +88,7 @@ impl ClientOptions {
             // Only an attempt shows whether an instance is free.
             let attributes = sys::SecurityAttributes::DEFAULT;
             let error = match self.open_any_handle(&name, attributes, &mut verified) {
-                Ok((handle, settings)) => return Ok(PipeStream::new(handle, settings)),
+                Ok((handle, settings)) => return Ok(PipeStream::named(handle, settings, &name)),
                 Err(error) => error,
             };
             let (reason, pause) = self.pause_before_retry(&name, error, &mut retry)?;
@@ -105,6 +105,14 @@ impl PipeStream {
     pub(super) fn new(handle: OwnedHandle, settings: Settings) -> Self {
         let stream = Stream::untied(Arc::new(handle), settings);
         stream.mark_connected();
+        Self::around(stream)
+    }
+
+    /// [`new`](Self::new) of a pipe that has a name.
+    pub(super) fn named(handle: OwnedHandle, settings: Settings, name: &PipeName) -> Self {
+        let stream = Stream::untied(Arc::new(handle), settings).named(name);
+        stream.mark_connected();
+        stream.span().connected();
         Self::around(stream)
     }
 

@@ -55,48 +55,52 @@ impl PipeStream {
     }
 
     fn read_slice(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        let limit = self.stream.timeouts().read_limit();
-        loop {
-            if let Some(bytes) = self.stream.read_rest(&mut Slice { bytes: buffer, filled: 0 })? {
-                return Ok(bytes);
+        self.stream.reporting("read", || {
+            if buffer.is_empty() {
+                return Ok(0);
             }
-            if let Some(part) = self.read_pipe(buffer, limit)? {
-                return Ok(part.bytes);
+            let limit = self.stream.timeouts().read_limit();
+            loop {
+                if let Some(bytes) = self.stream.read_rest(&mut Slice { bytes: buffer, filled: 0 })? {
+                    return Ok(bytes);
+                }
+                if let Some(part) = self.read_pipe(buffer, limit)? {
+                    return Ok(part.bytes);
+                }
             }
-        }
+        })
     }
 
     /// Bytes go into the first slice that has room, in one call; a message that is longer goes on
     /// in the next ones.
     fn read_slices(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let Some(first) = buffers.iter().position(|buffer| !buffer.is_empty()) else { return Ok(0) };
-        let buffers = &mut buffers[first..];
-        let limit = self.stream.timeouts().read_limit();
-        let mut part = loop {
-            if let Some(bytes) = self.stream.read_rest(&mut Slices::new(buffers))? {
-                return Ok(bytes);
-            }
-            if let Some(part) = self.read_pipe(&mut buffers[0], limit)? {
-                break part;
-            }
-        };
-        let mut bytes = part.bytes;
-        let mut buffers = buffers[1..].iter_mut().filter(|buffer| !buffer.is_empty());
-        while part.message_goes_on {
-            let Some(next) = buffers.next() else { break };
-            // The rest of a message that has been begun is there, unless another thread took it.
-            let Some(outcome) = sys::read_now(self.stream.handle(), next) else { break };
-            bytes += outcome.bytes;
-            part.message_goes_on = match verdict::read(outcome.code) {
-                verdict::Read::MessageGoesOn | verdict::Read::Aborted => true,
-                verdict::Read::Complete | verdict::Read::EndOfFile | verdict::Read::Failed(_) => false,
+        self.stream.reporting("read", || {
+            let Some(first) = buffers.iter().position(|buffer| !buffer.is_empty()) else { return Ok(0) };
+            let buffers = &mut buffers[first..];
+            let limit = self.stream.timeouts().read_limit();
+            let mut part = loop {
+                if let Some(bytes) = self.stream.read_rest(&mut Slices::new(buffers))? {
+                    return Ok(bytes);
+                }
+                if let Some(part) = self.read_pipe(&mut buffers[0], limit)? {
+                    break part;
+                }
             };
-            self.stream.on_thread_read(outcome.bytes, part.message_goes_on);
-        }
-        Ok(bytes)
+            let mut bytes = part.bytes;
+            let mut buffers = buffers[1..].iter_mut().filter(|buffer| !buffer.is_empty());
+            while part.message_goes_on {
+                let Some(next) = buffers.next() else { break };
+                // The rest of a message that has been begun is there, unless another thread took it.
+                let Some(outcome) = sys::read_now(self.stream.handle(), next) else { break };
+                bytes += outcome.bytes;
+                part.message_goes_on = match verdict::read(outcome.code) {
+                    verdict::Read::MessageGoesOn | verdict::Read::Aborted => true,
+                    verdict::Read::Complete | verdict::Read::EndOfFile | verdict::Read::Failed(_) => false,
+                };
+                self.stream.on_thread_read(outcome.bytes, part.message_goes_on);
+            }
+            Ok(bytes)
+        })
     }
 
     pub(super) fn write_slice(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -125,11 +129,13 @@ impl PipeStream {
     }
 
     pub(super) fn submit_whole(&self, bytes: &[u8], submitting: Submitting<'_>) -> io::Result<usize> {
-        let outcome = sys::write_waiting(self.stream.handle(), bytes, submitting)?;
-        match verdict::write(outcome.code) {
-            verdict::Write::Complete => Ok(outcome.bytes),
-            verdict::Write::Failed(code) => Err(system_error(code)),
-        }
+        self.stream.reporting("write", || {
+            let outcome = sys::write_waiting(self.stream.handle(), bytes, submitting)?;
+            match verdict::write(outcome.code) {
+                verdict::Write::Complete => Ok(outcome.bytes),
+                verdict::Write::Failed(code) => Err(system_error(code)),
+            }
+        })
     }
 
     fn write_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -193,6 +199,13 @@ impl PipeStream {
 
     /// Waits until the peer has read everything.
     pub(super) fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
+        let began = Instant::now();
+        let drained = self.stream.reporting("drain", || self.wait_for_reader(deadline));
+        self.stream.span().drained(began.elapsed());
+        drained
+    }
+
+    fn wait_for_reader(&self, deadline: Option<Instant>) -> io::Result<()> {
         let limit = self.stream.timeouts().until(deadline);
         self.settle(limit)?;
         if limit.is_none() {

@@ -446,7 +446,8 @@ impl ClientOptions {
     ) -> io::Result<NamedPipeClient> {
         self.refuse_inheritable()?;
         let (handle, settings) = self.open_any_handle(name, attributes, verified)?;
-        Stream::new(handle, Driver::current()?, settings).map(NamedPipeClient::from_stream)
+        Stream::new(handle, Driver::current()?, settings)
+            .map(|stream| NamedPipeClient::from_stream(stream.named(name)))
     }
 
     /// Every client's end begins here. `verified` is kept between attempts.

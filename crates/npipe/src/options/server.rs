@@ -360,8 +360,11 @@ impl ServerOptions {
     }
 
     fn create_with(&self, addr: &OsStr, attributes: sys::SecurityAttributes) -> io::Result<NamedPipeServer> {
-        let (handle, settings) = self.create_handle(addr, attributes)?;
-        Stream::new(handle, Driver::current()?, settings).map(NamedPipeServer::from_stream)
+        self.refuse_inheritable()?;
+        let name = PipeName::new(addr)?;
+        let (handle, settings) = self.create_any_handle(&name, attributes)?;
+        Stream::new(handle, Driver::current()?, settings)
+            .map(|stream| NamedPipeServer::from_stream(stream.named(&name)))
     }
 
     /// What ends on a completion port are made of.

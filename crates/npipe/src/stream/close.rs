@@ -101,7 +101,9 @@ impl Drop for Stream {
         if let Some(end) = end {
             outbound.linger = Linger::Until { end, _timer: self.core.schedule(end) };
         }
+        let lingers = !outbound.machine.is_idle();
         drop(outbound);
+        self.span.closed(lingers);
     }
 }
 

@@ -34,7 +34,9 @@ impl Stream {
     /// Waits for a client.
     pub(crate) async fn connect(&self) -> io::Result<()> {
         let waiter = WaiterGuard::new(&self.core.lifecycle);
-        poll_fn(|context| self.poll_connect(context, waiter.key())).await
+        poll_fn(|context| self.poll_connect(context, waiter.key())).await?;
+        self.span.connected();
+        Ok(())
     }
 
     pub(crate) fn poll_connect(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {

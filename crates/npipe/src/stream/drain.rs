@@ -125,9 +125,13 @@ impl Stream {
 
     /// Waits until the peer has read everything that was written.
     pub(crate) async fn drain(&self) -> io::Result<()> {
+        let began = Instant::now();
         self.flush().await?;
         let mut drain = self.start_drain();
-        poll_fn(|context| drain.poll(context)).await
+        let drained = poll_fn(|context| drain.poll(context)).await;
+        self.span.failed("drain", &drained);
+        self.span.drained(began.elapsed());
+        drained
     }
 
     /// A wait until the peer has read everything that the pipe has.

@@ -41,18 +41,20 @@ impl Stream {
         buffer: &mut BytesMut,
         limit: usize,
     ) -> Poll<io::Result<Received>> {
-        let mut inbound = lock(&self.core.inbound);
-        let mut skips = Skips::new();
-        loop {
-            match self.receive(&mut inbound, buffer, limit, &mut skips)? {
-                Receiving::Received(received) => return Poll::Ready(Ok(received)),
-                Receiving::Submit(size) => self.submit_read(&mut inbound, size),
-                Receiving::Wait(wait) => {
-                    wait.leave(&self.core.inbound, inbound, key, context);
-                    return Poll::Pending;
+        self.reporting("receive", || {
+            let mut inbound = lock(&self.core.inbound);
+            let mut skips = Skips::new();
+            loop {
+                match self.receive(&mut inbound, buffer, limit, &mut skips)? {
+                    Receiving::Received(received) => return Poll::Ready(Ok(received)),
+                    Receiving::Submit(size) => self.submit_read(&mut inbound, size),
+                    Receiving::Wait(wait) => {
+                        wait.leave(&self.core.inbound, inbound, key, context);
+                        return Poll::Pending;
+                    }
                 }
             }
-        }
+        })
     }
 
     /// Receives a message as far as that takes no waiting: one that was read ahead before the
@@ -180,13 +182,15 @@ impl Stream {
         key: Key,
         message: &[u8],
     ) -> Poll<io::Result<()>> {
-        let mut outbound = lock(&self.core.outbound);
-        self.check_messages(&mut outbound)?;
-        match self.try_accept(&mut outbound, &message) {
-            Ok(Some(_)) => Poll::Ready(Ok(())),
-            Ok(None) => wait(&self.core.outbound, outbound, key, context),
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        self.reporting("send", || {
+            let mut outbound = lock(&self.core.outbound);
+            self.check_messages(&mut outbound)?;
+            match self.try_accept(&mut outbound, &message) {
+                Ok(Some(_)) => Poll::Ready(Ok(())),
+                Ok(None) => wait(&self.core.outbound, outbound, key, context),
+                Err(error) => Poll::Ready(Err(error)),
+            }
+        })
     }
 
     /// Refuses what makes sense for messages only.

@@ -40,8 +40,11 @@ use crate::info::PipeEnd;
 use crate::machine::{DEFAULT_LIMIT, DEFAULT_MESSAGE_LIMIT};
 use crate::machine::{Framing, Lifecycle, ReadAhead, WriteBehind};
 use crate::moment::{ConnectionTime, Moment};
+#[cfg(windows)]
+use crate::name::PipeName;
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys::{self, OwnedHandle};
+use crate::trace::{Outcome, PipeSpan};
 use close::Linger;
 
 pub(crate) use close::LingerTime;
@@ -139,6 +142,7 @@ pub(crate) struct Stream {
     handle: Arc<OwnedHandle>,
     core: Arc<Core>,
     settings: Settings,
+    span: PipeSpan,
     #[cfg(windows)]
     timeouts: Timeouts,
 }
@@ -291,9 +295,31 @@ impl Stream {
             handle,
             core,
             settings,
+            span: PipeSpan::NONE,
             #[cfg(windows)]
             timeouts: Timeouts::default(),
         }
+    }
+
+    /// Names the pipe, for those who trace.
+    #[cfg(windows)]
+    pub(crate) fn named(mut self, name: &PipeName) -> Self {
+        self.span = PipeSpan::new(self.settings.end, name);
+        self.span.opened();
+        self
+    }
+
+    /// The span for events of this end.
+    #[cfg(windows)]
+    pub(crate) fn span(&self) -> &PipeSpan {
+        &self.span
+    }
+
+    /// Calls `operation`, which holds no lock afterwards, and reports its error.
+    pub(crate) fn reporting<T: Outcome>(&self, name: &'static str, operation: impl FnOnce() -> T) -> T {
+        let outcome = operation();
+        self.span.failed(name, &outcome);
+        outcome
     }
 
     /// Ties the handle to the port of `driver`, unless it is tied to one. That is never undone.

@@ -99,33 +99,35 @@ impl Stream {
         buffer: &mut BytesMut,
         room: usize,
     ) -> Poll<io::Result<()>> {
-        let mut inbound = lock(&self.core.inbound);
-        let mut skips = Skips::new();
-        loop {
-            if buffer.is_empty() {
-                if let Some(whole) = inbound.machine.take(room) {
-                    *buffer = BytesMut::from(Bytes::from(whole));
-                    return Poll::Ready(Ok(()));
+        self.reporting("read", || {
+            let mut inbound = lock(&self.core.inbound);
+            let mut skips = Skips::new();
+            loop {
+                if buffer.is_empty() {
+                    if let Some(whole) = inbound.machine.take(room) {
+                        *buffer = BytesMut::from(Bytes::from(whole));
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                let ready = inbound.machine.is_ready();
+                if buffer.capacity() == 0 && ready {
+                    // It was given away, and what came instead is not to be had without a copy.
+                    *buffer = BytesMut::with_capacity(room);
+                }
+                // An empty buffer is submitted, which costs no more than a read that must not wait, and needs no
+                // memory with values.
+                let mut nothing = BytesMut::new();
+                let destination = if buffer.is_empty() && !ready { &mut nothing } else { &mut *buffer };
+                match self.fill(&mut inbound, &mut Spare { buffer: destination }, &mut skips)? {
+                    Progress::Read(_) => return Poll::Ready(Ok(())),
+                    Progress::Submit(size) => self.submit_given(&mut inbound, buffer, size),
+                    Progress::Wait(wait) => {
+                        wait.leave(&self.core.inbound, inbound, key, context);
+                        return Poll::Pending;
+                    }
                 }
             }
-            let ready = inbound.machine.is_ready();
-            if buffer.capacity() == 0 && ready {
-                // It was given away, and what came instead is not to be had without a copy.
-                *buffer = BytesMut::with_capacity(room);
-            }
-            // An empty buffer is submitted, which costs no more than a read that must not wait, and needs no
-            // memory with values.
-            let mut nothing = BytesMut::new();
-            let destination = if buffer.is_empty() && !ready { &mut nothing } else { &mut *buffer };
-            match self.fill(&mut inbound, &mut Spare { buffer: destination }, &mut skips)? {
-                Progress::Read(_) => return Poll::Ready(Ok(())),
-                Progress::Submit(size) => self.submit_given(&mut inbound, buffer, size),
-                Progress::Wait(wait) => {
-                    wait.leave(&self.core.inbound, inbound, key, context);
-                    return Poll::Pending;
-                }
-            }
-        }
+        })
     }
 
     /// Submits a read into `buffer`, if it is empty, nobody else has a part of it, and it takes as
@@ -180,11 +182,13 @@ impl Stream {
         key: Key,
         pieces: &mut Vec<Bytes>,
     ) -> Poll<io::Result<()>> {
-        let mut outbound = lock(&self.core.outbound);
-        if self.accept_given(&mut outbound, pieces)? {
-            return Poll::Ready(Ok(()));
-        }
-        wait(&self.core.outbound, outbound, key, context)
+        self.reporting("write", || {
+            let mut outbound = lock(&self.core.outbound);
+            if self.accept_given(&mut outbound, pieces)? {
+                return Poll::Ready(Ok(()));
+            }
+            wait(&self.core.outbound, outbound, key, context)
+        })
     }
 
     /// Accepts all or nothing. An error may come after a part of it.

@@ -155,29 +155,33 @@ impl Stream {
         context: &Context<'_>,
         destination: &mut dyn Destination,
     ) -> Poll<io::Result<usize>> {
-        if destination.room() == 0 {
-            return Poll::Ready(Ok(0));
-        }
-        let mut inbound = lock(&self.core.inbound);
-        match self.try_fill(&mut inbound, destination)? {
-            Ok(count) => Poll::Ready(Ok(count)),
-            Err(wait) => {
-                wait.leave(&self.core.inbound, inbound, Key::POLL, context);
-                Poll::Pending
+        self.reporting("read", || {
+            if destination.room() == 0 {
+                return Poll::Ready(Ok(0));
             }
-        }
+            let mut inbound = lock(&self.core.inbound);
+            match self.try_fill(&mut inbound, destination)? {
+                Ok(count) => Poll::Ready(Ok(count)),
+                Err(wait) => {
+                    wait.leave(&self.core.inbound, inbound, Key::POLL, context);
+                    Poll::Pending
+                }
+            }
+        })
     }
 
     pub(crate) fn try_read(&self, destination: &mut dyn Destination) -> io::Result<usize> {
-        if destination.room() == 0 {
-            return Ok(0);
-        }
-        let mut inbound = lock(&self.core.inbound);
-        self.try_fill(&mut inbound, destination)?.map_err(|wait| {
-            if matches!(wait, Wait::Turn) {
-                coop::end_run();
+        self.reporting("read", || {
+            if destination.room() == 0 {
+                return Ok(0);
             }
-            io::ErrorKind::WouldBlock.into()
+            let mut inbound = lock(&self.core.inbound);
+            self.try_fill(&mut inbound, destination)?.map_err(|wait| {
+                if matches!(wait, Wait::Turn) {
+                    coop::end_run();
+                }
+                io::ErrorKind::WouldBlock.into()
+            })
         })
     }
 

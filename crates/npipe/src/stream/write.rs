@@ -74,17 +74,21 @@ impl Stream {
         allow(dead_code, reason = "for the traits")
     )]
     pub(crate) fn poll_write(&self, context: &Context<'_>, source: &dyn Source) -> Poll<io::Result<usize>> {
-        let mut outbound = lock(&self.core.outbound);
-        match self.try_accept(&mut outbound, source) {
-            Ok(Some(count)) => Poll::Ready(Ok(count)),
-            Ok(None) => wait(&self.core.outbound, outbound, Key::POLL, context),
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        self.reporting("write", || {
+            let mut outbound = lock(&self.core.outbound);
+            match self.try_accept(&mut outbound, source) {
+                Ok(Some(count)) => Poll::Ready(Ok(count)),
+                Ok(None) => wait(&self.core.outbound, outbound, Key::POLL, context),
+                Err(error) => Poll::Ready(Err(error)),
+            }
+        })
     }
 
     pub(crate) fn try_write(&self, source: &dyn Source) -> io::Result<usize> {
-        let mut outbound = lock(&self.core.outbound);
-        self.try_accept(&mut outbound, source)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        self.reporting("write", || {
+            let mut outbound = lock(&self.core.outbound);
+            self.try_accept(&mut outbound, source)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        })
     }
 
     /// Accepts nothing any more behind a write in flight: for who dequeues packets only when it
@@ -96,12 +100,14 @@ impl Stream {
 
     /// Waits until the pipe has everything that was accepted.
     pub(crate) fn poll_flush(&self, context: &Context<'_>, key: Key) -> Poll<io::Result<()>> {
-        let mut outbound = lock(&self.core.outbound);
-        match outbound.machine.flush() {
-            FlushStep::Done => Poll::Ready(Ok(())),
-            FlushStep::Fail(code) => Poll::Ready(Err(system_error(code))),
-            FlushStep::Wait => wait(&self.core.outbound, outbound, key, context),
-        }
+        self.reporting("flush", || {
+            let mut outbound = lock(&self.core.outbound);
+            match outbound.machine.flush() {
+                FlushStep::Done => Poll::Ready(Ok(())),
+                FlushStep::Fail(code) => Poll::Ready(Err(system_error(code))),
+                FlushStep::Wait => wait(&self.core.outbound, outbound, key, context),
+            }
+        })
     }
 
     pub(crate) fn is_writable(&self) -> bool {
