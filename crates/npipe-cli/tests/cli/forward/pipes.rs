@@ -474,7 +474,7 @@ async fn what_is_written_at_once_crosses_as_one_message() {
     }
 }
 
-/// The calls of a client of go-winio: FlushFileBuffers and an empty write end its direction, and a
+/// The calls of Docker's clients: FlushFileBuffers and an empty write end their direction, and a
 /// read of no bytes is the end of the other.
 fn ask_with_half_close(name: &str, chunks: usize, chunk: &[u8]) -> io::Result<Vec<u8>> {
     let mut pipe = std::fs::OpenOptions::new().read(true).write(true).open(path(name))?;
