@@ -133,6 +133,10 @@ mod sync;
 )]
 mod sys;
 
+// First: rustdoc lists the methods of an end in the order of the modules.
+#[cfg(windows)]
+mod pipe_end;
+
 #[cfg(windows)]
 pub mod blocking;
 #[cfg(windows)]
@@ -145,8 +149,6 @@ mod documentation;
 #[cfg(all(windows, feature = "futures-io"))]
 mod futures_io;
 #[cfg(windows)]
-mod impersonation;
-#[cfg(windows)]
 mod listener;
 #[cfg(windows)]
 mod message;
@@ -154,10 +156,6 @@ mod message;
 mod options;
 #[cfg(windows)]
 mod pair;
-#[cfg(windows)]
-mod peer;
-#[cfg(windows)]
-mod pipe_end;
 #[cfg(windows)]
 pub mod readiness;
 #[cfg(windows)]
@@ -224,8 +222,6 @@ pub use directory::{PipeEntry, list_pipes};
 #[cfg(windows)]
 pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 #[cfg(windows)]
-pub use impersonation::{Impersonation, ImpersonationLevel};
-#[cfg(windows)]
 pub use listener::{Incoming, NamedPipeListener};
 #[cfg(windows)]
 pub use message::Messages;
@@ -234,12 +230,11 @@ pub use options::{ClientOptions, ServerOptions};
 #[cfg(windows)]
 pub use pair::{pair, pair_with};
 #[cfg(windows)]
-pub use peer::{Peer, ServerIdentity};
-#[cfg(windows)]
 pub use pipe_end::{Client, End, Pipe, Server};
 #[cfg(windows)]
 pub use security::{
-    Access, AccessEntry, AccessList, Integrity, SecurityDescriptor, SecurityDescriptorBuilder, Sid, Trustee,
+    Access, AccessEntry, AccessList, Impersonation, ImpersonationLevel, Integrity, Peer, SecurityDescriptor,
+    SecurityDescriptorBuilder, ServerIdentity, Sid, Trustee,
 };
 #[cfg(windows)]
 pub use server::NamedPipeServer;

@@ -10,14 +10,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::blocking::PipeStream;
 use crate::coop;
 use crate::driver::Driver;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
 use crate::info::{Peek, PipeEnd, PipeInfo, PipeMode};
 use crate::interest::{Interest, Ready};
-use crate::peer::Peer;
-use crate::security::SecurityDescriptor;
+use crate::security::{Peer, SecurityDescriptor};
 use crate::stream::{Growing, Key, LingerTime, Settings, Slice, Slices, Stream};
 use crate::sys;
 
@@ -760,23 +758,6 @@ impl<E: End> Pipe<E> {
         self.stream.surrender()
     }
 
-    /// This end for threads. Nothing is lost: it waits until the pipe has everything that was
-    /// written, and bytes that were read ahead are the first that the [`PipeStream`] reads. The
-    /// error of a write that was accepted and then failed is reported by its next write or
-    /// flush.
-    ///
-    /// The handle stays tied to its completion port, which costs the stream nothing.
-    /// [`PipeStream::into_server`] and [`PipeStream::into_client`] are the ways back. Settings, and
-    /// an ended writing direction, are kept in both conversions.
-    ///
-    /// # Cancellation
-    ///
-    /// When the future is dropped the pipe is closed, as by dropping it.
-    pub async fn into_blocking(self) -> PipeStream {
-        self.stream.rest().await;
-        PipeStream::around(self.stream)
-    }
-
     /// Bounds how long writes that are still on their way keep the pipe open after this end
     /// is dropped, and how long [`close`](Self::close) waits for the peer to read. `None`
     /// is no bound: until the peer has made room for them, or read them, or has closed its
@@ -794,6 +775,122 @@ impl<E: End> Pipe<E> {
     /// last [set](Self::set_linger).
     pub fn linger(&self) -> Option<Duration> {
         self.stream.linger().after_drop()
+    }
+}
+
+/// Methods of the end for the half that they concern. [`as_ref`](Self::as_ref) has the others.
+impl<E: End> OwnedReadHalf<Pipe<E>> {
+    /// [`Pipe::recv_message`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::recv_message`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::recv_message`].
+    pub async fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
+        self.pipe.recv_message(buffer).await
+    }
+
+    /// [`Pipe::recv_message_limited`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::recv_message`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::recv_message`].
+    pub async fn recv_message_limited(
+        &self,
+        buffer: &mut BytesMut,
+        limit: usize,
+    ) -> io::Result<Option<usize>> {
+        self.pipe.recv_message_limited(buffer, limit).await
+    }
+
+    /// [`Pipe::is_message_complete`].
+    pub fn is_message_complete(&self) -> bool {
+        self.pipe.is_message_complete()
+    }
+
+    /// [`Pipe::is_closed`].
+    pub fn is_closed(&self) -> bool {
+        self.pipe.is_closed()
+    }
+
+    /// [`Pipe::closed`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::closed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::closed`].
+    pub async fn closed(&self) -> io::Result<()> {
+        self.pipe.closed().await
+    }
+}
+
+/// Methods of the end for the half that they concern. [`as_ref`](Self::as_ref) has the others.
+impl<E: End> OwnedWriteHalf<Pipe<E>> {
+    /// [`Pipe::send_message`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::send_message`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::send_message`].
+    pub async fn send_message(&self, message: &[u8]) -> io::Result<()> {
+        self.pipe.send_message(message).await
+    }
+
+    /// [`Pipe::close_write`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::close_write`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::close_write`].
+    pub async fn close_write(&self, timeout: Duration) -> io::Result<()> {
+        self.pipe.close_write(timeout).await
+    }
+
+    /// [`Pipe::drain`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::drain`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::drain`].
+    pub async fn drain(&self) -> io::Result<()> {
+        self.pipe.drain().await
+    }
+
+    /// [`Pipe::is_closed`].
+    pub fn is_closed(&self) -> bool {
+        self.pipe.is_closed()
+    }
+
+    /// [`Pipe::closed`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Pipe::closed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipe::closed`].
+    pub async fn closed(&self) -> io::Result<()> {
+        self.pipe.closed().await
     }
 }
 

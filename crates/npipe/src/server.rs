@@ -2,9 +2,8 @@
 
 use std::io;
 
-use crate::impersonation::Impersonation;
 use crate::pipe_end::{Pipe, Server};
-use crate::security::{SecurityDescriptor, Sid};
+use crate::security::{Impersonation, SecurityDescriptor, Sid};
 
 /// The server's end of a pipe: one instance, which serves one client at a time. Made by
 /// [`ServerOptions::create`](crate::ServerOptions::create).

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::PipeStream;
 use crate::driver::Driver;
 use crate::info::PipeEnd;
+use crate::pipe_end::{End, Pipe};
 use crate::stream::{Settings, Stream};
 use crate::sys;
 use crate::{NamedPipeClient, NamedPipeServer};
@@ -190,5 +191,24 @@ impl TryFrom<PipeStream> for OwnedHandle {
                 ConversionError { stream, reason }
             })
         })
+    }
+}
+
+impl<E: End> Pipe<E> {
+    /// This end for threads. Nothing is lost: it waits until the pipe has everything that was
+    /// written, and bytes that were read ahead are the first that the [`PipeStream`] reads. The
+    /// error of a write that was accepted and then failed is reported by its next write or
+    /// flush.
+    ///
+    /// The handle stays tied to its completion port, which costs the stream nothing.
+    /// [`PipeStream::into_server`] and [`PipeStream::into_client`] are the ways back. Settings, and
+    /// an ended writing direction, are kept in both conversions.
+    ///
+    /// # Cancellation
+    ///
+    /// When the future is dropped the pipe is closed, as by dropping it.
+    pub async fn into_blocking(self) -> PipeStream {
+        self.stream.rest().await;
+        PipeStream::around(self.stream)
     }
 }

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use super::Canceller;
 use super::timeout::deadline_after;
+use bytes::BytesMut;
+
 use crate::driver::Driver;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf, split};
-use crate::impersonation::Impersonation;
 use crate::info::PipeInfo;
 use crate::machine::verdict::RetryReason;
 use crate::name::PipeName;
 use crate::options::{ClientOptions, Verified};
-use crate::peer::Peer;
-use crate::security::{SecurityDescriptor, Sid};
+use crate::security::{Impersonation, Peer, SecurityDescriptor, Sid};
 use crate::stream::{LingerTime, Settings, Stream, nothing_is_unread};
 use crate::sys::{self, OwnedHandle};
 
@@ -447,6 +447,49 @@ impl PipeStream {
     /// a client's end, which ends a connection by being dropped.
     pub fn disconnect(&self) -> io::Result<()> {
         self.stream.disconnect()
+    }
+}
+
+/// Methods of the stream for the half that they concern. [`as_ref`](Self::as_ref) has the others.
+impl OwnedReadHalf<PipeStream> {
+    /// [`PipeStream::recv_message`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PipeStream::recv_message`].
+    pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
+        self.pipe.recv_message(buffer)
+    }
+
+    /// [`PipeStream::is_closed`].
+    pub fn is_closed(&self) -> bool {
+        self.pipe.is_closed()
+    }
+}
+
+/// Methods of the stream for the half that they concern. [`as_ref`](Self::as_ref) has the others.
+impl OwnedWriteHalf<PipeStream> {
+    /// [`PipeStream::send_message`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PipeStream::send_message`].
+    pub fn send_message(&self, message: &[u8]) -> io::Result<()> {
+        self.pipe.send_message(message)
+    }
+
+    /// [`PipeStream::close_write`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PipeStream::close_write`].
+    pub fn close_write(&self, timeout: Duration) -> io::Result<()> {
+        self.pipe.close_write(timeout)
+    }
+
+    /// [`PipeStream::is_closed`].
+    pub fn is_closed(&self) -> bool {
+        self.pipe.is_closed()
     }
 }
 

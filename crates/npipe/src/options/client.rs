@@ -9,14 +9,13 @@ use crate::NamedPipeClient;
 use crate::coop;
 use crate::driver::{self, Driver};
 use crate::error;
-use crate::impersonation::ImpersonationLevel;
 use crate::info::{PipeEnd, PipeMode};
 use crate::machine::verdict::{self, Open, RetryReason};
 use crate::machine::{DEFAULT_LIMIT, DEFAULT_MESSAGE_LIMIT, Framing};
 use crate::moment::{ConnectionTime, Moment};
 use crate::name::PipeName;
-use crate::peer::ServerIdentity;
 use crate::retry::Retry;
+use crate::security::{ImpersonationLevel, ServerIdentity};
 use crate::stream::{Settings, Stream};
 use crate::sys;
 

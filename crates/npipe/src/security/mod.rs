@@ -12,7 +12,11 @@
 
 mod access;
 mod builder;
+#[cfg(windows)]
+mod impersonation;
 mod layout;
+#[cfg(windows)]
+mod peer;
 mod sid;
 
 pub use access::{AccessEntry, AccessList};
@@ -20,11 +24,11 @@ pub use builder::{Access, Integrity, SecurityDescriptorBuilder, Trustee};
 pub use sid::Sid;
 
 #[cfg(windows)]
-pub use crate::impersonation::{Impersonation, ImpersonationLevel};
-#[cfg(windows)]
-pub use crate::peer::{Peer, ServerIdentity};
-#[cfg(windows)]
 pub use descriptor::SecurityDescriptor;
+#[cfg(windows)]
+pub use impersonation::{Impersonation, ImpersonationLevel};
+#[cfg(windows)]
+pub use peer::{Peer, ServerIdentity};
 
 #[cfg(windows)]
 mod descriptor {
