@@ -183,6 +183,13 @@ pub(crate) struct ConnectArguments {
     #[arg(long, conflicts_with = "write_only")]
     pub(crate) end_at_empty_message: bool,
 
+    /// Close stdout at an empty message from the server, and go on with stdin [npiperelay: always,
+    /// without -ep]
+    ///
+    /// Without it, and without --end-at-empty-message, an empty message is passed over.
+    #[arg(long, conflicts_with_all = ["write_only", "end_at_empty_message"])]
+    pub(crate) close_at_empty_message: bool,
+
     /// End the session when stdin ends [npiperelay: -ei]
     ///
     /// All of stdin has been handed to the pipe by then, and the message of --eof-message. Replies

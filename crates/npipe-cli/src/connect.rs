@@ -18,12 +18,10 @@ use crate::bridge::{
 };
 use crate::cli::ConnectArguments;
 #[cfg(windows)]
-use crate::dial::{Stream, pipe};
-#[cfg(windows)]
-use crate::endings::Directions;
+use crate::dial::{Connection, pipe};
 #[cfg(unix)]
 use crate::endings::Stop;
-use crate::endings::{Direction, EndOfInput, Kind, Session};
+use crate::endings::{Direction, EndOfInput, EndOfReplies, Kind, Session};
 use crate::exit::{Exit, Failure};
 use crate::patience::Patience;
 use crate::progress::Progress;
@@ -36,20 +34,22 @@ use crate::verdict::{open_failure, verdict};
 
 pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(), Failure> {
     let name = &arguments.target;
-    let mut stdio = stdio::open()?;
+    let (mut stdio, hang_up) = stdio::open()?;
     #[cfg(windows)]
-    let (mut server, directions) = open(&arguments, report).await?;
+    let Connection { stream: mut server, kind, directions } = open(&arguments, report).await?;
     #[cfg(unix)]
     let (bridge, mut server) = open(&arguments, report).await?;
+    // The other half sends the end of a pipe of bytes, and then closes the connection.
     #[cfg(unix)]
-    let directions = server.directions();
+    let (kind, directions) = (Kind::Messages, server.directions());
     report.detail(format_args!("connected to {name}"));
     // Over the bridge the other half sees the end of stdin, unless nothing of it is sent.
     let ends_here = cfg!(windows) || !directions.has(Direction::Requests);
     let end_of_input = EndOfInput::new(arguments.exit_on_stdin_eof && ends_here);
-    let session = Session { directions, end_of_input, ..Session::new(Kind::Stdio, Kind::Pipe) };
+    let end_of_replies = EndOfReplies::ClosesStdout;
+    let session = Session { directions, end_of_input, end_of_replies, ..Session::new(Kind::Stdio, kind) };
     let account = Account::of_stdio(name, Progress::new(arguments.progress.when, report), report);
-    let mut hang_up = pin!(stdio::hang_up());
+    let mut hang_up = pin!(hang_up);
     let hung_up = |cx: &mut Context<'_>, _: &_| hang_up.as_mut().poll(cx);
     let ended = relay(&mut stdio, &mut server, session, hung_up, &account).await;
     #[cfg(windows)]
@@ -60,10 +60,7 @@ pub(crate) async fn run(arguments: ConnectArguments, report: Report) -> Result<(
 }
 
 #[cfg(windows)]
-async fn open(
-    arguments: &ConnectArguments,
-    report: Report,
-) -> Result<(Box<dyn Stream>, Directions), Failure> {
+async fn open(arguments: &ConnectArguments, report: Report) -> Result<Connection, Failure> {
     let name = &arguments.target;
     let patience = Patience::of_connect(arguments);
     let only = arguments.one_way.direction();
@@ -71,19 +68,14 @@ async fn open(
         Ok(opened) => opened,
         Err(gave_up) => return Err(open_failure(name, &gave_up.error, Some(gave_up.waited))),
     };
-    opened
-        .set_empty_message_is_end(arguments.end_at_empty_message)
-        .map_err(|error| unusable(name, &error))?;
-    let pipe::Opened { pipe, directions } = opened;
-    if !arguments.eof_message {
-        return Ok((Box::new(pipe), directions));
-    }
-    if pipe.info().is_ok_and(|info| info.mode == PipeMode::Byte) {
+    if arguments.eof_message && opened.pipe.info().is_ok_and(|info| info.mode == PipeMode::Byte) {
         report.detail(format_args!(
             "{name} carries bytes, which have no empty message: the end of stdin is not passed on"
         ));
     }
-    Ok((Box::new(pipe::HalfClose::of_writes(pipe)), directions))
+    opened
+        .for_stdio(arguments.end_at_empty_message, arguments.close_at_empty_message, arguments.eof_message)
+        .map_err(|error| unusable(name, &error))
 }
 
 #[cfg(windows)]
@@ -109,7 +101,7 @@ async fn open(arguments: &ConnectArguments, report: Report) -> Result<(Bridge, B
             ends_session: arguments.exit_on_stdin_eof,
         },
         end_at_empty_message: arguments.end_at_empty_message,
-        half_close: false,
+        half_close: arguments.close_at_empty_message,
         only: arguments.one_way.direction(),
     };
     match bridge.open(opening).await {

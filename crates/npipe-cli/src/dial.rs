@@ -38,6 +38,11 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
         false
     }
 
+    /// Returns whether the end that was read is that of both directions, where it can be of one.
+    fn is_at_its_end(&self) -> bool {
+        false
+    }
+
     /// Appends the rest of the message whose beginning the last read returned, if it was not all of
     /// it.
     fn poll_rest_of_message(
@@ -52,6 +57,10 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
 impl<S: Stream + ?Sized> Stream for Box<S> {
     fn sends_messages(&self) -> bool {
         (**self).sends_messages()
+    }
+
+    fn is_at_its_end(&self) -> bool {
+        (**self).is_at_its_end()
     }
 
     fn poll_rest_of_message(&mut self, cx: &mut Context<'_>, message: &mut BytesMut) -> Poll<io::Result<()>> {
@@ -389,6 +398,31 @@ pub(crate) mod pipe {
             Ok(Connection { directions, ..Connection::new(pipe, kind) })
         }
 
+        /// For stdin and stdout. An empty message ends the session if `end_at_empty_message`, and
+        /// the replies alone if `half_close`. `sends_message`: one is sent at the end of stdin.
+        pub(crate) fn for_stdio(
+            self,
+            end_at_empty_message: bool,
+            half_close: bool,
+            sends_message: bool,
+        ) -> io::Result<Connection> {
+            if half_close && sends_message {
+                return self.half_closing();
+            }
+            let ends_replies = half_close
+                && self.directions.has(Direction::Replies)
+                && PipeEnd::carries_messages(&self.pipe);
+            self.set_empty_message_is_end(end_at_empty_message || ends_replies)?;
+            let Opened { pipe, directions } = self;
+            let stream: Box<dyn Stream> = match (ends_replies, sends_message) {
+                (true, _) => Box::new(HalfClose::of_reads(pipe)),
+                (false, true) => Box::new(HalfClose::of_writes(pipe)),
+                (false, false) => Box::new(pipe),
+            };
+            let kind = if ends_replies { Kind::Messages } else { Kind::Pipe };
+            Ok(Connection { stream, kind, directions })
+        }
+
         /// Whether an empty message ends what is read.
         pub(crate) fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
             if !self.directions.has(Direction::Replies) {
@@ -570,12 +604,15 @@ pub(crate) mod pipe {
         OfOne,
         /// As [`Input::OfOne`], and the rest of a message is being received.
         Receiving(Receiving<P>),
-        /// That end has been read. What comes behind it is dropped, until the pipe ends.
-        Ended,
+        /// That end has been read. What comes behind it is dropped, until the pipe ends. `of_both`:
+        /// it was the pipe's.
+        Ended { of_both: bool },
     }
 
     enum End<P: PipeEnd> {
         Due,
+        /// The peer, which receives messages, is not told.
+        NotTold,
         /// The peer is being told.
         Telling(Pin<Box<dyn Future<Output = P::Writer> + Send>>),
         /// It has been told, or cannot be.
@@ -600,10 +637,15 @@ pub(crate) mod pipe {
             HalfClose { reader: Some(reader), input: Input::OfBoth, writer: Some(writer), end }
         }
 
+        /// Ends what is read by an empty message. The pipe carries messages.
+        fn of_reads(pipe: P) -> HalfClose<P> {
+            HalfClose { input: Input::OfOne, end: End::NotTold, ..HalfClose::of_writes(pipe) }
+        }
+
         pub(crate) fn kind(&self) -> Kind {
             match self.input {
                 Input::OfBoth => Kind::Pipe,
-                Input::OfOne | Input::Receiving(_) | Input::Ended => Kind::Messages,
+                Input::OfOne | Input::Receiving(_) | Input::Ended { .. } => Kind::Messages,
             }
         }
 
@@ -627,7 +669,11 @@ pub(crate) mod pipe {
 
     impl<P: PipeEnd> Stream for HalfClose<P> {
         fn sends_messages(&self) -> bool {
-            matches!(self.end, End::Due)
+            matches!(self.end, End::Due | End::NotTold)
+        }
+
+        fn is_at_its_end(&self) -> bool {
+            matches!(self.input, Input::Ended { of_both: true })
         }
 
         fn poll_rest_of_message(
@@ -678,7 +724,7 @@ pub(crate) mod pipe {
             drop(ready!(self.poll_received(cx))?);
             let HalfClose { reader, input, .. } = &mut *self;
             let reader = reader.as_mut().expect("it is there unless a message is being received");
-            while let Input::Ended = input {
+            while let Input::Ended { .. } = input {
                 let mut dropped = [0; 1024];
                 let mut dropped = ReadBuf::new(&mut dropped);
                 ready!(Pin::new(&mut *reader).poll_read(cx, &mut dropped))?;
@@ -687,12 +733,12 @@ pub(crate) mod pipe {
                 }
             }
             let before = buffer.filled().len();
-            ready!(Pin::new(reader).poll_read(cx, buffer))?;
+            ready!(Pin::new(&mut *reader).poll_read(cx, buffer))?;
             if let Input::OfOne = input
                 && buffer.filled().len() == before
                 && buffer.remaining() > 0
             {
-                *input = Input::Ended;
+                *input = Input::Ended { of_both: reader.as_ref().is_closed() };
             }
             Poll::Ready(Ok(()))
         }

@@ -73,6 +73,15 @@ impl EndOfInput {
     }
 }
 
+/// What the end of a server's bytes means to stdout, where the server can end one direction only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndOfReplies {
+    /// The session is over.
+    EndsSession,
+    /// Stdout is closed. The session goes on until stdin has ended or the server has left.
+    ClosesStdout,
+}
+
 /// The directions that a server's stream has: a pipe may have one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Directions {
@@ -96,21 +105,25 @@ pub(crate) struct Session {
     pub(crate) server: Kind,
     pub(crate) directions: Directions,
     pub(crate) end_of_input: EndOfInput,
+    pub(crate) end_of_replies: EndOfReplies,
     pub(crate) idle_timeout: Option<Duration>,
 }
 
 impl Session {
     pub(crate) fn new(client: Kind, server: Kind) -> Session {
         let (directions, end_of_input) = (Directions::Both, EndOfInput::KeepsSession);
-        Session { client, server, directions, end_of_input, idle_timeout: None }
+        let end_of_replies = EndOfReplies::EndsSession;
+        Session { client, server, directions, end_of_input, end_of_replies, idle_timeout: None }
     }
 
     fn directions_are_independent(self) -> bool {
-        self.client.ends_each_direction() && self.server.ends_each_direction()
+        let client_goes_on =
+            self.client.ends_each_direction() || self.end_of_replies == EndOfReplies::ClosesStdout;
+        client_goes_on && self.server.ends_each_direction()
     }
 
     /// Whether the client's stream is told that the server has ended, before the session is over.
-    /// `well`: the server did not break off.
+    /// `well`: the server did not break off, and its end is of one direction where it can be.
     pub(crate) fn tells_client(self, well: bool) -> bool {
         self.client != Kind::Bridge || (well && self.directions_are_independent())
     }
@@ -230,7 +243,7 @@ impl Endings {
 
     pub(crate) fn next(self, requests: Progress, replies: Progress) -> Next {
         use Ending::{Eof, ReceiverFailed, SenderFailed};
-        let Session { client, server: _, directions: _, end_of_input, idle_timeout } = self.session;
+        let Session { client, end_of_input, idle_timeout, .. } = self.session;
         let requests_ended = matches!(requests, Progress::Absent | Progress::Ended(_));
         let ended_as_it_left = match client {
             Kind::Stdio | Kind::Process => false,
@@ -245,7 +258,8 @@ impl Endings {
             Progress::Ended(Eof)
                 if self.session.directions_are_independent() && !requests_ended && !self.server_has_left =>
             {
-                (client != Kind::Bridge).then_some(FAREWELL)
+                // The other half limits its own client, and a terminal may stay silent.
+                (!matches!(client, Kind::Bridge | Kind::Stdio)).then_some(FAREWELL)
             }
             Progress::Ended(_) => return Next::Stop(Stop::Over),
             Progress::Absent if requests_ended => return Next::Stop(Stop::Over),
@@ -300,8 +314,8 @@ mod tests {
     use super::Kind::{Bridge, Messages, Pipe, Process, Socket, Stdio};
     use super::Progress::{Absent, Ended, Reading, Writing};
     use super::{
-        EndOfInput, Endings, FAREWELL, Kind, LAST_INPUT, LAST_REPLIES, Next, SILENCE, Session, Standstill,
-        Stop,
+        EndOfInput, EndOfReplies, Endings, FAREWELL, Kind, LAST_INPUT, LAST_REPLIES, Next, SILENCE, Session,
+        Standstill, Stop,
     };
 
     const GO_ON: Next = Next::GoOn(None);
@@ -430,6 +444,25 @@ mod tests {
         assert!(!endings.watches_server(Reading) && endings.watches_server(Ended(Eof)));
         endings.on_server_left();
         assert_eq!(endings.next(Reading, Ended(Eof)), OVER);
+    }
+
+    #[test]
+    fn a_stdout_that_is_closed_leaves_the_session_to_stdin() {
+        for server in [Pipe, Socket, Process, Messages] {
+            let end_of_replies = EndOfReplies::ClosesStdout;
+            let mut endings = Endings::new(Session { end_of_replies, ..Session::new(Stdio, server) });
+            if matches!(server, Pipe | Process) {
+                assert_eq!(endings.next(Reading, Ended(Eof)), OVER);
+                continue;
+            }
+            assert_eq!(endings.next(Reading, Ended(Eof)), GO_ON);
+            assert_eq!(endings.next(Writing, Ended(Eof)), GO_ON);
+            for requests in [Absent, Ended(Eof), Ended(SenderFailed), Ended(ReceiverFailed)] {
+                assert_eq!(endings.next(requests, Ended(Eof)), OVER);
+            }
+            endings.on_server_left();
+            assert_eq!(endings.next(Reading, Ended(Eof)), OVER);
+        }
     }
 
     #[test]

@@ -269,11 +269,11 @@ async fn join_stdio(
     report: Report,
     delivered: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
-    let mut stdio = stdio::open()?;
+    let (mut stdio, hang_up) = stdio::open()?;
     let Connection { stream: mut peer, kind, directions } = peer;
     let session = Session { directions, idle_timeout, ..Session::new(Kind::Stdio, kind) };
     let account = Account::of_stdio(name, Progress::new(progress, report), report);
-    let mut hang_up = pin!(stdio::hang_up());
+    let mut hang_up = pin!(hang_up);
     let hung_up = |cx: &mut Context<'_>, _: &_| hang_up.as_mut().poll(cx);
     let (stop, summary) = relay(&mut stdio, &mut peer, session, hung_up, &account).await;
     drop(peer);

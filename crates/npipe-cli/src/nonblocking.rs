@@ -5,13 +5,14 @@
 //! Files and terminals that are blocking cannot be polled for a task, so threads of Tokio's pool
 //! make the calls; the end of the process ends one that still waits.
 
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf, join};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -19,14 +20,14 @@ use tokio::task::{JoinHandle, spawn_blocking};
 /// The longest call: as much as a relay holds.
 const LONGEST: usize = 64 * 1024;
 
-/// Stdin and stdout for data.
-pub(crate) fn stdio() -> io::Result<Join<Stdin, Stdout>> {
+/// Stdin and stdout for data. `while_open` is dropped when stdout is closed.
+pub(crate) fn stdio(while_open: Option<PipeWriter>) -> io::Result<Join<Stdin, Stdout>> {
     let file = |file: BorrowedFd<'_>| file.try_clone_to_owned().map(Arc::new);
     let stdin = Stdin {
         file: file(io::stdin().as_fd())?,
         reading: Reading::Buffered { bytes: Vec::new(), taken: 0 },
     };
-    let stdout = Stdout { file: file(io::stdout().as_fd())?, writing: None };
+    let stdout = Stdout { file: Some(file(io::stdout().as_fd())?), writing: None, while_open };
     Ok(join(stdin, stdout))
 }
 
@@ -88,17 +89,21 @@ impl AsyncRead for Stdin {
     }
 }
 
-/// A write that was accepted is reported by the next call, or by `flush`.
+/// A write that was accepted is reported by the next call, or by `flush`. `shutdown` closes stdout
+/// for the whole process.
 #[derive(Debug)]
 pub(crate) struct Stdout {
-    file: Arc<OwnedFd>,
+    /// None once it is closed.
+    file: Option<Arc<OwnedFd>>,
     writing: Option<JoinHandle<io::Result<()>>>,
+    while_open: Option<PipeWriter>,
 }
 
 impl AsyncWrite for Stdout {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        let (file, bytes) = (Arc::clone(&self.file), bytes[..bytes.len().min(LONGEST)].to_vec());
+        let Some(file) = &self.file else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let (file, bytes) = (Arc::clone(file), bytes[..bytes.len().min(LONGEST)].to_vec());
         let length = bytes.len();
         self.writing = Some(spawn_blocking(move || write_all(&*file, &bytes)));
         Poll::Ready(Ok(length))
@@ -111,8 +116,23 @@ impl AsyncWrite for Stdout {
         Poll::Ready(written?)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flush(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // No thread writes after that.
+        let flushed = ready!(self.as_mut().poll_flush(cx));
+        if self.file.take().is_some() {
+            self.while_open = None;
+            close_stdout();
+        }
+        Poll::Ready(flushed)
+    }
+}
+
+/// Puts `/dev/null` in the place of stdout, so that no other file gets its number. Where that cannot
+/// be opened, the end of the process closes stdout.
+fn close_stdout() {
+    let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    if let Ok(null) = null {
+        let _ = rustix::stdio::dup2_stdout(null);
     }
 }
 

@@ -65,6 +65,10 @@ fn translate(arguments: &[OsString]) -> Option<Vec<OsString>> {
             ours.extend(words.iter().map(OsString::from));
         }
     }
+    if !flags.contains(&"ep") {
+        // It closes stdout, and copies stdin until that ends.
+        ours.push("--close-at-empty-message".into());
+    }
     if flags.contains(&LIMIT) && flags.contains(&"p") {
         ours.push(LIMIT_ATTEMPTS.into());
     }
@@ -165,6 +169,7 @@ mod tests {
         assert!(connect("npipe -s //./pipe/x").0.eof_message);
         assert!(connect("npipe -ei //./pipe/x").0.exit_on_stdin_eof);
         assert!(connect("npipe -ep //./pipe/x").0.end_at_empty_message && !none.end_at_empty_message);
+        assert!(!connect("npipe -ep //./pipe/x").0.close_at_empty_message && none.close_at_empty_message);
         connect("npipe -bg //./pipe/x");
         assert_eq!(connect("npipe -v //./pipe/x").1, 1);
     }

@@ -394,7 +394,9 @@ impl<'a> Pump<'a> {
             State::Closing(read) => {
                 // A shutdown should flush by itself; Tokio's stdout does not.
                 let shutdown = match ready!(receiver.as_mut().poll_flush(cx)) {
-                    Ok(()) if tells_end(read.is_ok()) => ready!(receiver.poll_shutdown(cx)),
+                    Ok(()) if tells_end(read.is_ok() && !sender.is_at_its_end()) => {
+                        ready!(receiver.poll_shutdown(cx))
+                    }
                     flushed => flushed,
                 };
                 State::Ended(match (std::mem::replace(read, Ok(())), shutdown) {

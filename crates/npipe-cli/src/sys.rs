@@ -5,7 +5,7 @@
 #[cfg(target_os = "linux")]
 pub(crate) use linux::end_with_this_thread;
 #[cfg(windows)]
-pub(crate) use windows::leave_console_of_our_own;
+pub(crate) use windows::{close_stdout, leave_console_of_our_own};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -35,7 +35,42 @@ mod linux {
 
 #[cfg(windows)]
 mod windows {
-    use windows_sys::Win32::System::Console::{FreeConsole, GetConsoleProcessList};
+    use std::io;
+    use std::ptr::null_mut;
+
+    use windows_sys::Win32::Foundation::{CloseHandle, INVALID_HANDLE_VALUE};
+    use windows_sys::Win32::System::Console::{
+        FreeConsole, GetConsoleProcessList, GetStdHandle, STD_ERROR_HANDLE, STD_INPUT_HANDLE,
+        STD_OUTPUT_HANDLE, SetStdHandle,
+    };
+
+    /// Closes the handle that this process has for its stdout, which has none from then on: its
+    /// reader sees the end unless another handle exists. A handle that is stdin or stderr too stays
+    /// open.
+    ///
+    /// [`GetStdHandle`](https://learn.microsoft.com/windows/console/getstdhandle),
+    /// [`SetStdHandle`](https://learn.microsoft.com/windows/console/setstdhandle),
+    /// [`CloseHandle`](https://learn.microsoft.com/windows/win32/api/handleapi/nf-handleapi-closehandle).
+    pub(crate) fn close_stdout() {
+        // Threads that write to stdout by the standard library hold this lock during the call.
+        let _nothing_is_written = io::stdout().lock();
+        // SAFETY: no preconditions.
+        let handles = [STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_ERROR_HANDLE]
+            .map(|which| unsafe { GetStdHandle(which) });
+        let [stdin, stdout, stderr] = handles;
+        let is_shared = [stdin, stderr].contains(&stdout);
+        if stdout.is_null() || stdout == INVALID_HANDLE_VALUE || is_shared {
+            return;
+        }
+        // SAFETY: no preconditions; null means that there is no stdout.
+        if unsafe { SetStdHandle(STD_OUTPUT_HANDLE, null_mut()) } != 0 {
+            // SAFETY: the process was given this handle for its stdout and nothing owns it: the
+            // standard library and Tokio call `GetStdHandle` for each use, which returns null by
+            // now, and no use is in progress while the lock is held. The tool keeps no copy of its
+            // value, and its own stream has a duplicate.
+            unsafe { CloseHandle(stdout) };
+        }
+    }
 
     /// Leaves the console if no other process is attached to it, whose window then closes. Tells
     /// whether that was so. The caller has no stream on it.

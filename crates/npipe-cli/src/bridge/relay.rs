@@ -37,9 +37,13 @@ pub(super) async fn relay<C>(
     let Connection { mut stream, kind, directions } = target;
     let session = Session { directions, end_of_input, ..Session::new(Kind::Bridge, kind) };
     let (stop, summary) = relay::relay(&mut client, &mut stream, session, unseen, account).await;
+    let has_been_told = match &summary.replies.end {
+        End::Eof => session.tells_client(true) && !stream.is_at_its_end(),
+        End::ReadFailed(_) | End::WriteFailed(_) | End::Abandoned { .. } => false,
+    };
     match &summary.replies.end {
         End::ReadFailed(error) => drop(client.fail(error).await),
-        End::Eof | End::Abandoned { .. } if stop == Stop::Over && !session.tells_client(true) => {
+        End::Eof | End::Abandoned { .. } if stop == Stop::Over && !has_been_told => {
             let taken = match summary.requests.end {
                 // How much of it is missing is not known.
                 End::WriteFailed(_) => summary.requests.bytes.saturating_sub(1),

@@ -27,8 +27,6 @@ use crate::bridge::client::{Bridge, Settings};
 #[cfg(windows)]
 use crate::dial;
 use crate::dial::{Connection, Dialer};
-#[cfg(windows)]
-use crate::endings::Kind;
 use crate::endings::{EndOfInput, FAREWELL};
 use crate::endpoint::Target;
 use crate::exit::{Exit, Failure};
@@ -42,7 +40,11 @@ pub(super) const LAST_DELIVERY: Duration = FAREWELL;
 
 /// Serves the Linux half at stdin and stdout until stdin ends.
 pub(crate) async fn run(report: Report) -> Result<(), Failure> {
-    let transport = stdio()
+    #[cfg(unix)]
+    let transport = stdio(None);
+    #[cfg(windows)]
+    let transport = stdio();
+    let transport = transport
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot use stdin and stdout: {error}")))?;
     serve(transport, report)
         .await
@@ -212,17 +214,8 @@ async fn open_pipe(
 ) -> io::Result<Connection> {
     let opened = dial::pipe::open_for_data(name, request.only, patience, request.launch, report).await;
     let opened = opened.map_err(|gave_up| gave_up.error)?;
-    if request.half_close {
-        return opened.half_closing();
-    }
-    opened.set_empty_message_is_end(request.end_at_empty_message)?;
-    let dial::pipe::Opened { pipe, directions } = opened;
-    let stream: Box<dyn dial::Stream> = if request.end_of_input.sends_message {
-        Box::new(dial::pipe::HalfClose::of_writes(pipe))
-    } else {
-        Box::new(pipe)
-    };
-    Ok(Connection { stream, kind: Kind::Pipe, directions })
+    let OpenRequest { end_at_empty_message, half_close, end_of_input, .. } = request;
+    opened.for_stdio(*end_at_empty_message, *half_close, end_of_input.sends_message)
 }
 
 #[cfg(not(windows))]

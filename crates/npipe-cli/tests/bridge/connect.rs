@@ -82,6 +82,72 @@ async fn an_empty_message_ends_the_session_where_that_was_asked_for() {
 }
 
 #[tokio::test]
+async fn an_empty_message_closes_stdout_and_stdin_goes_on_unless_it_ends_the_session() {
+    let Some(program) = windows_program("an empty message and stdout") else { return };
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = unique();
+    let _pipe = serve_message_pipe(&name, &server.local_addr().unwrap().to_string()).await;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_npipe"))
+        .args(["-s", &format!("//./pipe/{name}")])
+        .env("NPIPE_WINDOWS_EXE", program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (mut stream, _) = within_limit("the connection", server.accept()).await.unwrap();
+    stream.write_all(b"all").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut all = Vec::new();
+    let mut stdout = child.stdout.take().unwrap();
+    within_limit("the end of stdout", stdout.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, b"all");
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"late").await.unwrap();
+    drop(stdin);
+    let mut late = Vec::new();
+    within_limit("the end of stdin", stream.read_to_end(&mut late)).await.unwrap();
+    assert_eq!(late, b"late");
+    assert_eq!(within_limit("the end of npipe", child.wait()).await.unwrap().code(), Some(0));
+}
+
+/// The server talks before it reads, and the bridge holds what it has not read.
+#[tokio::test]
+async fn a_stdout_without_reader_loses_nothing_that_is_in_stdin() {
+    let Some(program) = windows_program("a stdout without reader") else { return };
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = unique();
+    let _pipe = serve_pipe(&name, &server.local_addr().unwrap().to_string()).await;
+    let request = vec![7; 8 << 20];
+    for stays_open in [false, true] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_npipe"))
+            .args(["connect", &format!("npipe:{name}")])
+            .env("NPIPE_WINDOWS_EXE", &program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut stdin = child.stdin.take().unwrap();
+        let feed = async {
+            let _ = stdin.write_all(&request).await;
+            stays_open.then_some(stdin)
+        };
+        let serve = async {
+            let (mut stream, _) = within_limit("the connection", server.accept()).await.unwrap();
+            stream.write_all(b"nobody reads this").await.unwrap();
+            let mut received = Vec::new();
+            let _ = within_limit("the end of stdin", stream.read_to_end(&mut received)).await;
+            received.len()
+        };
+        let (_stdin, received, status) =
+            tokio::join!(feed, serve, within_limit("the end of npipe", child.wait()));
+        assert_eq!((received, status.unwrap().code()), (request.len(), Some(8)));
+    }
+}
+
+#[tokio::test]
 async fn an_empty_message_ends_one_direction_of_a_connection() {
     let Some(program) = windows_program("half-close") else { return };
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -444,7 +444,7 @@ mod pipes {
     }
 
     #[tokio::test]
-    async fn an_empty_message_of_the_server_is_passed_over_or_is_the_end() {
+    async fn an_empty_message_of_the_server_ends_the_session_where_that_was_asked_for() {
         let server = Server::SendsEmptyMessage(b"so far");
         let flags = &["--end-at-empty-message"];
         row(PipeMode::Message, Row { server, flags, stdin: Stdin::StaysOpen, stdout: b"so far", ..ROW })

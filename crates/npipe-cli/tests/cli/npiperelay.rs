@@ -79,22 +79,61 @@ async fn with_ei_and_s_the_empty_message_is_sent_before_the_process_ends() {
 }
 
 #[tokio::test]
-async fn with_ep_an_empty_message_ends_the_session_and_without_it_is_passed_over() {
-    for (flags, reply) in [(&["-ep"][..], &b"first"[..]), (&[], b"firstsecond")] {
-        let name = unique_name();
-        let (ended, goes_on) = std::sync::mpsc::channel();
+async fn with_ep_an_empty_message_ends_the_session() {
+    let name = unique_name();
+    let (ended, goes_on) = std::sync::mpsc::channel();
+    let server = serve_blocking(npipe::PipeMode::Message, &name, move |mut stream| {
+        stream.write_all(b"first").unwrap();
+        assert_eq!(stream.write(b"").unwrap(), 0);
+        // A client that has gone by now is what -ep is for.
+        let _ = stream.write_all(b"second");
+        goes_on.recv_timeout(LIMIT).unwrap();
+    });
+    let outcome = Npipe::start(&["-ep", &slashed(&name)]).finish().await;
+    outcome.code(0).stdout(b"first").no_stderr();
+    let _ = ended.send(());
+    server.await.unwrap();
+}
+
+/// npiperelay closes stdout and goes on to copy stdin to the pipe.
+#[tokio::test]
+async fn without_ep_an_empty_message_closes_stdout_and_stdin_goes_on() {
+    let name = unique_name();
+    let target = format!("npipe:{name}");
+    let own_form = ["connect", "--close-at-empty-message", &target];
+    let path = slashed(&name);
+    for (arguments, ends_stdin) in [
+        (&[path.as_str()][..], false),
+        (&["-s", &path], true),
+        (&["-s", &path], false),
+        (&["-ei", &path], true),
+        (&own_form, false),
+    ] {
+        let sends_end = arguments[0] == "-s" && ends_stdin;
         let server = serve_blocking(npipe::PipeMode::Message, &name, move |mut stream| {
             stream.write_all(b"first").unwrap();
             assert_eq!(stream.write(b"").unwrap(), 0);
-            // A client that has gone by now is what -ep is for.
-            let _ = stream.write_all(b"second");
-            if reply == b"first" {
-                goes_on.recv_timeout(LIMIT).unwrap();
+            // What follows has no reader any more, and holds nothing up.
+            stream.write_all(b"second").unwrap();
+            assert_eq!(read_raw(&stream).unwrap(), b"late");
+            if ends_stdin {
+                if sends_end {
+                    assert_eq!(read_raw(&stream).unwrap(), b"");
+                }
+                assert_eq!(read_raw(&stream).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
             }
         });
-        let outcome = Npipe::start(&[flags, &[&slashed(&name)]].concat()).finish().await;
-        outcome.code(0).stdout(reply).no_stderr();
-        let _ = ended.send(());
+        let mut client = Npipe::start(arguments);
+        let mut stdout = Vec::new();
+        let mut reader = client.stdout.take().unwrap();
+        within_limit("the end of stdout", reader.read_to_end(&mut stdout)).await.unwrap();
+        assert_eq!(stdout, b"first");
+        let mut stdin = client.stdin.take().unwrap();
+        stdin.write_all(b"late").await.unwrap();
+        stdin.flush().await.unwrap();
+        // The session ends with stdin or with the server, whichever ends first.
+        let _open = (!ends_stdin).then_some(stdin);
+        client.finish().await.code(0).no_stderr();
         server.await.unwrap();
     }
 }
