@@ -12,10 +12,11 @@ pub(crate) fn write(path: &Path, start: &Command) -> Result<()> {
     let mut script = "#!/bin/sh\n".to_owned();
     for (name, value) in start.get_envs() {
         let value = value.context("a variable is to be removed, which the script cannot")?;
-        script += &format!("export {}={}\n", name.display(), quoted(value));
+        script += &format!("export {}={}\n", name.display(), quoted(value)?);
     }
-    let words: Vec<_> = std::iter::once(start.get_program()).chain(start.get_args()).map(quoted).collect();
-    script += &format!("exec {} \"$@\"\n", words.join(" "));
+    let words: Result<Vec<_>> =
+        std::iter::once(start.get_program()).chain(start.get_args()).map(quoted).collect();
+    script += &format!("exec {} \"$@\"\n", words?.join(" "));
     std::fs::write(path, script).with_context(|| format!("failed to write {}", path.display()))?;
     // There is no Wine on Windows, nor a bit to set.
     #[cfg(unix)]
@@ -25,6 +26,7 @@ pub(crate) fn write(path: &Path, start: &Command) -> Result<()> {
 }
 
 /// As one word of a shell.
-fn quoted(word: &OsStr) -> String {
-    format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))
+fn quoted(word: &OsStr) -> Result<String> {
+    let word = word.to_str().with_context(|| format!("{} is not Unicode", word.display()))?;
+    Ok(shlex::try_quote(word)?.into_owned())
 }

@@ -511,15 +511,13 @@ fn in_shell(path: &SocketPath) -> String {
 /// A word of `ExecStart=`: systemd.service(5), systemd.syntax(7).
 fn systemd_word(word: &str) -> String {
     let escaped = word.replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
-    if is_plain(word) { escaped } else { format!("\"{escaped}\"") }
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-:".contains(character);
+    if word.chars().all(is_plain) { escaped } else { format!("\"{escaped}\"") }
 }
 
+/// A word of a shell's command line. No path and no argument has a NUL, which could not be quoted.
 pub(super) fn shell_word(word: &str) -> String {
-    if is_plain(word) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
-fn is_plain(word: &str) -> bool {
-    word.chars().all(|character| character.is_ascii_alphanumeric() || "/._-:".contains(character))
+    shlex::try_quote(word).unwrap_or_default().into_owned()
 }
 
 #[cfg(test)]
@@ -529,8 +527,24 @@ mod tests {
     #[test]
     fn words_mean_themselves_to_a_shell() {
         assert_eq!(shell_word("/mnt/c/npipe.exe"), "/mnt/c/npipe.exe");
-        assert_eq!(shell_word("/mnt/c/Program Files/n.exe"), "'/mnt/c/Program Files/n.exe'");
-        assert_eq!(shell_word("a'b$c"), r"'a'\''b$c'");
+        let words = [
+            "/mnt/c/Program Files/n.exe",
+            "a'b$c",
+            "",
+            "`id`",
+            "a\"b\\c",
+            "two\nlines",
+            "!x",
+            "~",
+            "#",
+            "a=b",
+        ];
+        let line = words.map(shell_word).join(" ");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &format!("printf '%s\\0' {line}")])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), words.join("\0") + "\0", "{line}");
     }
 
     #[test]
