@@ -367,8 +367,10 @@ mod tests {
     use std::io;
     use std::pin::Pin;
     use std::task::{Context, Poll};
+    use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
+    use tokio::time::timeout;
 
     use super::{AgentStream, Compatibility, FAILURE, is_ssh_agent, session_bind};
     use crate::report::Report;
@@ -382,6 +384,11 @@ mod tests {
         (AgentStream::new(ours, compatibility.clone()), agent, compatibility)
     }
 
+    /// What would wait for ever fails at once, since the clock is paused.
+    async fn within_limit<T>(step: impl Future<Output = io::Result<T>>) -> T {
+        timeout(Duration::from_secs(60), step).await.expect("it does not wait for ever").unwrap()
+    }
+
     /// In pieces of `piece` bytes.
     async fn write_in_pieces(stream: &mut AgentStream<DuplexStream>, bytes: &[u8], piece: usize) {
         for bytes in bytes.chunks(piece) {
@@ -390,24 +397,24 @@ mod tests {
         stream.flush().await.unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn session_bind_is_answered_with_failure_in_its_place_among_the_replies() {
         for piece in [1, 2, 4, 5, 7, 33, 34, 1000] {
             let (mut stream, mut agent, _) = joined(true);
             let requests = [&LIST[..], &session_bind(), &LIST, &session_bind(), &session_bind()].concat();
             write_in_pieces(&mut stream, &requests, piece).await;
             let mut requests = [0; 10];
-            agent.read_exact(&mut requests).await.unwrap();
+            within_limit(agent.read_exact(&mut requests)).await;
             assert_eq!(requests, [LIST, LIST].concat()[..], "{piece}");
             agent.write_all(&[KEYS, KEYS].concat()).await.unwrap();
             let expected = [&KEYS[..], &FAILURE, &KEYS, &FAILURE, &FAILURE].concat();
             let mut replies = vec![0; expected.len()];
-            stream.read_exact(&mut replies).await.unwrap();
+            within_limit(stream.read_exact(&mut replies)).await;
             assert_eq!(replies, expected);
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_request_that_came_in_one_write_goes_on_in_one() {
         let request = session_bind();
         let agent = tokio_test::io::Builder::new().write(&request).write(&LIST).build();
@@ -440,13 +447,13 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_reader_that_waits_is_woken_for_the_failure() {
         let (stream, _agent, _) = joined(true);
         let (mut reader, mut writer) = split(stream);
         let reading = tokio::spawn(async move {
             let mut reply = [0; 5];
-            reader.read_exact(&mut reply).await.unwrap();
+            within_limit(reader.read_exact(&mut reply)).await;
             reply
         });
         tokio::task::yield_now().await;
@@ -454,12 +461,12 @@ mod tests {
         assert_eq!(reading.await.unwrap(), FAILURE);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_agent_that_closes_at_session_bind_is_asked_no_more() {
         let (mut stream, mut agent, compatibility) = joined(false);
         write_in_pieces(&mut stream, &session_bind(), 1000).await;
         let mut asked = vec![0; session_bind().len()];
-        agent.read_exact(&mut asked).await.unwrap();
+        within_limit(agent.read_exact(&mut asked)).await;
         assert_eq!(asked, session_bind());
         drop(agent);
         assert_eq!(stream.read(&mut [0; 9]).await.unwrap(), 0);
@@ -468,23 +475,23 @@ mod tests {
         let mut next = AgentStream::new(ours, compatibility);
         write_in_pieces(&mut next, &session_bind(), 1000).await;
         let mut reply = [0; 5];
-        next.read_exact(&mut reply).await.unwrap();
+        within_limit(next.read_exact(&mut reply)).await;
         assert_eq!(reply, FAILURE);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_agent_that_answers_session_bind_and_closes_is_asked_again() {
         let (mut stream, mut agent, compatibility) = joined(false);
         write_in_pieces(&mut stream, &[&session_bind()[..], &LIST].concat(), 1000).await;
         agent.write_all(&FAILURE).await.unwrap();
         drop(agent);
         let mut reply = Vec::new();
-        stream.read_to_end(&mut reply).await.unwrap();
+        within_limit(stream.read_to_end(&mut reply)).await;
         assert_eq!(reply, FAILURE);
         assert!(!compatibility.answers.load(std::sync::atomic::Ordering::Relaxed));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn all_else_passes_unchanged() {
         let long = [&[0, 0, 0x10, 0, 27, 0, 0, 0, 24][..], &[b'x'; 4096 - 5]].concat();
         for (answers, requests) in [
@@ -500,7 +507,7 @@ mod tests {
                 write_in_pieces(&mut stream, &requests, piece).await;
                 stream.shutdown().await.unwrap();
                 let mut passed = Vec::new();
-                agent.read_to_end(&mut passed).await.unwrap();
+                within_limit(agent.read_to_end(&mut passed)).await;
                 assert_eq!(passed, requests);
             }
         }
@@ -508,7 +515,7 @@ mod tests {
         agent.write_all(b"a greeting that comes before all requests").await.unwrap();
         drop(agent);
         let mut read = Vec::new();
-        stream.read_to_end(&mut read).await.unwrap();
+        within_limit(stream.read_to_end(&mut read)).await;
         assert_eq!(read, b"a greeting that comes before all requests");
     }
 

@@ -320,6 +320,26 @@ async fn a_limit_of_instances_holds_and_each_is_used_again_with_the_last_reply_r
     }
 }
 
+/// The end of a session closes the instance and does not disconnect its client.
+#[tokio::test]
+async fn the_client_of_an_instance_reads_what_it_was_sent_when_its_session_is_over() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = unique_name();
+    let target = format!("tcp:{}", server.local_addr().unwrap());
+    let listen = format!("npipe:{name}");
+    let mut process = Npipe::start(&["-v", "forward", "--instances", "1", &listen, &target]);
+    process.stderr_line("listening on").await;
+    for number in 1..5 {
+        let client = open(&name).await;
+        let (mut stream, _) = within_limit("the client", server.accept()).await.unwrap();
+        let reply = random(number, 60_000);
+        stream.write_all(&reply).await.unwrap();
+        drop(stream);
+        process.stderr_line(&format!("client {number}: ended")).await;
+        assert!(read_to_end(client).await == reply);
+    }
+}
+
 /// By the convention of go-winio, in both directions and with what comes before it whole.
 #[tokio::test]
 async fn an_empty_message_ends_one_direction_of_a_pipe_of_messages() {
