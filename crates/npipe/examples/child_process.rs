@@ -1,9 +1,9 @@
-//! One end of a pipe for a child process: it is the child's stdin, and works both ways.
+//! A child process that knows nothing of pipes: it reads stdin and writes stdout, with std alone.
 //!
 //!     cargo run --example child_process
 //!
-//! No other child gets it, and the value of no handle has to be told. The parent's end may be async
-//! all the same: `ours.into_server()`.
+//! The parent has what std's own pipes lack: time-outs, a way to end a wait from another thread,
+//! and ends for async code (`to_child.into_server()`).
 
 #[cfg(windows)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,40 +16,36 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(windows)]
 fn parent() -> Result<(), Box<dyn std::error::Error>> {
     use std::io::{BufRead, BufReader, Write};
-    use std::os::windows::io::OwnedHandle;
-    use std::process::{Command, Stdio};
+    use std::process::Command;
+    use std::time::Duration;
 
-    let (ours, theirs) = npipe::blocking::pair()?;
-    let mut child = Command::new(std::env::current_exe()?)
-        .arg("child")
-        .stdin(Stdio::from(OwnedHandle::try_from(theirs)?))
-        .spawn()?;
-    // `theirs` went with the command: when the child ends, its end of the pipe is closed.
+    use npipe::blocking::{ChildStdio, child_stdio};
 
-    let (reader, mut writer) = ours.into_split();
-    let mut answers = BufReader::new(reader).lines();
+    let ChildStdio { stdin, stdout, mut to_child, from_child, .. } = child_stdio()?;
+    // The command has the child's ends, and is dropped here: so they are closed when the child ends.
+    let mut child =
+        Command::new(std::env::current_exe()?).arg("child").stdin(stdin).stdout(stdout).spawn()?;
+
+    from_child.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut answers = BufReader::new(from_child).lines();
     for question in ["6 * 7", "2 * 21"] {
-        writeln!(writer, "{question}")?;
-        let answer = answers.next().ok_or("the child said nothing")??;
+        writeln!(to_child, "{question}")?;
+        let answer = answers.next().ok_or("the child ended without an answer")??;
         println!("{question} = {answer}");
     }
-    writeln!(writer, "bye")?;
+    // The child reads the end of stdin.
+    drop(to_child);
     assert!(child.wait()?.success());
     Ok(())
 }
 
 #[cfg(windows)]
 fn child() -> std::io::Result<()> {
-    use std::io::{BufRead, BufReader, Write};
-    use std::os::windows::io::AsHandle;
-
-    let handle = std::io::stdin().as_handle().try_clone_to_owned()?;
-    let pipe = npipe::blocking::PipeStream::try_from(handle)?;
-    for question in BufReader::new(&pipe).lines() {
+    for question in std::io::stdin().lines() {
         let question = question?;
         let Some((left, right)) = question.split_once(" * ") else { break };
         let parse = |number: &str| number.parse::<u32>().map_err(std::io::Error::other);
-        writeln!(&pipe, "{}", parse(left)? * parse(right)?)?;
+        println!("{}", parse(left)? * parse(right)?);
     }
     Ok(())
 }

@@ -22,6 +22,10 @@ const ATTEMPTS: u32 = 3;
 /// The pipe has a name that cannot be guessed, one instance, which refuses clients of other
 /// machines, and is open to this user only.
 ///
+/// For stdin and stdout of a program that does not use npipe there is
+/// [`blocking::child_stdio`](crate::blocking::child_stdio()): the handles of a pair are overlapped,
+/// and such a program fails on them.
+///
 /// ```no_run
 /// # #[cfg(all(windows, feature = "tokio"))]
 /// # async fn talk() -> std::io::Result<()> {
