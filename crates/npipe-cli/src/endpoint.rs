@@ -621,7 +621,9 @@ mod tests {
     #[test]
     fn a_path_that_lost_backslashes_to_a_shell_is_refused_with_what_to_write() {
         for eaten in [r"npipe:\.\pipe\agent", r"npipe:\.pipeagent"] {
-            assert!(pipe_error(eaten).contains(r"quote npipe:'\\.\pipe\NAME'"), "{eaten}");
+            let refused = pipe_error(eaten);
+            assert!(refused.contains(r"quote npipe:'\\.\pipe\NAME'"), "{refused}");
+            assert!(refused.starts_with(&format!("{} has lost", &eaten["npipe:".len()..])), "{refused}");
         }
     }
 
