@@ -271,8 +271,10 @@ impl Endings {
         let failed = (client == Kind::Stdio && requests == Progress::Ended(SenderFailed))
             .then_some((FAREWELL, Stop::Over));
         let input_ended = matches!(requests, Progress::Ended(_));
+        // A server that takes no more has replied or ended, or is about to: its last words are awaited.
+        let silence = if requests == Progress::Ended(ReceiverFailed) { LAST_REPLIES } else { SILENCE };
         let silent = (end_of_input == EndOfInput::EndsSession && input_ended && replies == Progress::Reading)
-            .then_some((SILENCE, Stop::Over));
+            .then_some((silence, Stop::Over));
         Next::GoOn(idle.into_iter().chain(failed).chain(silent).min_by_key(|(limit, _)| *limit))
     }
 
@@ -485,7 +487,8 @@ mod tests {
         assert_eq!(endings.next(Absent, Reading), GO_ON, "an input of which nothing is sent");
         assert!(endings.watches_client(Absent) && !endings.watches_client(Ended(Eof)));
         assert_eq!(endings.next(Ended(Eof), Reading), silent);
-        assert_eq!(endings.next(Ended(ReceiverFailed), Reading), silent);
+        let last_words = Next::GoOn(Some((LAST_REPLIES, Stop::Over)));
+        assert_eq!(endings.next(Ended(ReceiverFailed), Reading), last_words);
         assert_eq!(endings.next(Ended(Eof), Writing), GO_ON, "a slow reader of replies");
         assert_eq!(endings.next(Ended(Eof), Ended(Eof)), OVER);
     }
