@@ -340,6 +340,22 @@ async fn the_client_of_an_instance_reads_what_it_was_sent_when_its_session_is_ov
     }
 }
 
+/// Each session ends with the only instance. The next client comes at once, and finds the pipe busy
+/// at most.
+#[tokio::test]
+async fn the_name_of_one_instance_is_there_between_sessions() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = unique_name();
+    let target = format!("tcp:{}", server.local_addr().unwrap());
+    let mut process = Npipe::start(&["forward", "--instances", "1", &format!("npipe:{name}"), &target]);
+    process.stderr_line("listening on").await;
+    for _ in 0..100 {
+        let client = open(&name).await;
+        drop(within_limit("the client", server.accept()).await.unwrap());
+        assert_eq!(read_to_end(client).await, b"");
+    }
+}
+
 /// By the convention of go-winio, in both directions and with what comes before it whole.
 #[tokio::test]
 async fn an_empty_message_ends_one_direction_of_a_pipe_of_messages() {
