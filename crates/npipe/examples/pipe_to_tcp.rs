@@ -2,8 +2,8 @@
 //!
 //!     cargo run --example pipe_to_tcp -- NAME HOST:PORT [messages | inbound | outbound]
 //!
-//! With `messages`, the pipe carries messages, and an empty one ends a direction, as Docker does it.
-//! With `inbound` or `outbound`, clients only send, or only receive.
+//! With `messages`, the pipe carries messages, and an empty one ends a direction, as Docker does
+//! it. With `inbound` or `outbound`, clients only send, or only receive.
 
 #[cfg(windows)]
 fn main() -> std::io::Result<()> {

@@ -4,12 +4,12 @@ use crate::pipe_end::{Client, Pipe};
 
 /// The client's end of a pipe. Made by [`ClientOptions::open`](crate::ClientOptions::open).
 ///
-/// Reading and writing are those of the async traits, or [`try_read`](NamedPipeClient::try_read) and
-/// [`try_write`](NamedPipeClient::try_write).
+/// Reading and writing are those of the async traits, or [`try_read`](NamedPipeClient::try_read)
+/// and [`try_write`](NamedPipeClient::try_write).
 ///
 /// Dropping it closes the connection. Written data arrives if the server reads within five minutes,
-/// which [`set_linger`](NamedPipeClient::set_linger) changes, also when the runtime is dropped too. The end of
-/// the process cuts that short.
+/// which [`set_linger`](NamedPipeClient::set_linger) changes, also when the runtime is dropped too.
+/// The end of the process cuts that short.
 ///
 /// ```no_run
 /// # #[cfg(feature = "tokio")]

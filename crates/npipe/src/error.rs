@@ -122,7 +122,7 @@ struct Explained {
 
 impl PipeName {
     /// Adds this name and what was tried to an error, for people to read: `cannot open
-    /// \\.\pipe\inventory: ...`. The kind stays, and [`win32_code`](crate::win32_code) returns the
+    /// \\.\pipe\inventory: ...`. The kind stays, and [`win32_code`] returns the
     /// code. An error of this crate that names its pipe already is returned as it is.
     ///
     /// ```

@@ -183,8 +183,8 @@ fn is_dots_and_spaces(component: &str) -> bool {
     !component.is_empty() && component.bytes().all(|byte| matches!(byte, b'.' | b' '))
 }
 
-/// Returns the upper-case character that Windows compares: one for one, within the first 65,536, and
-/// never an ASCII letter for another character (as in the [table of
+/// Returns the upper-case character that Windows compares: one for one, within the first 65,536,
+/// and never an ASCII letter for another character (as in the [table of
 /// exFAT](https://learn.microsoft.com/windows/win32/fileio/exfat-specification#722-up-case-table)).
 fn upper_case(character: char) -> char {
     let mut upper = character.to_uppercase();

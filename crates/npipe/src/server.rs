@@ -8,12 +8,12 @@ use crate::security::{Impersonation, SecurityDescriptor, Sid};
 /// The server's end of a pipe: one instance, which serves one client at a time. Made by
 /// [`ServerOptions::create`](crate::ServerOptions::create).
 ///
-/// Reading and writing are those of the async traits, or [`try_read`](NamedPipeServer::try_read) and
-/// [`try_write`](NamedPipeServer::try_write).
+/// Reading and writing are those of the async traits, or [`try_read`](NamedPipeServer::try_read)
+/// and [`try_write`](NamedPipeServer::try_write).
 ///
 /// Dropping it closes the connection. Written data arrives if the client reads within five minutes,
-/// which [`set_linger`](NamedPipeServer::set_linger) changes, also when the runtime is dropped too. The end of
-/// the process cuts that short.
+/// which [`set_linger`](NamedPipeServer::set_linger) changes, also when the runtime is dropped too.
+/// The end of the process cuts that short.
 ///
 /// # A server
 ///

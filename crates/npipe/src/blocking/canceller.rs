@@ -44,7 +44,8 @@ impl Canceller {
     }
 
     /// Makes calls that wait, and later ones that would have to, fail with
-    /// [`ConnectionAborted`](std::io::ErrorKind::ConnectionAborted). For good: there is no way back.
+    /// [`ConnectionAborted`](std::io::ErrorKind::ConnectionAborted). For good: there is no way
+    /// back.
     pub fn cancel(&self) {
         match &self.0 {
             Of::Listener(turns) => turns.cancel(),

@@ -26,9 +26,9 @@ pub struct ChildStdio {
 /// Makes stdin and stdout for a child process that knows nothing of pipes: one pipe for each
 /// direction, with an end for the child on which calls wait.
 ///
-/// Do not give one end of a [`pair`](super::pair()) to such a child as both: its handle is overlapped,
-/// as it has to be for reading and writing at once. The C library and Rust's standard library fail
-/// on it as soon as a read has to wait.
+/// Do not give one end of a [`pair`](super::pair()) to such a child as both: its handle is
+/// overlapped, as it has to be for reading and writing at once. The C library and Rust's standard
+/// library fail on it as soon as a read has to wait.
 ///
 /// The ends of this process are pipes as any other: they have time-outs and cancellers, and
 /// [`into_server`](PipeStream::into_server) makes async ends of them. Each carries one direction,

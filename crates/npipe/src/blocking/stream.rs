@@ -246,8 +246,8 @@ impl PipeStream {
 
     /// Returns a handle by which another thread ends the waits of this stream and all its clones.
     /// A read, a write, a [`drain`](Self::drain) or a [`close`](Self::close) that waits fails with
-    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and so do later ones as soon as they
-    /// would have to wait. Calls on the stream that need not wait still work.
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and so do later ones as soon as
+    /// they would have to wait. Calls on the stream that need not wait still work.
     ///
     /// Nothing is lost: a read that is cancelled has taken nothing, or returns what it has taken. A
     /// write that is cancelled stays on its way and counts as written, as one that runs into its

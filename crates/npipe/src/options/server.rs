@@ -252,8 +252,8 @@ impl ServerOptions {
     /// reported to the port of this process.
     ///
     /// *Every* child that this process starts while the handle is open inherits it, and keeps the
-    /// pipe open. To give an end to one child only, make it the child's stdin instead: see [Pipes for
-    /// a child process](crate::guide::blocking#pipes-for-a-child-process).
+    /// pipe open. To give an end to one child only, make it the child's stdin instead: see [Pipes
+    /// for a child process](crate::guide::blocking#pipes-for-a-child-process).
     #[doc(alias = "bInheritHandle")]
     pub fn inheritable(&mut self, inheritable: bool) -> &mut Self {
         self.inheritable = inheritable;

@@ -81,9 +81,9 @@ impl Sid {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an empty name, which
-    /// would mean the machine's own domain, and for one with a NUL character. `ERROR_NONE_MAPPED`
-    /// when no account has the name.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), before any system call, for an empty name,
+    /// which would mean the machine's own domain, and for one with a NUL character.
+    /// `ERROR_NONE_MAPPED` when no account has the name.
     #[cfg(windows)]
     pub fn of_account(name: &str) -> io::Result<Self> {
         if name.is_empty() || name.contains('\0') {

@@ -114,8 +114,8 @@ impl Stream {
                     // It was given away, and what came instead is not to be had without a copy.
                     *buffer = BytesMut::with_capacity(room);
                 }
-                // An empty buffer is submitted, which costs no more than a read that must not wait, and needs no
-                // memory with values.
+                // An empty buffer is submitted, which costs no more than a read that must not wait, and needs
+                // no memory with values.
                 let mut nothing = BytesMut::new();
                 let destination = if buffer.is_empty() && !ready { &mut nothing } else { &mut *buffer };
                 match self.fill(&mut inbound, &mut Spare { buffer: destination }, &mut skips)? {

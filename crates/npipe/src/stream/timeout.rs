@@ -1,5 +1,5 @@
-//! What ends a thread's wait in the blocking API: time-outs and cancellation. An end keeps them while
-//! it is an async one.
+//! What ends a thread's wait in the blocking API: time-outs and cancellation. An end keeps them
+//! while it is an async one.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
