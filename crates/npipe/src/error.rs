@@ -82,6 +82,15 @@ pub(crate) fn reads_bytes() -> io::Error {
     )
 }
 
+/// Refuses an exchange on an end that has one direction only.
+#[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
+pub(crate) fn one_way() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "an exchange needs an end that reads and writes: this end was made for one direction only",
+    )
+}
+
 /// Refuses to send a message that the system would not take as one.
 #[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
 pub(crate) fn too_long_to_send() -> io::Error {
@@ -132,6 +141,7 @@ impl PipeName {
     /// assert_eq!(result.unwrap_err().to_string(), r"cannot open \\.\pipe\inventory: entity not found");
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[must_use = "it returns the error with the description"]
     pub fn describe(&self, operation: &str, error: io::Error) -> io::Error {
         if error.get_ref().is_some_and(|inner| inner.is::<Explained>()) {
             return error;
@@ -179,6 +189,7 @@ pub(crate) fn name_taken(name: &PipeName, source: io::Error) -> io::Error {
 /// ```
 #[doc(alias = "GetLastError")]
 #[doc(alias = "raw_os_error")]
+#[must_use]
 pub fn win32_code(error: &io::Error) -> Option<i32> {
     let source = || std::error::Error::source(error)?.downcast_ref::<io::Error>()?.raw_os_error();
     error.raw_os_error().or_else(source)

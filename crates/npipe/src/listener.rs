@@ -54,6 +54,7 @@ impl ServerOptions {
     /// As [`create`](Self::create): [`PermissionDenied`](io::ErrorKind::PermissionDenied) when the
     /// name exists, or when the access list that the first instance was given does not let us
     /// add others.
+    #[doc(alias = "CreateNamedPipe")]
     pub fn listen(&self, name: impl AsRef<OsStr>) -> io::Result<NamedPipeListener> {
         self.refuse_inheritable()?;
         let instances = self.instances(name.as_ref())?;
@@ -194,6 +195,7 @@ impl NamedPipeListener {
     /// that could not be taken, or for want of memory or handles, when the last instance cannot
     /// be handed out because no other can be created. That client stays; accept again after a
     /// moment.
+    #[doc(alias = "ConnectNamedPipe")]
     pub async fn accept(&self) -> io::Result<NamedPipeServer> {
         let incoming = self.incoming();
         coop::poll_fn(|context| incoming.poll(context)).await.unwrap_or_else(|| Err(closed()))
@@ -314,15 +316,18 @@ impl fmt::Debug for NamedPipeListener {
 /// [`NamedPipeListener::incoming`] and [`NamedPipeListener::into_incoming`].
 ///
 /// Nothing is lost when it is dropped: a client that has come is there for the next `accept`.
+#[must_use = "streams do nothing unless they are polled"]
 pub struct Incoming<L: Borrow<NamedPipeListener>> {
     listener: L,
     key: Key,
+    /// `poll_next` has returned `None`.
+    ended: bool,
 }
 
 impl<L: Borrow<NamedPipeListener>> Incoming<L> {
     fn of(listener: L) -> Self {
         let key = lock(&listener.borrow().bell.0).key();
-        Self { listener, key }
+        Self { listener, key, ended: false }
     }
 
     fn poll(&self, context: &Context<'_>) -> Poll<Option<io::Result<NamedPipeServer>>> {
@@ -333,8 +338,19 @@ impl<L: Borrow<NamedPipeListener>> Incoming<L> {
 impl<L: Borrow<NamedPipeListener>> futures_core::Stream for Incoming<L> {
     type Item = io::Result<NamedPipeServer>;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        coop::poll(context, |context| self.poll(context))
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = coop::poll(context, |context| self.poll(context));
+        self.ended = matches!(next, Poll::Ready(None));
+        next
+    }
+}
+
+/// The listener is never pinned.
+impl<L: Borrow<NamedPipeListener>> Unpin for Incoming<L> {}
+
+impl<L: Borrow<NamedPipeListener>> futures_core::FusedStream for Incoming<L> {
+    fn is_terminated(&self) -> bool {
+        self.ended
     }
 }
 

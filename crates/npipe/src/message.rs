@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use futures_core::Stream;
+use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 
 use crate::coop;
@@ -47,6 +47,7 @@ use crate::stream::Key;
 /// Nothing is lost when a future of a combinator is dropped that waits for the next message, or for
 /// room for one.
 #[derive(Debug)]
+#[must_use = "streams and sinks do nothing unless they are polled"]
 pub struct Messages<P> {
     pipe: P,
     /// `None`: that of the pipe.
@@ -66,7 +67,6 @@ impl<P> Messages<P> {
 
     /// Receives messages of at most `limit` bytes, instead of the
     /// [`max_message_size`](crate::ServerOptions::max_message_size) of the pipe.
-    #[must_use]
     pub fn with_limit(mut self, limit: usize) -> Self {
         self.limit = Some(limit);
         self
@@ -79,6 +79,7 @@ impl<P> Messages<P> {
 
     /// The pipe, from which nothing has been taken that was not given. A message that was sent and
     /// not flushed may be lost.
+    #[must_use = "the pipe is closed when it is dropped"]
     pub fn into_inner(self) -> P {
         self.pipe
     }
@@ -118,6 +119,12 @@ impl<E: End> Stream for Messages<Pipe<E>> {
                 Poll::Ready(Some(Err(error)))
             }
         }
+    }
+}
+
+impl<E: End> FusedStream for Messages<Pipe<E>> {
+    fn is_terminated(&self) -> bool {
+        self.ended
     }
 }
 

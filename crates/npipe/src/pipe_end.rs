@@ -95,6 +95,7 @@ impl<E: End> Pipe<E> {
     ///
     /// `handle` must be open, and the caller's to give away. There may be duplicates of it.
     #[expect(unsafe_code, reason = "Tokio's signature: the handle is the caller's word")]
+    #[doc(alias("CreateIoCompletionPort", "FILE_FLAG_OVERLAPPED"))]
     pub unsafe fn from_raw_handle(handle: RawHandle) -> io::Result<Self> {
         // SAFETY: the caller gives the handle away.
         let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
@@ -105,43 +106,20 @@ impl<E: End> Pipe<E> {
         Self { stream, end: PhantomData }
     }
 
-    /// What the system says of the pipe.
-    ///
-    /// Calls [`GetNamedPipeInfo`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-getnamedpipeinfo).
-    ///
-    /// # Errors
-    ///
-    /// `ERROR_ACCESS_DENIED` on a server's end that only writes
-    /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)), because its
-    /// handle lacks `FILE_READ_ATTRIBUTES`. Otherwise the error of `GetNamedPipeInfo`.
+    #[doc = crate::documentation::info!()]
+    #[doc(alias("GetNamedPipeInfo", "GetNamedPipeHandleState"))]
     pub fn info(&self) -> io::Result<PipeInfo> {
         info(self.stream.handle())
     }
 
-    /// What protects the pipe: owner, group, access list and integrity label. Both ends may ask.
-    ///
-    /// Calls [`GetSecurityInfo`](https://learn.microsoft.com/windows/win32/api/aclapi/nf-aclapi-getsecurityinfo).
-    ///
-    /// # Errors
-    ///
-    /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`)
-    /// on a client's end that was opened for neither reading nor writing nor
-    /// [`read_control`](crate::ClientOptions::read_control).
+    #[doc = crate::documentation::security_descriptor!()]
+    #[doc(alias = "GetSecurityInfo")]
     pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
         SecurityDescriptor::of(self.stream.handle())
     }
 
-    /// The process at the other end.
-    ///
-    /// Calls
-    /// [`GetNamedPipeServerProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserverprocessid)
-    /// on a client's end and
-    /// [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid)
-    /// on a server's.
-    ///
-    /// # Errors
-    ///
-    /// The system's, when there is no client yet, or the other end is on another machine.
+    #[doc = crate::documentation::peer!()]
+    #[doc(alias("GetNamedPipeClientProcessId", "GetNamedPipeServerProcessId"))]
     pub fn peer(&self) -> io::Result<Peer> {
         Peer::of(self.stream.handle(), E::END, self.stream.connected())
     }
@@ -185,6 +163,7 @@ impl<E: End> Pipe<E> {
     /// # Errors
     ///
     /// Those of starting the thread of the timers, which the first call may do.
+    #[doc(alias("ERROR_BROKEN_PIPE", "109", "ERROR_NO_DATA", "232"))]
     pub async fn closed(&self) -> io::Result<()> {
         self.stream.closed().await
     }
@@ -242,6 +221,7 @@ impl<E: End> Pipe<E> {
     /// empty messages are in the way than one call skips: [`readable`](Self::readable)
     /// waits until another call is worthwhile. Otherwise the errors of a read:
     #[doc = crate::documentation::read_errors!()]
+    #[doc(alias = "ReadFile")]
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.stream.try_read(&mut Slice { bytes: buf, filled: 0 })
     }
@@ -297,7 +277,7 @@ impl<E: End> Pipe<E> {
     /// is discarded without allocating memory for it, and the pipe stays usable. The next
     /// call receives the next message. Other errors of Windows:
     #[doc = crate::documentation::read_errors!()]
-    #[doc(alias = "ERROR_MORE_DATA")]
+    #[doc(alias("ERROR_MORE_DATA", "234"))]
     pub async fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
         self.stream.recv_message(buffer, self.stream.max_message_size()).await
     }
@@ -341,7 +321,7 @@ impl<E: End> Pipe<E> {
     /// end, `ERROR_BAD_PIPE` when there is no client yet, or none since the last was
     /// disconnected, `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us,
     /// `ERROR_ACCESS_DENIED` on an end that may not read.
-    #[doc(alias = "PeekNamedPipe")]
+    #[doc(alias("PeekNamedPipe", "ERROR_BAD_PIPE", "230"))]
     pub fn peek(&self) -> io::Result<Peek> {
         self.stream.peek()
     }
@@ -398,7 +378,7 @@ impl<E: End> Pipe<E> {
     ///
     /// First it waits until the peer has read everything that was written, as
     /// [`drain`](Self::drain): a peer that reads bytes would miss an empty message that comes
-    /// behind others. It waits for `patience` at most, since there are peers that never
+    /// behind others. It waits for `timeout` at most, since there are peers that never
     /// read, and sends the empty message in any case. A peer that does not know the convention
     /// passes over it.
     ///
@@ -415,8 +395,8 @@ impl<E: End> Pipe<E> {
     /// [`TimedOut`](io::ErrorKind::TimedOut) when the peer had not read everything in time, and
     /// the empty message was sent behind the rest. Those of [`drain`](Self::drain).
     #[doc(alias = "CloseWrite")]
-    pub async fn close_write(&self, patience: Duration) -> io::Result<()> {
-        self.stream.close_write(Instant::now().checked_add(patience)).await
+    pub async fn close_write(&self, timeout: Duration) -> io::Result<()> {
+        self.stream.close_write(Instant::now().checked_add(timeout)).await
     }
 
     /// Sends `request` and appends the message that comes back to `reply`, by one system
@@ -428,6 +408,11 @@ impl<E: End> Pipe<E> {
     /// for a peer that answers each message with one: the two as calls of their own work as
     /// well.
     ///
+    /// It takes `&mut self`, since the reply is the next message that this end receives: a task that
+    /// received at the same time could take it. The blocking
+    /// [`transact`](crate::blocking::PipeStream::transact) takes `&self`, because clones share an
+    /// end in any case, and fails while another thread receives.
+    ///
     /// # Cancellation
     ///
     /// When the future is dropped, the request has been sent or not. If it has, the reply is the
@@ -435,12 +420,12 @@ impl<E: End> Pipe<E> {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that does not read messages;
-    /// `ERROR_PIPE_BUSY` when a message is there that has not been received, which would be
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that does not read messages, and on one
+    /// that does not both read and write; `ERROR_PIPE_BUSY` when a message is there that has not been received, which would be
     /// taken for the reply; [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when
     /// the peer closed its end instead of answering. Those of [`send_message`](Self::send_message)
     /// and [`recv_message`](Self::recv_message).
-    #[doc(alias = "TransactNamedPipe")]
+    #[doc(alias("TransactNamedPipe", "CallNamedPipe"))]
     pub async fn transact(&mut self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
         self.stream.transact(request, reply).await
     }
@@ -481,6 +466,7 @@ impl<E: End> Pipe<E> {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is no room. Else the system's, of this
     /// write or of one that was accepted earlier:
     #[doc = crate::documentation::write_errors!()]
+    #[doc(alias = "WriteFile")]
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
         self.stream.try_write(&buf)
     }
@@ -561,6 +547,7 @@ impl<E: End> Pipe<E> {
     /// does not tell of one that had closed before whether it had read everything),
     /// `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us, `ERROR_ACCESS_DENIED` on an end
     /// that may not write.
+    #[doc(alias = "FlushFileBuffers")]
     pub async fn drain(&self) -> io::Result<()> {
         self.stream.drain().await
     }
@@ -650,6 +637,7 @@ impl<E: End> Pipe<E> {
     ///
     /// The system's. `buffer` is lost then.
     #[doc = crate::documentation::read_errors!()]
+    #[doc(alias = "ReadFile")]
     pub async fn read_owned(&self, buffer: BytesMut) -> io::Result<BytesMut> {
         self.stream.read_owned(buffer).await
     }
@@ -695,6 +683,7 @@ impl<E: End> Pipe<E> {
     /// The system's, of this write, of which a part may have been written, or of one that was
     /// accepted earlier.
     #[doc = crate::documentation::write_errors!()]
+    #[doc(alias = "WriteFile")]
     pub async fn write_owned(&self, bytes: Bytes) -> io::Result<()> {
         self.stream.write_owned(vec![bytes]).await
     }
@@ -714,6 +703,7 @@ impl<E: End> Pipe<E> {
     }
 
     /// The two directions, for two owners; [`reunite`](OwnedReadHalf::reunite) is the way back.
+    #[must_use = "the connection ends when both halves are dropped"]
     pub fn into_split(self) -> (OwnedReadHalf<Self>, OwnedWriteHalf<Self>) {
         split(self)
     }

@@ -60,6 +60,7 @@ impl Pipe<Server> {
     /// # Errors
     ///
     /// The system's.
+    #[doc(alias("ConnectNamedPipe", "ERROR_PIPE_CONNECTED", "535", "ERROR_PIPE_LISTENING", "536"))]
     pub async fn connect(&self) -> io::Result<()> {
         self.stream.connect().await
     }
@@ -74,6 +75,7 @@ impl Pipe<Server> {
     /// # Errors
     ///
     /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already.
+    #[doc(alias("DisconnectNamedPipe", "ERROR_PIPE_NOT_CONNECTED", "233"))]
     pub fn disconnect(&self) -> io::Result<()> {
         self.stream.disconnect()
     }
@@ -151,7 +153,7 @@ impl Pipe<Server> {
     /// been read from a client that did not set an impersonation level, since Windows learns its
     /// account from what it writes; [`InvalidInput`](io::ErrorKind::InvalidInput) when this thread
     /// impersonates a client already; Windows' error when there is no client.
-    #[doc(alias = "ImpersonateNamedPipeClient")]
+    #[doc(alias("ImpersonateNamedPipeClient", "RevertToSelf"))]
     pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> io::Result<T>) -> io::Result<T> {
         Impersonation::during(self.stream.handle(), self.stream.settings().end, act)
     }
@@ -164,6 +166,7 @@ impl Pipe<Server> {
     /// # Errors
     ///
     /// As [`impersonate`](Self::impersonate) and [`Impersonation::user`].
+    #[doc(alias("GetNamedPipeHandleState", "lpUserName"))]
     pub fn client_user(&self) -> io::Result<Sid> {
         self.impersonate(Impersonation::user)
     }

@@ -121,3 +121,35 @@ fn so_is_one_of_threads() {
         assert_eq!(lines.take(), [&connected[..], &ended].concat());
     });
 }
+
+#[test]
+fn so_is_one_of_a_poll() {
+    use npipe::readiness::{Interest, NamedPipe, Poll, Token};
+
+    let lines = Lines::default();
+    tracing::subscriber::with_default(lines.clone(), || {
+        let name = unique_name("readiness");
+        let poll = Poll::new().unwrap();
+        let mut server = NamedPipe::new(&name).unwrap();
+        assert_eq!(lines.take(), ["server: opened"], "before it is registered");
+        let mut client = NamedPipe::open(&ClientOptions::new(), &name).unwrap();
+        poll.registry().register(&mut server, Token(0), Interest::READABLE).unwrap();
+        server.connect().unwrap();
+        server.connect().unwrap();
+        poll.registry().register(&mut client, Token(1), Interest::WRITABLE).unwrap();
+        assert_eq!(lines.take(), ["client: opened", "server: connected"]);
+        assert!(lines.spans.lock().unwrap().iter().all(|span| span.contains(&name)));
+        drop(server);
+        std::io::Write::write(&mut &client, b"lost").unwrap_err();
+        drop(client);
+        drop(NamedPipe::new(&name).unwrap());
+        let ended = [
+            "server: closed lingers=false",
+            "client: failed operation=\"write\" code=232",
+            "client: closed lingers=false",
+            "server: opened",
+            "server: closed lingers=false",
+        ];
+        assert_eq!(lines.take(), ended);
+    });
+}

@@ -26,6 +26,7 @@ use crate::stream::Stop;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "a canceller that is dropped ends nothing"]
 pub struct Canceller(Of);
 
 #[derive(Clone)]

@@ -31,6 +31,7 @@ impl ConversionError {
     }
 
     /// The stream, as it was.
+    #[must_use = "the connection ends when the stream is dropped"]
     pub fn into_stream(self) -> PipeStream {
         self.stream
     }

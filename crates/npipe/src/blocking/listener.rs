@@ -100,6 +100,7 @@ impl ServerOptions {
     /// # Errors
     ///
     /// As [`listen`](Self::listen).
+    #[doc(alias = "CreateNamedPipe")]
     pub fn listen_blocking(&self, name: impl AsRef<OsStr>) -> io::Result<PipeListener> {
         self.listen_blocking_timeout(name, Duration::ZERO)
     }
@@ -196,6 +197,7 @@ impl PipeListener {
     /// end the listener: of one client that could not be taken, or for want of
     /// memory or handles, when the last instance cannot be handed out because no other can be
     /// created. That client stays; accept again after a moment.
+    #[doc(alias = "ConnectNamedPipe")]
     pub fn accept(&self) -> io::Result<PipeStream> {
         self.accept_until(None)
     }
@@ -381,6 +383,7 @@ impl<'a> IntoIterator for &'a PipeListener {
 
 /// The clients of a [`PipeListener`]; made by [`PipeListener::incoming`].
 #[derive(Debug)]
+#[must_use = "iterators do nothing unless they are advanced"]
 pub struct Incoming<'a> {
     listener: &'a PipeListener,
 }

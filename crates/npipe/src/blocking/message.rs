@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::PipeStream;
 use super::timeout::{cut_short, deadline_after, passed_over};
 use super::transfer::system_error;
-use crate::error::{MessageTooLong, no_answer, reads_bytes, sent_behind_unread};
+use crate::error::{MessageTooLong, no_answer, one_way, sent_behind_unread};
 use crate::info::Peek;
 use crate::machine::LONGEST_BUFFER;
 use crate::machine::verdict::{self, ExchangeRefused};
@@ -52,7 +52,7 @@ impl PipeStream {
     /// usable. The next call discards the rest, if there is one, and receives the next message.
     /// Other errors of Windows:
     #[doc = crate::documentation::read_errors!()]
-    #[doc(alias = "ERROR_MORE_DATA")]
+    #[doc(alias("ERROR_MORE_DATA", "234"))]
     pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
         self.recv_message_limited(buffer, self.stream.max_message_size())
     }
@@ -144,7 +144,7 @@ impl PipeStream {
     /// The system's: `ERROR_BROKEN_PIPE` when the peer has closed its end and everything has been
     /// read, `ERROR_PIPE_NOT_CONNECTED` or `ERROR_BAD_PIPE` when the server has disconnected,
     /// `ERROR_ACCESS_DENIED` on an end that may not read.
-    #[doc(alias = "PeekNamedPipe")]
+    #[doc(alias("PeekNamedPipe", "ERROR_BAD_PIPE", "230"))]
     pub fn peek(&self) -> io::Result<Peek> {
         self.stream.peek()
     }
@@ -170,7 +170,7 @@ impl PipeStream {
     ///
     /// First it waits until the peer has read everything that was written, as
     /// [`drain`](Self::drain): a peer that reads bytes would miss an empty message that comes
-    /// behind others. It waits for `patience` at most, since there are peers that never read, and
+    /// behind others. It waits for `timeout` at most, since there are peers that never read, and
     /// sends the empty message in any case. A peer that does not know the convention passes over
     /// it.
     ///
@@ -183,12 +183,12 @@ impl PipeStream {
     /// [`TimedOut`](io::ErrorKind::TimedOut) when the peer had not read everything in time, and
     /// the empty message was sent behind the rest. Those of [`drain`](Self::drain).
     #[doc(alias = "CloseWrite")]
-    pub fn close_write(&self, patience: Duration) -> io::Result<()> {
+    pub fn close_write(&self, timeout: Duration) -> io::Result<()> {
         self.stream.require_messages()?;
         if self.stream.is_write_ended() {
             return Ok(());
         }
-        let in_time = match self.drain_until(deadline_after(patience)) {
+        let in_time = match self.drain_until(deadline_after(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => false,
             drained => drained.map(|()| true)?,
         };
@@ -208,7 +208,8 @@ impl PipeStream {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that does not read messages;
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on an end that does not read messages, and on one
+    /// that does not both read and write;
     /// `ERROR_PIPE_BUSY` when a message is there that has not been received, which would be
     /// taken for the reply, or another thread waits for one;
     /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the peer closed its end instead of
@@ -216,11 +217,8 @@ impl PipeStream {
     /// [`set_read_timeout`](Self::set_read_timeout) allows: it is then the next message
     /// received. Those of [`send_message`](Self::send_message) and
     /// [`recv_message`](Self::recv_message).
-    #[doc(alias = "TransactNamedPipe")]
+    #[doc(alias("TransactNamedPipe", "CallNamedPipe"))]
     pub fn transact(&self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
-        if !self.stream.reads_messages() {
-            return Err(reads_bytes());
-        }
         self.stream.check_request(request.len())?;
         self.flush_accepted()?;
         let until = self.stream.timeouts().read_limit();
@@ -254,6 +252,10 @@ impl PipeStream {
             Some(ExchangeRefused::Unread) => {
                 reply.truncate(start);
                 return Err(system_error(verdict::UNREAD_MESSAGES));
+            }
+            Some(ExchangeRefused::OneWay) => {
+                reply.truncate(start);
+                return Err(one_way());
             }
             None => {
                 if let Some(length) = self.accept(reply, start, waited, limit)? {

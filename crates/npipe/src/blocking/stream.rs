@@ -55,6 +55,7 @@ use crate::sys::{self, OwnedHandle};
 /// messages. As for the traits: a write on a message pipe is one message. A read brings one message
 /// at most, or its next part if the buffer is too small for the rest of it; empty messages are
 /// passed over, unless [`set_empty_message_is_end`](Self::set_empty_message_is_end) says otherwise.
+#[doc(alias("ReadFile", "WriteFile"))]
 pub struct PipeStream {
     /// Shared by clones. At rest, but for writes that ran into their time-out.
     pub(super) stream: Arc<Stream>,
@@ -79,7 +80,7 @@ impl ClientOptions {
     ///
     /// As [`open`](Self::open), at once, except for the reasons to wait. When the time is over,
     /// [`TimedOut`](io::ErrorKind::TimedOut), as of [`connect`](Self::connect).
-    #[doc(alias = "WaitNamedPipe")]
+    #[doc(alias("CreateFile", "WaitNamedPipe"))]
     pub fn connect_blocking(&self, name: impl AsRef<OsStr>) -> io::Result<PipeStream> {
         let name = PipeName::new(name)?;
         let mut retry = self.retry();
@@ -261,8 +262,7 @@ impl PipeStream {
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) when the handle cannot be tied to the port,
     /// because it belongs to another one (`ERROR_INVALID_PARAMETER`). Windows' error when no event
     /// can be created.
-    #[doc(alias = "CancelIoEx")]
-    #[doc(alias = "CancelSynchronousIo")]
+    #[doc(alias("CancelIoEx", "CancelSynchronousIo", "ERROR_OPERATION_ABORTED", "995"))]
     pub fn canceller(&self) -> io::Result<Canceller> {
         self.stream.tie(&Driver::global()?)?;
         self.stream.timeouts().make_stop().map(Canceller::of_stream)
@@ -274,44 +274,33 @@ impl PipeStream {
     /// # Errors
     ///
     /// None; the result is that of [`TcpStream::try_clone`](std::net::TcpStream::try_clone).
+    #[doc(alias = "DuplicateHandle")]
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { stream: self.stream.clone() })
     }
 
     /// The two directions, for two owners; [`reunite`](OwnedReadHalf::reunite) is the way back.
     /// [Cloning](Self::try_clone) and references do it too, without saying who does what.
+    #[must_use = "the connection ends when both halves are dropped"]
     pub fn into_split(self) -> (OwnedReadHalf<Self>, OwnedWriteHalf<Self>) {
         split(self)
     }
 
     /// Returns whether the peer has gone, without taking data: see
     /// [`NamedPipeServer::is_closed`](crate::NamedPipeServer::is_closed).
+    #[doc(alias("ERROR_BROKEN_PIPE", "109"))]
     pub fn is_closed(&self) -> bool {
         self.stream.is_closed()
     }
 
-    /// What the system says of the pipe.
-    ///
-    /// Calls [`GetNamedPipeInfo`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-getnamedpipeinfo).
-    ///
-    /// # Errors
-    ///
-    /// `ERROR_ACCESS_DENIED` on a server's end that only writes
-    /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)), because its handle lacks
-    /// `FILE_READ_ATTRIBUTES`. Otherwise the error of `GetNamedPipeInfo`.
+    #[doc = crate::documentation::info!()]
+    #[doc(alias("GetNamedPipeInfo", "GetNamedPipeHandleState"))]
     pub fn info(&self) -> io::Result<PipeInfo> {
         crate::pipe_end::info(self.stream.handle())
     }
 
-    /// What protects the pipe: owner, group, access list and integrity label. Both ends may ask.
-    ///
-    /// Calls [`GetSecurityInfo`](https://learn.microsoft.com/windows/win32/api/aclapi/nf-aclapi-getsecurityinfo).
-    ///
-    /// # Errors
-    ///
-    /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`)
-    /// on a client's end that was opened for neither reading nor writing nor
-    /// [`read_control`](crate::ClientOptions::read_control).
+    #[doc = crate::documentation::security_descriptor!()]
+    #[doc(alias = "GetSecurityInfo")]
     pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
         SecurityDescriptor::of(self.stream.handle())
     }
@@ -327,17 +316,8 @@ impl PipeStream {
         descriptor.apply_to(self.stream.handle())
     }
 
-    /// The process at the other end.
-    ///
-    /// Calls
-    /// [`GetNamedPipeServerProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserverprocessid)
-    /// on a client's end and
-    /// [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid)
-    /// on a server's.
-    ///
-    /// # Errors
-    ///
-    /// The system's, when there is no client yet, or the other end is on another machine.
+    #[doc = crate::documentation::peer!()]
+    #[doc(alias("GetNamedPipeClientProcessId", "GetNamedPipeServerProcessId"))]
     pub fn peer(&self) -> io::Result<Peer> {
         Peer::of(self.stream.handle(), self.stream.settings().end, self.stream.connected())
     }
@@ -348,7 +328,7 @@ impl PipeStream {
     /// # Errors
     ///
     /// As there, and [`InvalidInput`](io::ErrorKind::InvalidInput) on a client's end.
-    #[doc(alias = "ImpersonateNamedPipeClient")]
+    #[doc(alias("ImpersonateNamedPipeClient", "RevertToSelf"))]
     pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> io::Result<T>) -> io::Result<T> {
         Impersonation::during(self.stream.handle(), self.stream.settings().end, act)
     }
@@ -375,6 +355,7 @@ impl PipeStream {
     /// does not tell of one that had closed before whether it had read everything),
     /// `ERROR_PIPE_NOT_CONNECTED` when the server disconnected us, `ERROR_ACCESS_DENIED` on an
     /// end that may not write. Those of [`flush`](io::Write::flush).
+    #[doc(alias = "FlushFileBuffers")]
     pub fn drain(&self) -> io::Result<()> {
         self.flush_accepted()?;
         self.drain_until(None)
@@ -445,6 +426,7 @@ impl PipeStream {
     ///
     /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already, and always one on
     /// a client's end, which ends a connection by being dropped.
+    #[doc(alias = "DisconnectNamedPipe")]
     pub fn disconnect(&self) -> io::Result<()> {
         self.stream.disconnect()
     }

@@ -57,6 +57,8 @@ pub(crate) enum ExchangeRefused {
     Unread,
     /// There is no peer. Sending the request tells more.
     NotConnected,
+    /// The end does not both read and write.
+    OneWay,
 }
 
 /// The code with which the kernel refuses an exchange while a message waits to be read.
@@ -144,6 +146,8 @@ pub(crate) fn exchange_refused(code: u32) -> Option<ExchangeRefused> {
     match code {
         UNREAD_MESSAGES => Some(ExchangeRefused::Unread),
         ERROR_BAD_PIPE => Some(ExchangeRefused::NotConnected),
+        // The call needs the rights to read and to write, and nothing else is denied to it.
+        ERROR_ACCESS_DENIED => Some(ExchangeRefused::OneWay),
         _ => None,
     }
 }
@@ -266,6 +270,7 @@ mod tests {
         for (code, verdict) in [
             (ERROR_PIPE_BUSY, Some(ExchangeRefused::Unread)),
             (ERROR_BAD_PIPE, Some(ExchangeRefused::NotConnected)),
+            (ERROR_ACCESS_DENIED, Some(ExchangeRefused::OneWay)),
             (ERROR_SUCCESS, None),
             (ERROR_MORE_DATA, None),
             (ERROR_BROKEN_PIPE, None),

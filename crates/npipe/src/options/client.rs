@@ -61,6 +61,7 @@ fn waited_for(reason: RetryReason, name: &PipeName) -> String {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Clone)]
+#[must_use = "options do nothing until an end is opened with them"]
 pub struct ClientOptions {
     read: bool,
     write: bool,
@@ -110,12 +111,14 @@ impl ClientOptions {
     }
 
     /// Whether to ask for read access (`GENERIC_READ`).
+    #[doc(alias = "GENERIC_READ")]
     pub fn read(&mut self, allowed: bool) -> &mut Self {
         self.read = allowed;
         self
     }
 
     /// Whether to ask for write access (`GENERIC_WRITE`).
+    #[doc(alias = "GENERIC_WRITE")]
     pub fn write(&mut self, allowed: bool) -> &mut Self {
         self.write = allowed;
         self
@@ -123,6 +126,7 @@ impl ClientOptions {
 
     /// Asks for the right to read the pipe's security descriptor (`READ_CONTROL`). Reading and
     /// writing include it: only a client that asks for neither has to say so.
+    #[doc(alias = "READ_CONTROL")]
     pub fn read_control(&mut self, requested: bool) -> &mut Self {
         self.read_control = requested;
         self
@@ -132,6 +136,7 @@ impl ClientOptions {
     /// [`set_empty_message_is_end`](crate::NamedPipeClient::set_empty_message_is_end). Writing
     /// includes it, and so does [`pipe_mode`](Self::pipe_mode): only a client that does not write
     /// has to ask for it.
+    #[doc(alias = "FILE_WRITE_ATTRIBUTES")]
     pub fn write_attributes(&mut self, requested: bool) -> &mut Self {
         self.write_attributes = requested;
         self
@@ -180,6 +185,7 @@ impl ClientOptions {
     /// identity of the thread that sent it. Data that was accepted and queued is sent later, by the
     /// driver's thread or by the thread that polls for it: in the identity of *that* thread, which
     /// is not that of a caller who impersonates someone. Do not combine the two.
+    #[doc(alias("SECURITY_SQOS_PRESENT", "SECURITY_CONTEXT_TRACKING"))]
     pub fn security_qos_flags(&mut self, flags: u32) -> &mut Self {
         self.security_qos_flags = flags | SECURITY_SQOS_PRESENT;
         self
@@ -230,6 +236,7 @@ impl ClientOptions {
     /// messages, else [`open`](Self::open) fails with
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) (`ERROR_INVALID_PARAMETER`). What is
     /// written to such a pipe is a message a call in either mode.
+    #[doc(alias("SetNamedPipeHandleState", "PIPE_READMODE_BYTE"))]
     pub fn pipe_mode(&mut self, pipe_mode: PipeMode) -> &mut Self {
         self.pipe_mode = pipe_mode;
         self
@@ -237,6 +244,7 @@ impl ClientOptions {
 
     /// Sets whether [`connect`](Self::connect) also waits while no server has created the name, for
     /// one that is about to start: `false` by default. It waits for a free instance in either case.
+    #[doc(alias("ERROR_FILE_NOT_FOUND", "2"))]
     pub fn wait_for_server(&mut self, wait: bool) -> &mut Self {
         self.wait_for_server = wait;
         self
@@ -254,6 +262,7 @@ impl ClientOptions {
     /// Bounds how long [`connect`](Self::connect) waits while all instances of the pipe are busy.
     /// `None`, the default, is no bound of its own; zero makes a busy pipe an error at once. The
     /// time that it takes the server to create the name does not count.
+    #[doc(alias("ERROR_PIPE_BUSY", "231", "ERROR_SEM_TIMEOUT", "nDefaultTimeOut"))]
     pub fn busy_timeout(&mut self, timeout: Option<Duration>) -> &mut Self {
         self.busy_timeout = timeout;
         self
@@ -331,6 +340,7 @@ impl ClientOptions {
     /// (`ERROR_ACCESS_DENIED`) when its access list or its directions do not allow it. The first
     /// two are temporary if a server creates an instance: [`connect`](Self::connect) waits for
     /// that.
+    #[doc(alias = "CreateFile")]
     pub fn open(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
         self.open_with(addr.as_ref(), sys::SecurityAttributes::DEFAULT)
     }
@@ -371,6 +381,7 @@ impl ClientOptions {
     /// [`TimedOut`](io::ErrorKind::TimedOut) with a text that says what for; the error's
     /// [`source`](std::error::Error::source) is the system's, an [`io::Error`] of `ERROR_PIPE_BUSY`
     /// or of `ERROR_FILE_NOT_FOUND`.
+    #[doc(alias = "WaitNamedPipe")]
     pub async fn connect(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeClient> {
         let name = PipeName::new(addr)?;
         let mut retry = self.retry();

@@ -15,7 +15,7 @@ use crate::security::SecurityDescriptor;
 use crate::stream::{Settings, Stream};
 use crate::sys;
 
-/// How many instances a pipe may have when its number is not limited.
+/// Tokio's number, and Windows', for a pipe of any number of instances.
 const UNLIMITED_INSTANCES: usize = 255;
 /// With one, clients that come together meet `ERROR_PIPE_BUSY`, and many (OpenSSH's among them) do
 /// not try again.
@@ -51,6 +51,8 @@ const DEFAULT_QUOTA: u32 = 512 * 1024;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Clone)]
+#[doc(alias("PIPE_ACCESS_DUPLEX", "dwOpenMode"))]
+#[must_use = "options do nothing until an end is created with them"]
 pub struct ServerOptions {
     pipe_mode: PipeMode,
     access_inbound: bool,
@@ -61,7 +63,8 @@ pub struct ServerOptions {
     write_owner: bool,
     access_system_security: bool,
     reject_remote_clients: bool,
-    max_instances: usize,
+    /// `None`: any number.
+    max_instances: Option<usize>,
     backlog: usize,
     out_buffer_size: u32,
     in_buffer_size: u32,
@@ -91,7 +94,7 @@ impl ServerOptions {
             write_owner: false,
             access_system_security: false,
             reject_remote_clients: true,
-            max_instances: UNLIMITED_INSTANCES,
+            max_instances: None,
             backlog: DEFAULT_BACKLOG,
             out_buffer_size: DEFAULT_QUOTA,
             in_buffer_size: DEFAULT_QUOTA,
@@ -107,6 +110,7 @@ impl ServerOptions {
     /// Whether the pipe carries bytes or messages. Both ends write in this unit; this end reads in
     /// it too.
     #[doc(alias = "dwPipeMode")]
+    #[doc(alias("PIPE_TYPE_BYTE", "PIPE_TYPE_MESSAGE"))]
     pub fn pipe_mode(&mut self, pipe_mode: PipeMode) -> &mut Self {
         self.pipe_mode = pipe_mode;
         self
@@ -115,6 +119,7 @@ impl ServerOptions {
     /// Whether data may flow from the client to this server (`PIPE_ACCESS_INBOUND`). Without it, a
     /// client that asks for write access is refused with `ERROR_ACCESS_DENIED`, and so is a
     /// read here.
+    #[doc(alias = "PIPE_ACCESS_INBOUND")]
     pub fn access_inbound(&mut self, allowed: bool) -> &mut Self {
         self.access_inbound = allowed;
         self
@@ -123,6 +128,7 @@ impl ServerOptions {
     /// Whether data may flow from this server to the client (`PIPE_ACCESS_OUTBOUND`). Without it, a
     /// client that asks for read access is refused with `ERROR_ACCESS_DENIED`, and so is a
     /// write here.
+    #[doc(alias = "PIPE_ACCESS_OUTBOUND")]
     pub fn access_outbound(&mut self, allowed: bool) -> &mut Self {
         self.access_outbound = allowed;
         self
@@ -142,6 +148,7 @@ impl ServerOptions {
     /// A client that still holds its end keeps the name, and the instance's place among
     /// [`max_instances`](Self::max_instances), after the server's end has been closed.
     /// [`disconnect`](NamedPipeServer::disconnect) before closing frees both.
+    #[doc(alias("FILE_FLAG_FIRST_PIPE_INSTANCE", "ERROR_ACCESS_DENIED", "5"))]
     pub fn first_pipe_instance(&mut self, first: bool) -> &mut Self {
         self.first_pipe_instance = Some(first);
         self
@@ -149,6 +156,7 @@ impl ServerOptions {
 
     /// Asks for the right to change the pipe's access list (`WRITE_DAC`) on this handle, as
     /// [`set_security_descriptor`](NamedPipeServer::set_security_descriptor) does.
+    #[doc(alias = "WRITE_DAC")]
     pub fn write_dac(&mut self, requested: bool) -> &mut Self {
         self.write_dac = requested;
         self
@@ -156,6 +164,7 @@ impl ServerOptions {
 
     /// Asks for the right to change the pipe's owner (`WRITE_OWNER`) on this handle, and its
     /// integrity label.
+    #[doc(alias = "WRITE_OWNER")]
     pub fn write_owner(&mut self, requested: bool) -> &mut Self {
         self.write_owner = requested;
         self
@@ -163,25 +172,29 @@ impl ServerOptions {
 
     /// Asks for the right to read and change the pipe's audit list (`ACCESS_SYSTEM_SECURITY`) on
     /// this handle. It needs a privilege that services have and users have not.
+    #[doc(alias = "ACCESS_SYSTEM_SECURITY")]
     pub fn access_system_security(&mut self, requested: bool) -> &mut Self {
         self.access_system_security = requested;
         self
     }
 
     /// Whether clients on other machines are turned away (`PIPE_REJECT_REMOTE_CLIENTS`).
+    #[doc(alias("PIPE_REJECT_REMOTE_CLIENTS", "PIPE_ACCEPT_REMOTE_CLIENTS"))]
     pub fn reject_remote_clients(&mut self, reject: bool) -> &mut Self {
         self.reject_remote_clients = reject;
         self
     }
 
-    /// Sets how many instances the pipe may have, 1 to 254; 255 is unlimited. The first instance's
-    /// number holds for all. One more is refused with `ERROR_PIPE_BUSY`, and an instance whose
+    /// Sets how many instances the pipe may have, 1 to 254; 255, the default, is any number. (The
+    /// signature is Tokio's, and 255 is `PIPE_UNLIMITED_INSTANCES`.) The first instance's number
+    /// holds for all. One more is refused with `ERROR_PIPE_BUSY`, and an instance whose
     /// server's end was closed counts until its client has closed too. A listener reserves one of
     /// them for itself, see [With a limit of
     /// instances](crate::NamedPipeListener#with-a-limit-of-instances). Other numbers make
     /// [`create`](Self::create) fail with [`InvalidInput`](io::ErrorKind::InvalidInput).
+    #[doc(alias("nMaxInstances", "PIPE_UNLIMITED_INSTANCES"))]
     pub fn max_instances(&mut self, instances: usize) -> &mut Self {
-        self.max_instances = instances;
+        self.max_instances = (instances != UNLIMITED_INSTANCES).then_some(instances);
         self
     }
 
@@ -192,6 +205,7 @@ impl ServerOptions {
     /// do not try again then fail. An instance that waits costs a handle and some kernel memory:
     /// choose as many as clients may come in a burst. 0 makes them fail with
     /// [`InvalidInput`](io::ErrorKind::InvalidInput).
+    #[doc(alias("ERROR_PIPE_BUSY", "231"))]
     pub fn backlog(&mut self, instances: usize) -> &mut Self {
         self.backlog = instances;
         self
@@ -205,6 +219,7 @@ impl ServerOptions {
     /// is kept in the kernel's nonpaged memory, so a service with many clients that may be
     /// hostile or slow should choose less than the default of 512 KiB, as it should for
     /// [`write_buffer_limit`](Self::write_buffer_limit).
+    #[doc(alias = "nOutBufferSize")]
     pub fn out_buffer_size(&mut self, buffer: u32) -> &mut Self {
         self.out_buffer_size = buffer;
         self
@@ -212,6 +227,7 @@ impl ServerOptions {
 
     /// The system's quota, in bytes, for what the client writes and this server has not read: 512
     /// KiB unless told otherwise. See [`out_buffer_size`](Self::out_buffer_size).
+    #[doc(alias = "nInBufferSize")]
     pub fn in_buffer_size(&mut self, buffer: u32) -> &mut Self {
         self.in_buffer_size = buffer;
         self
@@ -333,6 +349,7 @@ impl ServerOptions {
     /// this was to be its [first instance](Self::first_pipe_instance). Otherwise the kernel's
     /// error: `ERROR_ACCESS_DENIED` when the pipe has other options or its access list does not
     /// allow it, `ERROR_PIPE_BUSY` when all instances exist.
+    #[doc(alias("CreateNamedPipe", "FILE_FLAG_OVERLAPPED"))]
     pub fn create(&self, addr: impl AsRef<OsStr>) -> io::Result<NamedPipeServer> {
         self.create_with(addr.as_ref(), sys::SecurityAttributes::DEFAULT)
     }
@@ -365,16 +382,6 @@ impl ServerOptions {
         let (handle, settings) = self.create_any_handle(&name, attributes)?;
         Stream::new(handle, Driver::current()?, settings)
             .map(|stream| NamedPipeServer::from_stream(stream.named(&name)))
-    }
-
-    /// What ends on a completion port are made of.
-    pub(crate) fn create_handle(
-        &self,
-        addr: &OsStr,
-        attributes: sys::SecurityAttributes,
-    ) -> io::Result<(sys::OwnedHandle, Settings)> {
-        self.refuse_inheritable()?;
-        self.create_any_handle(&PipeName::new(addr)?, attributes)
     }
 
     /// What every server's end is made of.
@@ -411,7 +418,7 @@ impl ServerOptions {
             write_owner: self.write_owner,
             access_system_security: self.access_system_security,
             reject_remote_clients: self.reject_remote_clients,
-            max_instances: self.max_instances as u32,
+            max_instances: self.max_instances.map(|instances| instances as u32),
             out_buffer_size: self.out_buffer_size,
             in_buffer_size: self.in_buffer_size,
             inheritable: self.inheritable,
@@ -444,13 +451,14 @@ impl ServerOptions {
         }
         let (mut first, mut later) = (self.clone(), self.clone());
         let is_first = *first.first_pipe_instance.get_or_insert(true);
-        let keeps_the_last = self.max_instances > 1;
+        let keeps_the_last = self.max_instances != Some(1);
         later.first_pipe_instance = Some(is_first && !keeps_the_last);
-        Ok(Instances { name, first, later, size: self.backlog.min(self.max_instances), keeps_the_last })
+        let size = self.max_instances.map_or(self.backlog, |most| most.min(self.backlog));
+        Ok(Instances { name, first, later, size, keeps_the_last })
     }
 
     fn check(&self) -> io::Result<()> {
-        if !(1..=UNLIMITED_INSTANCES).contains(&self.max_instances) {
+        if self.max_instances.is_some_and(|instances| !(1..UNLIMITED_INSTANCES).contains(&instances)) {
             return Err(invalid("the number of instances must be 1 to 254, or 255 for any number"));
         }
         if !self.access_inbound && !self.access_outbound {

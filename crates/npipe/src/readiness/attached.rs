@@ -8,6 +8,7 @@ use std::io;
 use std::mem;
 use std::sync::Weak;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
 
 use bytes::BytesMut;
 
@@ -18,14 +19,16 @@ use crate::info::PipeEnd;
 use crate::interest::{Interest, Ready};
 use crate::machine::verdict::Client;
 use crate::stream::{Destination, Drain, Key, LingerTime, Settings, Source, Stream};
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::sys::OwnedHandle;
+use crate::trace::PipeSpan;
 
 pub(super) struct Attached {
     stream: Stream,
     registration: Arc<Registration>,
     connection: Mutex<Connection>,
-    drain: Mutex<Option<Drain>>,
+    /// The drain that is under way, and since when.
+    drain: Mutex<Option<(Drain, Instant)>>,
     reading: Waker,
     writing: Waker,
     connecting: Waker,
@@ -85,9 +88,11 @@ impl Attached {
         handle: &Arc<OwnedHandle>,
         settings: Settings,
         linger: LingerTime,
+        span: &mut PipeSpan,
         queue: &Arc<Queue>,
     ) -> io::Result<Arc<Self>> {
-        let stream = queue.admit(handle.clone(), settings)?;
+        let mut stream = queue.admit(handle.clone(), settings)?;
+        stream.take_span(span);
         stream.set_linger(linger);
         // Whoever polls may turn to something else after its last write, and that write has to arrive.
         stream.stop_queueing();
@@ -97,6 +102,9 @@ impl Attached {
             Client::Left | Client::Unknown if settings.before.is_none() => Connection::Made,
             Client::Left | Client::Unknown | Client::Missing => Connection::Unasked,
         };
+        if matches!(connection, Connection::Made) && settings.end == PipeEnd::Server {
+            stream.span().connected();
+        }
         Ok(Arc::new_cyclic(|pipe| {
             let bell = |part| Waker::from(Arc::new(Bell { pipe: pipe.clone(), part }));
             Self {
@@ -246,12 +254,16 @@ impl Attached {
 
     pub(super) fn drain(&self) -> io::Result<()> {
         self.flush()?;
-        let mut drain = lock(&self.drain);
-        match drain.get_or_insert_with(|| self.stream.start_drain()).poll(&Context::from_waker(&self.writing))
-        {
+        let mut under_way = lock(&self.drain);
+        let (drain, began) = under_way.get_or_insert_with(|| (self.stream.start_drain(), Instant::now()));
+        match drain.poll(&Context::from_waker(&self.writing)) {
             Poll::Pending => would_block(),
             Poll::Ready(result) => {
-                *drain = None;
+                let elapsed = began.elapsed();
+                *under_way = None;
+                drop(under_way);
+                self.stream.span().failed("drain", &result);
+                self.stream.span().drained(elapsed);
                 result
             }
         }
@@ -260,14 +272,19 @@ impl Attached {
     /// No lock is held while the stream is polled: it calls the waker at once if a client comes
     /// meanwhile.
     pub(super) fn connect(&self) -> io::Result<()> {
+        let mut is_new = false;
         if self.stream.settings().end == PipeEnd::Server {
-            *lock(&self.connection) = Connection::Asked;
+            let before = mem::replace(&mut *lock(&self.connection), Connection::Asked);
+            is_new = !matches!(before, Connection::Made);
             self.registration.forget();
         }
         match self.stream.poll_connect(&Context::from_waker(&self.connecting), Key::POLL) {
             Poll::Pending => would_block(),
             Poll::Ready(Ok(())) => {
                 *lock(&self.connection) = Connection::Made;
+                if is_new {
+                    self.stream.span().connected();
+                }
                 self.show_connected();
                 Ok(())
             }
@@ -297,6 +314,7 @@ impl Attached {
             Ok(()) => {
                 *connection = Connection::Made;
                 drop(connection);
+                self.stream.span().connected();
                 self.show_connected();
             }
             Err(error) => {
@@ -340,18 +358,25 @@ impl Attached {
     fn has_written(&self) {
         let drain = lock(&self.drain).take();
         drop(drain);
-        let mut connection = lock(&self.connection);
+        self.found_client(lock(&self.connection));
+    }
+
+    /// A client is there. If no `connect` asked for it, this is the first that is known of it.
+    fn found_client(&self, mut connection: MutexGuard<'_, Connection>) {
         if matches!(*connection, Connection::Unasked) {
             *connection = Connection::Made;
+            drop(connection);
+            self.stream.span().connected();
         }
     }
 
     /// Whether reading has nothing to report before a client comes, not even an error: `connect`
     /// will tell.
     fn is_without_client(&self) -> bool {
-        let mut connection = lock(&self.connection);
+        let connection = lock(&self.connection);
         if matches!(*connection, Connection::Unasked) && self.stream.client() == Client::Here {
-            *connection = Connection::Made;
+            self.found_client(connection);
+            return false;
         }
         !matches!(*connection, Connection::Made)
     }

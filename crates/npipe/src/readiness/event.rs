@@ -142,9 +142,13 @@ impl<'a> Iterator for Iter<'a> {
 
 impl ExactSizeIterator for Iter<'_> {}
 
-/// What can be registered with a [`Poll`](super::Poll): a [`NamedPipe`](super::NamedPipe), or a
-/// type of yours that passes these calls on to one. They are called by the methods of the same
-/// names of [`Registry`], which document them.
+/// A type that can be registered with a [`Poll`](super::Poll): a [`NamedPipe`](super::NamedPipe), or
+/// a type of a program that passes these calls on to one. They are called by the methods of the
+/// same names of [`Registry`], which document them.
+///
+/// The trait is not sealed, as that of mio is not. A `Registry` calls each method once for each
+/// call of its own, on the thread of the caller, holds no lock meanwhile, and returns its result. A
+/// method without a default implementation is added in a new major version only.
 pub trait Source {
     /// See [`Registry::register`].
     ///

@@ -16,9 +16,10 @@ use crate::interest::Interest;
 use crate::name::PipeName;
 use crate::options::Verified;
 use crate::security::{Impersonation, Peer, SecurityDescriptor, Sid};
-use crate::stream::{LingerTime, Settings, Slice, Slices};
+use crate::stream::{LingerTime, Settings, Slice, Slices, Stream};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys;
+use crate::trace::PipeSpan;
 use crate::{ClientOptions, ServerOptions};
 
 /// A pipe end, server's or client's, whose calls never wait: they say
@@ -51,6 +52,7 @@ use crate::{ClientOptions, ServerOptions};
 ///
 /// Else the system's errors, of this write or of one that was accepted earlier:
 #[doc = crate::documentation::write_errors!()]
+#[doc(alias("ReadFile", "WriteFile"))]
 pub struct NamedPipe {
     state: State,
 }
@@ -62,6 +64,7 @@ enum State {
         /// `None`: the handle was made elsewhere, so it has to be asked.
         settings: Option<Settings>,
         linger: Mutex<LingerTime>,
+        span: PipeSpan,
     },
     Attached(Arc<Attached>),
 }
@@ -87,9 +90,12 @@ impl NamedPipe {
     /// # Errors
     ///
     /// As [`ServerOptions::create`].
+    #[doc(alias = "CreateNamedPipe")]
     pub fn create(options: &ServerOptions, addr: impl AsRef<OsStr>) -> io::Result<Self> {
-        let (handle, settings) = options.create_handle(addr.as_ref(), sys::SecurityAttributes::DEFAULT)?;
-        Ok(Self::loose(handle, Some(settings)))
+        options.refuse_inheritable()?;
+        let name = PipeName::new(addr)?;
+        let (handle, settings) = options.create_any_handle(&name, sys::SecurityAttributes::DEFAULT)?;
+        Ok(Self::named(handle, settings, &name))
     }
 
     /// Opens the pipe `addr`, a client's end. It does not wait.
@@ -97,18 +103,24 @@ impl NamedPipe {
     /// # Errors
     ///
     /// As [`ClientOptions::open`].
+    #[doc(alias = "CreateFile")]
     pub fn open(options: &ClientOptions, addr: impl AsRef<OsStr>) -> io::Result<Self> {
         options.refuse_inheritable()?;
-        let (handle, settings) = options.open_any_handle(
-            &PipeName::new(addr)?,
-            sys::SecurityAttributes::DEFAULT,
-            &mut Verified::default(),
-        )?;
-        Ok(Self::loose(handle, Some(settings)))
+        let name = PipeName::new(addr)?;
+        let attributes = sys::SecurityAttributes::DEFAULT;
+        let (handle, settings) = options.open_any_handle(&name, attributes, &mut Verified::default())?;
+        Ok(Self::named(handle, settings, &name))
     }
 
-    fn loose(handle: OwnedHandle, settings: Option<Settings>) -> Self {
-        Self { state: State::Loose { handle: Arc::new(handle), settings, linger: Mutex::default() } }
+    fn named(handle: OwnedHandle, settings: Settings, name: &PipeName) -> Self {
+        let span = PipeSpan::new(settings.end, name);
+        span.opened();
+        Self::loose(handle, Some(settings), span)
+    }
+
+    fn loose(handle: OwnedHandle, settings: Option<Settings>, span: PipeSpan) -> Self {
+        let handle = Arc::new(handle);
+        Self { state: State::Loose { handle, settings, linger: Mutex::default(), span } }
     }
 
     fn attached(&self) -> Option<&Arc<Attached>> {
@@ -151,6 +163,7 @@ impl NamedPipe {
     ///
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) when no client is there yet, and before the pipe
     /// is registered: then nothing has been asked for. Else the system's.
+    #[doc(alias = "ConnectNamedPipe")]
     pub fn connect(&self) -> io::Result<()> {
         self.working()?.connect()
     }
@@ -177,6 +190,7 @@ impl NamedPipe {
     /// The system's: `ERROR_PIPE_NOT_CONNECTED` when it was disconnected already,
     /// `ERROR_PIPE_LISTENING` when no client has come (a `connect` that was under way is over
     /// all the same), and one for a client's end, which has no such thing.
+    #[doc(alias = "DisconnectNamedPipe")]
     pub fn disconnect(&self) -> io::Result<()> {
         match self.attached() {
             Some(attached) => attached.disconnect(),
@@ -196,6 +210,7 @@ impl NamedPipe {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock). Else the system's: `ERROR_BROKEN_PIPE` when the
     /// peer closes its end while this waits, `ERROR_PIPE_NOT_CONNECTED` when the server
     /// disconnected us, `ERROR_ACCESS_DENIED` on an end that may not write.
+    #[doc(alias = "FlushFileBuffers")]
     pub fn drain(&self) -> io::Result<()> {
         self.working()?.drain()
     }
@@ -213,6 +228,7 @@ impl NamedPipe {
     /// [`MessageTooLong`](crate::MessageTooLong) inside, for a message that is longer: it is
     /// discarded, and the next call receives the next message. Other errors of Windows:
     #[doc = crate::documentation::read_errors!()]
+    #[doc(alias("ERROR_MORE_DATA", "234"))]
     pub fn recv_message(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
         let attached = self.working()?;
         attached.recv_message(buffer, attached.stream().max_message_size())
@@ -244,8 +260,8 @@ impl NamedPipe {
 
     /// Tells the peer that this end has no more to say, and still listens, by an empty message:
     /// half-close, by the convention of go-winio. It [drains](Self::drain) first, which would
-    /// block, and writing fails once it is done. Whoever has no more patience for a peer that
-    /// does not read sends the empty message with [`send_message`](Self::send_message).
+    /// block, and writing fails once it is done. A caller that no longer waits for a peer that does
+    /// not read sends the empty message with [`send_message`](Self::send_message).
     ///
     /// # Errors
     ///
@@ -269,7 +285,7 @@ impl NamedPipe {
     /// # Errors
     ///
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) before the pipe is registered. Else the system's.
-    #[doc(alias = "PeekNamedPipe")]
+    #[doc(alias("PeekNamedPipe", "ERROR_BAD_PIPE", "230"))]
     pub fn peek(&self) -> io::Result<Peek> {
         self.working()?.stream().peek()
     }
@@ -281,6 +297,7 @@ impl NamedPipe {
     /// # Errors
     ///
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) before the pipe is registered. Else the system's.
+    #[doc(alias = "SetNamedPipeHandleState")]
     pub fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
         self.working()?.stream().set_empty_message_is_end(is_end)
     }
@@ -305,28 +322,26 @@ impl NamedPipe {
         }
     }
 
-    /// What the system says of the pipe.
-    ///
-    /// Calls [`GetNamedPipeInfo`](https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-getnamedpipeinfo).
-    ///
-    /// # Errors
-    ///
-    /// `ERROR_ACCESS_DENIED` on a server's end that only writes
-    /// ([`access_inbound(false)`](crate::ServerOptions::access_inbound)), because its handle lacks
-    /// `FILE_READ_ATTRIBUTES`. Otherwise the error of `GetNamedPipeInfo`.
+    /// Returns whether the peer has gone, without taking data: see
+    /// [`NamedPipeServer::is_closed`](crate::NamedPipeServer::is_closed). The pipe need not be
+    /// registered for this.
+    #[doc(alias("ERROR_BROKEN_PIPE", "109"))]
+    pub fn is_closed(&self) -> bool {
+        match &self.state {
+            State::Loose { handle, settings, .. } => settings_of(handle, *settings)
+                .is_ok_and(|settings| Stream::untied(handle.clone(), settings).is_closed()),
+            State::Attached(attached) => attached.stream().is_closed(),
+        }
+    }
+
+    #[doc = crate::documentation::info!()]
+    #[doc(alias("GetNamedPipeInfo", "GetNamedPipeHandleState"))]
     pub fn info(&self) -> io::Result<PipeInfo> {
         crate::pipe_end::info(self.handle())
     }
 
-    /// What protects the pipe: owner, group, access list and integrity label. Both ends may ask.
-    ///
-    /// Calls [`GetSecurityInfo`](https://learn.microsoft.com/windows/win32/api/aclapi/nf-aclapi-getsecurityinfo).
-    ///
-    /// # Errors
-    ///
-    /// The system's: [`PermissionDenied`](io::ErrorKind::PermissionDenied) (`ERROR_ACCESS_DENIED`)
-    /// on a client's end that was opened for neither reading nor writing nor
-    /// [`read_control`](crate::ClientOptions::read_control).
+    #[doc = crate::documentation::security_descriptor!()]
+    #[doc(alias = "GetSecurityInfo")]
     pub fn security_descriptor(&self) -> io::Result<SecurityDescriptor> {
         SecurityDescriptor::of(self.handle())
     }
@@ -342,17 +357,8 @@ impl NamedPipe {
         descriptor.apply_to(self.handle())
     }
 
-    /// The process at the other end.
-    ///
-    /// Calls
-    /// [`GetNamedPipeServerProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserverprocessid)
-    /// on a client's end and
-    /// [`GetNamedPipeClientProcessId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientprocessid)
-    /// on a server's.
-    ///
-    /// # Errors
-    ///
-    /// The system's, when there is no client yet, or the other end is on another machine.
+    #[doc = crate::documentation::peer!()]
+    #[doc(alias("GetNamedPipeClientProcessId", "GetNamedPipeServerProcessId"))]
     pub fn peer(&self) -> io::Result<Peer> {
         let connected = match &self.state {
             State::Loose { handle, settings, .. } => settings_of(handle, *settings)?.connected(),
@@ -367,7 +373,7 @@ impl NamedPipe {
     /// # Errors
     ///
     /// As there, and [`InvalidInput`](io::ErrorKind::InvalidInput) on a client's end.
-    #[doc(alias = "ImpersonateNamedPipeClient")]
+    #[doc(alias("ImpersonateNamedPipeClient", "RevertToSelf"))]
     pub fn impersonate<T>(&self, act: impl FnOnce(&Impersonation) -> io::Result<T>) -> io::Result<T> {
         Impersonation::during(self.handle(), self.end()?, act)
     }
@@ -402,12 +408,20 @@ fn check(interests: Interest) -> io::Result<()> {
     Ok(())
 }
 
+impl Drop for NamedPipe {
+    fn drop(&mut self) {
+        if let State::Loose { span, .. } = &self.state {
+            span.closed(false);
+        }
+    }
+}
+
 impl Source for NamedPipe {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         check(interests)?;
-        if let State::Loose { handle, settings, linger } = &self.state {
+        if let State::Loose { handle, settings, linger, span } = &mut self.state {
             let settings = settings_of(handle, *settings)?;
-            let attached = Attached::new(handle, settings, *lock(linger), registry.queue())?;
+            let attached = Attached::new(handle, settings, *lock(linger), span, registry.queue())?;
             self.state = State::Attached(attached);
         }
         let attached = self.check_same(registry)?;
@@ -493,7 +507,7 @@ impl TryFrom<OwnedHandle> for NamedPipe {
     /// when it is registered.
     fn try_from(handle: OwnedHandle) -> io::Result<Self> {
         let settings = Settings::of_foreign(&handle)?;
-        Ok(Self::loose(handle, Some(settings)))
+        Ok(Self::loose(handle, Some(settings), PipeSpan::NONE))
     }
 }
 
@@ -502,7 +516,7 @@ impl FromRawHandle for NamedPipe {
     #[expect(unsafe_code, reason = "the standard library's signature: the handle is the caller's word")]
     unsafe fn from_raw_handle(handle: RawHandle) -> Self {
         // SAFETY: the caller gives the handle away.
-        Self::loose(unsafe { OwnedHandle::from_raw_handle(handle) }, None)
+        Self::loose(unsafe { OwnedHandle::from_raw_handle(handle) }, None, PipeSpan::NONE)
     }
 }
 

@@ -84,6 +84,7 @@ impl Poll {
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) when `events` has no capacity, or when a
     /// `Poll` that is attached to a loop of mio's is to wait: that loop waits.
+    #[doc(alias = "GetQueuedCompletionStatus")]
     pub fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         if events.capacity() == 0 {

@@ -200,6 +200,7 @@ impl Integrity {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Clone, Default)]
+#[must_use = "a builder does nothing until it builds a descriptor"]
 pub struct SecurityDescriptorBuilder {
     owner: Option<Trustee>,
     denied: Vec<(Trustee, Access)>,

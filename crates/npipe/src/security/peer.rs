@@ -54,6 +54,7 @@ use crate::sys::{self, OwnedHandle};
 /// [access list](crate::SecurityDescriptor), or try the action in [the client's
 /// name](crate::NamedPipeServer::impersonate).
 #[derive(Debug, Clone)]
+#[doc(alias = "GetNamedPipeClientComputerName")]
 pub struct Peer {
     process_id: u32,
     session_id: u32,
@@ -85,6 +86,7 @@ impl Peer {
     }
 
     /// The number of the process that created or opened the other end.
+    #[doc(alias("GetNamedPipeClientProcessId", "GetNamedPipeServerProcessId"))]
     pub fn process_id(&self) -> u32 {
         self.process_id
     }
@@ -94,6 +96,7 @@ impl Peer {
     /// Calls
     /// [`GetNamedPipeServerSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeserversessionid) and
     /// [`GetNamedPipeClientSessionId`](https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getnamedpipeclientsessionid).
+    #[doc(alias("GetNamedPipeClientSessionId", "GetNamedPipeServerSessionId"))]
     pub fn session_id(&self) -> u32 {
         self.session_id
     }

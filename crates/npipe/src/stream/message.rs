@@ -13,7 +13,7 @@ use super::{Inbound, Key, OperationPlace, Outbound, Stream, system_error, wait};
 use crate::coop::poll_fn;
 use crate::driver::Submitted;
 use crate::error::{
-    MessageTooLong, carries_bytes, no_answer, reads_bytes, sent_behind_unread, too_long_to_send,
+    MessageTooLong, carries_bytes, no_answer, one_way, reads_bytes, sent_behind_unread, too_long_to_send,
 };
 use crate::info::Peek;
 use crate::machine::verdict::{self, ExchangeRefused};
@@ -250,6 +250,7 @@ impl Stream {
         match received {
             Ok(received) => received?.ok_or_else(no_answer),
             Err(ExchangeRefused::Unread) => Err(system_error(verdict::UNREAD_MESSAGES)),
+            Err(ExchangeRefused::OneWay) => Err(one_way()),
             Err(ExchangeRefused::NotConnected) => {
                 // This fails with the reason, unless a client has come just now.
                 self.send_message(request).await?;
@@ -276,19 +277,20 @@ impl Stream {
         }
     }
 
-    /// Refuses a request that must not be sent past the queue, since it could not be sent at all.
+    /// Refuses an exchange that cannot be one: of bytes, or with a request that could not be sent at
+    /// all, and so must not be sent past the queue.
     pub(crate) fn check_request(&self, length: usize) -> io::Result<()> {
-        let mut outbound = lock(&self.core.outbound);
-        self.check_messages(&mut outbound)?;
+        self.require_messages()?;
+        if !lock(&self.core.inbound).machine.reads_messages() {
+            return Err(reads_bytes());
+        }
+        let outbound = lock(&self.core.outbound);
         outbound.machine.refuses(length).map_or(Ok(()), |refused| Err(refusal(refused)))
     }
 
     /// Starts an exchange as soon as no read is in flight, which the system would not let it pass.
     fn poll_exchange(&self, context: &Context<'_>, key: Key, request: &[u8]) -> Poll<io::Result<()>> {
         let mut inbound = lock(&self.core.inbound);
-        if !inbound.machine.reads_messages() {
-            return Poll::Ready(Err(reads_bytes()));
-        }
         if inbound.machine.stop() {
             inbound.operation.cancel();
             return wait(&self.core.inbound, inbound, key, context);

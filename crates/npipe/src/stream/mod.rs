@@ -309,6 +309,12 @@ impl Stream {
         self
     }
 
+    /// Takes over the span of an end that had one before it had a stream.
+    #[cfg(windows)]
+    pub(crate) fn take_span(&mut self, span: &mut PipeSpan) {
+        std::mem::swap(&mut self.span, span);
+    }
+
     /// The span for events of this end.
     #[cfg(windows)]
     pub(crate) fn span(&self) -> &PipeSpan {

@@ -61,6 +61,14 @@ async fn as_many_clients_as_the_backlog_come_while_nobody_accepts<F: ListeningFa
     }
 }
 
+/// 255 is Windows' number for "any number", and no limit of the backlog.
+async fn a_backlog_may_be_longer_than_255<F: ListeningFamily>() {
+    let name = unique_name();
+    let _listener = F::listen(ServerOptions::new().backlog(260), &name).unwrap();
+    let _clients: Vec<_> = (0..260).map(|_| open_once(&name).unwrap()).collect();
+    assert_os_error(open_once(&name), ERROR_PIPE_BUSY, "one more than the backlog");
+}
+
 /// Limits: the default of `backlog`.
 async fn four_clients_come_while_nobody_accepts_unless_told_otherwise<F: ListeningFamily>() {
     let name = unique_name();
@@ -558,6 +566,7 @@ for_each_family!(
     of_those_who_poll_the_last_is_woken => asynchronous,
     a_second_listener_of_a_name_is_refused => listening,
     a_listener_finds_a_full_name_taken => listening,
+    a_backlog_may_be_longer_than_255 => listening,
     four_clients_come_while_nobody_accepts_unless_told_otherwise => listening,
     a_dropped_wait_for_the_name_leaves_nothing_behind => asynchronous,
     listening_can_wait_until_the_name_is_free => listening,

@@ -285,3 +285,35 @@ fn two_threads_share_a_pipe_while_a_third_polls() {
     });
     echoing.join().unwrap();
 }
+
+#[test]
+fn a_peer_that_has_gone_is_seen_before_and_after_registration() {
+    let closed = |registered: bool, server_goes: bool, server: &ServerOptions, client: &ClientOptions| {
+        let mut events = Loop::new();
+        let name = unique_name();
+        let mut server = NamedPipe::create(server, &name).unwrap();
+        assert!(!server.is_closed(), "no client has come");
+        let mut client = NamedPipe::open(client, &name).unwrap();
+        if registered {
+            events.add(&mut server, SERVER);
+            events.add(&mut client, CLIENT);
+            server.connect().unwrap();
+            events.settle();
+        }
+        assert!(!server.is_closed() && !client.is_closed());
+        let (goes, stays) = if server_goes { (server, client) } else { (client, server) };
+        drop(goes);
+        assert!(stays.is_closed(), "registered: {registered}, the server goes: {server_goes}");
+    };
+    for registered in [false, true] {
+        for server_goes in [false, true] {
+            let (mut both, mut outbound, mut inbound) =
+                (ServerOptions::new(), ServerOptions::new(), ServerOptions::new());
+            let (mut reads, mut writes) = (ClientOptions::new(), ClientOptions::new());
+            closed(registered, server_goes, &both, &ClientOptions::new());
+            closed(registered, server_goes, outbound.access_inbound(false), reads.write(false));
+            closed(registered, server_goes, inbound.access_outbound(false), writes.read(false));
+            closed(registered, server_goes, both.pipe_mode(PipeMode::Message), &ClientOptions::new());
+        }
+    }
+}

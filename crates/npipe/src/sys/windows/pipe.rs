@@ -26,7 +26,7 @@ use windows_sys::Win32::System::IO::{CancelSynchronousIo, IO_STATUS_BLOCK};
 use windows_sys::Win32::System::Pipes::{
     CreateNamedPipeW, GetNamedPipeHandleStateW, GetNamedPipeInfo, PIPE_ACCEPT_REMOTE_CLIENTS,
     PIPE_READMODE_BYTE, PIPE_READMODE_MESSAGE, PIPE_REJECT_REMOTE_CLIENTS, PIPE_SERVER_END, PIPE_TYPE_BYTE,
-    PIPE_TYPE_MESSAGE, SetNamedPipeHandleState, WaitNamedPipeW,
+    PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, SetNamedPipeHandleState, WaitNamedPipeW,
 };
 use windows_sys::Win32::System::SystemServices::ACCESS_SYSTEM_SECURITY;
 
@@ -77,7 +77,8 @@ pub(crate) struct CreateNamedPipe<'a> {
     pub(crate) write_owner: bool,
     pub(crate) access_system_security: bool,
     pub(crate) reject_remote_clients: bool,
-    pub(crate) max_instances: u32,
+    /// `None`: any number.
+    pub(crate) max_instances: Option<u32>,
     pub(crate) out_buffer_size: u32,
     pub(crate) in_buffer_size: u32,
     /// This and the next unless attributes say more.
@@ -150,7 +151,7 @@ pub(crate) fn create(
             parameters.name.as_ptr(),
             open_mode,
             kind | remote,
-            parameters.max_instances,
+            parameters.max_instances.unwrap_or(PIPE_UNLIMITED_INSTANCES),
             parameters.out_buffer_size,
             parameters.in_buffer_size,
             0,
