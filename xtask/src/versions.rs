@@ -15,9 +15,13 @@ use crate::setup;
 use crate::windows::{GNU, Windows};
 use crate::workspace::Workspace;
 
-/// The packages that users compile, and the sets of features to compile each with.
-const PUBLISHED: [(&str, &[&str]); 2] =
-    [("npipe", &["--all-features", "--no-default-features"]), ("npipe-cli", &["--all-features"])];
+/// The packages that users compile, and the sets of features to compile each with. The library's
+/// are all but `tonic`: the tonic in `Cargo.lock` needs a newer Rust, and the feature promises that
+/// of its dependency.
+const PUBLISHED: [(&str, &[&str]); 2] = [
+    ("npipe", &["--features=axum,futures-io,hyper-util,mio,tokio,tracing", "--no-default-features"]),
+    ("npipe-cli", &["--all-features"]),
+];
 
 pub(crate) fn run(workspace: &Workspace, report: &mut Report) -> Result<()> {
     let windows = setup::everything(workspace, report)?;

@@ -1,10 +1,10 @@
-//! HTTP over a named pipe, as Docker and others speak it: a hyper server and a hyper client, one
-//! GET from end to end.
+//! HTTP over a named pipe, as Docker and others speak it: a hyper server with a time limit for
+//! headers and an orderly stop, and a client that keeps its connection for the next request.
 //!
 //!     cargo run --example hyper
 //!
-//! A pipe is a byte stream like a socket, so hyper needs nothing but `TokioIo` around it, and a
-//! server an accept loop.
+//! A pipe is a byte stream like a socket, so hyper needs nothing but `TokioIo` around it. A router
+//! of axum's can take the place of `answer`, in a `hyper_util::service::TowerToHyperService`.
 
 #[cfg(windows)]
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -13,44 +13,67 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     use http_body_util::{BodyExt, Empty};
-    use hyper::Request;
     use hyper::body::Bytes;
-    use hyper_util::rt::TokioIo;
-    use npipe::{ClientOptions, ServerOptions};
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::TokioExecutor;
+    use npipe::{PipeConnector, ServerOptions};
+    use tokio::sync::oneshot;
 
     let name = format!(r"\\.\pipe\npipe-hyper-{}", std::process::id());
     let listener = ServerOptions::new().listen(&name)?;
-    let serving = tokio::spawn(serve(listener));
+    let (stop, stopped) = oneshot::channel();
+    let serving = tokio::spawn(serve(listener, stopped));
 
-    let pipe = ClientOptions::new().connect(&name).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(pipe)).await?;
-    let connection = tokio::spawn(connection);
+    let client: Client<_, Empty<Bytes>> =
+        Client::builder(TokioExecutor::new()).build(PipeConnector::new(&name)?);
+    for path in ["/greeting", "/farewell"] {
+        // Over a pipe the host of a URI is the header `Host` and nothing else.
+        let response = client.get(format!("http://pipe{path}").parse()?).await?;
+        println!("status {}", response.status());
+        // Once its body has been read, the connection serves the next request.
+        let body = response.into_body().collect().await?.to_bytes();
+        println!("{}", String::from_utf8_lossy(&body));
+    }
 
-    // HTTP/1.1 wants a Host; over a pipe its value is of no meaning.
-    let request = Request::get("/greeting").header("host", "pipe").body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    println!("status {}", response.status());
-    let body = response.into_body().collect().await?.to_bytes();
-    println!("{}", String::from_utf8_lossy(&body));
-
-    // Without a sender the client ends the connection.
-    drop(sender);
-    connection.await??;
-    serving.abort();
+    drop(stop);
+    println!("connections: {}", serving.await??);
     Ok(())
 }
 
+/// Serves clients until `stopped`, and then the requests that have begun. Returns the number of
+/// connections.
 #[cfg(windows)]
-async fn serve(listener: npipe::NamedPipeListener) -> std::io::Result<()> {
-    use hyper_util::rt::TokioIo;
+async fn serve(
+    listener: npipe::NamedPipeListener,
+    mut stopped: tokio::sync::oneshot::Receiver<()>,
+) -> std::io::Result<usize> {
+    use std::time::Duration;
 
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::{TokioIo, TokioTimer};
+    use hyper_util::server::graceful::GracefulShutdown;
+
+    let mut server = http1::Builder::new();
+    // A client that connects and sends no request may not stay.
+    server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+    let graceful = GracefulShutdown::new();
+    let mut connections = 0;
     loop {
-        let pipe = listener.accept().await?;
-        tokio::spawn(
-            hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(pipe), hyper::service::service_fn(answer)),
-        );
+        let pipe = tokio::select! {
+            pipe = listener.accept() => pipe?,
+            _ = &mut stopped => break,
+        };
+        connections += 1;
+        tokio::spawn(graceful.watch(server.serve_connection(TokioIo::new(pipe), service_fn(answer))));
     }
+    listener.close();
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        // Those that do not come to an end by themselves are dropped with the runtime.
+        () = tokio::time::sleep(Duration::from_secs(10)) => {}
+    }
+    Ok(connections)
 }
 
 #[cfg(windows)]

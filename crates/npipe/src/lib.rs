@@ -45,6 +45,9 @@
 //! | `tokio` | yes | Tokio's `AsyncRead` and `AsyncWrite`, conversions from and to its `Interest` and `Ready` |
 //! | `futures-io` | no | `AsyncRead` and `AsyncWrite` of `futures-io`, for smol, async-compat and others |
 //! | `tracing` | no | a span for each end, and events when it is opened, connected, fails, drains slowly and is closed |
+//! | `axum` | no | a [`NamedPipeListener`] for `axum::serve`, and [`PipeConnectInfo`] for its handlers |
+//! | `hyper-util` | no | [`PipeConnector`] for pooled HTTP clients, and [`PipeExecutor`] for hyper |
+//! | `tonic` | no | a [`NamedPipeServer`] for `serve_with_incoming`, with [`PipeConnectInfo`]; needs the Rust of the tonic that is used |
 //! | `mio` | no | `readiness::Poll::attach`, which puts pipes into an existing event loop of mio's |
 //!
 //! Features only add. No runtime is needed to construct a pipe or to use one: the first
@@ -137,10 +140,14 @@ mod sys;
 #[cfg(windows)]
 mod pipe_end;
 
+#[cfg(all(windows, feature = "axum"))]
+mod axum;
 #[cfg(windows)]
 pub mod blocking;
 #[cfg(windows)]
 mod client;
+#[cfg(all(windows, any(feature = "axum", feature = "tonic")))]
+mod connect_info;
 #[cfg(any(windows, test, fuzzing))]
 #[cfg_attr(not(windows), allow(dead_code, reason = "the async API exists on Windows"))]
 mod coop;
@@ -148,6 +155,8 @@ mod coop;
 mod documentation;
 #[cfg(all(windows, feature = "futures-io"))]
 mod futures_io;
+#[cfg(all(windows, feature = "hyper-util"))]
+mod hyper_util;
 #[cfg(windows)]
 mod listener;
 #[cfg(windows)]
@@ -170,6 +179,8 @@ mod server;
 mod tasks;
 #[cfg(all(windows, feature = "tokio"))]
 mod tokio;
+#[cfg(all(windows, feature = "tonic"))]
+mod tonic;
 #[cfg(any(windows, test, fuzzing))]
 #[cfg_attr(not(windows), allow(dead_code, reason = "pipes have names on Windows"))]
 mod trace;
@@ -217,10 +228,14 @@ pub use name::PipeName;
 
 #[cfg(windows)]
 pub use client::NamedPipeClient;
+#[cfg(all(windows, any(feature = "axum", feature = "tonic")))]
+pub use connect_info::PipeConnectInfo;
 #[cfg(windows)]
 pub use directory::{PipeEntry, list_pipes};
 #[cfg(windows)]
 pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
+#[cfg(all(windows, feature = "hyper-util"))]
+pub use hyper_util::{Connecting, PipeConnector, PipeExecutor};
 #[cfg(windows)]
 pub use listener::{Incoming, NamedPipeListener};
 #[cfg(windows)]

@@ -197,8 +197,13 @@ impl NamedPipeListener {
     /// moment.
     #[doc(alias = "ConnectNamedPipe")]
     pub async fn accept(&self) -> io::Result<NamedPipeServer> {
+        self.next().await.unwrap_or_else(|| Err(closed()))
+    }
+
+    /// `None`: the listener is closed.
+    pub(crate) async fn next(&self) -> Option<io::Result<NamedPipeServer>> {
         let incoming = self.incoming();
-        coop::poll_fn(|context| incoming.poll(context)).await.unwrap_or_else(|| Err(closed()))
+        coop::poll_fn(|context| incoming.poll(context)).await
     }
 
     /// [`accept`](Self::accept) for a task that polls. The last task that asked is the one that is

@@ -2,7 +2,15 @@
 //!
 //! Cargo builds them with `cargo test`; they lie in the directory `examples` beside the one of this
 //! test. Between them they need every feature, hence `--all-features`.
-#![cfg(all(windows, feature = "tokio", feature = "futures-io", feature = "mio"))]
+#![cfg(all(
+    windows,
+    feature = "axum",
+    feature = "futures-io",
+    feature = "hyper-util",
+    feature = "mio",
+    feature = "tokio",
+    feature = "tonic",
+))]
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -67,21 +75,29 @@ fn tokios_accept_loop_serves_one_client_after_the_other() {
 }
 
 #[test]
-fn hyper_answers_a_get_over_a_pipe() {
-    assert_eq!(output_of("hyper", &[]), "status 200 OK\nyou asked for /greeting\n");
-}
-
-#[test]
-fn axum_serves_a_pipe() {
+fn hyper_answers_two_requests_over_one_pipe() {
     assert_eq!(
-        output_of("axum", &[]),
-        "/apples/red: 200 OK there are three red apples\n/pears: 404 Not Found \n"
+        output_of("hyper", &[]),
+        "status 200 OK\nyou asked for /greeting\nstatus 200 OK\nyou asked for /farewell\nconnections: 1\n"
     );
 }
 
 #[test]
-fn tonic_answers_a_call_over_a_pipe() {
-    assert_eq!(output_of("tonic", &[]), "orchard: Serving\nkitchen: service not registered\n");
+fn axum_serves_a_pipe_and_a_port() {
+    assert_eq!(
+        output_of("axum", &[]),
+        "over the pipe: 200 OK this process, of a known user\nover TCP: 200 OK a program at 127.0.0.1\n\
+         over the pipe: 404 Not Found \nstopped\n"
+    );
+}
+
+#[test]
+fn tonic_answers_calls_over_a_pipe() {
+    assert_eq!(
+        output_of("tonic", &[]),
+        "asked by this process: true\norchard: Serving\nasked by this process: true\n\
+         kitchen: service not registered\n"
+    );
 }
 
 #[test]

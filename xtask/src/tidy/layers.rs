@@ -17,9 +17,9 @@ const LAYERS: [&[&str]; 13] = [
     &["client", "server"],
     // Above the ends, because options create and open them: Tokio's signatures say so.
     &["options"],
-    &["pair"],
+    &["connect_info", "pair"],
     &["blocking", "listener", "message", "readiness"],
-    &["futures_io", "tokio"],
+    &["axum", "futures_io", "hyper_util", "tokio", "tonic"],
 ];
 
 /// The row from which a module may use what the crate re-exports at its root, the public types.
