@@ -90,6 +90,8 @@ async fn serve<T: AsyncRead + AsyncWrite + Unpin>(mut transport: T, report: Repo
             Err(io::Error::other(format!("the Linux half sent nothing for {:?}", silence.limit)))
         }
     };
+    // No connection waits for more: each has what has come for it, and then its end.
+    drop(mux);
     let deadline = Instant::now() + LAST_DELIVERY;
     while let Ok(Some(_)) = timeout_at(deadline, connections.join_next()).await {}
     if !connections.is_empty() {
