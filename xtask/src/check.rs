@@ -8,7 +8,7 @@ use crate::process::{BUILD_LIMIT, is_installed, output_of};
 use crate::progress::Report;
 use crate::windows::{Windows, cross};
 use crate::workspace::Workspace;
-use crate::{setup, tidy};
+use crate::{api, setup, tidy};
 
 /// Targets that people use and for which nothing can be linked from Linux.
 const FOREIGN: [&str; 4] =
@@ -31,6 +31,7 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report) -> Result<()> {
     let windows = setup::everything(workspace, report)?;
     clippy_for_windows(workspace, report, &windows);
     documentation(workspace, report, &windows);
+    api::check(workspace, report, &windows);
     if let Windows::Wine { .. } = windows {
         for target in FOREIGN {
             let check = setup::check_target(workspace, report, target)?;

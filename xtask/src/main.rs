@@ -1,10 +1,11 @@
 //! The chores of the project: `cargo xtask setup | demo | test | bench | windows-report | check |
-//! versions | ci`.
+//! api | versions | ci`.
 //!
 //! Everything a contributor or CI has to do beyond plain cargo is a subcommand here, so that both
 //! do the same. This file only parses and dispatches. Nothing in this crate may use `npipe` itself:
 //! the chores must run while the library is broken.
 
+mod api;
 mod bench;
 mod check;
 mod demo;
@@ -53,8 +54,10 @@ enum Chore {
     /// Run assumptions, all suites and the benchmark on Windows, and write one file about it to
     /// attach to an issue
     WindowsReport(windows_report::Options),
-    /// Formatting, lints for every target, documentation, layering, licences
+    /// Formatting, lints for every target, documentation, layering, licences, public API
     Check,
+    /// Compare the library's public items with docs/public-api.txt
+    Api(api::Options),
     /// Compile the library and the tool with the oldest Rust and dependencies that they declare
     Versions,
     /// Run check, versions, then test, as CI does
@@ -92,6 +95,7 @@ fn run(chore: Chore, report: &mut Report) -> anyhow::Result<()> {
         Chore::Bench(options) => bench::run(&workspace, report, &options),
         Chore::WindowsReport(options) => windows_report::run(&workspace, report, options),
         Chore::Check => check::run(&workspace, report),
+        Chore::Api(options) => api::run(&workspace, report, &options),
         Chore::Versions => versions::run(&workspace, report),
         Chore::Ci => {
             check::run(&workspace, report)?;
