@@ -174,7 +174,7 @@ impl Driver {
 
     /// Unties a handle, on which nothing is in flight, from the port. Where that cannot be done, as
     /// under Wine, the packets of its next owner come here, and are not of any registration.
-    #[cfg(windows)]
+    #[cfg(any(windows, test))]
     pub(crate) fn release(handle: &OwnedHandle) {
         let _ = crate::sys::Port::dissociate(handle);
     }

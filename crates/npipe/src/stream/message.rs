@@ -61,7 +61,7 @@ impl Stream {
     /// stream came to rest, or the rest of one that was begun. `None`: the calling thread has
     /// to read from the pipe, and reports that to
     /// [`on_thread_received`](Self::on_thread_received).
-    #[cfg(windows)]
+    #[cfg(any(windows, test))]
     pub(crate) fn recv_now(&self, buffer: &mut BytesMut, limit: usize) -> io::Result<Option<Received>> {
         match self.receive(&mut lock(&self.core.inbound), buffer, limit, &mut Skips::new())? {
             Receiving::Received(received) => Ok(Some(received)),
@@ -71,14 +71,14 @@ impl Stream {
 
     /// A thread that receives a message has read this from the pipe itself. If it is the end of a
     /// message, returns the beginning.
-    #[cfg(windows)]
+    #[cfg(any(windows, test))]
     pub(crate) fn on_thread_received(&self, code: u32, bytes: &[u8]) -> Option<Vec<u8>> {
         lock(&self.core.inbound).machine.on_thread_received(code, bytes)
     }
 
     /// Throws away what there is of a refused message. Returns whether there is more of it than one
     /// call may discard.
-    #[cfg(windows)]
+    #[cfg(any(windows, test))]
     pub(crate) fn discard_refused(&self) -> bool {
         self.pass_over_refused(&mut lock(&self.core.inbound)).is_err()
     }

@@ -15,7 +15,7 @@ mod message;
 mod owned;
 mod read;
 mod readiness;
-#[cfg(windows)]
+#[cfg(any(windows, all(test, not(loom))))]
 mod release;
 #[cfg(windows)]
 mod timeout;

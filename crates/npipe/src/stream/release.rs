@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::read::{Progress, Skips};
+#[cfg(windows)]
 use super::timeout::Timeouts;
 use super::write::refusal;
 use super::{Destination, Key, Outbound, Settings, Stream, WaiterGuard, system_error, wait};
@@ -133,6 +134,7 @@ impl Stream {
     }
 
     /// The time-outs of the blocking API, which an async end keeps for it.
+    #[cfg(windows)]
     pub(crate) fn timeouts(&self) -> &Timeouts {
         &self.timeouts
     }

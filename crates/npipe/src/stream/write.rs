@@ -93,7 +93,7 @@ impl Stream {
 
     /// Accepts nothing any more behind a write in flight: for who dequeues packets only when it
     /// suits.
-    #[cfg(windows)]
+    #[cfg(any(windows, test))]
     pub(crate) fn stop_queueing(&self) {
         lock(&self.core.outbound).machine.stop_queueing();
     }

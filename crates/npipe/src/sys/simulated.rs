@@ -102,6 +102,12 @@ impl Port {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(crate) fn dissociate(handle: &OwnedHandle) -> io::Result<()> {
+        lock(&handle.pipe.0).ports[handle.end] = None;
+        Ok(())
+    }
+
     pub(crate) fn dequeue<'e>(
         &self,
         entries: &'e mut [Entry],
@@ -304,6 +310,12 @@ impl std::fmt::Debug for OwnedHandle {
 }
 
 impl OwnedHandle {
+    /// An end at rest has one holder.
+    #[cfg(test)]
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        unreachable!("a handle is duplicated if a thread is about to let go of it")
+    }
+
     /// Whether the server has disconnected the client that this is.
     fn is_cut_off(&self, state: &State) -> bool {
         self.end == CLIENT && self.connection != state.connection

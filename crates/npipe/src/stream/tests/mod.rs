@@ -35,6 +35,8 @@ mod world;
 #[cfg(all(test, not(loom)))]
 mod clients;
 #[cfg(all(test, not(loom)))]
+mod combinations;
+#[cfg(all(test, not(loom)))]
 mod drain;
 #[cfg(all(test, not(loom)))]
 mod foreign;
@@ -42,6 +44,9 @@ mod foreign;
 mod loom;
 #[cfg(all(test, not(loom)))]
 mod messages;
+#[cfg(all(test, not(loom)))]
+#[path = "../../../tests/combinations/model.rs"]
+mod model;
 #[cfg(all(test, not(loom)))]
 mod reading;
 #[cfg(all(test, not(loom)))]

@@ -17,13 +17,13 @@ fn plans() -> impl Strategy<Value = Plan> {
 }
 
 /// How many schedules to run: `NPIPE_SCHEDULES`, else enough for a quick look.
-fn schedules() -> u32 {
+pub(super) fn schedules() -> u32 {
     std::env::var("NPIPE_SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(2_000)
 }
 
 /// The seed of the whole corpus: `NPIPE_SEED`, else a fixed one, so that a run is the same
 /// everywhere.
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     std::env::var("NPIPE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
