@@ -254,7 +254,11 @@ impl<S: AsyncWrite + Unpin> AgentStream<S> {
     }
 }
 
-impl<S: Stream> Stream for AgentStream<S> {}
+impl<S: Stream> Stream for AgentStream<S> {
+    fn gives_bytes(&self) -> bool {
+        self.stream.gives_bytes()
+    }
+}
 
 impl<S: AsyncRead + Unpin> AsyncRead for AgentStream<S> {
     fn poll_read(

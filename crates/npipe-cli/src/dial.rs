@@ -38,6 +38,11 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
         false
     }
 
+    /// Returns whether bytes can come from it, and not its end alone.
+    fn gives_bytes(&self) -> bool {
+        true
+    }
+
     /// Returns whether the end that was read is that of both directions, where it can be of one.
     fn is_at_its_end(&self) -> bool {
         false
@@ -57,6 +62,10 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
 impl<S: Stream + ?Sized> Stream for Box<S> {
     fn sends_messages(&self) -> bool {
         (**self).sends_messages()
+    }
+
+    fn gives_bytes(&self) -> bool {
+        (**self).gives_bytes()
     }
 
     fn is_at_its_end(&self) -> bool {

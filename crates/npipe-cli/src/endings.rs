@@ -217,11 +217,13 @@ impl Endings {
         self.session.client == Kind::Pipe
     }
 
-    /// Whether a hang-up of the client, which takes no more replies then, is of interest.
-    pub(crate) fn watches_hang_up(self, replies: Progress) -> bool {
+    /// Whether a hang-up of the client, which takes no more replies then, is of interest. A stdout
+    /// to which nothing will be written needs no reader. `server_gives_bytes`: the replies may be
+    /// more than their end.
+    pub(crate) fn watches_hang_up(self, replies: Progress, server_gives_bytes: bool) -> bool {
         match replies {
             Progress::Absent => self.session.client != Kind::Stdio,
-            Progress::Reading | Progress::Writing => true,
+            Progress::Reading | Progress::Writing => server_gives_bytes || self.session.client != Kind::Stdio,
             Progress::Ended(_) => false,
         }
     }
@@ -396,9 +398,12 @@ mod tests {
     fn a_client_that_hangs_up_has_gone_unless_it_has_been_told_the_end() {
         for client in [Stdio, Pipe, Messages, Socket, Bridge] {
             let mut endings = endings(client, Pipe);
-            assert!(endings.watches_hang_up(Reading) && endings.watches_hang_up(Writing));
-            assert!(!endings.watches_hang_up(Ended(Eof)));
-            assert_eq!(endings.watches_hang_up(Absent), client != Stdio, "stdout is not used");
+            assert!(endings.watches_hang_up(Reading, true) && endings.watches_hang_up(Writing, true));
+            assert!(!endings.watches_hang_up(Ended(Eof), true));
+            for (replies, gives_bytes) in [(Absent, true), (Reading, false)] {
+                let watched = endings.watches_hang_up(replies, gives_bytes);
+                assert_eq!(watched, client != Stdio, "stdout is not used");
+            }
             // That of stdout ends the replies.
             endings.on_client_left();
             let replies = if client == Stdio { Ended(ReceiverFailed) } else { Reading };

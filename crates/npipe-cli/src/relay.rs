@@ -173,7 +173,8 @@ where
     let stop = poll_fn(|cx| {
         let _ = requests.poll(cx, client, server, |_| true);
         let _ = replies.poll(cx, server, client, |well| session.tells_client(well));
-        if endings.watches_hang_up(replies.progress()) && hung_up(cx, client).is_ready() {
+        if endings.watches_hang_up(replies.progress(), server.gives_bytes()) && hung_up(cx, client).is_ready()
+        {
             if !replies.has_ended() {
                 replies.state = State::Ended(End::WriteFailed(io::ErrorKind::BrokenPipe.into()));
             }

@@ -444,7 +444,11 @@ impl BridgeStream {
     }
 }
 
-impl Stream for BridgeStream {}
+impl Stream for BridgeStream {
+    fn gives_bytes(&self) -> bool {
+        self.directions.has(Direction::Replies)
+    }
+}
 
 impl AsyncRead for BridgeStream {
     fn poll_read(

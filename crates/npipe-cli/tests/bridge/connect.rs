@@ -241,6 +241,26 @@ async fn a_pipe_whose_server_only_receives_takes_all_of_the_input() {
         let (output, ()) = tokio::join!(npipe(&program, &arguments, &log), receive());
         assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b""[..]), "{output:?}");
     }
+    // Nothing is written to stdout, so that it needs no reader.
+    for arguments in [&["connect"][..], &["connect", "--write-only"], &["forward", "stdio"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_npipe"))
+            .args([arguments, &[&target]].concat())
+            .env("NPIPE_WINDOWS_EXE", &program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut stdin = child.stdin.take().unwrap();
+        let feed = async {
+            stdin.write_all(&log).await.unwrap();
+            drop(stdin);
+            within_limit("the end of npipe", child.wait()).await.unwrap()
+        };
+        let (status, ()) = tokio::join!(feed, receive());
+        assert_eq!(status.code(), Some(0), "{arguments:?}");
+    }
     // A client that leaves as soon as it has sent all, or ends its writing and stays.
     let (_bridge, socket) = start_bridge(&program, &target, &[]).await;
     for stays in [false, true] {
