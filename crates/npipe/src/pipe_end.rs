@@ -142,7 +142,9 @@ impl<E: End> Pipe<E> {
     ///
     /// Windows notifies a reader only, and only behind the data. So while there is data that the
     /// caller has not read, and on an end that does not read, the pipe is asked every 5 to 100
-    /// milliseconds; otherwise a read in flight shows it at once.
+    /// milliseconds; otherwise a read in flight shows it at once. On the server's end of a message
+    /// pipe that only writes, [`is_closed`](Self::is_closed) never shows it, and this waits for
+    /// ever.
     ///
     /// ```no_run
     /// # async fn search(server: &npipe::NamedPipeServer) -> std::io::Result<()> {

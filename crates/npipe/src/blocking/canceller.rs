@@ -45,8 +45,8 @@ impl Canceller {
     }
 
     /// Makes calls that wait, and later ones that would have to, fail with
-    /// [`ConnectionAborted`](std::io::ErrorKind::ConnectionAborted). For good: there is no way
-    /// back.
+    /// [`ConnectionAborted`](std::io::ErrorKind::ConnectionAborted); a write that waits
+    /// [counts as written](super::PipeStream::canceller). For good: there is no way back.
     pub fn cancel(&self) {
         match &self.0 {
             Of::Listener(turns) => turns.cancel(),

@@ -246,13 +246,14 @@ impl PipeStream {
     }
 
     /// Returns a handle by which another thread ends the waits of this stream and all its clones.
-    /// A read, a write, a [`drain`](Self::drain) or a [`close`](Self::close) that waits fails with
+    /// A read, a [`drain`](Self::drain) or a [`close`](Self::close) that waits fails with
     /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and so do later ones as soon as
     /// they would have to wait. Calls on the stream that need not wait still work.
     ///
     /// Nothing is lost: a read that is cancelled has taken nothing, or returns what it has taken. A
-    /// write that is cancelled stays on its way and counts as written, as one that runs into its
-    /// [time-out](Self::set_write_timeout).
+    /// write that waits returns, stays on its way and counts as written, as one that runs into its
+    /// [time-out](Self::set_write_timeout). A later write that would have to wait for it fails with
+    /// `ConnectionAborted`.
     ///
     /// Create it before the calls that it is to end. From then on writes are made as those with a
     /// time-out are: from a copy, with the handle tied to the completion port of the process.
