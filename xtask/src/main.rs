@@ -1,5 +1,5 @@
-//! The chores of the project: `cargo xtask setup | demo | test | bench | windows-report | check |
-//! api | versions | ci`.
+//! The chores of the project: `cargo xtask setup | demo | test | mutants | bench | windows-report |
+//! check | api | versions | ci`.
 //!
 //! Everything a contributor or CI has to do beyond plain cargo is a subcommand here, so that both
 //! do the same. This file only parses and dispatches. Nothing in this crate may use `npipe` itself:
@@ -10,6 +10,7 @@ mod bench;
 mod check;
 mod demo;
 mod launcher;
+mod mutants;
 mod process;
 mod progress;
 #[cfg(unix)]
@@ -49,6 +50,9 @@ enum Chore {
     Demo(demo::Options),
     /// Run all tests: natively what can be, under Wine (or on Windows itself) the rest
     Test(test::Options),
+    /// Change the library's decisions one at a time, and list the changes that no native test
+    /// notices
+    Mutants(mutants::Options),
     /// Measure npipe beside its peers and write docs/benchmarks.md
     Bench(bench::Options),
     /// Run assumptions, all suites and the benchmark on Windows, and write one file about it to
@@ -92,6 +96,7 @@ fn run(chore: Chore, report: &mut Report) -> anyhow::Result<()> {
         }
         Chore::Demo(options) => demo::run(&workspace, report, &options),
         Chore::Test(options) => test::run(&workspace, report, &options),
+        Chore::Mutants(options) => mutants::run(&workspace, report, &options),
         Chore::Bench(options) => bench::run(&workspace, report, &options),
         Chore::WindowsReport(options) => windows_report::run(&workspace, report, options),
         Chore::Check => check::run(&workspace, report),

@@ -136,6 +136,15 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_is_submitted_again_and_is_over_at_once_is_the_result() {
+        let mut lifecycle = Lifecycle::default();
+        lifecycle.on_pending();
+        assert!(lifecycle.on_packet(ERROR_OPERATION_ABORTED));
+        lifecycle.on_again_finished(ERROR_PIPE_CONNECTED);
+        assert_eq!(lifecycle.step(), ConnectStep::Done(Connected::Client));
+    }
+
+    #[test]
     fn a_wait_that_is_stopped_is_not_asked_again_and_loses_no_client() {
         let mut lifecycle = Lifecycle::default();
         assert!(!lifecycle.stop());

@@ -899,6 +899,36 @@ mod tests {
     }
 
     #[test]
+    fn a_forecast_is_sure_unless_the_pipe_is_about_to_run_empty_as_before() {
+        let is_sure = |more, run| Forecast { more, run, last_run: 8 }.is_sure();
+        for run in 0..20 {
+            assert_eq!(is_sure(true, run), !(6..=10).contains(&run), "after {run} reads");
+            assert!(!is_sure(false, run));
+        }
+    }
+
+    #[test]
+    fn a_buffer_whose_bytes_have_been_read_is_that_of_the_next_read() {
+        let mut machine = waiting(Framing::Bytes);
+        machine.on_packet(0, buffer(10, SMALLEST));
+        let address = machine.buffered().as_ptr();
+        machine.consume(10);
+        let next = machine.buffer(SMALLEST);
+        assert_eq!((next.as_ptr(), next.len()), (address, 0));
+    }
+
+    #[test]
+    fn a_direct_read_that_was_cancelled_when_it_was_full_is_followed_by_another() {
+        let mut machine = ReadAhead::new(Framing::Bytes, LIMIT);
+        machine.forecast.on_data(true);
+        assert_eq!(machine.step(0, 100_000), ReadStep::Direct);
+        machine.on_direct(Some((ERROR_OPERATION_ABORTED, 100_000)), 100_000);
+        assert_eq!(machine.step(0, 100_000), ReadStep::Direct);
+        machine.on_direct(Some((ERROR_OPERATION_ABORTED, 5)), 100_000);
+        assert_eq!(machine.step(0, 100_000), ReadStep::Submit(SMALLEST));
+    }
+
+    #[test]
     fn a_pipe_that_turns_busier_than_its_habit_is_read_directly_again() {
         let mut machine = ReadAhead::new(Framing::Bytes, LIMIT);
         drain(&mut machine, 20);

@@ -194,6 +194,15 @@ mod tests {
         assert_eq!((first, second), (*b"123", *b"4567"));
     }
 
+    #[test]
+    fn slices_are_written_one_after_the_other() {
+        let slices = [&b"123"[..], b"", b"4567"].map(IoSlice::new);
+        let (source, mut buffer) = (&slices[..], b"0".to_vec());
+        assert_eq!(source.length(), 7);
+        source.copy(5, &mut buffer);
+        assert_eq!(buffer, b"012345");
+    }
+
     /// A search from the first slice on for each byte would take hours.
     #[test]
     fn each_slice_is_passed_once() {

@@ -42,7 +42,7 @@ enum End {
     Server(NamedPipeServer),
     Client(NamedPipeClient),
     Blocking(PipeStream),
-    Readiness(NamedPipe, npipe::readiness::Poll),
+    Readiness(NamedPipe, Box<npipe::readiness::Poll>),
 }
 
 /// Evaluates one expression for every kind of end.
@@ -144,7 +144,7 @@ impl World {
         // Before anything else, so that there are ends of the readiness API.
         for end in [0, 1] {
             if !world.sides[end].as_ref().unwrap().tied && world.random.u8(..3) > 0 {
-                world.into_readiness(end);
+                world.use_readiness(end);
             }
         }
         world
@@ -338,17 +338,17 @@ impl World {
         }
     }
 
-    fn into_readiness(&mut self, end: usize) {
+    fn use_readiness(&mut self, end: usize) {
         let Some(Side { end: End::Blocking(stream), foreign, .. }) = self.sides[end].take() else {
             unreachable!("the stream is on no port")
         };
         let mut pipe = NamedPipe::try_from(OwnedHandle::try_from(stream).unwrap()).unwrap();
         let poll = npipe::readiness::Poll::new().unwrap();
         poll.registry().register(&mut pipe, Token(0), Interest::READABLE.add(Interest::WRITABLE)).unwrap();
-        let end_of_readiness = End::Readiness(pipe, poll);
+        let end_of_readiness = End::Readiness(pipe, Box::new(poll));
         self.sides[end] =
             Some(Side { end: end_of_readiness, zero: Zero::End, refused: false, tied: true, foreign });
-        self.directions[1 - end].release(&[Bytes::new(); 0]);
+        self.directions[1 - end].release::<Bytes>(&[]);
         self.directions[end].is_ended = false;
     }
 
@@ -378,7 +378,7 @@ impl World {
             End::Blocking(stream) if way == 0 => self.release(end, stream.into_owned_handle()),
             End::Blocking(stream) if way == 1 && !side.tied => {
                 self.sides[end] = Some(Side { end: End::Blocking(stream), ..side });
-                return self.into_readiness(end);
+                return self.use_readiness(end);
             }
             End::Blocking(stream) if side.foreign => End::Blocking(stream),
             End::Blocking(stream) => {

@@ -201,7 +201,7 @@ impl Direction {
     }
 
     /// The handle was given up, with this that had been read from it ahead.
-    pub(crate) fn release(&mut self, read_ahead: &[impl AsRef<[u8]>]) {
+    pub(crate) fn release<B: AsRef<[u8]>>(&mut self, read_ahead: &[B]) {
         for bytes in read_ahead.iter().map(AsRef::as_ref) {
             if bytes.is_empty() {
                 self.receive(bytes);

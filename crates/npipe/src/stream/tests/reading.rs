@@ -258,3 +258,17 @@ fn a_refused_message_is_discarded_in_many_turns() {
         turns_until_ready(|context| pair.reader.poll_readable(context, Key::POLL, None).map(|_| ()));
     assert!(turns >= 5, "{turns} turns");
 }
+
+#[test]
+fn buffers_that_are_given_away_are_filled_one_after_the_other() {
+    for framing in [Framing::Bytes, Framing::Messages] {
+        let pair = Pair::new(framing, CALM);
+        pair.write(b"abcdefgh");
+        let buffers = Vec::from([4, 3, 8].map(BytesMut::with_capacity));
+        let mut read = pin!(pair.reader.read_owned_vectored(buffers));
+        let Poll::Ready(Ok(read)) = read.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("the bytes are there");
+        };
+        assert_eq!(read, [&b"abcd"[..], b"efg", b"h"], "{framing:?}");
+    }
+}

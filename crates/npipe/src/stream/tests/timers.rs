@@ -32,6 +32,26 @@ fn read(stream: &Stream, waiter: &mut Waiter, buffer: &mut [u8]) -> Poll<usize> 
     waiter.poll(|context| stream.poll_read(context, &mut slice)).map(Result::unwrap)
 }
 
+/// A pair whose second end holds a large buffer and has a timer for it.
+fn with_large_buffer(driver: &Arc<Driver>) -> (Stream, Stream) {
+    let (server, client) = pair(driver, 64 * 1024);
+    let mut waiter = Waiter::default();
+    let mut buffer = vec![0; 32 * 1024];
+    // Reads that are always waited for, of all that there is, grow the buffer.
+    while driver.timers() == 0 {
+        if read(&client, &mut waiter, &mut buffer).is_pending() {
+            let mut sent = 0;
+            while sent < 20_000 {
+                let written = waiter.poll(|context| server.poll_write(context, &&[7; 4096][..]));
+                sent += if let Poll::Ready(count) = written { count.unwrap() } else { 0 };
+                turn(driver);
+                let _: Poll<usize> = read(&client, &mut waiter, &mut buffer);
+            }
+        }
+    }
+    (server, client)
+}
+
 #[test]
 fn drains_with_a_limit_leave_none() {
     let driver = Driver::new().unwrap();
@@ -94,21 +114,7 @@ fn an_end_whose_last_write_has_ended_leaves_none() {
 #[test]
 fn an_end_that_is_dropped_with_a_large_buffer_leaves_none() {
     let driver = Driver::new().unwrap();
-    let (server, client) = pair(&driver, 64 * 1024);
-    let mut waiter = Waiter::default();
-    let mut buffer = vec![0; 32 * 1024];
-    // Reads that are always waited for, of all that there is, grow the buffer.
-    while driver.timers() == 0 {
-        if read(&client, &mut waiter, &mut buffer).is_pending() {
-            let mut sent = 0;
-            while sent < 20_000 {
-                let written = waiter.poll(|context| server.poll_write(context, &&[7; 4096][..]));
-                sent += if let Poll::Ready(count) = written { count.unwrap() } else { 0 };
-                turn(&driver);
-                let _: Poll<usize> = read(&client, &mut waiter, &mut buffer);
-            }
-        }
-    }
+    let (server, client) = with_large_buffer(&driver);
     drop((server, client));
     turn(&driver);
     assert_eq!(driver.timers(), 0);
@@ -119,20 +125,9 @@ fn an_end_that_is_dropped_with_a_large_buffer_leaves_none() {
 #[test]
 fn a_large_buffer_is_given_back_after_a_second_without_data() {
     let driver = Driver::new().unwrap();
-    let (server, client) = pair(&driver, 64 * 1024);
+    let (server, client) = with_large_buffer(&driver);
     let mut waiter = Waiter::default();
     let mut buffer = vec![0; 32 * 1024];
-    while driver.timers() == 0 {
-        if read(&client, &mut waiter, &mut buffer).is_pending() {
-            let mut sent = 0;
-            while sent < 20_000 {
-                let written = waiter.poll(|context| server.poll_write(context, &&[7; 4096][..]));
-                sent += if let Poll::Ready(count) = written { count.unwrap() } else { 0 };
-                turn(&driver);
-                let _: Poll<usize> = read(&client, &mut waiter, &mut buffer);
-            }
-        }
-    }
     let holds_large_buffer = || lock(&client.core.inbound).machine.holds_large_buffer();
     while read(&client, &mut waiter, &mut buffer).is_ready() {}
     assert!(holds_large_buffer());
@@ -148,6 +143,26 @@ fn a_large_buffer_is_given_back_after_a_second_without_data() {
     assert_eq!(server.try_write(&&b"still there"[..]).unwrap(), 11);
     turn(&driver);
     assert_eq!(read(&client, &mut waiter, &mut buffer), Poll::Ready(11));
+    drop((server, client));
+    turn(&driver);
+}
+
+#[test]
+fn a_large_buffer_is_kept_while_data_comes() {
+    let driver = Driver::new().unwrap();
+    let (server, client) = with_large_buffer(&driver);
+    let (mut waiter, mut buffer) = (Waiter::default(), vec![0; 32 * 1024]);
+    while read(&client, &mut waiter, &mut buffer).is_ready() {}
+    assert_eq!(server.try_write(&&b"data"[..]).unwrap(), 4);
+    turn(&driver);
+    assert_eq!(read(&client, &mut waiter, &mut buffer), Poll::Ready(4));
+    assert!(read(&client, &mut waiter, &mut buffer).is_pending());
+    for is_held in [true, false] {
+        // The timer is due. The second time there was no data since the first.
+        client.core.clone().give_back_if_idle();
+        turn(&driver);
+        assert_eq!(lock(&client.core.inbound).machine.holds_large_buffer(), is_held);
+    }
     drop((server, client));
     turn(&driver);
 }
