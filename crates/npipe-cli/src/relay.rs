@@ -66,7 +66,10 @@ impl Departure {
             let mut read = ReadBuf::new(&mut bytes);
             match Pin::new(&mut *side).poll_read(cx, &mut read) {
                 Poll::Pending => return false,
-                Poll::Ready(Err(_)) => return true,
+                Poll::Ready(Err(_)) => {
+                    *at_end = true;
+                    return true;
+                }
                 Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
                 Poll::Ready(Ok(())) if end_is_departure => return true,
                 Poll::Ready(Ok(())) if *at_end => *self = Departure::NotReported,
@@ -1114,6 +1117,17 @@ mod tests {
             }
         );
         assert_eq!(stop, Stop::ClientHasGone);
+    }
+
+    /// A directory, for instance.
+    #[tokio::test(start_paused = true)]
+    async fn a_stdin_that_cannot_be_read_has_ended_where_only_its_end_counts() {
+        let stdin = Builder::new().read_error(io::ErrorKind::IsADirectory.into()).build();
+        let (server, _silent, _requests) = stream();
+        let (directions, end_of_input) = (Directions::Only(Direction::Replies), EndOfInput::EndsSession);
+        let kinds = Session { directions, end_of_input, ..Session::new(Kind::Stdio, Kind::Pipe) };
+        let (stop, summary) = session(join(stdin, sink()), server, kinds).await;
+        assert_eq!(stop, Stop::Over, "{summary:?}");
     }
 
     #[tokio::test(start_paused = true)]
