@@ -40,13 +40,14 @@ async fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Serves clients until `stopped`, and then the requests that have begun. Returns the number of
-/// connections.
+/// Serves the clients that connect until `stopped`, and ends after the requests that have begun.
+/// Returns the number of connections.
 #[cfg(windows)]
 async fn serve(
     listener: npipe::NamedPipeListener,
     mut stopped: tokio::sync::oneshot::Receiver<()>,
 ) -> std::io::Result<usize> {
+    use std::io::ErrorKind;
     use std::time::Duration;
 
     use hyper::server::conn::http1;
@@ -58,16 +59,24 @@ async fn serve(
     // A client that connects and sends no request may not stay.
     server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
     let graceful = GracefulShutdown::new();
-    let mut connections = 0;
+    let (mut connections, mut listening_is_over) = (0, false);
     loop {
-        let pipe = tokio::select! {
-            pipe = listener.accept() => pipe?,
-            _ = &mut stopped => break,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stopped, if !listening_is_over => {
+                // Clients that have connected are served before the end.
+                listener.stop_listening();
+                listening_is_over = true;
+                continue;
+            }
+        };
+        let pipe = match accepted {
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => break,
+            accepted => accepted?,
         };
         connections += 1;
         tokio::spawn(graceful.watch(server.serve_connection(TokioIo::new(pipe), service_fn(answer))));
     }
-    listener.close();
     tokio::select! {
         () = graceful.shutdown() => {}
         // Those that do not come to an end by themselves are dropped with the runtime.

@@ -191,7 +191,8 @@ impl NamedPipeListener {
     /// # Errors
     ///
     /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the listener has been
-    /// [closed](Self::close). Else the system's, which do not end the listener: of one client
+    /// [closed](Self::close), or has [stopped](Self::stop_listening) and all its clients have been
+    /// accepted. Else the system's, which do not end the listener: of one client
     /// that could not be taken, or for want of memory or handles, when the last instance cannot
     /// be handed out because no other can be created. That client stays; accept again after a
     /// moment.
@@ -200,7 +201,7 @@ impl NamedPipeListener {
         self.next().await.unwrap_or_else(|| Err(closed()))
     }
 
-    /// `None`: the listener is closed.
+    /// `None`: the listener is closed, or has stopped and accepted its last client.
     pub(crate) async fn next(&self) -> Option<io::Result<NamedPipeServer>> {
         let incoming = self.incoming();
         coop::poll_fn(|context| incoming.poll(context)).await
@@ -218,7 +219,8 @@ impl NamedPipeListener {
     }
 
     /// The clients as they come: [`accept`](Self::accept), again and again. The stream ends when
-    /// the listener is [closed](Self::close).
+    /// the listener is [closed](Self::close), or has [stopped](Self::stop_listening) and all its
+    /// clients have been accepted.
     pub fn incoming(&self) -> Incoming<&Self> {
         Incoming::of(self)
     }
@@ -232,6 +234,31 @@ impl NamedPipeListener {
     /// The pipe's name.
     pub fn local_name(&self) -> &PipeName {
         self.instances.name()
+    }
+
+    /// Stops listening, and loses no client that has connected: [`accept`](Self::accept) goes on to
+    /// return those, then fails with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and
+    /// [`incoming`](Self::incoming) ends. So go on to accept until then.
+    ///
+    /// No instance is added from now on. Those without a client are closed by the calls of `accept`
+    /// that follow. A client that connects to one before is accepted too; one that connects in the
+    /// instant in which it is closed reads the end of the pipe. Connections that were accepted go
+    /// on, and keep the name in use until they end.
+    ///
+    /// ```no_run
+    /// # async fn serve(listener: npipe::NamedPipeListener) {
+    /// # async fn answer(client: npipe::NamedPipeServer) {}
+    /// listener.stop_listening();
+    /// while let Ok(client) = listener.accept().await {
+    ///     answer(client).await;
+    /// }
+    /// # }
+    /// ```
+    pub fn stop_listening(&self) {
+        if let State::Open { backlog, .. } = &mut *lock(&self.state) {
+            backlog.stop(|stream| stream.stop_connecting());
+        }
+        self.bell.ring();
     }
 
     /// Ends the listener, whatever its clients do. Each [`accept`](Self::accept) that waits, and
@@ -248,7 +275,7 @@ impl NamedPipeListener {
         self.bell.ring();
     }
 
-    /// `None`: the listener is closed.
+    /// `None`: the listener is closed, or has stopped and accepted its last client.
     fn poll_client(&self, context: &Context<'_>, key: Key) -> Poll<Option<io::Result<NamedPipeServer>>> {
         // First: what happens from here on rings.
         if let Err(missed) = register(&self.bell.0, lock(&self.bell.0), key, context) {
@@ -267,7 +294,7 @@ impl NamedPipeListener {
                 Some(Ok(NamedPipeServer::from_stream(stream)))
             }
             Some(Err(error)) => Some(Err(error)),
-            None => None,
+            Some(Ok(Look::Stopped)) | None => None,
         };
         // The others need not be told of the instance that has taken the client's place: the client rang
         // for all of them.

@@ -44,8 +44,10 @@ use crate::stream::Key;
 ///
 /// # Cancellation
 ///
-/// Nothing is lost when a future of a combinator is dropped that waits for the next message, or for
-/// room for one.
+/// Nothing is lost when a future is dropped that waits for the next message. A sink cannot notice
+/// that the future of a `send` was dropped, for instance by a time-out. Its message may have been
+/// accepted, or is kept and sent before the next one. [`take_unsent`](Self::take_unsent) finds out,
+/// and withdraws a message that was not accepted.
 #[derive(Debug)]
 #[must_use = "streams and sinks do nothing unless they are polled"]
 pub struct Messages<P> {
@@ -77,8 +79,18 @@ impl<P> Messages<P> {
         &self.pipe
     }
 
-    /// The pipe, from which nothing has been taken that was not given. A message that was sent and
-    /// not flushed may be lost.
+    /// Takes back the message that the sink has taken and the pipe has not accepted: none of it is
+    /// sent. `None`: the pipe has accepted each message that the sink took, and delivers it if the
+    /// peer reads; or it has refused it, and the sink returned the error.
+    ///
+    /// There is one such message at most. Call this after each `send` that was given up: then it is
+    /// the message of that `send`.
+    pub fn take_unsent(&mut self) -> Option<Bytes> {
+        self.taken.take()
+    }
+
+    /// The pipe, from which nothing has been taken that was not given. A message that was not
+    /// [sent](Self::take_unsent) is lost.
     #[must_use = "the pipe is closed when it is dropped"]
     pub fn into_inner(self) -> P {
         self.pipe

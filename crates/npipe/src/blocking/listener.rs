@@ -61,7 +61,7 @@ struct Waiting {
     settings: Settings,
 }
 
-/// Whose turn it is to accept, and whether that is over.
+/// Whose turn it is to accept, and whether the listener goes on.
 pub(super) struct Turns {
     state: Mutex<State>,
     changed: Condvar,
@@ -71,16 +71,32 @@ pub(super) struct Turns {
 #[derive(Default)]
 struct State {
     taken: bool,
-    cancelled: bool,
+    course: Course,
+}
+
+/// In this order: a listener does not go back.
+#[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Course {
+    #[default]
+    Listening,
+    /// Only clients that have connected are accepted.
+    Stopping,
+    Cancelled,
 }
 
 impl Turns {
-    fn is_cancelled(&self) -> bool {
-        lock(&self.state).cancelled
+    fn course(&self) -> Course {
+        lock(&self.state).course
     }
 
     pub(super) fn cancel(&self) {
-        lock(&self.state).cancelled = true;
+        self.advance(Course::Cancelled);
+    }
+
+    fn advance(&self, course: Course) {
+        let mut state = lock(&self.state);
+        state.course = state.course.max(course);
+        drop(state);
         self.stop.set();
         self.changed.notify_all();
     }
@@ -182,6 +198,29 @@ impl PipeListener {
         Canceller::of_listener(&self.turns)
     }
 
+    /// Stops listening, and loses no client that has connected: [`accept`](Self::accept) goes on to
+    /// return those, then fails with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), and
+    /// [`incoming`](Self::incoming) ends. So go on to accept until then. An `accept` that waits in
+    /// another thread ends.
+    ///
+    /// No instance is added from now on. Those without a client are closed by the calls of `accept`
+    /// that follow. A client that connects to one before is accepted too; one that connects in the
+    /// instant in which it is closed reads the end of the pipe. Connections that were accepted go
+    /// on, and keep the name in use until they end.
+    ///
+    /// ```no_run
+    /// # fn serve(listener: npipe::blocking::PipeListener) {
+    /// # fn answer(client: npipe::blocking::PipeStream) {}
+    /// listener.stop_listening();
+    /// while let Ok(client) = listener.accept() {
+    ///     answer(client);
+    /// }
+    /// # }
+    /// ```
+    pub fn stop_listening(&self) {
+        self.turns.advance(Course::Stopping);
+    }
+
     /// Waits for a client.
     ///
     /// A client that came, wrote something and left before the call is a client: its bytes can be
@@ -193,10 +232,11 @@ impl PipeListener {
     /// # Errors
     ///
     /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the listener has been
-    /// [cancelled](Canceller::cancel) or [closed](Self::close). Else the system's, which do not
-    /// end the listener: of one client that could not be taken, or for want of
-    /// memory or handles, when the last instance cannot be handed out because no other can be
-    /// created. That client stays; accept again after a moment.
+    /// [cancelled](Canceller::cancel) or [closed](Self::close), or has
+    /// [stopped](Self::stop_listening) and all its clients have been accepted. Other errors do not
+    /// end the listener: one client could not be accepted, or memory or handles are exhausted, and
+    /// the last instance cannot be handed out because no other can be created. That client stays;
+    /// accept again after a moment.
     #[doc(alias = "ConnectNamedPipe")]
     pub fn accept(&self) -> io::Result<PipeStream> {
         self.accept_until(None)
@@ -219,7 +259,8 @@ impl PipeListener {
     }
 
     /// The clients as they come: [`accept`](Self::accept), again and again. Ends when the listener
-    /// is cancelled or closed.
+    /// is cancelled or closed, or has [stopped](Self::stop_listening) and all its clients have been
+    /// accepted.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }
@@ -251,7 +292,7 @@ impl PipeListener {
     fn take_turn(&self, deadline: Option<Instant>) -> io::Result<Turn<'_>> {
         let mut state = lock(&self.turns.state);
         loop {
-            if state.cancelled {
+            if state.course == Course::Cancelled {
                 return Err(cancelled("listener"));
             }
             if !state.taken {
@@ -286,20 +327,31 @@ impl Turn<'_> {
         // that is connected is accepted.
         let mut looks = 0_u64;
         loop {
+            let course = turns.course();
+            if course == Course::Stopping {
+                backlog.stop(Waiting::end_wait);
+            }
             let mut begun = false;
             let ask = |waiting: &mut Waiting| {
-                let found = waiting.ask()?;
+                let found = if course == Course::Stopping { waiting.ask_last() } else { waiting.ask() }?;
                 begun |= matches!(found, Found::Begun | Found::Renewed);
                 Ok(found)
             };
-            let pause =
-                match backlog.look(create, ask, || turns.is_cancelled() || (looks > 1 && is_late()))? {
-                    Look::Client(client) => return Ok(client),
-                    Look::Again => None,
-                    Look::Nobody(pause) => pause.and_then(deadline_after),
-                };
-            if turns.is_cancelled() {
-                return Err(cancelled("listener"));
+            let cut = || match turns.course() {
+                Course::Listening => looks > 1 && is_late(),
+                Course::Stopping => course == Course::Listening,
+                Course::Cancelled => true,
+            };
+            let pause = match backlog.look(create, ask, cut)? {
+                Look::Client(client) => return Ok(client),
+                Look::Stopped => return Err(cancelled("listener")),
+                Look::Again => None,
+                Look::Nobody(pause) => pause.and_then(deadline_after),
+            };
+            match turns.course() {
+                Course::Listening => {}
+                Course::Stopping => continue,
+                Course::Cancelled => return Err(cancelled("listener")),
             }
             if looks > 0 && is_late() {
                 return Err(no_client());
@@ -342,6 +394,23 @@ impl Waiting {
         }
         sys::disconnect(self.instance.handle())?;
         Ok(self.listen(Found::Renewed))
+    }
+
+    /// Ends the wait for a client, if one goes on.
+    fn end_wait(&mut self) {
+        self.instance.end_wait();
+    }
+
+    /// [`ask`](Self::ask) of an instance whose wait has been ended, and that is closed if it has no
+    /// client.
+    fn ask_last(&mut self) -> io::Result<Found> {
+        // The first call has the result of that wait. If there is none, the second one finds a client
+        // that has connected since.
+        let found = match self.ask()? {
+            Found::Client => Found::Client,
+            Found::Nobody | Found::Begun | Found::Renewed => self.ask()?,
+        };
+        Ok(if found == Found::Client { Found::Client } else { Found::Begun })
     }
 
     /// Begins to listen. A result at once is dropped: the next call gives it again.

@@ -31,6 +31,8 @@ pub(crate) struct Backlog<I> {
     /// instance it is given away.
     keeps_the_last: bool,
     back_off: BackOff,
+    /// The listener has stopped: no instance is added, and those without a client are closed.
+    stopped: bool,
 }
 
 /// Why an instance that has a client is not given away.
@@ -63,6 +65,8 @@ pub(crate) enum Look<I> {
     /// No instance has a client. Check them again when one of them has news, or when this time has
     /// passed.
     Nobody(Option<Duration>),
+    /// The listener has stopped, and no instance is left.
+    Stopped,
 }
 
 impl<I> Backlog<I> {
@@ -73,8 +77,13 @@ impl<I> Backlog<I> {
         keeps_the_last: bool,
         create: impl FnMut() -> io::Result<I>,
     ) -> io::Result<Self> {
-        let mut backlog =
-            Self { instances: VecDeque::from([first]), size, keeps_the_last, back_off: BackOff::new() };
+        let mut backlog = Self {
+            instances: VecDeque::from([first]),
+            size,
+            keeps_the_last,
+            back_off: BackOff::new(),
+            stopped: false,
+        };
         match backlog.fill(create) {
             Err(error) if !backlog.passes(&error) => Err(error),
             Ok(()) | Err(_) => Ok(backlog),
@@ -122,6 +131,9 @@ impl<I> Backlog<I> {
         mut ask: impl FnMut(&mut I) -> io::Result<Found>,
         mut cut: impl FnMut() -> bool,
     ) -> io::Result<Look<I>> {
+        if self.stopped {
+            return self.look_without_replacing(ask, cut);
+        }
         self.refill(&create)?;
         let (mut index, mut refused) = (0, false);
         for _ in 0..self.instances.len() {
@@ -155,6 +167,39 @@ impl<I> Backlog<I> {
             }
         }
         Ok(Look::Nobody(self.pause(refused)))
+    }
+
+    /// Adds no instance from now on. Each that there is gets to `end_wait`, whose result is for the
+    /// next look: such a look gives away the instances that have a client, and closes one without.
+    pub(crate) fn stop(&mut self, end_wait: impl FnMut(&mut I)) {
+        self.stopped = true;
+        self.instances.iter_mut().for_each(end_wait);
+    }
+
+    /// [`look`](Self::look) of a listener that has stopped.
+    fn look_without_replacing(
+        &mut self,
+        mut ask: impl FnMut(&mut I) -> io::Result<Found>,
+        mut cut: impl FnMut() -> bool,
+    ) -> io::Result<Look<I>> {
+        let mut index = 0;
+        while index < self.instances.len() {
+            let found = ask(&mut self.instances[index]);
+            if matches!(found, Ok(Found::Nobody)) {
+                // The end of its wait has yet to be seen.
+                index += 1;
+                continue;
+            }
+            let instance = self.instances.remove(index).expect("it was just asked");
+            match found? {
+                Found::Client => return Ok(Look::Client(instance)),
+                Found::Nobody | Found::Begun | Found::Renewed => drop(instance),
+            }
+            if cut() {
+                return Ok(Look::Again);
+            }
+        }
+        Ok(if self.instances.is_empty() { Look::Stopped } else { Look::Nobody(None) })
     }
 
     /// Gives away the instance at `index`, which has a client, against another.
@@ -334,7 +379,7 @@ mod tests {
                 match found {
                     Look::Client(client) => break assert_eq!(client, staying),
                     Look::Again => assert!(looks < 3, "instance {staying} is asked with the others"),
-                    Look::Nobody(_) => panic!("a client waits at {staying}"),
+                    Look::Nobody(_) | Look::Stopped => panic!("a client waits at {staying}"),
                 }
             }
             backlog.add(staying);
@@ -355,6 +400,51 @@ mod tests {
                 backlog.add(5);
             }
         }
+    }
+
+    #[test]
+    fn after_a_stop_clients_are_given_away_and_the_other_instances_are_closed() {
+        let mut backlog = System::with_limit(255).listen(5);
+        let mut ended = Vec::new();
+        backlog.stop(|instance| ended.push(*instance));
+        assert_eq!(ended, [1, 2, 3, 4, 5]);
+        let states = |instance| match instance {
+            1 => Found::Begun,
+            2 => Found::Client,
+            3 => Found::Nobody,
+            4 => Found::Renewed,
+            _ => Found::Client,
+        };
+        // The function that creates instances would fail.
+        assert!(matches!(look(&mut backlog, 9, states), (asked, Look::Client(2)) if asked == [1, 2]));
+        assert!(matches!(look(&mut backlog, 9, states), (asked, Look::Client(5)) if asked == [3, 4, 5]));
+        assert!(matches!(look(&mut backlog, 9, states), (asked, Look::Nobody(None)) if asked == [3]));
+        assert!(matches!(look(&mut backlog, 9, |_| Found::Begun), (asked, Look::Stopped) if asked == [3]));
+        assert!(matches!(look(&mut backlog, 9, states), (asked, Look::Stopped) if asked.is_empty()));
+    }
+
+    #[test]
+    fn after_a_stop_the_last_instance_is_given_away_although_there_may_be_no_other() {
+        let mut backlog = System::with_limit(2).listen(1);
+        let full = || Err(error(ERROR_PIPE_BUSY));
+        let refused = backlog.look(full, |_| Ok(Found::Client), || false).unwrap();
+        assert!(matches!(refused, Look::Nobody(Some(_))));
+        backlog.stop(|_| {});
+        assert!(matches!(look(&mut backlog, 9, |_| Found::Client).1, Look::Client(1)));
+    }
+
+    #[test]
+    fn after_a_stop_an_instance_that_fails_is_closed_and_a_look_is_cut_short() {
+        let mut backlog = System::with_limit(255).listen(3);
+        backlog.stop(|_| {});
+        let failed = backlog.look(
+            || panic!("nothing is created"),
+            |_| Err(error(ERROR_NO_SYSTEM_RESOURCES)),
+            || false,
+        );
+        assert_eq!(failed.unwrap_err().raw_os_error(), Some(ERROR_NO_SYSTEM_RESOURCES as i32));
+        assert!(matches!(look(&mut backlog, 1, |_| Found::Begun), (asked, Look::Again) if asked == [2]));
+        assert!(matches!(look(&mut backlog, 1, |_| Found::Client).1, Look::Client(3)));
     }
 
     proptest! {

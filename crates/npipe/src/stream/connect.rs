@@ -52,6 +52,16 @@ impl Stream {
         self.find(context, key, Self::client_left_unheard)
     }
 
+    /// Has the wait for a client end, with a client or without. The next
+    /// [`find_client`](Self::find_client) that is not [`Found::Nobody`] has the result.
+    #[cfg(windows)]
+    pub(crate) fn stop_connecting(&self) {
+        let mut connecting = lock(&self.core.lifecycle);
+        if connecting.machine.stop() {
+            connecting.operation.cancel();
+        }
+    }
+
     fn find(&self, context: &Context<'_>, key: Key, has_left: impl Fn(&Self) -> bool) -> io::Result<Found> {
         // A second turn listens on an instance that was disconnected: it has to wait.
         let mut found = Found::Nobody;

@@ -215,6 +215,157 @@ async fn close_ends_accepts_and_frees_the_name_at_once<F: ListeningFamily>() {
     F::listen(&ServerOptions::new(), &name).unwrap();
 }
 
+/// The listener has stopped, and no client is left.
+async fn ends<F: ListeningFamily>(listener: &mut F::Listener) {
+    for _ in 0..2 {
+        let error = listener.accept().within("the end of the listener").await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    }
+}
+
+async fn clients_that_have_connected_are_accepted_after_a_stop<F: ListeningFamily>() {
+    // Before and after an accept, which has every instance wait.
+    for accepts in [false, true] {
+        let name = unique_name();
+        let mut listener = F::listen(ServerOptions::new().backlog(5), &name).unwrap();
+        if accepts {
+            let _client = caller(&name, 9);
+            listener.accept().within("accept").await.unwrap();
+        }
+        let clients = [1, 2, 3].map(|number| caller(&name, number));
+        listener.stop_listening();
+        listener.stop_listening();
+        let mut servers = Vec::new();
+        let mut numbers = Vec::new();
+        for _ in &clients {
+            let mut server = listener.accept().within("accept after the stop").await.unwrap();
+            numbers.push(number_of::<F>(&mut server).await);
+            servers.push(server);
+        }
+        numbers.sort_unstable();
+        assert_eq!(numbers, [1, 2, 3]);
+        ends::<F>(&mut listener).await;
+        // A cancelled wait may keep its instance until its packet has come.
+        eventually("no instance is left", || fails_to_open(&name, ERROR_PIPE_BUSY)).await;
+        drop((servers, clients));
+        eventually("nobody listens", || fails_to_open(&name, ERROR_FILE_NOT_FOUND)).await;
+    }
+}
+
+async fn a_client_that_connects_before_its_instance_is_closed_is_accepted_too<F: ListeningFamily>() {
+    let name = unique_name();
+    let mut listener = F::listen(ServerOptions::new().backlog(1), &name).unwrap();
+    listener.stop_listening();
+    let _client = caller(&name, 1);
+    let mut server = listener.accept().within("accept after the stop").await.unwrap();
+    assert_eq!(number_of::<F>(&mut server).await, 1);
+    assert!(fails_to_open(&name, ERROR_PIPE_BUSY), "no instance was added");
+    ends::<F>(&mut listener).await;
+}
+
+async fn a_stop_ends_accepts_that_wait<F: ListeningFamily>() {
+    let name = unique_name();
+    let mut listener = F::listen(ServerOptions::new().backlog(20), &name).unwrap();
+    // One accept has every instance wait; the others may wait by now, or will find it stopped.
+    let _client = caller(&name, 1);
+    listener.accept().within("accept").await.unwrap();
+    let accepts = [(); 3].map(|()| {
+        let mut listener = listener.clone();
+        F::spawn(async move { listener.accept().await.map(drop) })
+    });
+    smol::future::yield_now().await;
+    listener.stop_listening();
+    for accept in accepts {
+        let error = accept.within("an accept that waits").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    }
+    eventually("nobody listens", || fails_to_open(&name, ERROR_FILE_NOT_FOUND)).await;
+}
+
+async fn a_client_that_has_left_is_accepted_after_a_stop_if_it_wrote<F: ListeningFamily>() {
+    let name = unique_name();
+    let mut listener = F::listen(ServerOptions::new().backlog(4), &name).unwrap();
+    drop(open_once(&name).unwrap());
+    drop(caller(&name, 2));
+    drop(open_once(&name).unwrap());
+    listener.stop_listening();
+    let mut server = listener.accept().within("accept after the stop").await.unwrap();
+    assert_eq!(number_of::<F>(&mut server).await, 2);
+    assert!(server.read_to_end().within("the end").await.unwrap().is_empty());
+    ends::<F>(&mut listener).await;
+}
+
+/// It waits for another to go, since the last instance keeps the name.
+async fn a_client_at_the_limit_of_instances_is_accepted_after_a_stop<F: ListeningFamily>() {
+    let name = unique_name();
+    let mut listener = F::listen(ServerOptions::new().max_instances(2), &name).unwrap();
+    let _first = caller(&name, 1);
+    let _served = listener.accept().within("accept").await.unwrap();
+    let _second = caller(&name, 2);
+    let accept = F::spawn({
+        let mut listener = listener.clone();
+        async move { listener.accept().await }
+    });
+    smol::future::yield_now().await;
+    listener.stop_listening();
+    let mut server = accept.within("accept after the stop").await.unwrap();
+    assert_eq!(number_of::<F>(&mut server).await, 2);
+    ends::<F>(&mut listener).await;
+}
+
+async fn close_after_a_stop_ends_the_listener_at_once<F: ListeningFamily>() {
+    let name = unique_name();
+    let mut listener = F::listen(ServerOptions::new().backlog(2), &name).unwrap();
+    let mut client = F::open(&ClientOptions::new(), &name).unwrap();
+    listener.stop_listening();
+    listener.close();
+    listener.stop_listening();
+    ends::<F>(&mut listener).await;
+    assert!(client.read_to_end().within("the end").await.unwrap().is_empty());
+}
+
+/// Clients that come while it stops: each that connected is served, but for one in the instant in
+/// which its instance is closed, which sees the end.
+async fn clients_that_come_during_a_stop_are_served_or_see_the_end<F: ListeningFamily>() {
+    for _ in 0..20 / F::COST {
+        let name = unique_name();
+        let mut listener = F::listen(ServerOptions::new().backlog(4), &name).unwrap();
+        let clients = F::spawn(on_a_thread({
+            let name = name.clone();
+            move || {
+                let mut connected = 0;
+                loop {
+                    match open_once(&name) {
+                        Ok(mut client) => {
+                            let mut answer = Vec::new();
+                            // The end by a closed instance, before or after the write.
+                            let _ = client.write_all(b"?").and_then(|()| client.read_to_end(&mut answer));
+                            assert!(answer.is_empty() || answer == b"!");
+                            connected += 1;
+                        }
+                        Err(error) if error.raw_os_error() == Some(ERROR_FILE_NOT_FOUND as i32) => {
+                            return connected;
+                        }
+                        Err(_) => std::thread::yield_now(),
+                    }
+                }
+            }
+        }));
+        let mut served = 0;
+        while let Ok(mut server) = listener.accept().within("accept").await {
+            server.read_exact(&mut [0]).within("a question").await.unwrap();
+            server.write_all(b"!").within("write").await.unwrap();
+            served += 1;
+            if served == 3 {
+                listener.stop_listening();
+            }
+        }
+        let connected: u32 = clients.within("the clients' end").await;
+        // One client comes after the other, so at most one per instance is in the instant.
+        assert!((served..=served + 4).contains(&connected), "{connected} connected, {served} served");
+    }
+}
+
 async fn a_client_that_was_not_accepted_sees_the_end_when_the_listener_closes<F: ListeningFamily>() {
     let name = unique_name();
     let listener = F::listen(ServerOptions::new().backlog(2), &name).unwrap();
@@ -354,6 +505,15 @@ async fn clients_come_as_a_stream_that_ends_with_the_listener<F: AsyncFamily>() 
     listener.close();
     assert!(closed.within("the end").await.is_none());
     assert!(incoming.next().within("the end, again").await.is_none());
+
+    let listener = ServerOptions::new().listen(&name).unwrap();
+    let mut incoming = listener.incoming();
+    let _client = caller(&name, 1);
+    listener.stop_listening();
+    incoming.next().within("a client that had connected").await.unwrap().unwrap();
+    assert!(incoming.next().within("the end").await.is_none());
+    drop(incoming);
+    drop(listener);
 
     let mut incoming = ServerOptions::new().listen(&name).unwrap().into_incoming();
     let _client = caller(&name, 1);
@@ -557,6 +717,13 @@ for_each_family!(
     clients_that_come_and_vanish_all_the_time_keep_nobody_from_being_served => listening,
     close_ends_accepts_and_frees_the_name_at_once => listening,
     a_client_that_was_not_accepted_sees_the_end_when_the_listener_closes => listening,
+    clients_that_have_connected_are_accepted_after_a_stop => listening,
+    a_client_that_connects_before_its_instance_is_closed_is_accepted_too => listening,
+    a_stop_ends_accepts_that_wait => listening,
+    a_client_that_has_left_is_accepted_after_a_stop_if_it_wrote => listening,
+    a_client_at_the_limit_of_instances_is_accepted_after_a_stop => listening,
+    close_after_a_stop_ends_the_listener_at_once => listening,
+    clients_that_come_during_a_stop_are_served_or_see_the_end => listening,
     of_a_limited_number_the_listener_keeps_one => listening,
     a_listener_of_one_instance_serves_one_client_after_the_other => listening,
     several_tasks_accept_from_one_listener => listening,

@@ -576,3 +576,76 @@ fn a_stream_of_messages_ends_after_an_error() {
         assert!(stream.next().within("the end").await.is_none());
     });
 }
+
+/// As `SinkExt::send` of `futures` does it.
+async fn send(sink: &mut Messages<npipe::NamedPipeClient>, message: Bytes) -> io::Result<()> {
+    poll_fn(|context| Pin::new(&mut *sink).poll_ready(context)).await?;
+    Pin::new(&mut *sink).start_send(message)?;
+    poll_fn(|context| Pin::new(&mut *sink).poll_flush(context)).await
+}
+
+/// A sink and a stream of a pipe that has room for little.
+async fn narrow_sink() -> (Messages<npipe::NamedPipeClient>, Messages<npipe::NamedPipeServer>) {
+    let name = unique_name();
+    let mut options = ServerOptions::new();
+    let server = options.pipe_mode(PipeMode::Message).in_buffer_size(64).create(&name).unwrap();
+    let mut options = ClientOptions::new();
+    let client = options.pipe_mode(PipeMode::Message).write_buffer_limit(1000).open(&name).unwrap();
+    server.connect().within("connect").await.unwrap();
+    (Messages::new(client), Messages::new(server))
+}
+
+#[test]
+fn a_send_that_was_given_up_is_accepted_or_can_be_taken_back() {
+    crate::harness::run::<Readiness>("a_send_that_was_given_up_is_accepted_or_can_be_taken_back", async {
+        let (mut sink, mut stream) = narrow_sink().await;
+        assert_eq!(sink.take_unsent(), None);
+        let (mut accepted, mut on_their_way, mut refused) = (Vec::new(), 0, 0);
+        for number in 0..40_u8 {
+            let message = Bytes::from(vec![number; 300]);
+            let is_sent = poll_and_drop(send(&mut sink, message.clone())).is_ready();
+            match sink.take_unsent() {
+                Some(unsent) => {
+                    assert!(!is_sent, "{number}");
+                    assert_eq!(unsent, message);
+                    refused += 1;
+                }
+                None => {
+                    on_their_way += u32::from(!is_sent);
+                    accepted.push(message);
+                }
+            }
+            if number % 8 == 7 {
+                assert_eq!(stream.next().within("a message").await.unwrap().unwrap(), accepted.remove(0));
+            }
+        }
+        assert!(refused > 10, "the pipe was not full");
+        assert!(on_their_way > 0, "no send was given up whose message had been accepted");
+        for message in accepted {
+            assert_eq!(stream.next().within("a message").await.unwrap().unwrap(), message);
+        }
+        send(&mut sink, Bytes::from_static(b"last")).within("send").await.unwrap();
+        assert_eq!(stream.next().within("a message").await.unwrap().unwrap(), "last");
+    });
+}
+
+#[test]
+fn a_message_that_was_not_taken_back_is_sent_before_the_next() {
+    crate::harness::run::<Readiness>("a_message_that_was_not_taken_back_is_sent_before_the_next", async {
+        let (mut sink, mut stream) = narrow_sink().await;
+        let mut number = 0_u8;
+        // Until the sink keeps a message that the pipe has no room for.
+        while poll_and_drop(poll_fn(|context| Pin::new(&mut sink).poll_ready(context))).is_ready() {
+            let _ = poll_and_drop(send(&mut sink, Bytes::from(vec![number; 300])));
+            number += 1;
+        }
+        let sending = send(&mut sink, Bytes::from_static(b"last"));
+        let receiving = async {
+            for expected in 0..number {
+                assert_eq!(stream.next().await.unwrap().unwrap(), vec![expected; 300]);
+            }
+            assert_eq!(stream.next().await.unwrap().unwrap(), "last");
+        };
+        smol::future::zip(async { sending.await.unwrap() }, receiving).within("all messages").await;
+    });
+}

@@ -79,14 +79,19 @@ impl Instance {
         self.handle.take().expect("only a value that is gone has given its handle away")
     }
 
-    /// Ends the wait, if there is one.
-    fn stop(&mut self) {
-        let Some(waiting) = self.waiting.take() else { return };
-        cancel(self.handle(), &waiting);
+    /// Ends the wait, if there is one. The next [`ask`](Self::ask) has its outcome.
+    pub(crate) fn end_wait(&mut self) {
+        let Some(waiting) = &self.waiting else { return };
+        cancel(self.handle(), waiting);
         while !waiting.is_final() {
             // Set when this wait ends, if not before by another.
             self.event.wait(Until::default());
         }
+    }
+
+    fn stop(&mut self) {
+        self.end_wait();
+        self.waiting = None;
     }
 }
 

@@ -220,6 +220,10 @@ macro_rules! async_stream {
                 self.0.local_name().clone()
             }
 
+            fn stop_listening(&self) {
+                self.0.stop_listening();
+            }
+
             fn close(&self) {
                 self.0.close();
             }

@@ -163,6 +163,8 @@ pub(crate) trait Listening<Server>: Send + 'static {
 pub(crate) trait Listener<Server>: Listening<Server> + Clone + Sync {
     fn local_name(&self) -> PipeName;
 
+    fn stop_listening(&self);
+
     fn close(&self);
 }
 

@@ -298,6 +298,10 @@ impl Listener<BlockingServer> for BlockingListener {
         self.0.local_name().clone()
     }
 
+    fn stop_listening(&self) {
+        self.0.stop_listening();
+    }
+
     fn close(&self) {
         self.0.close();
     }
