@@ -68,7 +68,7 @@ pub(crate) enum Command {
     /// ends when the server closes the pipe. It then ends at once, even when stdin is still
     /// open. When the reader of stdout goes away, the session ends too: on Linux at once, on
     /// Windows with the server's next bytes. The server still gets what lies in stdin, for 30
-    /// seconds at most.
+    /// seconds at most; on Linux, what is on its way to Windows by then has 30 more.
     ///
     /// The command line of npiperelay and its forks works too, without a command: npipe -ei -s
     /// //./pipe/NAME. So a copy of this program that is called npiperelay.exe takes its place.
