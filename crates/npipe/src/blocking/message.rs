@@ -1,5 +1,14 @@
 //! Whole messages, and what there is to them beyond reading and writing: the end of a direction,
 //! exchanges, a look ahead.
+//!
+//! Receiving is a loop of its own here, and not that of the async API (`stream/message.rs`). That
+//! one is fed by reads in flight while no caller waits, so a message, or its beginning, is in a
+//! buffer of the stream and is copied. A thread waits in its read, which goes straight into the
+//! caller's buffer: one call and no copy for a message that fits. One loop for both would cost a
+//! thread that copy, or a `PeekNamedPipe` before each read. Everything that is decided about a
+//! message is in one place all the same, `ReadAhead`: where one ends, what belongs to the next,
+//! what is refused and discarded. The rest of a message that was begun, and one that was read
+//! ahead, are received by the function of the async API (`recv_now`).
 
 use std::io;
 use std::time::Duration;

@@ -227,6 +227,17 @@ impl<S: Streaming + AsHandle + Debug> End for S {
     }
 }
 
+impl<S: Streaming> Exchanging for S {
+    async fn transact(&mut self, request: &[u8], reply: &mut BytesMut) -> io::Result<usize> {
+        let (stream, request) = (self.stream().clone(), request.to_vec());
+        let mut received = std::mem::take(reply);
+        let (result, received) =
+            on_a_thread(move || (stream.transact(&request, &mut received), received)).await;
+        *reply = received;
+        result
+    }
+}
+
 impl AsHandle for BlockingStream {
     fn as_handle(&self) -> BorrowedHandle<'_> {
         self.0.as_handle()
