@@ -20,7 +20,7 @@ const VERSION: &str = "27.1.0";
 /// The folders whose code is changed: the state machines, and the stream that executes them.
 const FOLDERS: [&str; 2] = ["crates/npipe/src/machine", "crates/npipe/src/stream"];
 
-/// One mutant in so many is tried unless all are asked for: about a hundred.
+/// One mutant of ten is the default: about a hundred.
 const SHARDS: &str = "0/10";
 
 /// The seconds after which the tests of a mutant are killed, which counts as noticed. They take
@@ -40,11 +40,11 @@ pub(crate) struct Options {
     /// Only mutants whose description matches this regular expression, of all or of the shard
     #[arg(long, value_name = "REGEX")]
     only: Option<String>,
-    /// Try so many mutants at once, each in a copy of the repository
+    /// Try N mutants at once, each in a copy of the repository
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
-    /// Fail if less than so many percent of the mutants are noticed; without it survivors are
-    /// listed and nothing fails
+    /// Fail if the tests notice less than PERCENT of the mutants; without it survivors are listed
+    /// and nothing fails
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
     minimum: Option<u8>,
 }
@@ -170,7 +170,7 @@ fn items_under_windows(source: &str) -> Vec<Item<'_>> {
     items
 }
 
-/// What became of the mutants that compiled.
+/// The outcome of the mutants that compiled.
 #[derive(Debug)]
 struct Score {
     noticed: usize,
