@@ -125,8 +125,10 @@ async fn settled((stop, mut summary): (Stop, Summary), server: BridgeStream, bri
         summary.requests.bytes = taken;
         summary.requests.end = End::Abandoned { undelivered: (read - taken) as usize };
     }
+    // A server that has ended its side earlier, and listens, is given the rest without a report.
+    let is_on_its_way = matches!(summary.requests.end, End::Eof) && server.taken().is_none();
     drop(server);
-    if stop == Stop::ClientHasGone {
+    if stop == Stop::ClientHasGone || is_on_its_way {
         bridge.close().await;
     }
     summary

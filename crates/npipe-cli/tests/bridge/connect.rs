@@ -103,11 +103,16 @@ async fn an_empty_message_closes_stdout_and_stdin_goes_on_unless_it_ends_the_ses
     within_limit("the end of stdout", stdout.read_to_end(&mut all)).await.unwrap();
     assert_eq!(all, b"all");
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(b"late").await.unwrap();
-    drop(stdin);
-    let mut late = Vec::new();
-    within_limit("the end of stdin", stream.read_to_end(&mut late)).await.unwrap();
-    assert_eq!(late, b"late");
+    // More than the bridge holds, so that its end is still on its way when stdin ends.
+    let late = random(1, 2 << 20);
+    let send = async {
+        stdin.write_all(&late).await.unwrap();
+        drop(stdin);
+    };
+    let mut received = Vec::new();
+    let ((), end) = tokio::join!(send, within_limit("the end of stdin", stream.read_to_end(&mut received)));
+    end.unwrap();
+    assert!(received == late, "{} bytes", received.len());
     assert_eq!(within_limit("the end of npipe", child.wait()).await.unwrap().code(), Some(0));
 }
 
