@@ -157,6 +157,12 @@ mod on_windows {
         goes_anywhere::<MessageTooLong>();
         goes_anywhere::<Executor>();
         goes_anywhere::<Task<u8>>();
+        #[cfg(feature = "axum")]
+        goes_anywhere::<PipeConnectInfo>();
+        #[cfg(feature = "hyper-util")]
+        goes_anywhere::<PipeConnector>();
+        #[cfg(feature = "hyper-util")]
+        goes_anywhere::<PipeExecutor>();
         goes_anywhere::<Server>();
         goes_anywhere::<Client>();
 
