@@ -283,6 +283,34 @@ mod tests {
     }
 
     #[test]
+    fn a_look_without_an_instance_fails_unless_there_may_be_another_later() {
+        for (code, is_error) in [(ERROR_NO_SYSTEM_RESOURCES, true), (ERROR_PIPE_BUSY, false)] {
+            let mut backlog = Backlog::new(1, 1, false, || unreachable!("there is one")).unwrap();
+            assert_eq!(backlog.give_away(0, || Err(error(code))).unwrap(), 1);
+            let look = backlog.look(|| Err(error(code)), |_| unreachable!("there is none"), || false);
+            assert_eq!(look.is_err(), is_error, "{code}");
+        }
+    }
+
+    #[test]
+    fn each_instance_is_asked_once_in_a_look() {
+        let mut backlog = System::with_limit(4).listen(4);
+        for found in [Found::Begun, Found::Nobody] {
+            let mut asked = Vec::new();
+            let look = backlog.look(
+                || unreachable!("all are there"),
+                |instance| {
+                    asked.push(*instance);
+                    Ok(found)
+                },
+                || false,
+            );
+            assert!(matches!(look, Ok(Look::Nobody(None))));
+            assert_eq!(asked, [1, 2, 3, 4], "{found:?}");
+        }
+    }
+
+    #[test]
     fn one_is_given_away_against_another() {
         let mut system = System::with_limit(255);
         let mut backlog = system.listen(3);
