@@ -149,10 +149,8 @@ impl<I> Backlog<I> {
                 }
                 Ok(Found::Client) => match self.give_away(index, &create) {
                     Ok(client) => return Ok(Look::Client(client)),
-                    Err(Refusal::ForNow) => {
-                        refused = true;
-                        index += 1;
-                    }
+                    // It is the only one.
+                    Err(Refusal::ForNow) => refused = true,
                     Err(Refusal::Failed(error)) => return Err(error),
                 },
                 Err(error) => {

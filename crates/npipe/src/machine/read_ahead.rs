@@ -1135,10 +1135,14 @@ mod tests {
 
     #[test]
     fn a_cancelled_read_that_had_taken_bytes_counts_as_what_it_took() {
-        let mut machine = waiting(Framing::Bytes);
-        let done = machine.on_packet(ERROR_OPERATION_ABORTED, buffer(7, SMALLEST));
-        assert!(done.wake);
-        assert_eq!(machine.buffered().len(), 7);
+        for (framing, message_goes_on) in [(Framing::Bytes, false), (Framing::Messages, true)] {
+            let mut machine = waiting(framing);
+            let done = machine.on_packet(ERROR_OPERATION_ABORTED, buffer(7, SMALLEST));
+            assert!(done.wake);
+            assert_eq!(machine.buffered().len(), 7);
+            machine.consume(7);
+            assert_eq!(machine.is_message_complete(), !message_goes_on, "{framing:?}");
+        }
     }
 
     #[test]
