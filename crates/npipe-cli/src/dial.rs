@@ -366,7 +366,8 @@ pub(crate) mod pipe {
 
     use bytes::BytesMut;
     use npipe::{
-        ClientOptions, NamedPipeClient, NamedPipeServer, OwnedReadHalf, OwnedWriteHalf, PipeMode, PipeName,
+        ClientOptions, NamedPipeClient, NamedPipeServer, OwnedReadHalf, OwnedWriteHalf, Pipe, PipeMode,
+        PipeName,
     };
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -540,51 +541,44 @@ pub(crate) mod pipe {
         fn into_split(self) -> (Self::Reader, Self::Writer);
     }
 
-    macro_rules! pipe_end {
-        ($end:ident) => {
-            impl PipeEnd for $end {
-                type Reader = OwnedReadHalf<$end>;
-                type Writer = OwnedWriteHalf<$end>;
+    impl<E: npipe::End> PipeEnd for Pipe<E> {
+        type Reader = OwnedReadHalf<Self>;
+        type Writer = OwnedWriteHalf<Self>;
 
-                fn carries_messages(&self) -> bool {
-                    self.info().is_ok_and(|info| info.mode == PipeMode::Message)
-                }
+        fn carries_messages(&self) -> bool {
+            self.info().is_ok_and(|info| info.mode == PipeMode::Message)
+        }
 
-                fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
-                    match $end::set_empty_message_is_end(self, is_end) {
-                        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-                        set => set,
-                    }
-                }
-
-                fn is_closed(&self) -> bool {
-                    self.peek().is_err()
-                }
-
-                fn is_message_complete(&self) -> bool {
-                    $end::is_message_complete(self)
-                }
-
-                async fn recv_rest(&self, message: &mut BytesMut, limit: usize) -> io::Result<()> {
-                    match self.recv_message_limited(message, limit).await? {
-                        Some(_) => Ok(()),
-                        None => Err(io::ErrorKind::UnexpectedEof.into()),
-                    }
-                }
-
-                fn close_write(&self) -> impl Future<Output = io::Result<()>> + Send {
-                    $end::close_write(self, PATIENCE)
-                }
-
-                fn into_split(self) -> (Self::Reader, Self::Writer) {
-                    $end::into_split(self)
-                }
+        fn set_empty_message_is_end(&self, is_end: bool) -> io::Result<()> {
+            match Pipe::set_empty_message_is_end(self, is_end) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                set => set,
             }
-        };
-    }
+        }
 
-    pipe_end!(NamedPipeClient);
-    pipe_end!(NamedPipeServer);
+        fn is_closed(&self) -> bool {
+            self.peek().is_err()
+        }
+
+        fn is_message_complete(&self) -> bool {
+            Pipe::is_message_complete(self)
+        }
+
+        async fn recv_rest(&self, message: &mut BytesMut, limit: usize) -> io::Result<()> {
+            match self.recv_message_limited(message, limit).await? {
+                Some(_) => Ok(()),
+                None => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+
+        fn close_write(&self) -> impl Future<Output = io::Result<()>> + Send {
+            Pipe::close_write(self, PATIENCE)
+        }
+
+        fn into_split(self) -> (Self::Reader, Self::Writer) {
+            Pipe::into_split(self)
+        }
+    }
 
     /// As it is opened, it reads bytes.
     impl Stream for NamedPipeClient {
