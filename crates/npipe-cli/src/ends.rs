@@ -157,16 +157,17 @@ pub(crate) fn leads_to_itself(listen: &Listener, target: &Target) -> Failure {
     )
 }
 
-/// Windows compares names without case, and reaches this machine by several names of it.
+/// Windows reaches this machine by several names of it.
 fn is_same_pipe(one: &PipeName, other: &PipeName) -> bool {
-    let canonical = |name: &PipeName| {
-        let name = name.to_string().to_lowercase();
+    let own = std::env::var("COMPUTERNAME").unwrap_or_default();
+    let local = |name: &PipeName| {
+        let name = name.to_string();
         let (server, path) = name.strip_prefix(r"\\")?.split_once('\\')?;
-        let own = std::env::var("COMPUTERNAME").unwrap_or_default().to_lowercase();
-        let is_local = matches!(server, "." | "?" | "localhost" | "127.0.0.1" | "::1") || server == own;
-        Some((if is_local { ".".to_owned() } else { server.to_owned() }, path.to_owned()))
+        let is_local =
+            ["localhost", "127.0.0.1", "::1", &own].iter().any(|own| server.eq_ignore_ascii_case(own));
+        is_local.then(|| PipeName::new(format!(r"\\.\{path}")).ok())?
     };
-    canonical(one) == canonical(other)
+    local(one).as_ref().unwrap_or(one) == local(other).as_ref().unwrap_or(other)
 }
 
 /// Returns whether a connection to `target` would come to `listener`.
