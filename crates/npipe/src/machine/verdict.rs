@@ -181,7 +181,7 @@ pub(crate) fn flush(code: u32) -> Flush {
 /// wait for: the peer has gone, or this end may not write and so has written nothing.
 #[cfg_attr(not(windows), allow(dead_code, reason = "for a face, which exists on Windows"))]
 pub(crate) fn nothing_is_unread(code: u32) -> bool {
-    matches!(code, ERROR_ACCESS_DENIED | ERROR_BROKEN_PIPE | ERROR_NO_DATA | ERROR_PIPE_NOT_CONNECTED)
+    code == ERROR_ACCESS_DENIED || is_peer_gone(code)
 }
 
 /// The state of a server's client that can be determined without waiting.
