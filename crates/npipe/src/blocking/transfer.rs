@@ -201,7 +201,9 @@ impl PipeStream {
     pub(super) fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
         let began = Instant::now();
         let drained = self.stream.reporting("drain", || self.wait_for_reader(deadline));
-        self.stream.span().drained(began.elapsed());
+        if drained.is_ok() {
+            self.stream.span().drained(began.elapsed());
+        }
         drained
     }
 

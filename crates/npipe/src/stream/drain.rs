@@ -130,7 +130,9 @@ impl Stream {
         let mut drain = self.start_drain();
         let drained = poll_fn(|context| drain.poll(context)).await;
         self.span.failed("drain", &drained);
-        self.span.drained(began.elapsed());
+        if drained.is_ok() {
+            self.span.drained(began.elapsed());
+        }
         drained
     }
 

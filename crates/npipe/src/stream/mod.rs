@@ -301,7 +301,7 @@ impl Stream {
         }
     }
 
-    /// Names the pipe, for those who trace.
+    /// Gives the end the span of a pipe of this name.
     #[cfg(windows)]
     pub(crate) fn named(mut self, name: &PipeName) -> Self {
         self.span = PipeSpan::new(self.settings.end, name);
