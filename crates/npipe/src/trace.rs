@@ -35,7 +35,7 @@ impl PipeSpan {
 
     pub(crate) fn failed(&self, _: &'static str, _: &impl Outcome) {}
 
-    pub(crate) fn drained(&self, _: Duration) {}
+    pub(crate) fn drained(&self, _: &impl Outcome, _: Duration) {}
 
     pub(crate) fn closed(&self, _: bool) {}
 }
@@ -71,9 +71,10 @@ impl PipeSpan {
         }
     }
 
-    /// The peer has read everything, after so long.
-    pub(crate) fn drained(&self, elapsed: Duration) {
-        if elapsed >= SLOW_DRAIN {
+    /// The wait for the peer to read has ended, after so long.
+    pub(crate) fn drained(&self, outcome: &impl Outcome, elapsed: Duration) {
+        self.failed("drain", outcome);
+        if outcome.error().is_none() && elapsed >= SLOW_DRAIN {
             tracing::info!(target: "npipe", parent: &*self.0, ?elapsed, "slow drain");
         }
     }

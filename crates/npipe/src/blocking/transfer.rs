@@ -200,10 +200,8 @@ impl PipeStream {
     /// Waits until the peer has read everything.
     pub(super) fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
         let began = Instant::now();
-        let drained = self.stream.reporting("drain", || self.wait_for_reader(deadline));
-        if drained.is_ok() {
-            self.stream.span().drained(began.elapsed());
-        }
+        let drained = self.wait_for_reader(deadline);
+        self.stream.span().drained(&drained, began.elapsed());
         drained
     }
 

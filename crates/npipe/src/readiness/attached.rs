@@ -262,8 +262,7 @@ impl Attached {
                 let elapsed = began.elapsed();
                 *under_way = None;
                 drop(under_way);
-                self.stream.span().failed("drain", &result);
-                self.stream.span().drained(elapsed);
+                self.stream.span().drained(&result, elapsed);
                 result
             }
         }

@@ -129,10 +129,7 @@ impl Stream {
         self.flush().await?;
         let mut drain = self.start_drain();
         let drained = poll_fn(|context| drain.poll(context)).await;
-        self.span.failed("drain", &drained);
-        if drained.is_ok() {
-            self.span.drained(began.elapsed());
-        }
+        self.span.drained(&drained, began.elapsed());
         drained
     }
 
