@@ -83,7 +83,7 @@ pub(crate) fn reads_bytes() -> io::Error {
 }
 
 /// Refuses an exchange on an end that has one direction only.
-#[cfg_attr(not(windows), allow(dead_code, reason = "the faces exist on Windows"))]
+#[cfg_attr(not(windows), allow(dead_code, reason = "exchanges are made on Windows"))]
 pub(crate) fn one_way() -> io::Error {
     io::Error::new(
         io::ErrorKind::Unsupported,

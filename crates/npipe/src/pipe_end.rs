@@ -302,10 +302,10 @@ impl<E: End> Pipe<E> {
         self.stream.recv_message(buffer, limit).await
     }
 
-    /// Whether what was read last, by whatever means, ends with the end of a message. For those who
-    /// read messages in pieces: when it does not, the next read brings more of the same
-    /// message, and [`recv_message`](Self::recv_message) the rest of it. Always so on an end
-    /// that reads bytes.
+    /// Returns whether the last read, by any method, reached the end of a message. It is for
+    /// callers that read messages in pieces: if it returns `false`, the next read returns more of
+    /// the same message, and [`recv_message`](Self::recv_message) the rest of it. Always `true` on
+    /// an end that reads bytes.
     #[doc(alias = "IsMessageComplete")]
     pub fn is_message_complete(&self) -> bool {
         self.stream.is_message_complete()
@@ -579,8 +579,8 @@ impl<E: End> Pipe<E> {
     /// # Errors
     ///
     /// The first error of the two; [`TimedOut`](io::ErrorKind::TimedOut) when the time to linger is
-    /// over: then the pipe is closed as by dropping it. A peer that is gone already is none,
-    /// nor is it that this end may not write.
+    /// over: then the pipe is closed as by dropping it. It is no error that the peer has gone
+    /// already, or that this end may not write.
     pub async fn close(self) -> io::Result<()> {
         self.stream.drain_to_close(self.stream.end_of_close()).await
     }
@@ -603,11 +603,11 @@ impl<E: End> Pipe<E> {
     /// more, up to what it had room for; nothing more means the end. One without room gets 4
     /// KiB of it.
     ///
-    /// It saves a copy where the read has to wait: a buffer that holds nothing, and that nobody
-    /// else has a part of, goes to the system itself. On a busy pipe it should have 64 KiB:
-    /// less than the pipe would read by itself is filled from that, since the copy costs less
-    /// than the calls. What comes back may be another buffer with another capacity, so
-    /// [`reserve`](BytesMut::reserve) what the next read is to have.
+    /// It saves a copy where the read has to wait: an empty buffer that shares its memory with no
+    /// other goes to the kernel itself. On a busy pipe it should have 64 KiB. A smaller one is
+    /// filled by a copy, which costs less than more system calls. The returned buffer may be
+    /// another one with another capacity, so [`reserve`](BytesMut::reserve) the room for the next
+    /// read.
     ///
     /// As any read it brings one message at most, passes over empty ones, and takes turns with the
     /// reads of the traits.
@@ -644,8 +644,9 @@ impl<E: End> Pipe<E> {
         self.stream.read_owned(buffer).await
     }
 
-    /// [`read_owned`](Self::read_owned) into several buffers: into the first, and, when it is full,
-    /// into the next ones what can be had without waiting. The system reads into one at a time.
+    /// [`read_owned`](Self::read_owned) into several buffers. It waits for the first one only: the
+    /// next ones get the data that is available when the first is full. Windows reads into one
+    /// buffer at a time.
     ///
     /// # Cancellation
     ///
@@ -898,14 +899,14 @@ impl<E: End> TryFrom<OwnedHandle> for Pipe<E> {
 }
 
 impl<E: End> AsRawHandle for Pipe<E> {
-    /// The handle. Bytes that were read ahead are not to be had from it.
+    /// The handle. Reading from it does not return bytes that were read ahead.
     fn as_raw_handle(&self) -> RawHandle {
         self.stream.handle().as_raw_handle()
     }
 }
 
 impl<E: End> AsHandle for Pipe<E> {
-    /// The handle. Bytes that were read ahead are not to be had from it.
+    /// The handle. Reading from it does not return bytes that were read ahead.
     fn as_handle(&self) -> BorrowedHandle<'_> {
         self.stream.handle().as_handle()
     }

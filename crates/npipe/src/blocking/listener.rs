@@ -61,7 +61,7 @@ struct Waiting {
     settings: Settings,
 }
 
-/// Whose turn it is to accept, and whether the listener goes on.
+/// The turns of the threads that accept, and whether the listener goes on.
 pub(super) struct Turns {
     state: Mutex<State>,
     changed: Condvar,
